@@ -1,0 +1,233 @@
+"""The eight layers of AlexNet as data, and the choices on which its sources differ.
+
+Sources, as the options name them: the paper (Krizhevsky, Sutskever, Hinton, NIPS 2012), reading notes on it, the
+2012 source code as released in 2025, and Caffe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+IMAGE_SIZE = 256
+INPUT_SIZE = 227
+INPUT_CHANNELS = 3
+TOWERS = 2
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with ReLU, then perhaps LRN and max-pooling; channels count both towers together.
+
+    Attributes:
+        name: as in the parameters' names.
+        channels: input channels of the whole net.
+        filters: output channels of the whole net.
+        kernel: height and width of a filter.
+        stride: pixels from one window to the next.
+        padding: zeros on each side.
+        size: height and width of the input.
+        sees_both: whether a tower reads both towers' channels (which makes an exchange) or its own.
+        lrn: whether local response normalisation follows.
+        pool: whether 3×3 max-pooling with stride 2 follows.
+    """
+
+    name: str
+    channels: int
+    filters: int
+    kernel: int
+    stride: int
+    padding: int
+    size: int
+    sees_both: bool
+    lrn: bool = False
+    pool: bool = False
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its outputs are split over the towers: always."""
+        return True
+
+    @property
+    def output_size(self) -> int:
+        """Height and width after the convolution."""
+        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def pooled_size(self) -> int:
+        """Height and width after the pooling."""
+        return (self.output_size - POOL_KERNEL) // POOL_STRIDE + 1 if self.pool else self.output_size
+
+    @property
+    def tower_channels(self) -> int:
+        """Input channels that one tower's filters read."""
+        return self.channels if self.sees_both else self.channels // TOWERS
+
+    @property
+    def tower_filters(self) -> int:
+        """Filters of one tower."""
+        return self.filters // TOWERS
+
+    @property
+    def tower_weight_shape(self) -> tuple[int, ...]:
+        """HWIO shape of one tower's weights."""
+        return (self.kernel, self.kernel, self.tower_channels, self.tower_filters)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fully-connected layer; it reads both towers' outputs.
+
+    Attributes:
+        name: as in the parameters' names.
+        inputs: inputs of the whole net.
+        outputs: outputs of the whole net.
+        hidden: whether ReLU and dropout follow, and the outputs are split over the towers. The last layer is not
+            hidden: tower 0's device computes all its outputs, so that the loss needs no further exchange.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    hidden: bool = True
+
+    @property
+    def sees_both(self) -> bool:
+        """Whether a tower reads both towers' outputs: always."""
+        return True
+
+    @property
+    def tower_outputs(self) -> int:
+        """Outputs of one tower."""
+        return self.outputs // TOWERS if self.hidden else self.outputs
+
+    @property
+    def tower_weight_shape(self) -> tuple[int, ...]:
+        """(inputs, outputs) of one tower's weights."""
+        return (self.inputs, self.tower_outputs)
+
+
+POOL_KERNEL, POOL_STRIDE = 3, 2
+LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
+
+CONVOLUTIONS = (
+    Conv("conv1", 3, 96, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True),
+    Conv("conv2", 96, 256, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True),
+    Conv("conv3", 256, 384, kernel=3, stride=1, padding=1, size=13, sees_both=True),
+    Conv("conv4", 384, 384, kernel=3, stride=1, padding=1, size=13, sees_both=False),
+    Conv("conv5", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True),
+)
+
+
+def linears(num_classes: int) -> tuple[Linear, ...]:
+    """The three fully-connected layers of a net with that many classes."""
+    return (
+        Linear("fc6", 6 * 6 * 256, 4096),
+        Linear("fc7", 4096, 4096),
+        Linear("fc8", 4096, num_classes, hidden=False),
+    )
+
+
+def layers(num_classes: int) -> tuple[Conv | Linear, ...]:
+    """All eight layers in order."""
+    return (*CONVOLUTIONS, *linears(num_classes))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the sources disagree on; each default is the paper's.
+
+    Attributes:
+        weight_init: standard deviation of the initial weights: ``paper`` 0.01; ``notes`` 0.1, with which training
+            diverges; ``source2012`` 0.03 for conv3 to conv5 and 0.01 elsewhere.
+        bias_init: ``paper`` 1 in conv2, conv4, conv5, fc6 and fc7, else 0; ``notes`` 1 in fc8 too (the same softmax
+            at the start); ``caffe`` 0.1 where the paper has 1, which avoids a long first plateau.
+        lrn_alpha: ``paper`` as in the formula; ``caffe`` divided by the window's size, as the 2012 code does too.
+        pool_before_lrn: pool, then normalise (CaffeNet), instead of normalising first.
+        bias_update: ``paper`` as weights; ``source2012`` twice the learning rate and no decay.
+        dropout: the chance that a hidden output of fc6 and fc7 is dropped in training; 0 for none.
+    """
+
+    weight_init: Literal["paper", "notes", "source2012"] = "paper"
+    bias_init: Literal["paper", "notes", "caffe"] = "paper"
+    lrn_alpha: Literal["paper", "caffe"] = "paper"
+    pool_before_lrn: bool = False
+    bias_update: Literal["paper", "source2012"] = "paper"
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check every choice.
+
+        Raises:
+            ValueError: a choice is not among those listed above.
+        """
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+
+    @property
+    def lrn_arguments(self) -> dict[str, float]:
+        """Size, alpha, beta and k as the LRN kernels take them."""
+        alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
+        return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": LRN_K}
+
+    def weight_std(self, layer: str) -> float:
+        """Standard deviation of a layer's initial weights."""
+        if self.weight_init == "notes":
+            return 0.1
+        return 0.03 if self.weight_init == "source2012" and layer in ("conv3", "conv4", "conv5") else 0.01
+
+    def bias_value(self, layer: str) -> float:
+        """Initial value of a layer's biases."""
+        if layer in ("conv2", "conv4", "conv5", "fc6", "fc7"):
+            return 0.1 if self.bias_init == "caffe" else 1.0
+        return 1.0 if self.bias_init == "notes" and layer == "fc8" else 0.0
+
+
+CHOICES = {
+    "weight_init": ("paper", "notes", "source2012"),
+    "bias_init": ("paper", "notes", "caffe"),
+    "lrn_alpha": ("paper", "caffe"),
+    "pool_before_lrn": (False, True),
+    "bias_update": ("paper", "source2012"),
+}
+
+
+def parameter_shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers(num_classes):
+        outputs = layer.filters if isinstance(layer, Conv) else layer.outputs
+        shapes[f"{layer.name}.weight"] = (*layer.tower_weight_shape[:-1], outputs)
+        shapes[f"{layer.name}.bias"] = (outputs,)
+    return shapes
+
+
+def parameter_count(num_classes: int) -> int:
+    """Number of learned values: 60,965,224 with 1000 classes."""
+    return sum(math.prod(shape) for shape in parameter_shapes(num_classes).values())
+
+
+def initial_parameters(
+    num_classes: int, options: Options, seed: int
+) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Initial weights N(0, σ²) and constant biases, one parameter at a time.
+
+    Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its
+    values do not depend on the others' sizes.
+    """
+    for number, (name, shape) in enumerate(parameter_shapes(num_classes).items()):
+        layer, kind = name.split(".")
+        if kind == "bias":
+            yield name, np.full(shape, options.bias_value(layer), np.float32)
+        else:
+            generator = np.random.Generator(np.random.Philox(key=[seed, number]))
+            yield name, generator.standard_normal(shape, np.float32) * np.float32(options.weight_std(layer))

@@ -1,0 +1,153 @@
+"""Targets and devices: which native module serves which device name.
+
+One kernel source is compiled into native modules: ``_cpu_*`` (one an instruction set), ``_sim`` and, where nvcc
+was there at build time, ``_cuda``. A device is named ``target:index``, for example ``cpu:0`` or ``cuda:1``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from pyalexnet.errors import DeviceNotFoundError
+
+TARGETS = ("cuda", "cpu", "sim")
+DEFAULT_DEVICE = "cpu:0"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of one target.
+
+    Attributes:
+        target: ``"cpu"``, ``"sim"`` or ``"cuda"``.
+        index: number of the device within its target.
+    """
+
+    target: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.target}:{self.index}"
+
+    @property
+    def native(self) -> Any:
+        """The native module that holds the target's kernels."""
+        return native_module(self.target)
+
+    @functools.cached_property
+    def stream(self) -> Any:
+        """The stream that ``pyalexnet.ops`` uses on this device."""
+        return self.native.Stream(self.index)
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What :func:`devices` tells of a device.
+
+    Attributes:
+        name: what to pass as ``device=``, for example ``"cpu:0"``.
+        description: the processor's or GPU's own name.
+        cores: CPU cores or multiprocessors; the virtual devices of a CPU share them.
+        total_bytes: memory that the device hands out.
+        free_bytes: memory not yet handed out.
+        instruction_set: for ``cpu``, the instruction set whose kernels were chosen at import, else empty.
+    """
+
+    name: str
+    description: str
+    cores: int
+    total_bytes: int
+    free_bytes: int
+    instruction_set: str
+
+
+@functools.cache
+def get_device(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+        DeviceNotFoundError: the name is malformed, or there is no such device here; the message lists what is.
+    """
+    target, colon, number = name.partition(":")
+    if target not in TARGETS or (colon and not number.isdecimal()):
+        raise DeviceNotFoundError(f"device is {name!r}; it must be one of {TARGETS} and a number, like 'cpu:0'")
+    index = int(number or 0)
+    count = _device_count(target)
+    if index >= count:
+        known = ", ".join(info.name for info in devices())
+        raise DeviceNotFoundError(f"device is {name!r}, but {_absence(target, count)}. Devices here: {known}")
+    return Device(target, index)
+
+
+def devices() -> list[DeviceInfo]:
+    """All devices of this machine that a net can run on, best target first."""
+    found = []
+    for target in TARGETS:
+        for index in range(_device_count(target)):
+            info = native_module(target).device_info(index)
+            found.append(
+                DeviceInfo(
+                    name=f"{target}:{index}",
+                    description=info["name"],
+                    cores=info["multiprocessors"],
+                    total_bytes=info["total_bytes"],
+                    free_bytes=info["free_bytes"],
+                    instruction_set=instruction_set() if target == "cpu" else "",
+                )
+            )
+    return found
+
+
+@functools.cache
+def native_module(target: str) -> ModuleType:
+    """The native module of a target.
+
+    Raises:
+        DeviceNotFoundError: the target was not built.
+    """
+    name = f"_cpu_{instruction_set()}" if target == "cpu" else f"_{target}"
+    if not _is_built(name):
+        raise DeviceNotFoundError(f"this installation of pyalexnet has no {target!r} target")
+    return importlib.import_module(f"pyalexnet.{name}")
+
+
+@functools.cache
+def instruction_set() -> str:
+    """The best instruction set that this processor has and this installation was built for.
+
+    The environment variable ``PYALEXNET_CPU_ISA`` asks for another one.
+
+    Raises:
+        DeviceNotFoundError: the one asked for is not supported here.
+    """
+    supported = [s for s in native_module("sim").supported_instruction_sets() if _is_built(f"_cpu_{s}")]
+    if not supported:
+        raise DeviceNotFoundError("this installation of pyalexnet has no 'cpu' target for this processor")
+    asked = os.environ.get("PYALEXNET_CPU_ISA", supported[0])
+    if asked not in supported:
+        raise DeviceNotFoundError(f"PYALEXNET_CPU_ISA is {asked!r}; it must be one of {', '.join(supported)}")
+    return asked
+
+
+def _is_built(module: str) -> bool:
+    return importlib.util.find_spec(f"pyalexnet.{module}") is not None
+
+
+def _device_count(target: str) -> int:
+    if target == "cuda" and not _is_built("_cuda"):
+        return 0
+    return int(native_module(target).device_count())
+
+
+def _absence(target: str, count: int) -> str:
+    if count:
+        return f"{target} has only {count} devices"
+    if not _is_built(f"_{target}"):
+        return f"pyalexnet was installed without the {target!r} target (it needs nvcc at build time)"
+    return f"the {target} driver reports no device"

@@ -1,0 +1,98 @@
+"""The paper's augmentation: which crop, whether mirrored, which colour shift; and the crops of a test.
+
+What is drawn here a kernel applies (prepare_input). All draws of an epoch depend on the seed and the epoch
+alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
+
+_LAST_OFFSET = IMAGE_SIZE - INPUT_SIZE
+_CENTRE = _LAST_OFFSET // 2
+
+
+@dataclass(frozen=True)
+class Variations:
+    """How each of n images is shown to the net.
+
+    Attributes:
+        offsets: int32 (n, 2), row and column at which the 227×227 crop begins.
+        flips: uint8 (n,), 1 where the crop is mirrored left to right.
+        shifts: float32 (n, 3), added to every pixel's red, green and blue.
+    """
+
+    offsets: npt.NDArray[np.int32]
+    flips: npt.NDArray[np.uint8]
+    shifts: npt.NDArray[np.float32]
+
+    def __getitem__(self, positions: npt.NDArray[np.intp]) -> Variations:
+        """The variations at these positions."""
+        return Variations(self.offsets[positions], self.flips[positions], self.shifts[positions])
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """The indices 0 … count-1 in the random order of an epoch."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(count)
+
+
+def epoch_variations(
+    count: int,
+    *,
+    seed: int,
+    epoch: int,
+    reflect: bool,
+    colour_noise: float,
+    colour_axes: npt.NDArray[np.float32],
+) -> Variations:
+    """Random variations for the ``count`` images of an epoch, in the order in which they are used.
+
+    Args:
+        count: number of images.
+        seed: seed of the run, not negative.
+        epoch: number of the epoch.
+        reflect: mirror half of the crops.
+        colour_noise: standard deviation of the factors on ``colour_axes``; 0 leaves colours as they are.
+        colour_axes: float32 (3, 3), see :class:`pyalexnet.data.statistics.Statistics`.
+    """
+    rng = np.random.default_rng([seed, epoch, 1])
+    offsets = rng.integers(0, _LAST_OFFSET + 1, (count, 2), np.int32)
+    flips = rng.integers(0, 2, count, np.uint8)
+    alpha = rng.standard_normal((count, 3), np.float32) * np.float32(colour_noise)
+    # Products summed by hand, colour by colour: a matrix product's order of sums would be the BLAS's own.
+    shifts = (
+        alpha[:, :1] * colour_axes[:, 0]
+        + alpha[:, 1:2] * colour_axes[:, 1]
+        + alpha[:, 2:] * colour_axes[:, 2]
+    )
+    return Variations(offsets, flips if reflect else np.zeros_like(flips), shifts)
+
+
+def view_variations(count: int, views: int) -> list[Variations]:
+    """The crops by which ``count`` images are judged: each image's centre, or its ten views.
+
+    Args:
+        count: number of images.
+        views: 1 for the centre; 10 for the four corners, the centre, and the mirror images of all five.
+
+    Raises:
+        ValueError: ``views`` is another number.
+    """
+    if views not in (1, 10):
+        raise ValueError(f"views is {views}; it must be 1 (the centre) or 10 (corners, centre, mirrored)")
+    centre, last = (_CENTRE, _CENTRE), _LAST_OFFSET
+    places = [centre] if views == 1 else [centre, (0, 0), (0, last), (last, 0), (last, last)]
+    return [
+        Variations(
+            np.tile(np.array(place, np.int32), (count, 1)),
+            np.full(count, flip, np.uint8),
+            np.zeros((count, 3), np.float32),
+        )
+        for flip in range(1 if views == 1 else 2)
+        for place in places
+    ]

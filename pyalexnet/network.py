@@ -1,0 +1,426 @@
+"""AlexNet: two towers on one device or two, with its parameters, a forward pass and a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.architecture import (
+    IMAGE_SIZE,
+    INPUT_CHANNELS,
+    INPUT_SIZE,
+    TOWERS,
+    Options,
+    initial_parameters,
+    layers,
+    parameter_shapes,
+)
+from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
+from pyalexnet.memory import Arena, MemoryPlan, Ref
+from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
+from pyalexnet.tensor import DTYPES
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """8-bit images that the device itself crops, mirrors, centres and shifts into the net's input.
+
+    Attributes:
+        images: uint8 (N, 256, 256, 3), RGB.
+        offsets: int32 (N, 2), row and column of each crop's top left corner.
+        flips: uint8 (N,), 1 to mirror left and right.
+        shifts: float32 (N, 3), added to every pixel's red, green and blue.
+        mean: float32 (256, 256, 3) or (3,), subtracted before.
+    """
+
+    images: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int32]
+    flips: npt.NDArray[np.uint8]
+    shifts: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays by name, contiguous and checked, with a mean for every pixel.
+
+        Raises:
+            TypeError: an array has another dtype.
+            ValueError: an array has another shape, or a crop would leave its image.
+        """
+        n, size = len(self.images), IMAGE_SIZE
+        if self.offsets.size and not 0 <= self.offsets.min() <= self.offsets.max() <= size - INPUT_SIZE:
+            raise ValueError(
+                f"offsets reach from {self.offsets.min()} to {self.offsets.max()}; crops of {INPUT_SIZE} lie inside "
+                f"images of {size} only from 0 to {size - INPUT_SIZE}"
+            )
+        return {
+            "images": _checked("images", self.images, np.uint8, (n, size, size, INPUT_CHANNELS)),
+            "offsets": _checked("offsets", self.offsets, np.int32, (n, 2)),
+            "flips": _checked("flips", self.flips, np.uint8, (n,)),
+            "shifts": _checked("shifts", self.shifts, np.float32, (n, INPUT_CHANNELS)),
+            "mean": _checked(
+                "mean",
+                np.broadcast_to(self.mean, (size, size, INPUT_CHANNELS)) if self.mean.ndim == 1 else self.mean,
+                np.float32,
+                (size, size, INPUT_CHANNELS),
+            ),
+        }
+
+
+Input = npt.NDArray[np.float32] | ImageBatch
+
+
+class AlexNet:
+    """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), in two towers.
+
+    The towers are placed on one device or on one each. They exchange only before conv3, fc6, fc7 and fc8 and in those
+    layers' backward. The bits of a run do not depend on the placement, nor on whether two devices can access each
+    other's memory.
+
+    Attributes:
+        num_classes: outputs of fc8.
+        devices: names of the devices.
+        options: the choices on which the sources differ.
+        seed: what the initial weights and dropout's masks follow from.
+        step: training steps done; dropout draws other masks each step.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        devices: Sequence[str] = (DEFAULT_DEVICE,),
+        memory_limit: int | None = None,
+        seed: int = 0,
+        peer_access: bool = True,
+        **options: Any,
+    ) -> None:
+        """Take the memory for the parameters and fill them.
+
+        Args:
+            num_classes: outputs of fc8, at least 2.
+            devices: one or two devices of one target, such as ``["cuda:0", "cuda:1"]``; tower 0 lies on the first.
+            memory_limit: bytes that the net may take on each device; default: what is free there.
+            seed: from 0 to 2**63 - 1.
+            peer_access: False never copies from device to device, but through the host.
+            options: fields of :class:`pyalexnet.architecture.Options`.
+
+        Raises:
+            ValueError: an argument is not as described.
+            DeviceNotFoundError: there is no such device.
+            OutOfMemoryError: the parameters alone do not fit.
+        """
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}; it must be at least 2")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
+        if memory_limit is not None and memory_limit < 1:
+            raise ValueError(f"memory_limit is {memory_limit}; it must be a number of bytes, or None")
+        self.num_classes = num_classes
+        self.seed = seed
+        self.step = 0
+        self.options = Options(**options)
+        self.devices = tuple(devices)
+        self._memory_limit = memory_limit
+        self._placement = _place(self.devices, peer_access)
+        self._arenas = tuple(Arena(device) for device in self._placement.devices)
+        self._parameters = _describe_parameters(num_classes, self._placement, self._arenas)
+        self._programs: dict[tuple[int, bool], Program] = {}
+        self._knobs = Knobs(seed=seed)
+
+        self._memories: list[Any] = [None] * len(self._arenas)
+        limits = self._limits()
+        MemoryPlan(0, True, self.devices, self._parameter_bytes(), limits).require_fit()
+        for arena in self._arenas:
+            arena.allocate()
+        for name, value in initial_parameters(num_classes, self.options, seed):
+            self._write_parameter(name, value)
+
+    def plan(self, batch_size: int, *, training: bool = True) -> MemoryPlan:
+        """The bytes that a batch size needs on each device, layer by layer; takes no memory.
+
+        Args:
+            batch_size: images at a time, at least 1.
+            training: whether to count what the backward pass needs.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        return self._plan_of(self._describe(batch_size, training=training))
+
+    def forward(self, x: Input) -> npt.NDArray[np.float32]:
+        """Logits without dropout.
+
+        Args:
+            x: float32 (N, 227, 227, 3), RGB minus the mean; or an :class:`ImageBatch` of crops of 227.
+
+        Returns:
+            float32 (N, num_classes); softmax makes probabilities of them.
+
+        Raises:
+            TypeError: ``x`` is not float32.
+            ValueError: ``x`` has another shape.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        program = self._program(_batch_size(x), training=False)
+        self._upload_input(program, x)
+        self._run(program.forward)
+        return self._download(program.array("fc8.out"), self._placement.place(0))
+
+    def train_step(
+        self,
+        x: Input,
+        labels: npt.NDArray[np.integer[Any]],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+    ) -> float:
+        """Forward, backward and one step of gradient descent.
+
+        v ← momentum·v - weight_decay·lr·w - lr·g; w ← w + v, with g the gradient of the mean loss.
+
+        Args:
+            x: as in :meth:`forward`.
+            labels: integers (N,), from 0 to num_classes - 1.
+            lr: learning rate.
+            momentum: share of the last step that is kept.
+            weight_decay: pull of the weights to zero, scaled by the learning rate.
+
+        Returns:
+            The batch's mean loss before the step, in nats.
+
+        Raises:
+            TypeError: ``x`` is not float32, or ``labels`` are not integers.
+            ValueError: a shape, a label or a rate is out of its range.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+            if not (value >= 0 and np.isfinite(value)):
+                raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
+        n = _batch_size(x)
+        labels = self._check_labels(labels, n)
+        program = self._program(n, training=True)
+        self._knobs.lr, self._knobs.momentum, self._knobs.weight_decay = lr, momentum, weight_decay
+        self._knobs.step = self.step
+        self._upload_input(program, x)
+        self._upload(program.array("loss.labels"), labels, self._placement.place(0))
+        self._run((*program.forward, *program.backward, *program.update))
+        losses = self._download(program.array("loss.losses"), self._placement.place(0))
+        self._synchronize()
+        self.step += 1
+        return float(np.mean(losses, dtype=np.float64))
+
+    def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes."""
+        return {name: self._read_parameter(name, "gradient") for name in parameter_shapes(self.num_classes)}
+
+    def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """All weights and biases by name, towers side by side along the last axis, tower 0 first.
+
+        ``conv1.weight`` is (11, 11, 3, 96), ``conv2.weight`` (5, 5, 48, 256), …, ``fc6.weight`` (9216, 4096) with its
+        inputs in (row, column, channel) order, ``fc8.bias`` (num_classes,): those of one net with grouped
+        convolutions.
+        """
+        return {name: self._read_parameter(name, "value") for name in parameter_shapes(self.num_classes)}
+
+    def load_parameters(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Replace all weights and biases, and set the momentum to zero, since it belonged to the old ones.
+
+        Args:
+            parameters: names and shapes as :meth:`parameters` gives them, float32.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs; nothing has been replaced then.
+            TypeError: an array is not float32; likewise.
+        """
+        shapes = parameter_shapes(self.num_classes)
+        if parameters.keys() != shapes.keys():
+            missing, unknown = shapes.keys() - parameters.keys(), parameters.keys() - shapes.keys()
+            raise ValueError(f"parameters lack {sorted(missing)} and have unknown {sorted(unknown)}")
+        for name, shape in shapes.items():
+            value = parameters[name]
+            if value.dtype != np.float32:
+                raise TypeError(f"{name} has dtype {value.dtype}; it must be float32")
+            if value.shape != shape:
+                raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
+        for name in shapes:
+            self._write_parameter(name, parameters[name])
+
+    # Programs and memory ------------------------------------------------------------------------------------
+
+    def _describe(self, batch_size: int, *, training: bool) -> Program:
+        return Program(
+            batch_size, self.num_classes, self.options, self._placement, self._parameters, training=training
+        )
+
+    def _program(self, batch_size: int, *, training: bool) -> Program:
+        """The program of a batch size, on memory that all programs share, since they run one at a time."""
+        key = (batch_size, training)
+        if key not in self._programs:
+            program = self._describe(batch_size, training=training)
+            self._plan_of(program).require_fit()
+            self._give_memory(program)
+            program.build()
+            self._programs[key] = program
+        return self._programs[key]
+
+    def _give_memory(self, program: Program) -> None:
+        for place, arena in enumerate(program.arenas):
+            memory = self._memories[place]
+            if memory is None or memory.bytes < arena.total_bytes:
+                self._programs.clear()  # they hold the memory that is too small
+                self._memories[place] = memory = None
+                arena.allocate()
+                self._memories[place] = arena.memory
+        for place, arena in enumerate(program.arenas):
+            arena.memory = self._memories[place]
+
+    def _plan_of(self, program: Program) -> MemoryPlan:
+        by_layer = tuple(
+            {**parameters, **arena.bytes_by_layer}
+            for parameters, arena in zip(self._parameter_bytes(), program.arenas, strict=True)
+        )
+        return MemoryPlan(program.batch_size, program.training, self.devices, by_layer, self._limits())
+
+    def _parameter_bytes(self) -> tuple[dict[str, int], ...]:
+        return tuple({"parameters": arena.total_bytes} for arena in self._arenas)
+
+    def _limits(self) -> tuple[int, ...]:
+        """What the net may hold on each device: what it has there already and what is free, within its limit."""
+        limits = []
+        for arena, memory in zip(self._arenas, self._memories, strict=True):
+            held = (arena.total_bytes if arena.memory else 0) + (memory.bytes if memory else 0)
+            available = held + arena.device.native.device_info(arena.device.index)["free_bytes"]
+            limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
+        return tuple(limits)
+
+    # Work ---------------------------------------------------------------------------------------------------
+
+    def _run(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            entry.run(self._knobs)
+
+    def _synchronize(self) -> None:
+        for stream in self._placement.streams:
+            stream.synchronize()
+
+    def _upload_input(self, program: Program, x: Input) -> None:
+        """Bring the input to each device that has a tower."""
+        for place in range(len(self._placement.devices)):
+            if isinstance(x, ImageBatch):
+                for name, value in x.arrays().items():
+                    self._upload(program.array(f"input.{name}", place), value, place)
+            else:
+                self._upload(program.array("input.joint", place), np.ascontiguousarray(x), place)
+        if isinstance(x, ImageBatch):
+            self._run(program.prepare)
+
+    def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
+        """Copy in stream order; ``value`` must stay until the stream is synchronised."""
+        native = self._placement.devices[place].native
+        native.copy(to, _host_array(native, value), self._placement.streams[place])
+
+    def _download(self, array: Any, place: int) -> npt.NDArray[Any]:
+        device, stream = self._placement.devices[place], self._placement.streams[place]
+        value = np.empty(array.shape, DTYPES[array.dtype])
+        device.native.copy(_host_array(device.native, value), array, stream)
+        stream.synchronize()
+        return value
+
+    def _check_labels(self, labels: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.int32]:
+        labels = np.asarray(labels)
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise TypeError(f"labels have dtype {labels.dtype}; they must be integers")
+        if labels.shape != (n,):
+            raise ValueError(f"labels have shape {labels.shape}; it must be ({n},)")
+        wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
+        if len(wrong):
+            first = int(wrong[0])
+            raise ValueError(
+                f"labels[{first}] is {labels[first]}; it must be from 0 to num_classes - 1 = {self.num_classes - 1}"
+            )
+        return np.ascontiguousarray(labels, np.int32)
+
+    # Parameters ---------------------------------------------------------------------------------------------
+
+    def _read_parameter(self, name: str, kind: str) -> npt.NDArray[np.float32]:
+        parts = [
+            self._download(getattr(parameters[name], kind).array(), self._placement.place(tower))
+            for tower, parameters in enumerate(self._parameters)
+            if name in parameters
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    def _write_parameter(self, name: str, value: npt.NDArray[np.float32]) -> None:
+        holders = [tower for tower in range(TOWERS) if name in self._parameters[tower]]
+        for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
+            place, parameter = self._placement.place(tower), self._parameters[tower][name]
+            self._upload(parameter.value.array(), np.ascontiguousarray(part), place)
+            for other in (parameter.momentum, parameter.gradient):
+                self._upload(other.array(), np.zeros(part.shape, np.float32), place)
+            self._placement.streams[place].synchronize()
+
+
+def _place(names: Sequence[str], peer_access: bool) -> Placement:
+    if isinstance(names, str) or len(names) not in (1, 2):
+        raise ValueError(f"devices is {names!r}; it must be a list of one or two names, such as ['cpu:0']")
+    devices: tuple[Device, ...] = tuple(get_device(name) for name in names)
+    if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
+        raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
+    native = devices[0].native
+    streams = tuple(native.Stream(device.index) for device in devices)
+    links = (
+        (native.Link(streams[1], streams[0], peer_access), native.Link(streams[0], streams[1], peer_access))
+        if len(devices) > 1
+        else ()
+    )
+    return Placement(devices, streams, links)
+
+
+def _describe_parameters(
+    num_classes: int, placement: Placement, arenas: Sequence[Arena]
+) -> list[dict[str, Parameter]]:
+    """Each tower's parameters; fc8's are tower 0's alone."""
+    parameters: list[dict[str, Parameter]] = [{} for _ in range(TOWERS)]
+    for layer in layers(num_classes):
+        for tower in range(TOWERS if layer.hidden else 1):
+            arena = arenas[placement.place(tower)]
+            for kind, shape in (("weight", layer.tower_weight_shape), ("bias", layer.tower_weight_shape[-1:])):
+                refs: list[Ref] = [arena.add(layer.name, shape) for _ in ("value", "momentum", "gradient")]
+                parameters[tower][f"{layer.name}.{kind}"] = Parameter(*refs)
+    return parameters
+
+
+def _batch_size(x: Input) -> int:
+    if isinstance(x, ImageBatch):
+        return len(x)
+    dtype, shape = getattr(x, "dtype", type(x).__name__), tuple(getattr(x, "shape", ()))
+    if dtype != np.float32:
+        raise TypeError(f"x has dtype {dtype}; it must be float32, or an ImageBatch")
+    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS):
+        raise ValueError(f"x has shape {shape}; it must be (N, {INPUT_SIZE}, {INPUT_SIZE}, {INPUT_CHANNELS})")
+    return int(shape[0])
+
+
+def _checked(
+    name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    if value.dtype != dtype:
+        raise TypeError(f"{name} has dtype {value.dtype}; it must be {np.dtype(dtype)}")
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
+    return np.ascontiguousarray(value)
+
+
+def _host_array(native: Any, value: npt.NDArray[Any]) -> Any:
+    strides = [stride // value.itemsize for stride in value.strides]
+    return native.borrow(value, value.ctypes.data, value.dtype.name, list(value.shape), strides, -1)

@@ -1,0 +1,37 @@
+"""The kernels as functions: NumPy arrays or Tensors in, Tensors out; NHWC and HWIO; float32.
+
+Each computes on its arguments' device and is complete when it returns. Arrays of the host are taken to
+``device=`` (default ``cpu:0``), without a copy where that is the host's own memory.
+"""
+
+from pyalexnet.ops.augment import prepare_input
+from pyalexnet.ops.dropout import dropout, dropout_backward
+from pyalexnet.ops.lrn import lrn, lrn_backward
+from pyalexnet.ops.maxpool import max_pool2d, max_pool2d_backward
+from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
+from pyalexnet.ops.linear import linear, linear_backward_input, linear_backward_weight
+from pyalexnet.ops.relu import relu, relu_backward
+from pyalexnet.ops.sgd import sgd_step
+from pyalexnet.ops.softmax import cross_entropy, softmax
+
+__all__ = [
+    "conv2d",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "linear",
+    "linear_backward_input",
+    "linear_backward_weight",
+    
+    "cross_entropy",
+    "dropout",
+    "dropout_backward",
+    "lrn",
+    "lrn_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "prepare_input",
+    "relu",
+    "relu_backward",
+    "sgd_step",
+    "softmax",
+]

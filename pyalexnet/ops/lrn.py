@@ -1,0 +1,81 @@
+"""Local response normalisation across channels, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.tensor import Tensor
+
+
+def lrn(
+    x: Any,
+    *,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    device: str | None = None,
+) -> Tensor:
+    """Divide x by (k + alpha · Σ x²)^beta over neighbouring channels (Krizhevsky et al. 2012, section 3.3).
+
+    The sum runs over the channels from i - size // 2 to i + size // 2 that exist. ``alpha`` is not divided by
+    ``size``: to match PyTorch and Caffe, which divide, pass alpha / size here.
+
+    Args:
+        x: float32 array (..., channels), for example NHWC.
+        size: channels of a window, at least 1.
+        alpha: weight of the squares, not negative.
+        beta: exponent, not negative.
+        k: what keeps the base of the power from 0, positive.
+        device: where to compute when ``x`` is not on a device yet.
+
+    Returns:
+        Tensor of x's shape.
+
+    Raises:
+        TypeError: ``x`` is not a float32 array.
+        ValueError: ``x`` is empty or has no axis, or a number is out of range.
+    """
+    on = common_device(device, x=x)
+    x = to_device("x", x, on)
+    y = empty(x.shape, on)
+    on.native.lrn_forward(y.array, x.array, size, alpha, beta, k, on.stream)
+    on.stream.synchronize()
+    return y
+
+
+def lrn_backward(
+    dy: Any,
+    x: Any,
+    *,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    device: str | None = None,
+) -> Tensor:
+    """The gradient of :func:`lrn` by its input, from the input alone: nothing has to be kept from forward.
+
+    Args:
+        dy: float32 array of x's shape, the loss's gradient by what :func:`lrn` returned.
+        x: float32 array (..., channels), what :func:`lrn` was given.
+        size: as given to :func:`lrn`, like ``alpha``, ``beta`` and ``k``.
+        alpha: see ``size``.
+        beta: see ``size``.
+        k: see ``size``.
+        device: where to compute when neither array is on a device yet.
+
+    Returns:
+        Tensor of x's shape.
+
+    Raises:
+        TypeError: an argument is not a float32 array.
+        ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
+    """
+    on = common_device(device, dy=dy, x=x)
+    dy, x = to_device("dy", dy, on), to_device("x", x, on)
+    dx = empty(x.shape, on)
+    on.native.lrn_backward(dx.array, dy.array, x.array, size, alpha, beta, k, on.stream)
+    on.stream.synchronize()
+    return dx

@@ -1,0 +1,53 @@
+"""Stochastic gradient descent with momentum and weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.tensor import Tensor
+
+
+def sgd_step(
+    w: Any,
+    v: Any,
+    g: Any,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    device: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One update as Krizhevsky et al. 2012, section 5 write it; the arguments stay as they are.
+
+    v ← momentum · v - weight_decay · lr · w - lr · g, then w ← w + v.
+
+    Args:
+        w: float32 array of any shape, the weights.
+        v: float32 array of the same shape, their momentum.
+        g: float32 array of the same shape, the mean loss's gradient by ``w``.
+        lr: learning rate, not negative.
+        momentum: share of ``v`` that stays, not negative.
+        weight_decay: not negative.
+        device: where to compute when no array is on a device yet.
+
+    Returns:
+        The new ``w`` and ``v``.
+
+    Raises:
+        TypeError: an argument is not a float32 array.
+        ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
+    """
+    on = common_device(device, w=w, v=v, g=g)
+    new_w, new_v = _copy(to_device("w", w, on)), _copy(to_device("v", v, on))
+    g = to_device("g", g, on)
+    on.native.sgd_step(new_w.array, new_v.array, g.array, lr, momentum, weight_decay, on.stream)
+    on.stream.synchronize()
+    return new_w, new_v
+
+
+def _copy(source: Tensor) -> Tensor:
+    on = source.device
+    copied = empty(source.shape, on)
+    on.native.copy(copied.array, source.array, on.stream)
+    return copied

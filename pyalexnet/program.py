@@ -1,0 +1,501 @@
+"""One batch size's program: every kernel and exchange of a step in order, and where their arrays lie.
+
+A program is described once for a batch size, then run step after step. Describing it takes no memory: it yields the
+plan of each device's arena. Building it lays the arrays out and binds them to the work. Each entry is one launch, or
+one end of an exchange, with the layer, direction and tower it belongs to, so that the benchmark can time and a reader
+can list exactly what a training step does.
+
+The towers meet only before conv3, fc6, fc7 and fc8, and in those layers' backward. The inputs of these layers are
+joint arrays: tower 0's channels, then tower 1's. On one device the towers share a joint array and each writes its
+half. On two devices each has one, writes its half of it, and the other half comes over a link. Towers run the same
+kernels on the same shapes wherever they are, and sums over towers are always tower 0 + tower 1, so the bits do not
+depend on the placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from pyalexnet.architecture import (
+    IMAGE_SIZE,
+    INPUT_CHANNELS,
+    INPUT_SIZE,
+    POOL_KERNEL,
+    POOL_STRIDE,
+    TOWERS,
+    Conv,
+    Linear,
+    Options,
+    layers,
+)
+from pyalexnet.backend import Device
+from pyalexnet.memory import Arena, Ref
+
+# Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
+_INPUT_ROW_FLOATS = -(-INPUT_SIZE * INPUT_CHANNELS // 4) * 4
+_INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANNELS, 1)
+
+# Work without a layer of its own: the input's preparation and the loss.
+INPUT, LOSS = "input", "loss"
+
+_POOLING = {"kernel": POOL_KERNEL, "stride": POOL_STRIDE, "padding": 0}
+
+
+@dataclass
+class Knobs:
+    """What changes from step to step; the entries read it when they run."""
+
+    lr: float = 0.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    seed: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which device each tower computes on.
+
+    Attributes:
+        devices: one device or two.
+        streams: the compute stream of each device.
+        links: on two devices, for each tower the link that brings it the other tower's arrays; else empty.
+    """
+
+    devices: tuple[Device, ...]
+    streams: tuple[Any, ...]
+    links: tuple[Any, ...]
+
+    def place(self, tower: int) -> int:
+        """The position in ``devices`` of a tower's device."""
+        return tower % len(self.devices)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of one tower: value, momentum and gradient."""
+
+    value: Ref
+    momentum: Ref
+    gradient: Ref
+
+
+class Entry:
+    """One launch, or one end of an exchange, of a program.
+
+    Attributes:
+        layer: ``conv1`` … ``fc8``, ``input`` or ``loss``.
+        operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
+        direction: ``forward``, ``backward`` or ``update``.
+        tower: 0 or 1; for an exchange, the tower that receives.
+        arguments: what the function takes: Refs before binding, native arrays after it, functions of the Knobs.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        operation: str,
+        direction: str,
+        tower: int,
+        function: Callable[..., None],
+        arguments: dict[str, Any],
+    ) -> None:
+        """Describe one call."""
+        self.layer = layer
+        self.operation = operation
+        self.direction = direction
+        self.tower = tower
+        self.arguments = arguments
+        self._function = function
+
+    def bind(self) -> None:
+        """Replace Refs by the arrays that lie there; their arenas must have memory."""
+        for name, value in self.arguments.items():
+            if isinstance(value, Ref):
+                self.arguments[name] = value.array()
+
+    def run(self, knobs: Knobs) -> None:
+        """Queue the work on its stream."""
+        self._function(**{
+            name: value(knobs) if callable(value) else value for name, value in self.arguments.items()
+        })
+
+
+class Program:
+    """The arrays and the order of work of one batch size, for training or for inference alone.
+
+    Attributes:
+        batch_size: images at a time.
+        training: whether there is a backward pass.
+        arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
+        prepare: the entries that make the input of 8-bit images, for callers who have such.
+        forward: the entries that compute logits; with dropout when training.
+        backward: the entries that compute the loss and all gradients.
+        update: the entries that apply them.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_classes: int,
+        options: Options,
+        placement: Placement,
+        parameters: Sequence[dict[str, Parameter]],
+        *,
+        training: bool,
+    ) -> None:
+        """Describe the work; no memory is taken here.
+
+        Args:
+            batch_size: images at a time.
+            num_classes: outputs of fc8.
+            options: choices on which the sources differ.
+            placement: the towers' devices.
+            parameters: for each tower, its parameters by name.
+            training: whether to describe the backward pass and the update too.
+        """
+        self.batch_size = batch_size
+        self.training = training
+        self.arenas = tuple(Arena(device) for device in placement.devices)
+        self.prepare: list[Entry] = []
+        self.forward: list[Entry] = []
+        self.backward: list[Entry] = []
+        self.update: list[Entry] = []
+        self._layers = layers(num_classes)
+        self._options = options
+        self._placement = placement
+        self._parameters = parameters
+        self._refs: dict[tuple[str, int], Ref] = {}
+        self._workspace_bytes = [1] * len(self.arenas)
+        self._workspace_users: list[tuple[Entry, int]] = []
+
+        self._direction, self._entries = "forward", self.prepare
+        self._describe_input()
+        self._entries = self.forward
+        self._describe_forward()
+        if training:
+            self._direction, self._entries = "backward", self.backward
+            self._describe_backward()
+            self._direction, self._entries = "update", self.update
+            self._describe_update()
+        self._place_workspaces()
+
+    def build(self) -> None:
+        """Bind the entries to their arrays; the arenas must have their memory by now."""
+        for entry in (*self.prepare, *self.forward, *self.backward, *self.update):
+            entry.bind()
+
+    def array(self, name: str, tower: int = 0) -> Any:
+        """The native array of that name, for example ``("conv1.y", 0)``, once the arenas have memory."""
+        return self._refs[name, tower].array()
+
+    # Forward ------------------------------------------------------------------------------------------------
+
+    def _describe_input(self) -> None:
+        """Each device makes its own input: towers that share one read the same."""
+        n = self.batch_size
+        self._new_joint(INPUT, "input.joint", (n, INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS), _INPUT_STRIDES)
+        for place in range(len(self.arenas)):
+            self._emit(
+                INPUT, "prepare_input", place,
+                out=self._refs["input.joint", place],
+                images=self._new(INPUT, "images", place, (n, IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS), "uint8"),
+                offsets=self._new(INPUT, "offsets", place, (n, 2), "int32"),
+                flips=self._new(INPUT, "flips", place, (n,), "uint8"),
+                shifts=self._new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
+                mean=self._new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
+            )  # fmt: skip
+
+    def _describe_forward(self) -> None:
+        source = INPUT
+        joint_outputs = {layer.name for layer, following in pairwise(self._layers) if following.sees_both}
+        for layer in self._layers:
+            if source in joint_outputs:
+                self._exchange_halves(layer, f"{source}.joint")
+            for tower in self._towers(layer):
+                x = self._refs[f"{source}.joint" if layer.sees_both else f"{source}.out", tower]
+                self._describe_layer(layer, tower, x, joint=layer.name in joint_outputs)
+            source = layer.name
+
+    def _describe_layer(self, layer: Conv | Linear, tower: int, x: Ref, *, joint: bool) -> None:
+        self._refs[f"{layer.name}.x", tower] = x
+        if joint and (f"{layer.name}.joint", tower) not in self._refs:
+            self._new_joint(layer.name, f"{layer.name}.joint", self._joint_shape(layer))
+        out = self._refs[f"{layer.name}.joint", tower].part(tower, TOWERS) if joint else None
+        if isinstance(layer, Conv):
+            self._describe_convolution(layer, tower, x, out)
+        else:
+            self._describe_linear(layer, tower, x, out)
+
+    def _describe_convolution(self, layer: Conv, tower: int, x: Ref, out: Ref | None) -> None:
+        """Convolution with ReLU, then LRN and pooling in the order that the options say."""
+        n, size, filters = self.batch_size, layer.output_size, layer.tower_filters
+        y = self._new(layer.name, "y", tower, (n, size, size, filters))
+        weight, bias = self._of(layer, tower)
+        self._emit(
+            layer.name, "conv_forward", tower, workspace=True,
+            y=y, x=x, w=weight.value, b=bias.value, relu=True, **_geometry(layer),
+        )  # fmt: skip
+        for step in self._steps_after(layer):
+            x, size = y, layer.pooled_size if step == "pool" else size
+            # LRN writes whole arrays only; pooling can write its half of a joint one.
+            last = step == "pool" and step == self._steps_after(layer)[-1]
+            y = out if last and out else self._new(layer.name, step, tower, (n, size, size, filters))
+            if step == "lrn":
+                self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
+            else:
+                self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **_POOLING)
+            self._refs[f"{layer.name}.{step}.x", tower] = x
+        if out and y is not out:
+            self._emit(layer.name, "copy", tower, dst=out, src=y)
+        self._refs[f"{layer.name}.out", tower] = out or y
+
+    def _describe_linear(self, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
+        """Matrix product; in hidden layers with ReLU, and with dropout when training."""
+        y = out or self._new(layer.name, "y", tower, (self.batch_size, layer.tower_outputs))
+        weight, bias = self._of(layer, tower)
+        self._emit(
+            layer.name, "linear_forward", tower, workspace=True,
+            y=y, x=x.reshaped(self.batch_size, layer.inputs), w=weight.value, b=bias.value, relu=layer.hidden,
+        )  # fmt: skip
+        if layer.hidden and self.training and self._options.dropout:
+            self._emit(layer.name, "dropout_forward", tower, y=y, x=y, **self._dropout_arguments(layer, tower))
+        self._refs[f"{layer.name}.out", tower] = y
+
+    def _exchange_halves(self, layer: Conv | Linear, joint: str) -> None:
+        """Bring each tower of the layer the half of its joint input that the other tower computed."""
+        if len(self.arenas) == 1:
+            return
+        for tower in self._towers(layer):
+            other = 1 - tower
+            to, source = (self._refs[joint, side].part(other, TOWERS) for side in (tower, other))
+            self._exchange_start(layer, tower, to, source)
+        for tower in self._towers(layer):
+            self._exchange_finish(layer, tower)
+
+    # Backward -----------------------------------------------------------------------------------------------
+
+    def _describe_backward(self) -> None:
+        """From the loss back to conv1; every tower's gradient by its layer's output is handed on."""
+        logits = self._refs["fc8.out", 0]
+        losses = self._new(LOSS, "losses", 0, (self.batch_size,))
+        labels = self._new(LOSS, "labels", 0, (self.batch_size,), "int32")
+        dlogits = self._new(LOSS, "dlogits", 0, logits.shape)
+        self._emit(LOSS, "cross_entropy", 0, losses=losses, dlogits=dlogits, logits=logits, labels=labels)
+        dout = [dlogits]
+        for layer in reversed(self._layers):
+            dy = [self._describe_activation_backward(layer, tower, dout[tower]) for tower in self._towers(layer)]
+            dout = self._describe_product_backward(layer, dy)
+
+    def _describe_activation_backward(self, layer: Conv | Linear, tower: int, dout: Ref) -> Ref:
+        """From the gradient by a layer's output to that by its convolution or matrix product."""
+        dy = dout
+        if isinstance(layer, Conv):
+            for step in reversed(self._steps_after(layer)):
+                x = self._refs[f"{layer.name}.{step}.x", tower]
+                dx = self._new(layer.name, f"d{step}", tower, x.shape)
+                if step == "lrn":
+                    self._emit(
+                        layer.name, "lrn_backward", tower, dx=dx, dy=dy, x=x, **self._options.lrn_arguments
+                    )
+                else:
+                    self._emit(layer.name, "maxpool_backward", tower, dx=dx, dy=dy, x=x, **_POOLING)
+                dy = dx
+            y = self._refs[f"{layer.name}.y", tower]
+        elif not layer.hidden:
+            return dy
+        else:
+            y = self._refs[f"{layer.name}.out", tower]
+            if self._options.dropout:
+                arguments = self._dropout_arguments(layer, tower)
+                self._emit(layer.name, "dropout_backward", tower, dx=dy, dy=dy, **arguments)
+        self._emit(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=y)
+        return dy
+
+    def _describe_product_backward(self, layer: Conv | Linear, dy: list[Ref]) -> list[Ref]:
+        """Gradients by input, weights and biases; returns those by the previous layer's outputs.
+
+        The gradient by the input comes first, so that its exchange runs while the gradient by the weights is
+        computed.
+        """
+        if layer.name == "conv1":
+            self._describe_weight_gradient(layer, 0, dy[0])
+            self._describe_weight_gradient(layer, 1, dy[1])
+            return []
+        dx = [self._describe_input_gradient(layer, tower, dy[tower]) for tower in self._towers(layer)]
+        received = self._start_gradient_exchange(layer, dx) if layer.sees_both else []
+        for tower in self._towers(layer):
+            self._describe_weight_gradient(layer, tower, dy[tower])
+        return self._sum_halves(layer, dx, received) if layer.sees_both else dx
+
+    def _describe_input_gradient(self, layer: Conv | Linear, tower: int, dy: Ref) -> Ref:
+        x = self._refs[f"{layer.name}.x", tower]
+        weight, _ = self._of(layer, tower)
+        dx = self._new(layer.name, "dx", tower, x.shape)
+        if isinstance(layer, Conv):
+            self._emit(
+                layer.name, "conv_backward_input", tower, workspace=True,
+                dx=dx, dy=dy, w=weight.value, **_geometry(layer),
+            )  # fmt: skip
+        else:
+            self._emit(
+                layer.name, "linear_backward_input", tower, workspace=True,
+                dx=dx.reshaped(self.batch_size, layer.inputs), dy=dy, w=weight.value,
+            )  # fmt: skip
+        return dx
+
+    def _describe_weight_gradient(self, layer: Conv | Linear, tower: int, dy: Ref) -> None:
+        x = self._refs[f"{layer.name}.x", tower]
+        weight, bias = self._of(layer, tower)
+        if isinstance(layer, Conv):
+            self._emit(
+                layer.name, "conv_backward_weight", tower, workspace=True,
+                dw=weight.gradient, db=bias.gradient, x=x, dy=dy, **_geometry(layer),
+            )  # fmt: skip
+        else:
+            self._emit(
+                layer.name, "linear_backward_weight", tower, workspace=True,
+                dw=weight.gradient, db=bias.gradient, x=x.reshaped(self.batch_size, layer.inputs), dy=dy,
+            )  # fmt: skip
+
+    def _start_gradient_exchange(self, layer: Conv | Linear, dx: list[Ref]) -> list[Ref]:
+        """For each tower, the other tower's part of the gradient by this tower's half of the joint input."""
+        if len(self.arenas) == 1:
+            return [dx[1 - tower if len(dx) > 1 else 0].part(tower, TOWERS) for tower in range(TOWERS)]
+        received = []
+        for tower in range(TOWERS) if len(dx) > 1 else (1,):
+            source = dx[1 - tower].part(tower, TOWERS)
+            received.append(self._new(layer.name, "received", tower, source.shape))
+            self._exchange_start(layer, tower, received[-1], source)
+        return received
+
+    def _sum_halves(self, layer: Conv | Linear, dx: list[Ref], received: list[Ref]) -> list[Ref]:
+        """For each tower, the gradient by its half of the joint input: tower 0's part plus tower 1's."""
+        if len(self.arenas) > 1:
+            for tower in range(TOWERS) if len(dx) > 1 else (1,):
+                self._exchange_finish(layer, tower)
+        if len(dx) == 1:  # fc8: tower 0 alone computes it
+            return [dx[0].part(0, TOWERS), received[-1]]
+        sums = []
+        for tower in range(TOWERS):
+            own = dx[tower].part(tower, TOWERS)
+            parts = (own, received[tower]) if tower == 0 else (received[tower], own)
+            sums.append(self._new(layer.name, "sum", tower, own.shape))
+            self._emit(layer.name, "add_slices", tower, out=sums[-1], a=parts[0], b=parts[1])
+        return sums
+
+    # Update -------------------------------------------------------------------------------------------------
+
+    def _describe_update(self) -> None:
+        for layer in self._layers:
+            for tower in self._towers(layer):
+                for kind, parameter in zip(("weight", "bias"), self._of(layer, tower), strict=True):
+                    plain = kind == "weight" or self._options.bias_update == "paper"
+                    self._emit(
+                        layer.name, "sgd_step", tower,
+                        w=parameter.value, v=parameter.momentum, g=parameter.gradient,
+                        lr=_learning_rate if plain else _doubled_learning_rate,
+                        momentum=lambda knobs: knobs.momentum,
+                        weight_decay=_weight_decay if plain else 0.0,
+                    )  # fmt: skip
+
+    # Arrays and entries -------------------------------------------------------------------------------------
+
+    def _towers(self, layer: Conv | Linear) -> range:
+        """The towers that compute a layer: tower 0 alone the last one."""
+        return range(TOWERS if layer.hidden else 1)
+
+    def _of(self, layer: Conv | Linear, tower: int) -> tuple[Parameter, Parameter]:
+        parameters = self._parameters[tower]
+        return parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
+
+    def _steps_after(self, layer: Conv) -> list[str]:
+        """What follows a convolution and its ReLU, in order."""
+        steps = [step for step, wanted in (("lrn", layer.lrn), ("pool", layer.pool)) if wanted]
+        return steps[::-1] if self._options.pool_before_lrn else steps
+
+    def _joint_shape(self, layer: Conv | Linear) -> tuple[int, ...]:
+        if isinstance(layer, Conv):
+            return (self.batch_size, layer.pooled_size, layer.pooled_size, layer.filters)
+        return (self.batch_size, layer.outputs)
+
+    def _dropout_arguments(self, layer: Linear, tower: int) -> dict[str, Any]:
+        """Both towers draw what one undivided layer would; each step and layer has an offset of its own."""
+        number = [other.name for other in self._layers if isinstance(other, Linear)].index(layer.name)
+        return {
+            "row_elements": layer.outputs,
+            "first_column": tower * layer.tower_outputs,
+            "p": self._options.dropout,
+            "seed": lambda knobs: knobs.seed,
+            "offset": lambda knobs: knobs.step * len(self._layers) + number,
+        }
+
+    def _new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:
+        ref = self.arenas[self._placement.place(tower)].add(layer, shape, dtype)
+        self._refs[f"{layer}.{name}", tower] = ref
+        return ref
+
+    def _new_joint(self, layer: str, name: str, shape: tuple[int, ...], strides: tuple[int, ...] = ()) -> None:
+        """One array a device, known to each tower there."""
+        on_device = [arena.add(layer, shape, strides=strides) for arena in self.arenas]
+        for tower in range(TOWERS):
+            self._refs[name, tower] = on_device[self._placement.place(tower)]
+
+    def _emit(self, layer: str, operation: str, tower: int, *, workspace: bool = False, **arguments: Any) -> None:
+        place = self._placement.place(tower)
+        native = self._placement.devices[place].native
+        arguments["stream"] = self._placement.streams[place]
+        entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments)
+        self._entries.append(entry)
+        if workspace:
+            needed = _workspace_bytes(native, operation, arguments)
+            self._workspace_bytes[place] = max(self._workspace_bytes[place], needed)
+            self._workspace_users.append((entry, place))
+
+    def _exchange_start(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
+        start = self._placement.links[tower].start
+        arguments = {"to": to, "from_": source}
+        self._entries.append(Entry(layer.name, "exchange_start", self._direction, tower, start, arguments))
+
+    def _exchange_finish(self, layer: Conv | Linear, tower: int) -> None:
+        finish = self._placement.links[tower].finish
+        self._entries.append(Entry(layer.name, "exchange_finish", self._direction, tower, finish, {}))
+
+    def _place_workspaces(self) -> None:
+        """One workspace a device serves all its kernels, since they run one after the other."""
+        workspaces = [
+            arena.add("workspace", (size,), "uint8")
+            for arena, size in zip(self.arenas, self._workspace_bytes, strict=True)
+        ]
+        for entry, place in self._workspace_users:
+            entry.arguments["workspace"] = workspaces[place]
+
+
+def _workspace_bytes(native: Any, operation: str, arguments: dict[str, Any]) -> int:
+    """What a convolution or matrix product asks for, from the shapes of its input and weights, or their gradients."""
+    ask = getattr(native, f"{operation}_workspace_bytes")
+    x = arguments["x"] if "x" in arguments else arguments["dx"]
+    w = arguments["w"] if "w" in arguments else arguments["dw"]
+    if operation.startswith("conv"):
+        geometry = {name: arguments[name] for name in ("stride", "padding", "groups")}
+        return int(ask(list(x.shape), list(w.shape), **geometry))
+    return int(ask(x.shape[0], *w.shape))
+
+
+def _geometry(layer: Conv) -> dict[str, int]:
+    return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
+
+
+def _learning_rate(knobs: Knobs) -> float:
+    return knobs.lr
+
+
+def _doubled_learning_rate(knobs: Knobs) -> float:
+    return 2 * knobs.lr
+
+
+def _weight_decay(knobs: Knobs) -> float:
+    return knobs.weight_decay

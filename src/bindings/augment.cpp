@@ -1,0 +1,77 @@
+#include "kernels/augment.cuh"
+
+#include "bindings/register.h"
+#include "device/stream.h"
+
+namespace pyalexnet {
+
+namespace {
+
+// None, (3,), or (height, width, 3).
+Mean mean_of(const Array* mean) {
+  if (mean == nullptr) return Mean::none;
+  return mean->shape.size() == 1 ? Mean::colour : Mean::pixel;
+}
+
+const float* mean_floats(const Array* mean, int64_t height, int64_t width) {
+  switch (mean_of(mean)) {
+    case Mean::none:
+      return nullptr;
+    case Mean::colour:
+      return floats("mean", *mean, {3});
+    case Mean::pixel:
+      return floats("mean", *mean, {height, width, 3});
+  }
+  return nullptr;
+}
+
+// The distance between out's rows, whose padding must be out's own too.
+int64_t row_pitch(const Array& out, int64_t crop) {
+  const int64_t pitch = out.strides[1];
+  require(out.strides[3] == 1 && out.strides[2] == 3 && out.strides[0] == crop * pitch, "out has strides ",
+          shape_text(out.strides), "; its rows must lie at one distance from each other");
+  return pitch;
+}
+
+}  // namespace
+
+void register_augment(pybind11::module_& module) {
+  using namespace pybind11::literals;
+
+  module.def(
+      "prepare_input",
+      [](const Array& out, const Array& images, const Array& offsets, const Array& flips, const Array& shifts,
+         const Array* mean, const Stream& stream) {
+        require_rank("images", images, 4, "(images, height, width, 3)");
+        require_rank("out", out, 4, "(images, crop, crop, 3)");
+        const int64_t count = images.shape[0], height = images.shape[1], width = images.shape[2];
+        const int64_t crop = out.shape[1];
+        const PrepareInput params{.images = count,
+                                  .height = height,
+                                  .width = width,
+                                  .crop = crop,
+                                  .out_row_pitch = row_pitch(out, crop),
+                                  .mean = mean_of(mean)};
+        const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
+                                     : stream.on(out, images, offsets, flips, shifts);
+        prepare_input(strided_floats("out", out, {count, crop, crop, 3}),
+                      bytes("images", images, {count, height, width, 3}),
+                      int32s("offsets", offsets, {count, 2}), bytes("flips", flips, {count}),
+                      floats("shifts", shifts, {count, 3}), mean_floats(mean, height, width), params, on);
+      },
+      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "stream"_a);
+
+  module.def(
+      "prepare_input_cost",
+      [](int64_t images, int64_t crop, int64_t out_row_pitch, bool mean_image) {
+        return prepare_input_cost({.images = images,
+                                   .height = crop,
+                                   .width = crop,
+                                   .crop = crop,
+                                   .out_row_pitch = out_row_pitch,
+                                   .mean = mean_image ? Mean::pixel : Mean::none});
+      },
+      "images"_a, "crop"_a, "out_row_pitch"_a, "mean_image"_a);
+}
+
+}  // namespace pyalexnet

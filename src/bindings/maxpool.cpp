@@ -1,0 +1,72 @@
+#include "kernels/maxpool.cuh"
+
+#include <pybind11/stl.h>
+
+#include "bindings/register.h"
+#include "device/stream.h"
+
+namespace pyalexnet {
+
+namespace {
+
+MaxPool pool_over(const Array& x, int64_t kernel, int64_t stride, int64_t padding) {
+  require_rank("x", x, 4, "(images, height, width, channels)");
+  const MaxPool pool{.images = x.shape[0],
+                     .height = x.shape[1],
+                     .width = x.shape[2],
+                     .channels = x.shape[3],
+                     .kernel = kernel,
+                     .stride = stride,
+                     .padding = padding};
+  check_maxpool(pool);
+  return pool;
+}
+
+std::vector<int64_t> output_shape(const MaxPool& pool) {
+  return {pool.images, pool.output_height(), pool.output_width(), pool.channels};
+}
+
+}  // namespace
+
+void register_maxpool(pybind11::module_& module) {
+  using namespace pybind11::literals;
+
+  module.def(
+      "maxpool_output_shape",
+      [](const Array& x, int64_t kernel, int64_t stride, int64_t padding) {
+        return output_shape(pool_over(x, kernel, stride, padding));
+      },
+      "x"_a, "kernel"_a, "stride"_a, "padding"_a);
+
+  module.def(
+      "maxpool_forward",
+      [](const Array& y, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
+         const Stream& stream) {
+        const MaxPool pool = pool_over(x, kernel, stride, padding);
+        maxpool_forward(strided_floats("y", y, output_shape(pool)), y.rows("y").pitch, floats("x", x), pool,
+                        stream.on(y, x));
+      },
+      "y"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "stream"_a);
+
+  module.def(
+      "maxpool_backward",
+      [](const Array& dx, const Array& dy, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
+         const Stream& stream) {
+        const MaxPool pool = pool_over(x, kernel, stride, padding);
+        maxpool_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, output_shape(pool)),
+                         dy.rows("dy").pitch, floats("x", x), pool, stream.on(dx, dy, x));
+      },
+      "dx"_a, "dy"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "stream"_a);
+
+  const auto cost = [](Cost (*of)(const MaxPool&)) {
+    return
+        [of](int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride,
+             int64_t padding) { return of({images, height, width, channels, kernel, stride, padding}); };
+  };
+  module.def("maxpool_forward_cost", cost(&maxpool_forward_cost), "images"_a, "height"_a, "width"_a,
+             "channels"_a, "kernel"_a, "stride"_a, "padding"_a);
+  module.def("maxpool_backward_cost", cost(&maxpool_backward_cost), "images"_a, "height"_a, "width"_a,
+             "channels"_a, "kernel"_a, "stride"_a, "padding"_a);
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,116 @@
+// Devices, memory, streams, events and copies.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "bindings/dlpack.h"
+#include "bindings/register.h"
+#include "device/stream.h"
+
+namespace py = pybind11;
+
+namespace pyalexnet {
+
+namespace {
+
+// 0 where there is no driver or no device: that is an answer, not an error.
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+py::dict device_info(int device) {
+  cudaDeviceProp properties{};
+  PYALEXNET_CHECK_CUDA(cudaGetDeviceProperties(&properties, device));
+  PYALEXNET_CHECK_CUDA(cudaSetDevice(device));
+  size_t free_bytes = 0, total_bytes = 0;
+  PYALEXNET_CHECK_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+  py::dict info;
+  info["name"] = std::string(properties.name);
+  info["multiprocessors"] = properties.multiProcessorCount;
+  info["total_bytes"] = total_bytes;
+  info["free_bytes"] = free_bytes;
+  return info;
+}
+
+void synchronize_device(int device) {
+  PYALEXNET_CHECK_CUDA(cudaSetDevice(device));
+  PYALEXNET_CHECK_CUDA(cudaDeviceSynchronize());
+}
+
+// Memory that something in Python owns, as an Array of `device`. The owner's reference is dropped under the
+// GIL.
+Array borrow(py::object owner, uintptr_t address, const std::string& dtype, std::vector<int64_t> shape,
+             std::vector<int64_t> strides, int device) {
+  require(shape.size() == strides.size(), "strides has ", strides.size(), " axes; shape has ", shape.size());
+  const auto release = [](py::object* held) {
+    if (!Py_IsInitialized()) return;
+    py::gil_scoped_acquire gil;
+    delete held;
+  };
+  return {std::shared_ptr<void>(std::shared_ptr<py::object>(new py::object(std::move(owner)), release)),
+          reinterpret_cast<void*>(address),
+          dtype_named(dtype),
+          device,
+          std::move(shape),
+          std::move(strides)};
+}
+
+}  // namespace
+
+void register_array(py::module_& module) {
+  using namespace pybind11::literals;
+
+  py::class_<Array>(module, "Array", py::module_local())
+      .def_readonly("shape", &Array::shape)
+      .def_readonly("strides", &Array::strides)
+      .def_readonly("device", &Array::device)
+      .def_property_readonly("address",
+                             [](const Array& array) { return reinterpret_cast<uintptr_t>(array.data); })
+      .def_property_readonly("dtype", [](const Array& array) { return dtype_name(array.dtype); })
+      .def_property_readonly("contiguous", &Array::contiguous)
+      .def("slice_last", &Array::slice_last, "start"_a, "stop"_a)
+      .def("to_dlpack", &to_dlpack, "device_type"_a);
+
+  module.def("borrow", &borrow, "owner"_a, "address"_a, "dtype"_a, "shape"_a, "strides"_a, "device"_a);
+  module.def("from_dlpack", &from_dlpack, "capsule"_a, "device_type"_a);
+
+  py::class_<Memory>(module, "Memory", py::module_local())
+      .def(py::init<int, int64_t>(), "device"_a, "bytes"_a)
+      .def_readonly("device", &Memory::device)
+      .def_readonly("bytes", &Memory::bytes)
+      .def(
+          "array",
+          [](const Memory& memory, int64_t offset_bytes, std::vector<int64_t> shape, const std::string& dtype,
+             std::vector<int64_t> strides) {
+            return memory.array(offset_bytes, std::move(shape), dtype_named(dtype), std::move(strides));
+          },
+          "offset_bytes"_a, "shape"_a, "dtype"_a = "float32", "strides"_a = std::vector<int64_t>{});
+}
+
+void register_runtime(py::module_& module) {
+  using namespace pybind11::literals;
+  using release_gil = py::call_guard<py::gil_scoped_release>;
+
+  module.attr("vector_floats") = kVectorFloats;
+  module.def("device_count", &device_count);
+  module.def("device_info", &device_info, "device"_a);
+  module.def("synchronize_device", &synchronize_device, "device"_a, release_gil());
+
+  py::class_<Event>(module, "Event", py::module_local())
+      .def(py::init<int>(), "device"_a)
+      .def("synchronize", &Event::synchronize, release_gil())
+      .def("elapsed_ms_since", &Event::elapsed_ms_since, "start"_a);
+
+  py::class_<Stream>(module, "Stream", py::module_local())
+      .def(py::init<int>(), "device"_a)
+      .def_readonly("device", &Stream::device)
+      .def("record", &Stream::record, "event"_a)
+      .def("wait", &Stream::wait, "event"_a)
+      .def("synchronize", &Stream::synchronize, release_gil());
+
+  module.def("copy", &copy, "dst"_a, "src"_a, "stream"_a, release_gil());
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,104 @@
+// What only CPU cores have: the settings of the virtual devices, and the choice of an instruction set.
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "bindings/register.h"
+#include "device/check.h"
+
+namespace py = pybind11;
+
+namespace pyalexnet {
+
+#if defined(PYALEXNET_TARGET_CUDA)
+
+void register_virtual_devices(py::module_&) {}
+
+#else
+
+namespace {
+
+std::string processor_name() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "CPU";
+}
+
+int cores_from_environment() {
+  const char* text = std::getenv("PYALEXNET_NUM_THREADS");
+  if (text == nullptr) return 0;
+  char* end = nullptr;
+  const long cores = std::strtol(text, &end, 10);
+  require(end != text && *end == '\0' && cores >= 1 && cores <= 4096, "PYALEXNET_NUM_THREADS is '", text,
+          "'; it must be a whole number from 1 to 4096");
+  return static_cast<int>(cores);
+}
+
+// The instruction sets, best first, that modules are built for and this processor has.
+std::vector<std::string> supported_instruction_sets() {
+#if defined(__x86_64__)
+  std::vector<std::string> sets;
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v4) sets.push_back("x86_64_v4");
+  if (v3) sets.push_back("x86_64_v3");
+  sets.push_back("x86_64");
+  return sets;
+#else
+  return {"aarch64"};
+#endif
+}
+
+hostcuda::Order order_named(const std::string& name) {
+  if (name == "ascending") return hostcuda::Order::ascending;
+  if (name == "descending") return hostcuda::Order::descending;
+  require(name == "random", "order is '", name, "'; it must be 'ascending', 'descending' or 'random'");
+  return hostcuda::Order::random;
+}
+
+}  // namespace
+
+void register_virtual_devices(py::module_& module) {
+  using namespace pybind11::literals;
+
+  hostcuda::Configuration configuration;
+  configuration.cores = cores_from_environment();
+  configuration.device_name = processor_name();
+  // Memory that no kernel has written reads as NaN where the target exists to find mistakes.
+  configuration.fill_new_memory = !kRunsOnCores;
+  check_cuda(hostcuda::configure(configuration), "hostcuda::configure");
+
+  module.def("supported_instruction_sets", &supported_instruction_sets);
+  module.def("core_count", &hostcuda::core_count);
+  module.def(
+      "set_schedule",
+      [](const std::string& threads, const std::string& blocks, uint64_t seed) {
+        const hostcuda::Schedule schedule{order_named(threads), order_named(blocks), seed};
+        check_cuda(hostcuda::set_schedule(schedule), "hostcuda::set_schedule");
+      },
+      "threads"_a = "ascending", "blocks"_a = "ascending", "seed"_a = 0);
+  module.def(
+      "set_peer_capable",
+      [](int device, int peer, bool capable) {
+        check_cuda(hostcuda::set_peer_capable(device, peer, capable), "hostcuda::set_peer_capable");
+      },
+      "device"_a, "peer"_a, "capable"_a);
+  module.def(
+      "set_memory_limit",
+      [](int device, uint64_t bytes) {
+        check_cuda(hostcuda::set_memory_limit(device, bytes), "hostcuda::set_memory_limit");
+      },
+      "device"_a, "bytes"_a);
+}
+
+#endif
+
+}  // namespace pyalexnet

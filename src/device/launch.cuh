@@ -1,0 +1,52 @@
+// How kernels are launched.
+#pragma once
+
+#include <type_traits>
+
+#include "device/check.h"
+#include "device/platform.cuh"
+
+namespace pyalexnet {
+
+struct Launch {
+  const char* kernel_name;
+  dim3 blocks;
+  dim3 threads;
+  cudaStream_t stream;
+};
+
+namespace detail {
+template <class Kernel>
+struct Launcher;
+
+template <class... Params>
+struct Launcher<void (*)(Params...)> {
+  template <void (*kernel)(Params...)>
+  static void run(const Launch& launch, Params... params) {
+#if defined(__CUDACC__)
+    kernel<<<launch.blocks, launch.threads, 0, launch.stream>>>(params...);
+    const cudaError_t code = cudaGetLastError();
+#else
+    const cudaError_t code = hostcuda::launch(launch.kernel_name, launch.blocks, launch.threads, 0,
+                                              launch.stream, [params...] { kernel(params...); });
+#endif
+    check_cuda(code, launch.kernel_name);
+  }
+};
+}  // namespace detail
+
+// launch<relu_kernel>({"relu_kernel", blocks, threads, stream}, y, x, count): asynchronous. The kernel is a
+// template argument so that on CPU cores it is inlined into the loop over a block's threads.
+// Throws CudaError naming the kernel when the launch itself is refused.
+template <auto kernel, class... Args>
+void launch(const Launch& how, const Args&... args) {
+  detail::Launcher<decltype(kernel)>::template run<kernel>(how, args...);
+}
+
+// Integer ceiling of a / b for a >= 0, b > 0.
+template <class Integer>
+__host__ __device__ constexpr Integer ceil_div(Integer a, std::type_identity_t<Integer> b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace pyalexnet

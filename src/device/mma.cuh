@@ -1,0 +1,83 @@
+// The multiply-add at the heart of every matrix product: a register tile of sums += left slice x right slice.
+#pragma once
+
+#include "device/tile.cuh"
+
+namespace pyalexnet {
+
+// The sums of one register tile: row i, column vector j.
+template <class Tile>
+struct RegisterTile {
+  static constexpr int kColumnVectors = Tile::kThreadColumns / Tile::kVector;
+  Vec<Tile::kVector> sums[Tile::kThreadRows][kColumnVectors];
+};
+
+// All sums of a thread.
+template <class Tile>
+struct ThreadSums {
+  RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
+
+  PYALEXNET_INLINE void clear() {
+    for (int m = 0; m < Tile::kRowTiles; ++m) {
+      for (int n = 0; n < Tile::kColumnTiles; ++n) {
+        PYALEXNET_UNROLL
+        for (int i = 0; i < Tile::kThreadRows; ++i) {
+          PYALEXNET_UNROLL
+          for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
+            tiles[m][n].sums[i][j] = broadcast<Tile::kVector>(0.0f);
+          }
+        }
+      }
+    }
+  }
+};
+
+// The tile's kThreadRows elements of one term of the left slice; `left` points at the first.
+template <class Tile, SliceOrder order>
+PYALEXNET_INLINE void load_left(float (&to)[Tile::kThreadRows], const float* left) {
+  if constexpr (order == SliceOrder::kDepthMajor && Tile::kThreads > 1) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; i += 4) {
+      const Vec<4> quad = load<4>(left + Tile::row(i));
+      PYALEXNET_UNROLL
+      for (int e = 0; e < 4; ++e) to[i + e] = quad[e];
+    }
+  } else {
+    constexpr int step = order == SliceOrder::kRowMajor ? Tile::kLeftPitch(order) : 1;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; ++i) to[i] = left[Tile::row(i) * step];
+  }
+}
+
+// tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` and `right` point at
+// the tile's first element of the first term. A thread on CPU cores takes `depth` as it is; on a GPU slices are
+// always full.
+template <class Tile, SliceOrder order>
+PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
+  constexpr int kColumnVectors = RegisterTile<Tile>::kColumnVectors;
+  constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::kLeftPitch(order);
+  RegisterTile<Tile> local = tile;
+  const auto add_term = [&](int k) {
+    float a[Tile::kThreadRows];
+    Vec<Tile::kVector> b[kColumnVectors];
+    load_left<Tile, order>(a, left + k * left_step);
+    PYALEXNET_UNROLL
+    for (int j = 0; j < kColumnVectors; ++j) b[j] = load<Tile::kVector>(right + k * Tile::kPanel + Tile::column(j));
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      PYALEXNET_UNROLL
+      for (int j = 0; j < kColumnVectors; ++j) {
+        local.sums[i][j] = fma(broadcast<Tile::kVector>(a[i]), b[j], local.sums[i][j]);
+      }
+    }
+  };
+  if constexpr (Tile::kThreads > 1) {
+    PYALEXNET_UNROLL
+    for (int k = 0; k < Tile::kDepth; ++k) add_term(k);
+  } else {
+    for (int k = 0; k < depth; ++k) add_term(k);
+  }
+  tile = local;
+}
+
+}  // namespace pyalexnet

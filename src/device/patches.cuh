@@ -1,0 +1,409 @@
+// The patch matrix of a convolution, and how a block brings slices of matrices into __shared__ memory.
+//
+// The patch matrix has a row for each output pixel (image, output row, output column) and a column for each input
+// element that the pixel sees (kernel row, kernel column, channel). It is never stored: its rows are gathered from
+// the input as they are needed. A column's tap is its place in the kernel; the `run` columns of one tap are
+// contiguous in the input. In slots, a tap takes run_slots >= run columns, so that vectors never straddle two taps.
+//
+// Staged loaders (GPU) hold the next slice in registers while the current one is computed with: fetch() reads device
+// memory, commit() writes shared memory. Direct loaders (CPU cores) copy whole runs from memory to the slice in
+// commit().
+#pragma once
+
+#include <algorithm>
+
+#include "device/tile.cuh"
+
+namespace pyalexnet {
+
+// min(N, lanes) floats from `from`, zeros in the other lanes. One access where all lanes are wanted and `aligned`
+// says that N floats can be read at once.
+template <int N>
+PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int64_t lanes, bool aligned) {
+  if (aligned && lanes >= N) return load<N>(from);
+  Vec<N> value = broadcast<N>(0.0f);
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if (i < lanes) value.set(i, from[i]);
+  }
+  return value;
+}
+
+// The first min(N, lanes) floats of `value` to `to`.
+template <int N>
+PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int64_t lanes, bool aligned) {
+  if (aligned && lanes >= N) return store(to, value);
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if (i < lanes) to[i] = value[i];
+  }
+}
+
+// Whether vectors can be read at the array and at all multiples of the strides (in floats) from there. CPU cores
+// read them anywhere.
+template <class... Strides>
+inline bool vectors_aligned(const void* array, Strides... strides) {
+  return kRunsOnCores || (reinterpret_cast<uintptr_t>(array) % 16 == 0 && (... && (strides % 4 == 0)));
+}
+
+// run_slots for a run.
+inline int slots_of(int64_t run) { return static_cast<int>((run + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple); }
+
+struct Patches {
+  const float* input;
+  int64_t group_stride;                            // in floats, as the others; from a group's first channel to the next's
+  int64_t image_stride, row_stride, pixel_stride;  // in floats
+  int height, width;                               // of the input
+  int out_height, out_width;
+  int kernel_height, kernel_width;
+  int run, run_slots;
+  int stride;
+  int padding_top, padding_left;  // may be negative
+  int spread;                     // the input stands on every spread-th pixel of a grid of zeros
+  int64_t pixels;                 // rows of the matrix
+  bool aligned;                   // vectors_aligned for each run
+
+  // Input elements that a pixel sees: the columns of the matrix, without and with the slots' padding.
+  __host__ __device__ int seen() const { return kernel_height * kernel_width * run; }
+  __host__ __device__ int slots() const { return kernel_height * kernel_width * run_slots; }
+};
+
+// The output pixel that a row of the patch matrix belongs to, advancing along the rows.
+struct PixelCursor {
+  int64_t pixel, image;
+  int out_y, out_x;
+
+  PYALEXNET_INLINE PixelCursor(const Patches& p, int64_t pixel) : pixel(pixel) {
+    const int64_t row = pixel / p.out_width;
+    out_x = static_cast<int>(pixel % p.out_width);
+    out_y = static_cast<int>(row % p.out_height);
+    image = row / p.out_height;
+  }
+
+  PYALEXNET_INLINE void advance(const Patches& p, int count) {
+    pixel += count;
+    for (out_x += count; out_x >= p.out_width; out_x -= p.out_width) {
+      if (++out_y == p.out_height) out_y = 0, ++image;
+    }
+  }
+};
+
+// The input pixel under the kernel's first tap; nullptr behind the last row.
+struct PatchOrigin {
+  const float* image;
+  int y, x;
+
+  PatchOrigin() = default;
+  PYALEXNET_INLINE PatchOrigin(const Patches& p, const float* input, const PixelCursor& at)
+      : image(at.pixel < p.pixels ? input + at.image * p.image_stride : nullptr),
+        y(at.out_y * p.stride - p.padding_top),
+        x(at.out_x * p.stride - p.padding_left) {}
+
+  // The run of a tap, nullptr where it is padding.
+  PYALEXNET_INLINE const float* run(const Patches& p, int tap_y, int tap_x) const {
+    int row = y + tap_y, column = x + tap_x;
+    if (p.spread > 1) {
+      if (row % p.spread != 0 || column % p.spread != 0) return nullptr;
+      row /= p.spread, column /= p.spread;
+    }
+    const bool inside = static_cast<unsigned>(row) < static_cast<unsigned>(p.height) &&
+                        static_cast<unsigned>(column) < static_cast<unsigned>(p.width);
+    return inside && image ? image + row * p.row_stride + column * p.pixel_stride : nullptr;
+  }
+};
+
+// A slot of the patch matrix's columns, advancing along them.
+struct TapCursor {
+  int y, x, channel;
+
+  PYALEXNET_INLINE TapCursor(const Patches& p, int slot)
+      : y(slot / p.run_slots / p.kernel_width), x(slot / p.run_slots % p.kernel_width), channel(slot % p.run_slots) {}
+
+  PYALEXNET_INLINE void advance(const Patches& p, int count) {
+    for (channel += count; channel >= p.run_slots; channel -= p.run_slots) {
+      if (++x == p.kernel_width) x = 0, ++y;
+    }
+  }
+};
+
+// From slots to the rows of the weights, which have none for the slots between run and run_slots.
+struct SlotRows {
+  int run, run_slots;
+
+  // -1 for a slot without a row.
+  PYALEXNET_INLINE int64_t row(int64_t slot) const {
+    if (run == run_slots) return slot;
+    const int tap = static_cast<int>(slot) / run_slots, channel = static_cast<int>(slot) % run_slots;
+    return channel < run ? tap * run + channel : -1;
+  }
+};
+
+// The right factor of a product: row-major, `columns` wide from `data` on. Slot s is row slot_rows.row(s).
+struct RightMatrix {
+  const float* data;
+  int64_t pitch, columns;
+  int64_t slots;
+  SlotRows slot_rows;
+  bool aligned;
+};
+
+template <class Tile, SliceOrder order>
+struct LeftSlice {
+  alignas(64) float at[(order == SliceOrder::kRowMajor ? Tile::kRows : Tile::kDepth) * Tile::kLeftPitch(order)];
+};
+
+template <class Tile>
+struct RightSlice {
+  alignas(64) float at[Tile::kDepth * Tile::kColumns];
+};
+
+// ---- staged ----
+
+// Left slices whose rows are rows of the patch matrix and whose terms are its slots.
+//
+// Two neighbouring threads take the two quads of a row's 8 terms, which is one 32-byte sector of device memory. They
+// store them transposed, a float at a time: in each store the 16 rows of a warp lie next to each other, and the
+// pitch puts the second quad's 16 banks beside the first's.
+template <class Tile>
+class StagedPatchRows {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+
+  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
+      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot) + quad() * 4) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      origins_[i] = PatchOrigin(patches, input_, PixelCursor(patches, first_row + row(i)));
+    }
+  }
+
+  PYALEXNET_INLINE void fetch(int64_t, int) {
+    const int lanes = tap_.y < patches_.kernel_height ? patches_.run - tap_.channel : 0;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const float* run = origins_[i].run(patches_, tap_.y, tap_.x);
+      staged_[i] = run ? load_lanes<4>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
+    }
+    tap_.advance(patches_, Tile::kDepth);
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      PYALEXNET_UNROLL
+      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::kLeftPitch(kOrder) + row(i)] = staged_[i][e];
+    }
+  }
+
+ private:
+  static constexpr int kQuads = Tile::kDepth / 4;
+  static constexpr int kRowsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kRows / kRowsPerPass;
+  static_assert(kQuads == 2 && Tile::kRows % kRowsPerPass == 0, "the bank arithmetic is for two quads a row");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
+
+  const Patches& patches_;
+  const float* input_;
+  TapCursor tap_;
+  PatchOrigin origins_[kPasses];
+  Vec<4> staged_[kPasses];
+};
+
+// Left slices whose rows are slots of the patch matrix and whose terms are its rows; one more row behind the last
+// slot holds ones. A warp reads 128 neighbouring slots of a pixel and stores them as they are.
+template <class Tile>
+class StagedPatchColumns {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+
+  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
+      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot) + quad() * 4), pixel_(patches, first_pixel + term(0)) {}
+
+  PYALEXNET_INLINE void fetch(int64_t, int) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const PatchOrigin origin(patches_, input_, pixel_);
+      if (tap_.y < patches_.kernel_height) {
+        const float* run = origin.run(patches_, tap_.y, tap_.x);
+        const int lanes = patches_.run - tap_.channel;
+        staged_[i] = run ? load_lanes<4>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      } else {
+        staged_[i] = broadcast<4>(origin.image ? 1.0f : 0.0f);
+      }
+      pixel_.advance(patches_, kTermsPerPass);
+    }
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::kLeftPitch(kOrder) + quad() * 4, staged_[i]);
+  }
+
+ private:
+  static constexpr int kQuads = Tile::kRows / 4;
+  static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
+  static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
+
+  const Patches& patches_;
+  const float* input_;
+  TapCursor tap_;
+  PixelCursor pixel_;
+  Vec<4> staged_[kPasses];
+};
+
+// Slices of the right matrix: each thread one quad of a row.
+template <class Tile>
+class StagedRight {
+ public:
+  PYALEXNET_INLINE explicit StagedRight(const RightMatrix& matrix) : matrix_(matrix) {}
+
+  PYALEXNET_INLINE void fetch(int64_t first_slot, int) {
+    const int64_t slot = first_slot + term();
+    const int64_t row = slot < matrix_.slots ? matrix_.slot_rows.row(slot) : -1;
+    const int64_t lanes = matrix_.columns - column();
+    staged_ = row >= 0 && lanes > 0 ? load_lanes<4>(matrix_.data + row * matrix_.pitch + column(), lanes, matrix_.aligned)
+                                    : broadcast<4>(0.0f);
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
+
+ private:
+  static constexpr int kQuads = Tile::kColumns / 4;
+  static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
+
+  PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
+  PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
+
+  const RightMatrix& matrix_;
+  Vec<4> staged_;
+};
+
+// ---- direct ----
+
+PYALEXNET_INLINE void copy_floats(float* to, const float* from, int count) {
+  int i = 0;
+  for (; i + kVectorFloats <= count; i += kVectorFloats) store(to + i, load<kVectorFloats>(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
+PYALEXNET_INLINE void clear_floats(float* to, int count) {
+  int i = 0;
+  for (; i + kVectorFloats <= count; i += kVectorFloats) store(to + i, broadcast<kVectorFloats>(0.0f));
+  for (; i < count; ++i) to[i] = 0.0f;
+}
+
+// `slots` slots from `tap` on of the patch matrix's rows at `origins`, to rows `pitch` apart. Returns the slots that
+// were there; tap is behind them then.
+template <int kPitch>
+PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const PatchOrigin* origins, int rows,
+                                  TapCursor& tap, int slots) {
+  int done = 0;
+  while (done < slots && tap.y < patches.kernel_height) {
+    const int count = std::min(patches.run - tap.channel, slots - done);
+    for (int r = 0; r < rows; ++r) {
+      const float* run = origins[r].run(patches, tap.y, tap.x);
+      if (run) {
+        copy_floats(to + r * kPitch + done, run + tap.channel, count);
+      } else {
+        clear_floats(to + r * kPitch + done, count);
+      }
+    }
+    done += count;
+    tap.advance(patches, count);
+  }
+  return done;
+}
+
+template <class Tile>
+class DirectPatchRows {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kRowMajor;
+
+  PYALEXNET_INLINE DirectPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
+      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot)) {
+    rows_ = static_cast<int>(std::min<int64_t>(Tile::kRows, patches.pixels - first_row));
+    PixelCursor pixel(patches, first_row);
+    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) origins_[r] = PatchOrigin(patches, input_, pixel);
+  }
+
+  PYALEXNET_INLINE void fetch(int64_t, int depth) { depth_ = depth; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    copy_patches<Tile::kLeftPitch(kOrder)>(slice, patches_, origins_, rows_, tap_, depth_);
+  }
+
+ private:
+  const Patches& patches_;
+  const float* input_;
+  TapCursor tap_;
+  int rows_, depth_;
+  PatchOrigin origins_[Tile::kRows];
+};
+
+template <class Tile>
+class DirectPatchColumns {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+
+  PYALEXNET_INLINE DirectPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
+      : patches_(patches), input_(patches.input + group * patches.group_stride), first_tap_(patches, static_cast<int>(first_slot)), pixel_(patches, first_pixel) {}
+
+  PYALEXNET_INLINE void fetch(int64_t, int depth) { depth_ = depth; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    constexpr int kPitch = Tile::kLeftPitch(kOrder);
+    PatchOrigin origins[Tile::kDepth];
+    for (int k = 0; k < depth_; ++k, pixel_.advance(patches_, 1)) origins[k] = PatchOrigin(patches_, input_, pixel_);
+    TapCursor tap = first_tap_;
+    const int slots = copy_patches<kPitch>(slice, patches_, origins, depth_, tap, Tile::kRows);
+    if (slots == Tile::kRows) return;
+    for (int k = 0; k < depth_; ++k) slice[k * kPitch + slots] = 1.0f;
+  }
+
+ private:
+  const Patches& patches_;
+  const float* input_;
+  const TapCursor first_tap_;
+  PixelCursor pixel_;
+  int depth_;
+};
+
+// Slices of the right matrix, cut into panels of kPanel columns.
+template <class Tile>
+class DirectRight {
+ public:
+  PYALEXNET_INLINE explicit DirectRight(const RightMatrix& matrix) : matrix_(matrix) {}
+
+  PYALEXNET_INLINE void fetch(int64_t first_slot, int depth) { first_slot_ = first_slot, depth_ = depth; }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    const int columns = static_cast<int>(std::min<int64_t>(Tile::kColumns, matrix_.columns));
+    for (int k = 0; k < depth_; ++k) {
+      const float* row = matrix_.data + (first_slot_ + k) * matrix_.pitch;
+      for (int n = 0; n < columns; n += Tile::kPanel) {
+        float* to = slice + n * Tile::kDepth + k * Tile::kPanel;
+        copy_floats(to, row + n, std::min(Tile::kPanel, columns - n));
+      }
+    }
+  }
+
+ private:
+  const RightMatrix& matrix_;
+  int64_t first_slot_;
+  int depth_;
+};
+
+template <class Tile>
+using PatchRows = std::conditional_t<kRunsOnCores, DirectPatchRows<Tile>, StagedPatchRows<Tile>>;
+template <class Tile>
+using PatchColumns = std::conditional_t<kRunsOnCores, DirectPatchColumns<Tile>, StagedPatchColumns<Tile>>;
+template <class Tile>
+using Right = std::conditional_t<kRunsOnCores, DirectRight<Tile>, StagedRight<Tile>>;
+
+}  // namespace pyalexnet

@@ -1,0 +1,61 @@
+// The one place that knows which compiler and which target a kernel is compiled for.
+//
+// Targets: `cuda` (nvcc), `cpu` (a C++ compiler, full speed on CPU cores, one build an instruction set) and
+// `sim` (a C++ compiler, the tile shapes that nvcc compiles, executed under CUDA's rules). <cuda_runtime.h>
+// is NVIDIA's for nvcc and src/hostcuda's for a C++ compiler. Everything that differs between targets is
+// named here or in tile.cuh, so that no kernel file asks where it runs.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#if defined(__CUDACC__)
+#define PYALEXNET_UNROLL _Pragma("unroll")
+#define PYALEXNET_INLINE __device__ __forceinline__
+#else
+#if !defined(PYALEXNET_TARGET_CUDA)
+#include "hostcuda.h"
+#endif
+#if defined(__clang__)
+#define PYALEXNET_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PYALEXNET_UNROLL _Pragma("GCC unroll 64")
+#endif
+#define PYALEXNET_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace pyalexnet {
+
+// The build sets exactly one PYALEXNET_TARGET_*.
+#if defined(PYALEXNET_TARGET_CPU)
+inline constexpr bool kRunsOnCores = true;
+// Floats in one vector register of the instruction set that this build is for.
+#if defined(__AVX512F__)
+inline constexpr int kVectorFloats = 16;
+#elif defined(__AVX__)
+inline constexpr int kVectorFloats = 8;
+#else
+inline constexpr int kVectorFloats = 4;
+#endif
+#elif defined(PYALEXNET_TARGET_SIM) || defined(PYALEXNET_TARGET_CUDA)
+inline constexpr bool kRunsOnCores = false;
+// One 16-byte access, the widest a CUDA thread makes.
+inline constexpr int kVectorFloats = 4;
+#else
+#error "define PYALEXNET_TARGET_CPU, PYALEXNET_TARGET_SIM or PYALEXNET_TARGET_CUDA"
+#endif
+
+// What the target can add to the last CUDA error reported to this thread: which block failed and why.
+// Empty on a GPU, which does not tell.
+inline std::string error_detail() {
+#if defined(PYALEXNET_TARGET_CUDA)
+  return {};
+#else
+  return hostcuda::error_detail();
+#endif
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,96 @@
+// How a kernel shares out an array of rows: a block takes rows, its threads take the items of a row, so that
+// what depends on the row alone is worked out once. The grid's x axis is over rows, its y axis over parts of
+// long rows.
+#pragma once
+
+#include <algorithm>
+
+#include "device/elementwise.cuh"
+
+namespace pyalexnet {
+
+namespace detail {
+__device__ inline ThreadShare share_of_worker(int64_t count, int64_t worker, int64_t workers) {
+  if constexpr (kRunsOnCores) {
+    const int64_t run = ceil_div(count, workers);
+    const int64_t begin = worker * run < count ? worker * run : count;
+    return {begin, begin + run < count ? begin + run : count, 1};
+  } else {
+    return {worker, count, workers};
+  }
+}
+}  // namespace detail
+
+// The rows of [0, rows) that the calling thread's block handles.
+__device__ inline ThreadShare block_share(int64_t rows) {
+  return detail::share_of_worker(rows, blockIdx.x, gridDim.x);
+}
+
+// The items of a row, [0, items), that the calling thread handles.
+__device__ inline ThreadShare row_share(int64_t items) {
+  return detail::share_of_worker(items, int64_t{blockIdx.y} * blockDim.x + threadIdx.x,
+                                 int64_t{gridDim.y} * blockDim.x);
+}
+
+// Calls body.template operator()<N>(i) for runs of N elements that together cover a row's [0, columns):
+// vectors where `vectors` says that rows start at aligned addresses (see rows_hold_vectors), single elements
+// elsewhere.
+template <class Body>
+__device__ inline void for_each_row_vector(int64_t columns, bool vectors, Body body) {
+  const int64_t whole = vectors ? columns / kVectorFloats : 0;
+  const ThreadShare mine = row_share(whole);
+  for (int64_t v = mine.begin; v < mine.end; v += mine.step) {
+    body.template operator()<kVectorFloats>(v * kVectorFloats);
+  }
+  const int64_t tail = whole * kVectorFloats;
+  const ThreadShare rest = row_share(columns - tail);
+  for (int64_t i = rest.begin; i < rest.end; i += rest.step) body.template operator()<1>(tail + i);
+}
+
+// Neighbouring vectors of a row that one thread takes where it can keep for the next what it computed for the
+// last. A GPU computes it again, hides that behind its memory, and has the threads.
+inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
+
+// Whether every row starts at an address that vectors can be loaded from: a GPU's 16-byte accesses must be
+// aligned, CPU cores load from anywhere.
+template <class... Pitches>
+constexpr bool rows_hold_vectors(Pitches... pitches) {
+  return kRunsOnCores || ((pitches % 4 == 0) && ...);
+}
+
+// Blocks and threads for a kernel whose blocks take rows from block_share() and whose threads take the row's
+// items from row_share(). `bytes_per_item` is what one item moves.
+inline Launch share_out_rows(const char* kernel_name, int64_t rows, int64_t items, int64_t bytes_per_item,
+                             cudaStream_t stream) {
+  if constexpr (kRunsOnCores) {
+    constexpr int64_t kBytesPerBlock = 64 * 1024, kMaxBlocks = 1024;
+    const int64_t blocks = std::clamp<int64_t>(rows * items * bytes_per_item / kBytesPerBlock, 1, kMaxBlocks);
+    const int64_t over_rows = std::min(rows, blocks);
+    return {kernel_name, dim3(static_cast<unsigned>(over_rows), static_cast<unsigned>(blocks / over_rows)),
+            dim3(1), stream};
+  } else {
+    constexpr int64_t kWarp = 32, kMaxThreads = 256, kMaxRows = 65536, kMaxParts = 1024;
+    const int64_t parts = ceil_div(items, kMaxThreads);
+    const int64_t threads = ceil_div(ceil_div(items, parts), kWarp) * kWarp;  // the same for each part
+    return {kernel_name,
+            dim3(static_cast<unsigned>(std::min(rows, kMaxRows)),
+                 static_cast<unsigned>(std::min(parts, kMaxParts))),
+            dim3(static_cast<unsigned>(threads)), stream};
+  }
+}
+
+struct Split {
+  int64_t quotient, remainder;
+};
+
+// index / divisor with the remainder. Both are nearly always small, and 64-bit division is slow on every
+// target.
+__device__ inline Split split(int64_t index, int64_t divisor) {
+  if (((index | divisor) >> 32) == 0) {
+    const uint32_t quotient = static_cast<uint32_t>(index) / static_cast<uint32_t>(divisor);
+    return {quotient, static_cast<uint32_t>(index) - quotient * static_cast<uint32_t>(divisor)};
+  }
+  return {index / divisor, index % divisor};
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,126 @@
+// The shapes in which a matrix product is cut up, for each target.
+//
+// A block computes kRows x kColumns of the result. It walks along the sums in slices of at most kDepth terms, which
+// its threads put into __shared__ memory together; kBuffers slices fit, so that with two the next one is written
+// while the current one is read. A thread holds the sums of one register tile of kThreadRows x kThreadColumns (GPU)
+// or of all of the block's, one after the other in registers (CPU cores, where a block has a single thread, so that
+// __syncthreads costs nothing).
+#pragma once
+
+#include "device/vec.cuh"
+
+namespace pyalexnet {
+
+// Where an element of the left matrix's slice lies: terms of one row next to each other, or rows of one term.
+enum class SliceOrder { kRowMajor, kDepthMajor };
+
+#if defined(PYALEXNET_TARGET_CPU)
+
+// The left slice and the sums stay in the L2 cache; the part of the right slice that a register tile reads, a panel
+// of kThreadColumns, stays in L1 while all rows pass by.
+template <int ThreadRows, int ThreadColumns>
+struct Tile {
+  static constexpr int kRows = 240, kColumns = 192, kDepth = 128;
+  static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
+  static constexpr int kThreads = 1;
+  static constexpr int kBuffers = 1;
+  static constexpr int kVector = kVectorFloats;
+  static constexpr int kPanel = kThreadColumns;
+  static constexpr int kRowTiles = kRows / kThreadRows, kColumnTiles = kColumns / kThreadColumns;
+  // A padded pitch spreads what a register tile reads from a column over all sets of the cache.
+  static constexpr int kLeftPitch(SliceOrder order) {
+    return (order == SliceOrder::kRowMajor ? kDepth : kRows) + 16;
+  }
+  static constexpr SliceOrder kPatchRowsOrder = SliceOrder::kRowMajor;
+  static_assert(kRows % kThreadRows == 0 && kColumns % kThreadColumns == 0, "register tiles fill the block tile");
+
+  static constexpr int row(int i) { return i; }
+  static constexpr int column(int j) { return j * kVector; }
+
+  // Calls body(row_tile, column_tile, first_row, first_column) for the calling thread's register tiles that have an
+  // element within rows x columns; column tiles are outermost so that a panel stays in L1.
+  template <class Body>
+  PYALEXNET_INLINE static void for_each_register_tile(int rows, int columns, Body body) {
+    for (int n = 0; n * kThreadColumns < columns; ++n) {
+      for (int m = 0; m * kThreadRows < rows; ++m) body(m, n, m * kThreadRows, n * kThreadColumns);
+    }
+  }
+};
+
+// As many sums as registers hold beside a row of the right slice and an element of the left one. Two shapes where
+// the registers are wide, so that one of them divides AlexNet's 48, 128 and 192 columns.
+#if defined(__AVX512F__)
+using WideTile = Tile<8, 48>;
+using NarrowTile = Tile<12, 32>;
+#elif defined(__AVX__)
+using WideTile = Tile<6, 16>;
+using NarrowTile = WideTile;
+#elif defined(__aarch64__)
+using WideTile = Tile<8, 12>;
+using NarrowTile = WideTile;
+#else
+using WideTile = Tile<6, 8>;
+using NarrowTile = WideTile;
+#endif
+
+// Sums that do not fit a thread's stack belong to the block, which is that one thread.
+#define PYALEXNET_THREAD_SUMS __shared__
+
+// A tap's columns of a patch matrix are rounded up to a multiple of this (device/patches.cuh).
+inline constexpr int kSlotMultiple = 1;
+
+// A product is cut along its sums too until it has about this many blocks ...
+inline constexpr int kWantedBlocks = 32;
+// ... of at least this many terms.
+inline constexpr int kMinTermsPerPart = 512;
+
+#else
+
+// The classical single-precision tile: 8x8 sums a thread, 4x8 threads a warp, four warps over the rows.
+//
+// A warp's sums are 32 x 64. A thread's rows are two quads 16 apart and its columns two quads 32 apart, so that per
+// term a warp reads 2 x 64 bytes of the left slice (4 different quads, each by 8 lanes) and 2 x 128 contiguous bytes
+// of the right one: every 16-byte access is free of bank conflicts.
+template <int Columns>
+struct Tile {
+  static constexpr int kRows = 128, kColumns = Columns, kDepth = 8;
+  static constexpr int kThreadRows = 8, kThreadColumns = 8;
+  static constexpr int kThreads = kRows / kThreadRows * (kColumns / kThreadColumns);
+  static constexpr int kBuffers = 2;
+  static constexpr int kVector = 4;
+  static constexpr int kPanel = kColumns;
+  static constexpr int kRowTiles = 1, kColumnTiles = 1;
+  static constexpr int kWarpRows = 32, kWarpColumns = 64;
+  // Four floats of padding move the second quad of a row's terms, which other lanes of the same warp store, by 16
+  // banks (4 * 132 mod 32): see StagedPatchRows.
+  static constexpr int kLeftPitch(SliceOrder) { return kRows + 4; }
+  static constexpr SliceOrder kPatchRowsOrder = SliceOrder::kDepthMajor;
+  static_assert(kColumns % kWarpColumns == 0, "whole warps side by side");
+
+  static constexpr PYALEXNET_INLINE int row(int i) { return i / 4 * 16 + i % 4; }
+  static constexpr PYALEXNET_INLINE int column(int j) { return j * 32; }
+
+  template <class Body>
+  PYALEXNET_INLINE static void for_each_register_tile(int, int, Body body) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int warps_down = kRows / kWarpRows;
+    body(0, 0, warp % warps_down * kWarpRows + lane / 8 * 4, warp / warps_down * kWarpColumns + lane % 8 * 4);
+  }
+};
+
+using WideTile = Tile<128>;
+using NarrowTile = Tile<64>;
+
+// The thread's one register tile lives in its registers.
+#define PYALEXNET_THREAD_SUMS
+
+// No 16-byte access straddles two taps.
+inline constexpr int kSlotMultiple = 4;
+
+// Fills the multiprocessors of a large GPU once.
+inline constexpr int kWantedBlocks = 192;
+inline constexpr int kMinTermsPerPart = 256;
+
+#endif
+
+}  // namespace pyalexnet

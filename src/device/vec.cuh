@@ -1,0 +1,174 @@
+// Vec<N>: N floats that move and compute together. On CPU cores it is one vector register or several (GCC's
+// and Clang's vector extensions), on a GPU N registers that load and store in 16-byte accesses.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "device/platform.cuh"
+
+namespace pyalexnet {
+
+#if defined(__CUDACC__)
+
+template <int N>
+struct alignas(N % 4 == 0 ? 16 : 4) Vec {
+  float lanes[N];
+  PYALEXNET_INLINE float operator[](int i) const { return lanes[i]; }
+  PYALEXNET_INLINE void set(int i, float value) { lanes[i] = value; }
+};
+
+namespace detail {
+template <int N, class Function>
+PYALEXNET_INLINE Vec<N> lanewise(Function function) {
+  Vec<N> result;
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) result.lanes[i] = function(i);
+  return result;
+}
+}  // namespace detail
+
+template <int N>
+PYALEXNET_INLINE Vec<N> operator+(Vec<N> a, Vec<N> b) {
+  return detail::lanewise<N>([&](int i) { return a.lanes[i] + b.lanes[i]; });
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator-(Vec<N> a, Vec<N> b) {
+  return detail::lanewise<N>([&](int i) { return a.lanes[i] - b.lanes[i]; });
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator*(Vec<N> a, Vec<N> b) {
+  return detail::lanewise<N>([&](int i) { return a.lanes[i] * b.lanes[i]; });
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator/(Vec<N> a, Vec<N> b) {
+  return detail::lanewise<N>([&](int i) { return a.lanes[i] / b.lanes[i]; });
+}
+// a * b + c in one rounding.
+template <int N>
+PYALEXNET_INLINE Vec<N> fma(Vec<N> a, Vec<N> b, Vec<N> c) {
+  return detail::lanewise<N>([&](int i) { return fmaf(a.lanes[i], b.lanes[i], c.lanes[i]); });
+}
+// a where test > 0, else b, lane by lane; b where test is NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> select_positive(Vec<N> test, Vec<N> a, Vec<N> b) {
+  return detail::lanewise<N>([&](int i) { return test.lanes[i] > 0.0f ? a.lanes[i] : b.lanes[i]; });
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> sqrt(Vec<N> a) {
+  return detail::lanewise<N>([&](int i) { return sqrtf(a.lanes[i]); });
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> broadcast(float value) {
+  return detail::lanewise<N>([&](int) { return value; });
+}
+// N consecutive floats from an address aligned to 16 bytes (N a multiple of 4) or 4 bytes (other N).
+template <int N>
+PYALEXNET_INLINE Vec<N> load(const float* from) {
+  Vec<N> result;
+  if constexpr (N % 4 == 0) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < N; i += 4) {
+      const float4 quad = *reinterpret_cast<const float4*>(from + i);
+      result.lanes[i] = quad.x, result.lanes[i + 1] = quad.y;
+      result.lanes[i + 2] = quad.z, result.lanes[i + 3] = quad.w;
+    }
+    return result;
+  }
+  return detail::lanewise<N>([&](int i) { return from[i]; });
+}
+template <int N>
+PYALEXNET_INLINE void store(float* to, Vec<N> value) {
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; i += (N % 4 == 0 ? 4 : 1)) {
+    if constexpr (N % 4 == 0) {
+      *reinterpret_cast<float4*>(to + i) =
+          make_float4(value.lanes[i], value.lanes[i + 1], value.lanes[i + 2], value.lanes[i + 3]);
+    } else {
+      to[i] = value.lanes[i];
+    }
+  }
+}
+
+#else
+
+template <int N>
+struct Vec {
+  typedef float Lanes __attribute__((vector_size(N * sizeof(float))));
+  Lanes lanes;
+  // Through pointers because GCC takes a dependent vector type for a scalar; vectors may alias their lanes.
+  PYALEXNET_INLINE float operator[](int i) const { return reinterpret_cast<const float*>(&lanes)[i]; }
+  PYALEXNET_INLINE void set(int i, float value) { reinterpret_cast<float*>(&lanes)[i] = value; }
+};
+
+template <>
+struct Vec<1> {
+  float lanes;
+  PYALEXNET_INLINE float operator[](int) const { return lanes; }
+  PYALEXNET_INLINE void set(int, float value) { lanes = value; }
+};
+
+template <int N>
+PYALEXNET_INLINE Vec<N> operator+(Vec<N> a, Vec<N> b) {
+  return {a.lanes + b.lanes};
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator-(Vec<N> a, Vec<N> b) {
+  return {a.lanes - b.lanes};
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator*(Vec<N> a, Vec<N> b) {
+  return {a.lanes * b.lanes};
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> operator/(Vec<N> a, Vec<N> b) {
+  return {a.lanes / b.lanes};
+}
+// a * b + c, in one rounding where the instruction set has fused multiply-add.
+template <int N>
+PYALEXNET_INLINE Vec<N> fma(Vec<N> a, Vec<N> b, Vec<N> c) {
+  return {a.lanes * b.lanes + c.lanes};
+}
+// a where test > 0, else b, lane by lane; b where test is NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> select_positive(Vec<N> test, Vec<N> a, Vec<N> b) {
+  return {test.lanes > 0.0f ? a.lanes : b.lanes};
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> sqrt(Vec<N> a) {
+  float values[N];
+  std::memcpy(values, &a.lanes, sizeof values);
+  for (int i = 0; i < N; ++i) values[i] = std::sqrt(values[i]);
+  std::memcpy(&a.lanes, values, sizeof values);
+  return a;
+}
+template <int N>
+PYALEXNET_INLINE Vec<N> broadcast(float value) {
+  if constexpr (N == 1) {
+    return {value};
+  } else {
+    return {value - typename Vec<N>::Lanes{}};
+  }
+}
+// N consecutive floats from an address aligned to 16 bytes (N a multiple of 4) or 4 bytes (other N).
+template <int N>
+PYALEXNET_INLINE Vec<N> load(const float* from) {
+  Vec<N> result;
+  std::memcpy(&result.lanes, from, N * sizeof(float));
+  return result;
+}
+template <int N>
+PYALEXNET_INLINE void store(float* to, Vec<N> value) {
+  std::memcpy(to, &value.lanes, N * sizeof(float));
+}
+
+#endif
+
+// max(value, 0) lane by lane; NaN stays NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> relu(Vec<N> value) {
+  const Vec<N> zero = broadcast<N>(0.0f);
+  return select_positive(zero - value, zero, value);
+}
+
+}  // namespace pyalexnet

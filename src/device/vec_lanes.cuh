@@ -1,0 +1,86 @@
+// Operations on Vec<N> beyond arithmetic: comparing lanes, moving them across each other, roots.
+#pragma once
+
+#include <utility>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "device/vec.cuh"
+
+namespace pyalexnet {
+
+// a where `x` beats `best`, else b, lane by lane: a greater number beats, and a NaN beats all but a NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> select_beating(Vec<N> x, Vec<N> best, Vec<N> a, Vec<N> b) {
+#if defined(__CUDACC__)
+  return detail::lanewise<N>([&](int i) {
+    const bool stays = x.lanes[i] <= best.lanes[i] || best.lanes[i] != best.lanes[i];
+    return stays ? b.lanes[i] : a.lanes[i];
+  });
+#else
+  return {((x.lanes <= best.lanes) | (best.lanes != best.lanes)) ? b.lanes : a.lanes};
+#endif
+}
+
+// a where x == y, else b, lane by lane.
+template <int N>
+PYALEXNET_INLINE Vec<N> select_equal(Vec<N> x, Vec<N> y, Vec<N> a, Vec<N> b) {
+#if defined(__CUDACC__)
+  return detail::lanewise<N>([&](int i) { return x.lanes[i] == y.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+#else
+  return {(x.lanes == y.lanes) ? a.lanes : b.lanes};
+#endif
+}
+
+namespace detail {
+template <int I, int N>
+PYALEXNET_INLINE float lane_of_three(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after) {
+  if constexpr (I < 0) {
+    return before.lanes[N + I];
+  } else if constexpr (I < N) {
+    return here.lanes[I];
+  } else {
+    return after.lanes[I - N];
+  }
+}
+
+template <int Distance, int N, int... Lane>
+PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after,
+                                std::integer_sequence<int, Lane...>) {
+#if defined(__CUDACC__)
+  return {{lane_of_three<Lane + Distance>(before, here, after)...}};
+#else
+  return {typename Vec<N>::Lanes{lane_of_three<Lane + Distance>(before, here, after)...}};
+#endif
+}
+}  // namespace detail
+
+// The N lanes that start `Distance` lanes behind the first one of `here` in the row before, here, after.
+template <int Distance, int N>
+PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after) {
+  static_assert(-N <= Distance && Distance <= N, "the lanes must lie in the three vectors");
+  return detail::shifted<Distance>(before, here, after, std::make_integer_sequence<int, N>());
+}
+
+// 1 / sqrt(a) to within two units in the last place.
+template <int N>
+PYALEXNET_INLINE Vec<N> rsqrt(Vec<N> a) {
+#if defined(__CUDACC__)
+  return detail::lanewise<N>([&](int i) { return rsqrtf(a.lanes[i]); });
+#else
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    // The estimate is good to 14 bits; one step of Newton's method doubles them. (The intrinsic without a mask
+    // passes an uninitialised vector, about which GCC 12 warns.)
+    const Vec<N> estimate{_mm512_maskz_rsqrt14_ps(0xffff, a.lanes)};
+    const Vec<N> half = broadcast<N>(0.5f) * a * estimate;
+    return estimate * (broadcast<N>(1.5f) - half * estimate);
+  }
+#endif
+  return broadcast<N>(1.0f) / sqrt(a);
+#endif
+}
+
+}  // namespace pyalexnet

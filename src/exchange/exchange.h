@@ -1,0 +1,66 @@
+// The exchange between two devices: how one tower's activations and gradients reach the other.
+//
+// A Link carries arrays one way, from a source device to a destination device. It is used in pairs of calls:
+//
+//   start(to, from)   the data in `from` is complete once the source's compute stream gets here; begin to copy it
+//   finish()          work queued from here on, on either compute stream, may touch `to` and `from` again
+//
+// What is ordered, and by which event:
+//   1. start records `source_ready` on the source's compute stream (the writer of `from` comes before it) and
+//      `destination_ready` on the destination's (earlier readers of `to` come before it). The link's own copy
+//      streams wait for both, so the copy reads finished data and overwrites nothing that is still being read.
+//   2. The copy runs on copy streams: compute that is queued on either device after start runs beside it.
+//   3. The copy streams record `copied`; finish makes both compute streams wait for it, so that readers of `to`
+//      see the whole copy and writers of `from` do not overtake it.
+//
+// Where the destination may access the source's memory (peer access), the copy is one device-to-device copy. Where
+// that is refused, it is staged: rows go to pinned host memory on a stream of the source's device and from there
+// on a stream of the destination's, in a few chunks so that both legs run at once. Both move the same bytes, so
+// the bits that arrive are the same.
+//
+// The host never waits: everything is ordered by events on the devices.
+#pragma once
+
+#include <vector>
+
+#include "device/stream.h"
+
+namespace pyalexnet {
+
+class Link {
+ public:
+  // `source` and `destination` are the compute streams of two different devices of this target; both must
+  // outlive the link. `peer_access` false never asks for it. Throws CudaError when a stream cannot be made.
+  Link(const Stream& source, const Stream& destination, bool peer_access);
+  ~Link();
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  // `to` on the destination, `from` on the source: same shape, rows of the last axis at any pitch. Throws
+  // std::invalid_argument when a transfer is still unfinished.
+  void start(const Array& to, const Array& from);
+  void finish();
+
+  // Whether copies go straight from device to device.
+  bool peer() const { return has_peer_access; }
+
+ private:
+  struct Block2d;  // rows of bytes in each array
+  void copy_direct(const Block2d& block);
+  void copy_staged(const Block2d& block);
+  void reserve_staging(size_t bytes);
+
+  static constexpr int kChunks = 4;
+
+  const Stream& source;
+  const Stream& destination;
+  bool has_peer_access = false;
+  bool in_flight = false;
+  Stream source_copies, destination_copies;
+  Event source_ready, destination_ready, copied;
+  std::vector<std::unique_ptr<Event>> staged;  // one a chunk, on the source's device
+  std::shared_ptr<void> staging;               // pinned host memory
+  size_t staging_bytes = 0;
+};
+
+}  // namespace pyalexnet

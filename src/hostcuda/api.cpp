@@ -1,0 +1,141 @@
+// The frame of every API call: the runtime, the forked child, errors and their texts.
+#include "runtime.h"
+
+#include <pthread.h>
+
+#include <new>
+#include <system_error>
+
+namespace hostcuda {
+
+namespace {
+
+struct HostThread {
+  int device = 0;
+  cudaError_t last_error = cudaSuccess;
+  std::string detail;
+};
+thread_local HostThread host_thread;
+
+std::mutex creation_mutex;
+Configuration pending_configuration;
+std::atomic<Runtime*> the_runtime = nullptr;
+// The cores do not exist in a forked child, and the mutex may be locked for ever.
+bool forked = false;
+
+cudaError_t remember(cudaError_t error) {
+  if (error != cudaSuccess && error != cudaErrorNotReady) host_thread.last_error = error;
+  return error;
+}
+
+}  // namespace
+
+Runtime& runtime() {
+  if (Runtime* existing = the_runtime.load(std::memory_order_acquire)) return *existing;
+  const std::lock_guard lock(creation_mutex);
+  if (!the_runtime) {
+    the_runtime = new Runtime(pending_configuration);
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  }
+  return *the_runtime;
+}
+
+cudaError_t api_call(const std::function<cudaError_t(Runtime&)>& function) {
+  host_thread.detail.clear();
+  if (forked) {
+    return remember(error_with_detail(cudaErrorInitializationError,
+                                      "this process was forked from one that had used its devices already"));
+  }
+  try {
+    return remember(function(runtime()));
+  } catch (const std::bad_alloc&) {
+    return remember(error_with_detail(cudaErrorMemoryAllocation, "the host is out of memory"));
+  } catch (const std::system_error& error) {
+    return remember(error_with_detail(cudaErrorInitializationError, error.what()));  // no more threads, say
+  }
+}
+
+int current_device() {
+  return host_thread.device;
+}
+void set_current_device(int device) {
+  host_thread.device = device;
+}
+
+cudaError_t error_with_detail(cudaError_t error, std::string detail) {
+  host_thread.detail = std::move(detail);
+  return error;
+}
+
+const std::string& error_detail() {
+  return host_thread.detail;
+}
+
+cudaError_t configure(const Configuration& configuration) {
+  const std::lock_guard lock(creation_mutex);
+  if (the_runtime) return remember(cudaErrorSetOnActiveProcess);
+  if (configuration.devices < 1 || configuration.cores < 0 ||
+      configuration.shared_memory_per_block > max_dynamic_shared) {
+    return remember(cudaErrorInvalidValue);
+  }
+  pending_configuration = configuration;
+  return cudaSuccess;
+}
+
+}  // namespace hostcuda
+
+using namespace hostcuda;
+
+cudaError_t cudaGetLastError() {
+  return std::exchange(host_thread.last_error, cudaSuccess);
+}
+cudaError_t cudaPeekAtLastError() {
+  return host_thread.last_error;
+}
+
+namespace {
+
+struct ErrorText {
+  cudaError_t error;
+  const char* name;
+  const char* text;
+};
+
+constexpr ErrorText error_texts[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInitializationError, "cudaErrorInitializationError", "initialization error"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
+    {cudaErrorInvalidPitchValue, "cudaErrorInvalidPitchValue", "invalid pitch argument"},
+    {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorPeerAccessUnsupported, "cudaErrorPeerAccessUnsupported",
+     "peer access is not supported between these two devices"},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out and was terminated"},
+    {cudaErrorPeerAccessAlreadyEnabled, "cudaErrorPeerAccessAlreadyEnabled",
+     "peer access is already enabled"},
+    {cudaErrorPeerAccessNotEnabled, "cudaErrorPeerAccessNotEnabled", "peer access has not been enabled"},
+    {cudaErrorSetOnActiveProcess, "cudaErrorSetOnActiveProcess",
+     "cannot set while device is active in this process"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+};
+
+}  // namespace
+
+const char* cudaGetErrorName(cudaError_t error) {
+  for (const ErrorText& known : error_texts) {
+    if (known.error == error) return known.name;
+  }
+  return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  for (const ErrorText& known : error_texts) {
+    if (known.error == error) return known.text;
+  }
+  return "unrecognized error code";
+}

@@ -1,0 +1,143 @@
+// The queues: what may run, what waits for what, and what a failure drops. The cores' side is in cores.cpp.
+#include "runtime.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+namespace hostcuda {
+
+namespace {
+
+std::int64_t now_in_nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+int cores_in_affinity_mask() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return std::max(1u, std::thread::hardware_concurrency());
+  return CPU_COUNT(&mask);
+}
+
+std::size_t physical_memory() {
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+Runtime::Runtime(const Configuration& configuration)
+    : configuration(configuration),
+      core_count(configuration.cores > 0 ? configuration.cores : cores_in_affinity_mask()) {
+  for (int id = 0; id < configuration.devices; ++id) {
+    auto device = std::make_unique<Device>();
+    device->id = id;
+    device->memory_limit =
+        configuration.memory_per_device > 0 ? configuration.memory_per_device : physical_memory();
+    device->streams.push_back(std::make_shared<Stream>(*device));
+    devices.push_back(std::move(device));
+  }
+}
+
+// ---- queues ----
+
+void Runtime::submit(Stream& stream, Operation operation) {
+  start_cores();
+  ++stream.submitted;
+  stream.queue.push_back(std::move(operation));
+  if (stream.queue.size() == 1) advance(stream);
+}
+
+// Takes a stream, and those that it wakes, as far as they get without a core.
+void Runtime::advance(Stream& stream) {
+  std::vector<std::shared_ptr<Stream>> woken = {stream.shared_from_this()};
+  while (!woken.empty()) {
+    const std::shared_ptr<Stream> next = std::move(woken.back());
+    woken.pop_back();
+    while (!next->queue.empty() && process_head(*next, woken)) complete_head(*next);
+    if (next->destroyed && next->idle()) std::erase(next->device.streams, next);
+  }
+}
+
+// Whether the operation at the head of the stream is done, as far as the calling thread can bring it.
+bool Runtime::process_head(Stream& stream, std::vector<std::shared_ptr<Stream>>& woken) {
+  Device& device = stream.device;
+  if (const auto* record = std::get_if<RecordEvent>(&stream.queue.front())) {
+    Event& event = *record->event;
+    event.completed = std::max(event.completed, record->ticket);
+    event.nanoseconds = now_in_nanoseconds();
+    for (const std::weak_ptr<Stream>& waiting : event.waiting) {
+      if (auto waiter = waiting.lock()) woken.push_back(std::move(waiter));
+    }
+    event.waiting.clear();
+    return true;
+  }
+  if (const auto* wait = std::get_if<WaitEvent>(&stream.queue.front())) {
+    if (wait->event->completed >= wait->ticket || device.failure) return true;
+    wait->event->waiting.push_back(stream.weak_from_this());
+    return false;
+  }
+  Work& work = *std::get<std::unique_ptr<Work>>(stream.queue.front());
+  if (stream.head_published) return false;
+  if (device.failure || work.items == 0) return true;
+  stream.head_published = true;
+  work.stream = &stream;
+  device.published.push_back(&work);
+  ++device.claimable;
+  ++claimable_;
+  for (auto cores = std::min(std::uint64_t{sleeping_cores_}, work.items); cores > 0; --cores) {
+    work_available_.notify_one();
+  }
+  return false;
+}
+
+void Runtime::complete_head(Stream& stream) {
+  stream.queue.pop_front();
+  stream.head_published = false;
+  ++stream.completed;
+  for (HostWait* wait : host_waits_) {
+    if (wait->done()) wait->woken.notify_one();
+  }
+}
+
+void Runtime::wait_until(std::unique_lock<std::mutex>& lock, std::function<bool()> done) {
+  if (done()) return;
+  HostWait wait{std::move(done), {}};
+  host_waits_.push_back(&wait);
+  wait.woken.wait(lock, wait.done);
+  std::erase(host_waits_, &wait);
+}
+
+// The first failure of a device counts. What waits for other devices has to be dropped as well.
+void Runtime::fail(Device& device, Failure failure) {
+  if (device.failure) return;
+  device.failure = std::move(failure);
+  const auto streams = device.streams;
+  for (const auto& stream : streams) {
+    if (!stream->head_published) advance(*stream);
+  }
+}
+
+void Runtime::wait_for(std::unique_lock<std::mutex>& lock, Stream& stream) {
+  wait_until(lock, [&stream, target = stream.submitted] { return stream.completed >= target; });
+}
+
+void Runtime::wait_for(std::unique_lock<std::mutex>& lock, Device& device) {
+  const auto streams = device.streams;
+  for (const auto& stream : streams) wait_for(lock, *stream);
+}
+
+cudaError_t Runtime::report(std::unique_lock<std::mutex>& lock, Device& device) {
+  if (!device.failure) return cudaSuccess;
+  wait_for(lock, device);
+  if (!device.failure) return cudaSuccess;  // another host thread has had it meanwhile
+  Failure failure = *std::exchange(device.failure, std::nullopt);
+  return error_with_detail(failure.error, std::move(failure.detail));
+}
+
+}  // namespace hostcuda

@@ -1,0 +1,164 @@
+// The state behind the API: devices, streams and their queues, and the cores that execute them.
+//
+// A stream is a queue of operations. At its head stands either Work, which cores execute item by item (the blocks
+// of a kernel, the pieces of a copy), or an event to record or to wait for, which takes no time. One mutex guards
+// all queues; cores claim items of Work without it.
+#pragma once
+
+#include "block.h"
+#include "hostcuda.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <variant>
+#include <vector>
+
+namespace hostcuda {
+
+struct Device;
+struct Stream;
+struct Event;
+
+// An operation that cores execute. Items are claimed in order and may run at the same time.
+struct Work {
+  explicit Work(std::uint64_t items) : items(items) {}
+  virtual ~Work() = default;
+  // Executes some items; kernels do it on `block`, which belongs to the core.
+  virtual std::optional<Failure> run(Block& block, std::uint64_t begin, std::uint64_t end) = 0;
+
+  const std::uint64_t items;
+  std::atomic<std::uint64_t> next = 0;
+  int cores = 0;  // that execute it now
+  Stream* stream = nullptr;
+};
+
+struct RecordEvent {
+  std::shared_ptr<Event> event;
+  std::uint64_t ticket;
+};
+struct WaitEvent {
+  std::shared_ptr<Event> event;
+  std::uint64_t ticket;
+};
+using Operation = std::variant<std::unique_ptr<Work>, RecordEvent, WaitEvent>;
+
+struct Stream : std::enable_shared_from_this<Stream> {
+  explicit Stream(Device& device) : device(device) {}
+  bool idle() const { return queue.empty(); }
+
+  Device& device;
+  std::deque<Operation> queue;  // the head stays until it is done
+  bool head_published = false;  // the head is Work that cores may claim
+  bool destroyed = false;       // by its owner; goes when it is idle
+  std::uint64_t submitted = 0, completed = 0;
+};
+
+// Each record of an event has a ticket; waiting for the event means waiting for its latest ticket of that moment.
+struct Event {
+  Device& device;
+  bool timing;
+  std::uint64_t recorded = 0, completed = 0;
+  std::int64_t nanoseconds = 0;
+  std::vector<std::weak_ptr<Stream>> waiting;
+};
+
+struct Device {
+  int id = 0;
+  std::size_t memory_limit = 0, memory_used = 0;
+  std::vector<std::shared_ptr<Stream>> streams;  // the first one is the default stream
+  std::optional<Failure> failure;                // until it is reported; what is queued meanwhile is dropped
+  std::vector<Work*> published;                  // with items that nobody has claimed yet
+  std::atomic<int> claimable = 0;                // how many these are
+  std::atomic<int> cores = 0;                    // that execute its work now
+  std::uint64_t last_served = 0;
+  std::set<int> peers_refused, peers_enabled;
+};
+
+struct Allocation {
+  std::size_t bytes;    // as asked for
+  std::size_t charged;  // as counted against the device's limit
+  int device;
+  cudaMemoryType type;
+};
+
+// A host thread that sleeps until done() holds. Each has its own bell, so that it is woken once, not by every operation.
+struct HostWait {
+  std::function<bool()> done;
+  std::condition_variable woken;
+};
+
+struct Runtime {
+  explicit Runtime(const Configuration& configuration);
+
+  bool has_device(int id) const { return id >= 0 && id < static_cast<int>(devices.size()); }
+  Device& device(int id) { return *devices[static_cast<std::size_t>(id)]; }
+
+  // Queues an operation (holding the mutex) and starts what can start. The stream must not be destroyed.
+  void submit(Stream& stream, Operation operation);
+  void advance(Stream& stream);
+  // Waits, releasing the lock, until done() holds, which is tried whenever an operation has completed.
+  void wait_until(std::unique_lock<std::mutex>& lock, std::function<bool()> done);
+  void wait_for(std::unique_lock<std::mutex>& lock, Stream& stream);
+  void wait_for(std::unique_lock<std::mutex>& lock, Device& device);
+  // The device's failure, if there is one; afterwards the device is as new.
+  cudaError_t report(std::unique_lock<std::mutex>& lock, Device& device);
+
+  std::map<std::uintptr_t, Allocation>::iterator find_allocation(const void* pointer);
+
+  const Configuration configuration;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Device>> devices;
+  std::map<std::uintptr_t, Allocation> allocations;
+  Schedule schedule;
+  int core_count;
+
+ private:
+  void start_cores();
+  void core_main(Block& block);
+  Work* choose_work();
+  void execute(Block& block, Work& work);
+  bool should_give_way(const Device& device) const;
+  void finish(Work& work);
+  void complete_head(Stream& stream);
+  void fail(Device& device, Failure failure);
+  bool process_head(Stream& stream, std::vector<std::shared_ptr<Stream>>& woken);
+
+  int cores_started_ = 0;
+  std::atomic<int> claimable_ = 0;  // over all devices
+  unsigned sleeping_cores_ = 0;
+  std::uint64_t served_ = 0;
+  std::condition_variable work_available_;
+  std::vector<HostWait*> host_waits_;
+};
+
+// The runtime, made at first use; it lives as long as the process, so that cores never outlive it.
+Runtime& runtime();
+
+// What every API function is wrapped in: refuses in a forked child, turns exceptions into error codes and
+// remembers the error for cudaGetLastError.
+cudaError_t api_call(const std::function<cudaError_t(Runtime&)>& function);
+
+// The calling thread's current device, and the detail that goes with the error it is about to return.
+int current_device();
+void set_current_device(int device);
+cudaError_t error_with_detail(cudaError_t error, std::string detail);
+
+// The stream of a handle, or the current device's default stream.
+std::shared_ptr<Stream> stream_of(Runtime& runtime, cudaStream_t handle);
+
+}  // namespace hostcuda
+
+struct CUstream_st {
+  std::shared_ptr<hostcuda::Stream> stream;
+};
+struct CUevent_st {
+  std::shared_ptr<hostcuda::Event> event;
+};

@@ -1,0 +1,232 @@
+// Kernels, streams and events.
+#include "runtime.h"
+
+namespace hostcuda {
+
+namespace {
+
+struct KernelWork final : Work {
+  explicit KernelWork(Kernel kernel) : Work(kernel.blocks()), kernel(std::move(kernel)) {}
+
+  std::optional<Failure> run(Block& block, std::uint64_t begin, std::uint64_t end) override {
+    for (std::uint64_t position = begin; position < end; ++position) {
+      if (auto failure = block.run(kernel, position)) return failure;
+    }
+    return block.check_stacks(kernel);
+  }
+
+  const Kernel kernel;
+};
+
+struct HostFunctionWork final : Work {
+  HostFunctionWork(cudaHostFn_t function, void* user_data)
+      : Work(1), function(function), user_data(user_data) {}
+
+  std::optional<Failure> run(Block&, std::uint64_t, std::uint64_t) override {
+    try {
+      function(user_data);
+    } catch (const std::exception& error) {
+      return Failure{cudaErrorLaunchFailure, std::string("host function: exception: ") + error.what()};
+    } catch (...) {
+      return Failure{cudaErrorLaunchFailure, "host function: an exception that is no std::exception"};
+    }
+    return std::nullopt;
+  }
+
+  const cudaHostFn_t function;
+  void* const user_data;
+};
+
+bool launchable(dim3 grid, dim3 block) {
+  constexpr unsigned most_x = 0x7fffffff, most_yz = 65535;
+  return grid.x >= 1 && grid.x <= most_x && grid.y >= 1 && grid.y <= most_yz && grid.z >= 1 &&
+         grid.z <= most_yz && block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 &&
+         block.z >= 1 && block.z <= 64 && std::uint64_t{block.x} * block.y * block.z <= max_threads;
+}
+
+}  // namespace
+
+std::shared_ptr<Stream> stream_of(Runtime& runtime, cudaStream_t handle) {
+  return handle ? handle->stream : runtime.device(current_device()).streams.front();
+}
+
+cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                           cudaStream_t stream, ThreadLoop threads) {
+  return api_call([&](Runtime& runtime) {
+    if (!launchable(grid, block) || dynamic_shared_bytes > runtime.configuration.shared_memory_per_block) {
+      return error_with_detail(cudaErrorInvalidConfiguration,
+                               std::string("kernel ") + name + ": grid (" + std::to_string(grid.x) + ", " +
+                                   std::to_string(grid.y) + ", " + std::to_string(grid.z) + "), block (" +
+                                   std::to_string(block.x) + ", " + std::to_string(block.y) + ", " +
+                                   std::to_string(block.z) + "), " + std::to_string(dynamic_shared_bytes) +
+                                   " bytes of dynamic shared memory");
+    }
+    Kernel kernel{
+        name, grid, block, dynamic_shared_bytes, runtime.configuration.fill_new_memory, std::move(threads),
+        {},   {}};
+    const std::lock_guard lock(runtime.mutex);
+    kernel.schedule = runtime.schedule;
+    kernel.block_order = Permutation(kernel.schedule.blocks, kernel.blocks(), kernel.schedule.seed);
+    const auto target = stream_of(runtime, stream);
+    if (target->device.id != current_device()) {
+      return error_with_detail(cudaErrorInvalidResourceHandle,
+                               std::string("kernel ") + name + ": the stream belongs to device " +
+                                   std::to_string(target->device.id) + ", the current device is " +
+                                   std::to_string(current_device()));
+    }
+    runtime.submit(*target, std::make_unique<KernelWork>(std::move(kernel)));
+    return cudaSuccess;
+  });
+}
+
+cudaError_t set_schedule(const Schedule& schedule) {
+  return api_call([&](Runtime& runtime) {
+    const std::lock_guard lock(runtime.mutex);
+    runtime.schedule = schedule;
+    return cudaSuccess;
+  });
+}
+
+}  // namespace hostcuda
+
+using namespace hostcuda;
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user_data) {
+  return api_call([&](Runtime& runtime) {
+    if (!function) return cudaErrorInvalidValue;
+    const std::lock_guard lock(runtime.mutex);
+    runtime.submit(*stream_of(runtime, stream), std::make_unique<HostFunctionWork>(function, user_data));
+    return cudaSuccess;
+  });
+}
+
+// ---- streams ----
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return api_call([&](Runtime& runtime) {
+    if (!stream || flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
+    const std::lock_guard lock(runtime.mutex);
+    Device& device = runtime.device(current_device());
+    device.streams.push_back(std::make_shared<Stream>(device));
+    *stream = new CUstream_st{device.streams.back()};
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  return api_call([&](Runtime& runtime) {
+    if (!stream) return cudaErrorInvalidResourceHandle;
+    const std::lock_guard lock(runtime.mutex);
+    const std::unique_ptr<CUstream_st> owner(stream);
+    stream->stream->destroyed = true;
+    if (stream->stream->idle()) runtime.advance(*stream->stream);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return api_call([&](Runtime& runtime) {
+    std::unique_lock lock(runtime.mutex);
+    const auto target = stream_of(runtime, stream);
+    runtime.wait_for(lock, *target);
+    return runtime.report(lock, target->device);
+  });
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return api_call([&](Runtime& runtime) {
+    std::unique_lock lock(runtime.mutex);
+    const auto target = stream_of(runtime, stream);
+    if (target->device.failure) return runtime.report(lock, target->device);
+    return target->idle() ? cudaSuccess : cudaErrorNotReady;
+  });
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+  return api_call([&](Runtime& runtime) {
+    if (!event) return cudaErrorInvalidResourceHandle;
+    if (flags != 0) return cudaErrorInvalidValue;
+    const std::lock_guard lock(runtime.mutex);
+    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->event, event->event->recorded});
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  return api_call([&](Runtime& runtime) {
+    std::unique_lock lock(runtime.mutex);
+    Device& device = runtime.device(current_device());
+    runtime.wait_for(lock, device);
+    return runtime.report(lock, device);
+  });
+}
+
+// ---- events ----
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  return api_call([&](Runtime& runtime) {
+    if (!event || (flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0)
+      return cudaErrorInvalidValue;
+    Device& device = runtime.device(current_device());
+    const bool timing = !(flags & cudaEventDisableTiming);
+    *event =
+        new CUevent_st{std::shared_ptr<Event>(new Event{.device = device, .timing = timing, .waiting = {}})};
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  return api_call([&](Runtime& runtime) {
+    if (!event) return cudaErrorInvalidResourceHandle;
+    const std::lock_guard lock(runtime.mutex);
+    delete event;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return api_call([&](Runtime& runtime) {
+    if (!event) return cudaErrorInvalidResourceHandle;
+    const std::lock_guard lock(runtime.mutex);
+    const auto target = stream_of(runtime, stream);
+    if (&target->device != &event->event->device) return cudaErrorInvalidResourceHandle;
+    const std::uint64_t ticket = ++event->event->recorded;
+    runtime.submit(*target, RecordEvent{event->event, ticket});
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return api_call([&](Runtime& runtime) {
+    if (!event) return cudaErrorInvalidResourceHandle;
+    std::unique_lock lock(runtime.mutex);
+    Event& state = *event->event;
+    if (state.device.failure) return runtime.report(lock, state.device);
+    return state.completed >= state.recorded ? cudaSuccess : cudaErrorNotReady;
+  });
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return api_call([&](Runtime& runtime) {
+    if (!event) return cudaErrorInvalidResourceHandle;
+    std::unique_lock lock(runtime.mutex);
+    const std::shared_ptr<Event> state = event->event;
+    runtime.wait_until(lock, [&state, ticket = state->recorded] { return state->completed >= ticket; });
+    return runtime.report(lock, state->device);
+  });
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  return api_call([&](Runtime& runtime) {
+    if (!milliseconds) return cudaErrorInvalidValue;
+    if (!start || !end) return cudaErrorInvalidResourceHandle;
+    const std::lock_guard lock(runtime.mutex);
+    const Event &from = *start->event, &to = *end->event;
+    if (!from.timing || !to.timing || from.recorded == 0 || to.recorded == 0 || &from.device != &to.device) {
+      return cudaErrorInvalidResourceHandle;
+    }
+    if (from.completed < from.recorded || to.completed < to.recorded) return cudaErrorNotReady;
+    *milliseconds = static_cast<float>(static_cast<double>(to.nanoseconds - from.nanoseconds) * 1e-6);
+    return cudaSuccess;
+  });
+}

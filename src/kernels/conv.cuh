@@ -1,0 +1,61 @@
+// Convolution (cross-correlation) over NHWC images with HWIO weights, Krizhevsky et al. 2012, section 3.5.
+//
+//   forward           y[n,oy,ox,k]   = relu(b[k] + sum over ky,kx,c of x[n, oy s + ky - p, ox s + kx - p, c] w[ky,kx,c,k])
+//   backward, input   dx[n,iy,ix,c]  = sum over oy,ox,k with iy = oy s + ky - p, ix = ox s + kx - p of dy[n,oy,ox,k] w[ky,kx,c,k]
+//   backward, weight  dw[ky,kx,c,k]  = sum over n,oy,ox of x[n, oy s + ky - p, ox s + kx - p, c] dy[n,oy,ox,k]
+//                     db[k]          = sum over n,oy,ox of dy[n,oy,ox,k]
+//
+// s is the stride, p the padding; x is zero outside the image. With several groups, group g's filters see the g-th
+// part of the channels only, and w has channels / groups channels. dy is the gradient behind bias and before ReLU.
+//
+// y = P w for the patch matrix P (kernels/patch_product.cuh), dw = P^T dy, and dx is the forward convolution of dy,
+// spread out by the stride, with the flipped and transposed weights.
+//
+// Launchers are asynchronous, expect device pointers on the stream's device, y, dx, dy, w, dw dense, and throw
+// std::invalid_argument for shapes that make no sense. `workspace` needs conv_*_workspace_bytes, aligned to 16 bytes.
+#pragma once
+
+#include "device/cost.h"
+#include "device/platform.cuh"
+
+namespace pyalexnet {
+
+struct ConvShape {
+  int64_t batch, height, width, channels;  // of x, all groups together
+  int64_t filters;                         // all groups together
+  int64_t kernel_height, kernel_width;
+  int64_t stride = 1, padding = 0, groups = 1;
+
+  int64_t out_height() const { return (height + 2 * padding - kernel_height) / stride + 1; }
+  int64_t out_width() const { return (width + 2 * padding - kernel_width) / stride + 1; }
+};
+
+// In floats. A pixel's channels are contiguous; pixels may stand in a wider array, rows may be padded.
+struct ImageStrides {
+  int64_t image, row, pixel;
+};
+
+// Throws std::invalid_argument, naming x, w, stride, padding or groups, unless they fit together.
+void check_conv_shape(const ConvShape& shape);
+
+// The strides of a dense x.
+ImageStrides dense_strides(const ConvShape& shape);
+
+// bias: filters floats, or nullptr for none.
+void conv_forward(const ConvShape& shape, float* y, const float* x, const ImageStrides& x_strides, const float* w,
+                  const float* bias, bool relu, void* workspace, cudaStream_t stream);
+void conv_backward_input(const ConvShape& shape, float* dx, const float* dy, const float* w, void* workspace,
+                         cudaStream_t stream);
+// db: filters floats, or nullptr where it is not wanted.
+void conv_backward_weight(const ConvShape& shape, float* dw, float* db, const float* x, const ImageStrides& x_strides,
+                          const float* dy, void* workspace, cudaStream_t stream);
+
+int64_t conv_forward_workspace_bytes(const ConvShape& shape);
+int64_t conv_backward_input_workspace_bytes(const ConvShape& shape);
+int64_t conv_backward_weight_workspace_bytes(const ConvShape& shape);
+
+Cost conv_forward_cost(const ConvShape& shape);
+Cost conv_backward_input_cost(const ConvShape& shape);
+Cost conv_backward_weight_cost(const ConvShape& shape);
+
+}  // namespace pyalexnet

@@ -1,0 +1,258 @@
+#include "kernels/maxpool.cuh"
+
+#include "device/rows.cuh"
+#include "device/vec_lanes.cuh"
+
+namespace pyalexnet {
+
+namespace {
+
+// The pixels of a window along one axis that lie inside of the image.
+struct Extent {
+  int64_t begin, end;
+};
+__device__ inline Extent extent(int64_t output, int64_t size, const MaxPool& p) {
+  const int64_t begin = output * p.stride - p.padding, end = begin + p.kernel;
+  return {begin > 0 ? begin : 0, end < size ? end : size};
+}
+
+// One image's pixels of x from the given channel on.
+struct Plane {
+  const float* pixels;
+  int64_t width, channels;
+
+  template <int N>
+  __device__ Vec<N> at(int64_t row, int64_t column) const {
+    return load<N>(pixels + (row * width + column) * channels);
+  }
+};
+
+// A window's maximum and which of its pixels that is, counted from 0 in row-major order (exact in a float).
+template <int N>
+struct Maximum {
+  Vec<N> value, pixel;
+
+  __device__ void meet(Vec<N> candidate, int number) {
+    pixel = select_beating(candidate, value, broadcast<N>(static_cast<float>(number)), pixel);
+    value = select_beating(candidate, value, candidate, value);
+  }
+};
+
+// Over rows × columns of the image; what the caller does not use of the result costs nothing.
+template <int N>
+__device__ inline Maximum<N> maximum(const Plane& x, Extent rows, Extent columns) {
+  Maximum<N> best{x.at<N>(rows.begin, columns.begin), broadcast<N>(0.0f)};
+  int number = 0;
+  for (int64_t iy = rows.begin; iy < rows.end; ++iy) {
+    for (int64_t ix = columns.begin; ix < columns.end; ++ix) best.meet(x.at<N>(iy, ix), number++);
+  }
+  return best;
+}
+
+// The same over a whole window of KERNEL × KERNEL pixels.
+template <int N, int KERNEL>
+__device__ inline Maximum<N> maximum(const Plane& x, int64_t row, int64_t column) {
+  Maximum<N> best{x.at<N>(row, column), broadcast<N>(0.0f)};
+  PYALEXNET_UNROLL
+  for (int number = 1; number < KERNEL * KERNEL; ++number) {
+    best.meet(x.at<N>(row + number / KERNEL, column + number % KERNEL), number);
+  }
+  return best;
+}
+
+// y: a block takes rows of output pixels, a thread vectors of their channels. KERNEL 0 stands for any kernel.
+template <int N, int KERNEL>
+__global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x, MaxPool p) {
+  const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
+  const ThreadShare rows = block_share(p.images * output_height);
+  const ThreadShare items = row_share(output_width * vectors);
+  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
+    const Split image_oy = split(row, output_height);
+    const float* const image = x + image_oy.quotient * p.height * p.width * p.channels;
+    for (int64_t i = items.begin; i < items.end; i += items.step) {
+      const Split ox_vector = split(i, vectors);
+      const int64_t oy = image_oy.remainder, ox = ox_vector.quotient, c = ox_vector.remainder * N;
+      const Plane plane{image + c, p.width, p.channels};
+      Vec<N> result;
+      if constexpr (KERNEL > 0) {
+        result = maximum<N, KERNEL>(plane, oy * p.stride, ox * p.stride).value;
+      } else {
+        result = maximum<N>(plane, extent(oy, p.height, p), extent(ox, p.width, p)).value;
+      }
+      store(y + (row * output_width + ox) * y_pitch + c, result);
+    }
+  }
+}
+
+// dx for windows of KERNEL × KERNEL at STRIDE without padding. A thread takes STRIDE × STRIDE pixels of a
+// vector of channels, all that share one set of windows, so that it finds a window's maximum once for all of
+// them.
+template <int N, int KERNEL, int STRIDE>
+__global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x,
+                                              MaxPool p) {
+  constexpr int kReach = (KERNEL + STRIDE - 1) / STRIDE;  // windows over a pixel, along one axis
+  const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
+  const int64_t tile_rows = ceil_div(p.height, STRIDE), tile_columns = ceil_div(p.width, STRIDE);
+  const ThreadShare rows = block_share(p.images * tile_rows);
+  const ThreadShare items = row_share(tile_columns * vectors);
+  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
+    const Split image_tile = split(row, tile_rows);
+    const int64_t first_pixel = image_tile.quotient * p.height * p.width;
+    const float* const image_dy = dy + image_tile.quotient * output_height * output_width * dy_pitch;
+    for (int64_t i = items.begin; i < items.end; i += items.step) {
+      const Split tile_vector = split(i, vectors);
+      const int64_t ty = image_tile.remainder, tx = tile_vector.quotient, c = tile_vector.remainder * N;
+      const Plane plane{x + first_pixel * p.channels + c, p.width, p.channels};
+
+      Vec<N> sums[STRIDE][STRIDE];
+      PYALEXNET_UNROLL
+      for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
+        sums[pixel / STRIDE][pixel % STRIDE] = broadcast<N>(0.0f);
+      }
+      PYALEXNET_UNROLL
+      for (int window = 0; window < kReach * kReach; ++window) {
+        const int up = kReach - 1 - window / kReach, left = kReach - 1 - window % kReach;
+        const int64_t oy = ty - up, ox = tx - left;
+        if (oy < 0 || oy >= output_height || ox < 0 || ox >= output_width) continue;
+        const Vec<N> winner = maximum<N, KERNEL>(plane, oy * STRIDE, ox * STRIDE).pixel;
+        const Vec<N> gradient = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
+        PYALEXNET_UNROLL
+        for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
+          const int iy = pixel / STRIDE, ix = pixel % STRIDE;
+          const int ky = iy + up * STRIDE, kx = ix + left * STRIDE;
+          if (ky >= KERNEL || kx >= KERNEL) continue;
+          const Vec<N> number = broadcast<N>(static_cast<float>(ky * KERNEL + kx));
+          sums[iy][ix] = sums[iy][ix] + select_equal(winner, number, gradient, broadcast<N>(0.0f));
+        }
+      }
+      PYALEXNET_UNROLL
+      for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
+        const int64_t iy = ty * STRIDE + pixel / STRIDE, ix = tx * STRIDE + pixel % STRIDE;
+        if (iy >= p.height || ix >= p.width) continue;
+        store(dx + (first_pixel + iy * p.width + ix) * p.channels + c, sums[pixel / STRIDE][pixel % STRIDE]);
+      }
+    }
+  }
+}
+
+// The windows that hold pixel `input`, along one axis with `outputs` windows.
+__device__ inline Extent windows_over(int64_t input, int64_t outputs, const MaxPool& p) {
+  const int64_t padded = input + p.padding;
+  const int64_t begin = padded < p.kernel ? 0 : (padded - p.kernel) / p.stride + 1,
+                end = padded / p.stride + 1;
+  return {begin, end < outputs ? end : outputs};
+}
+
+// dx for any windows: a thread takes a vector of one pixel's channels.
+template <int N>
+__global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x,
+                                        MaxPool p) {
+  const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
+  const ThreadShare rows = block_share(p.images * p.height);
+  const ThreadShare items = row_share(p.width * vectors);
+  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
+    const Split image_iy = split(row, p.height);
+    const float* const image = x + image_iy.quotient * p.height * p.width * p.channels;
+    const float* const image_dy = dy + image_iy.quotient * output_height * output_width * dy_pitch;
+    for (int64_t i = items.begin; i < items.end; i += items.step) {
+      const Split ix_vector = split(i, vectors);
+      const int64_t iy = image_iy.remainder, ix = ix_vector.quotient, c = ix_vector.remainder * N;
+      const Plane plane{image + c, p.width, p.channels};
+      const Extent over_y = windows_over(iy, output_height, p), over_x = windows_over(ix, output_width, p);
+      Vec<N> sum = broadcast<N>(0.0f);
+      for (int64_t oy = over_y.begin; oy < over_y.end; ++oy) {
+        for (int64_t ox = over_x.begin; ox < over_x.end; ++ox) {
+          const Extent window_y = extent(oy, p.height, p), window_x = extent(ox, p.width, p);
+          const int64_t number =
+              (iy - window_y.begin) * (window_x.end - window_x.begin) + ix - window_x.begin;
+          const Vec<N> winner = maximum<N>(plane, window_y, window_x).pixel;
+          const Vec<N> gradient = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
+          sum = sum +
+                select_equal(winner, broadcast<N>(static_cast<float>(number)), gradient, broadcast<N>(0.0f));
+        }
+      }
+      store(dx + (row * p.width + ix) * p.channels + c, sum);
+    }
+  }
+}
+
+bool channels_fill_vectors(const MaxPool& pool, int64_t pitch) {
+  return pool.channels % kVectorFloats == 0 && rows_hold_vectors(pitch);
+}
+
+bool is_paper_window(const MaxPool& pool) {
+  return pool.kernel == 3 && pool.stride == 2 && pool.padding == 0;
+}
+
+template <int N>
+void forward(float* y, int64_t y_pitch, const float* x, const MaxPool& p, cudaStream_t stream) {
+  const Launch how =
+      share_out_rows("maxpool_forward_kernel", p.images * p.output_height(),
+                     p.output_width() * (p.channels / N), 4 * N * (1 + p.stride * p.stride), stream);
+  if (p.kernel == 3 && p.padding == 0) {
+    launch<maxpool_forward_kernel<N, 3>>(how, y, y_pitch, x, p);
+  } else {
+    launch<maxpool_forward_kernel<N, 0>>(how, y, y_pitch, x, p);
+  }
+}
+
+template <int N>
+void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& p,
+              cudaStream_t stream) {
+  if (is_paper_window(p)) {
+    const Launch how = share_out_rows("maxpool_backward_tiles_kernel", p.images * ceil_div(p.height, 2),
+                                      ceil_div(p.width, 2) * (p.channels / N), 4 * N * 9, stream);
+    launch<maxpool_backward_tiles_kernel<N, 3, 2>>(how, dx, dy, dy_pitch, x, p);
+  } else {
+    const Launch how = share_out_rows("maxpool_backward_kernel", p.images * p.height,
+                                      p.width * (p.channels / N), 4 * N * 3, stream);
+    launch<maxpool_backward_kernel<N>>(how, dx, dy, dy_pitch, x, p);
+  }
+}
+
+void check_pitch(const char* name, int64_t pitch, const MaxPool& pool) {
+  require(pitch >= pool.channels, name, " must be at least the ", pool.channels, " channels; got ", pitch);
+}
+
+}  // namespace
+
+void check_maxpool(const MaxPool& p) {
+  require(p.images >= 1 && p.height >= 1 && p.width >= 1 && p.channels >= 1,
+          "max pooling needs at least one image, pixel and channel; got ",
+          shape_text({p.images, p.height, p.width, p.channels}));
+  require(p.kernel >= 1, "kernel must be at least 1; got ", p.kernel);
+  require(p.stride >= 1, "stride must be at least 1; got ", p.stride);
+  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding must be from 0 to half the kernel of ",
+          p.kernel, "; got ", p.padding);
+  require(p.height + 2 * p.padding >= p.kernel && p.width + 2 * p.padding >= p.kernel, "kernel ", p.kernel,
+          " is larger than the image of ", p.height, " × ", p.width, " pixels with padding ", p.padding);
+}
+
+void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream) {
+  check_maxpool(pool);
+  check_pitch("y_pitch", y_pitch, pool);
+  const auto run = channels_fill_vectors(pool, y_pitch) ? &forward<kVectorFloats> : &forward<1>;
+  run(y, y_pitch, x, pool, stream);
+}
+
+void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& pool,
+                      cudaStream_t stream) {
+  check_maxpool(pool);
+  check_pitch("dy_pitch", dy_pitch, pool);
+  const auto run = channels_fill_vectors(pool, dy_pitch) ? &backward<kVectorFloats> : &backward<1>;
+  run(dx, dy, dy_pitch, x, pool, stream);
+}
+
+Cost maxpool_forward_cost(const MaxPool& p) {
+  const int64_t inputs = p.images * p.height * p.width * p.channels;
+  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
+  return {outputs * p.kernel * p.kernel, 4 * (inputs + outputs)};
+}
+
+Cost maxpool_backward_cost(const MaxPool& p) {
+  const int64_t inputs = p.images * p.height * p.width * p.channels;
+  const Cost forward = maxpool_forward_cost(p);
+  return {forward.flops, forward.bytes + 4 * inputs};
+}
+
+}  // namespace pyalexnet

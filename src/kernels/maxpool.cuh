@@ -1,0 +1,42 @@
+// Max pooling over overlapping windows (Krizhevsky et al. 2012, section 3.4: kernel 3, stride 2).
+//
+//   forward    y[n, oy, ox, c]  = max of x[n, iy, ix, c] over the window iy in [oy·stride - padding, ... +
+//   kernel), ix alike backward   dx[n, iy, ix, c] = sum of dy[n, oy, ox, c] over the windows whose maximum is
+//   x[n, iy, ix, c]
+//
+// Padding takes no part: a window is its pixels inside of the image, of which there is always one. A window
+// with a NaN gives NaN. Among equals the first in row-major order is the maximum, among NaNs the first NaN.
+// Backward finds the maxima again from x, and each dx sums its windows in row-major order, so no atomics and
+// always the same bits.
+//
+// x and dx are images × height × width × channels, contiguous. y and dy are images × output height × output
+// width pixels that lie `pitch` >= channels floats apart, so that a tower can write its slice of a joint
+// array. dx is written everywhere. All arrays lie on the stream's device and do not overlap.
+#pragma once
+
+#include "device/cost.h"
+#include "device/platform.cuh"
+
+namespace pyalexnet {
+
+struct MaxPool {
+  int64_t images, height, width, channels;
+  int64_t kernel = 3, stride = 2, padding = 0;
+
+  __host__ __device__ int64_t output_height() const { return (height + 2 * padding - kernel) / stride + 1; }
+  __host__ __device__ int64_t output_width() const { return (width + 2 * padding - kernel) / stride + 1; }
+};
+
+// All throw std::invalid_argument for counts below 1, padding beyond kernel / 2, a kernel larger than the
+// padded image and a pitch below channels.
+void check_maxpool(const MaxPool& pool);
+void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream);
+void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& pool,
+                      cudaStream_t stream);
+
+// What one call of the forward (reads x, writes y) or the backward (reads dy and x, writes dx) must do: a
+// comparison for each pixel of each window.
+Cost maxpool_forward_cost(const MaxPool& pool);
+Cost maxpool_backward_cost(const MaxPool& pool);
+
+}  // namespace pyalexnet

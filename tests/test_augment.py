@@ -1,0 +1,95 @@
+"""Input preparation against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import references
+
+from pyalexnet import ops
+from pyalexnet.backend import get_device
+from pyalexnet.tensor import Tensor
+
+
+def _draw(rng: np.random.Generator, count: int, height: int, width: int, crop: int) -> dict[str, np.ndarray]:
+    return {
+        "images": rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8),
+        "offsets": rng.integers(0, [height - crop + 1, width - crop + 1], (count, 2), dtype=np.int32),
+        "flips": np.arange(count, dtype=np.uint8) % 2,
+        "shifts": rng.standard_normal((count, 3), dtype=np.float32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop"), [(256, 256, 227), (7, 9, 4), (5, 5, 5), (6, 4, 1), (33, 40, 31)]
+)
+@pytest.mark.parametrize("mean_shape", ["none", "colour", "pixel"])
+def test_equals_reference(
+    device: str, rng: np.random.Generator, height: int, width: int, crop: int, mean_shape: str
+) -> None:
+    drawn = _draw(rng, 3, height, width, crop)
+    shape = {"none": None, "colour": (3,), "pixel": (height, width, 3)}[mean_shape]
+    mean = None if shape is None else 100 * rng.random(shape, dtype=np.float32)
+    out = ops.prepare_input(*drawn.values(), mean, crop=crop, device=device)
+    # Two additions to numbers of at most 260, each rounding by 6e-8 of it.
+    np.testing.assert_allclose(
+        np.asarray(out), references.prepare_input(*drawn.values(), mean, crop), rtol=0, atol=4e-5
+    )
+
+
+@pytest.mark.parametrize("crop", [4, 5, 6, 7])
+def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, crop: int) -> None:
+    drawn = _draw(rng, 2, 9, 8, crop)
+    on, pitch = get_device(device), (crop * 3 + 3) // 4 * 4
+    bytes_needed = 2 * crop * pitch * 4
+    memory = on.native.Memory(on.index, bytes_needed)
+    out = memory.array(0, [2, crop, crop, 3], "float32", [crop * pitch, pitch, 3, 1])
+    tensors = [Tensor.from_array(array, device=device) for array in drawn.values()]
+    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, on.stream)
+    on.stream.synchronize()
+    rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
+    found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)
+    np.testing.assert_allclose(
+        found, references.prepare_input(*drawn.values(), None, crop), rtol=0, atol=4e-5
+    )
+    assert (rows[:, :, crop * 3 :] == 0).all()
+
+
+def test_whole_numbers_stay_exact(device: str, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    zeros = np.zeros((2, 3), np.float32)
+    out = ops.prepare_input(
+        images, np.zeros((2, 2), np.int32), np.zeros(2, np.uint8), zeros, crop=8, device=device
+    )
+    np.testing.assert_array_equal(np.asarray(out), images)
+
+
+def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> None:
+    good = _draw(rng, 2, 8, 9, 4)
+
+    def prepare(mean: object = None, crop: int = 4, **changed: object) -> None:
+        ops.prepare_input(*{**good, **changed}.values(), mean, crop=crop, device=device)
+
+    with pytest.raises(TypeError, match="images_u8 has dtype float32; it must be uint8"):
+        prepare(images=good["images"].astype(np.float32))
+    with pytest.raises(ValueError, match=r"images_u8 has shape \(2, 8, 9\); it must be"):
+        prepare(images=good["images"][..., 0])
+    with pytest.raises(TypeError, match="offsets has dtype int64; it must be int32"):
+        prepare(offsets=good["offsets"].astype(np.int64))
+    with pytest.raises(ValueError, match=r"offsets has shape \(1, 2\); it must be \(2, 2\)"):
+        prepare(offsets=good["offsets"][:1])
+    with pytest.raises(ValueError, match=r"offsets\[1, 0\] is 5; it must be from 0 to 4 for crops of 4"):
+        prepare(offsets=np.array([[0, 5], [5, 0]], np.int32))
+    with pytest.raises(ValueError, match=r"offsets\[0, 1\] is -1; it must be from 0 to 5"):
+        prepare(offsets=np.array([[0, -1], [5, 0]], np.int32))
+    with pytest.raises(ValueError, match=r"flips has shape \(3,\); it must be \(2,\)"):
+        prepare(flips=np.zeros(3, np.uint8))
+    with pytest.raises(ValueError, match=r"shifts has shape \(2, 1\); it must be \(2, 3\)"):
+        prepare(shifts=np.zeros((2, 1), np.float32))
+    with pytest.raises(ValueError, match=r"mean has shape \(9, 8, 3\); it must be \(8, 9, 3\)"):
+        prepare(mean=np.zeros((9, 8, 3), np.float32))
+    for crop in (0, 9, -2):
+        with pytest.raises(
+            ValueError, match=f"crop is {crop}; it must be from 1 to the images' smaller side, 8"
+        ):
+            prepare(crop=crop)

@@ -1,0 +1,196 @@
+"""Convolution against naive float64 NumPy; its gradients against finite differences too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import references
+
+from pyalexnet import Tensor, ops
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution: shapes of x and w, and how they meet."""
+
+    x: tuple[int, int, int, int]
+    w: tuple[int, int, int, int]
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    @property
+    def how(self) -> dict[str, int]:
+        return {"stride": self.stride, "padding": self.padding, "groups": self.groups}
+
+    def __str__(self) -> str:
+        x, w = "x".join(map(str, self.x)), "x".join(map(str, self.w))
+        return f"{x}-{w}-s{self.stride}-p{self.padding}-g{self.groups}"
+
+
+SMALL = [
+    Case((1, 1, 1, 1), (1, 1, 1, 1)),
+    Case((2, 5, 7, 3), (3, 2, 3, 5), padding=1),  # nothing is a multiple of a vector
+    Case((2, 6, 5, 4), (3, 3, 2, 6), stride=2, padding=1, groups=2),
+    Case((1, 4, 4, 4), (2, 2, 1, 4), stride=3, groups=4),  # depthwise; a stride beyond the kernel
+    Case((1, 5, 5, 2), (3, 3, 2, 3), padding=4),  # more padding than the kernel reaches
+    Case((2, 4, 3, 5), (1, 1, 5, 3), stride=2),
+]
+ALEXNET_LIKE = [
+    Case((2, 35, 39, 3), (11, 11, 3, 48), stride=4),  # conv1, smaller
+    Case((2, 15, 15, 48), (5, 5, 48, 128), padding=2),  # conv2, smaller
+    Case((2, 13, 13, 256), (3, 3, 256, 192), padding=1),  # conv3
+    Case((1, 13, 13, 64), (3, 3, 32, 96), padding=1, groups=2),
+]
+# A row of tiles and its tail in each direction, on every target; sums cut into parts.
+TAILS = [
+    Case((1, 16, 17, 20), (3, 3, 20, 130), padding=1),
+    Case((1, 9, 9, 250), (1, 1, 250, 33)),
+    Case((3, 20, 20, 5), (4, 4, 5, 7), stride=2, padding=3),
+]
+
+
+def arrays(case: Case, rng: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+    x = rng.standard_normal(case.x, dtype=np.float32)
+    w = rng.standard_normal(case.w, dtype=np.float32)
+    b = rng.standard_normal(case.w[3], dtype=np.float32)
+    y = references.conv2d(x[:1], w, **case.how)
+    return x, w, b, rng.standard_normal((case.x[0], *y.shape[1:]), dtype=np.float32)
+
+
+def assert_close(actual: Any, expected: Any, terms: int) -> None:
+    """Within the rounding of float32 sums of `terms` products of N(0, 1) numbers.
+
+    A sum of n such products has the size sqrt(n); each of its n roundings is at most 2^-24 of a partial sum, and
+    independent ones add up to 2^-24 · n/2 at most, far less on blocks. 8 covers the largest of 10^6 elements.
+    """
+    tolerance = 8 * 2.0**-24 * max(terms, 8)
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("case", SMALL + ALEXNET_LIKE + TAILS, ids=str)
+def test_forward_equals_reference(device: str, rng: np.random.Generator, case: Case, relu: bool) -> None:
+    x, w, b, _ = arrays(case, rng)
+    expected = references.conv2d(x, w, b, **case.how)
+    if relu:
+        expected = references.relu(expected)
+    y = ops.conv2d(x, w, b, **case.how, relu=relu, device=device)
+    assert_close(y, expected, w[..., 0].size)
+
+
+@pytest.mark.parametrize("case", SMALL + ALEXNET_LIKE + TAILS, ids=str)
+def test_backward_equals_reference(device: str, rng: np.random.Generator, case: Case) -> None:
+    x, w, _, dy = arrays(case, rng)
+    dx, dw, db = references.conv2d_backward(dy, x, w, **case.how)
+    assert_close(
+        ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device),
+        dx,
+        w[:, :, 0].size // case.groups,
+    )
+    actual_dw, actual_db = ops.conv2d_backward_weight(x, dy, w.shape[:2], **case.how, device=device)
+    assert_close(actual_dw, dw, dy[..., 0].size)
+    assert_close(actual_db, db, dy[..., 0].size)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_backward_equals_finite_differences(device: str, rng: np.random.Generator, case: Case) -> None:
+    x, w, b, dy = arrays(case, rng)
+    dx = references.numeric_gradient(lambda x: references.conv2d(x, w, b, **case.how), x, dy)
+    dw = references.numeric_gradient(lambda w: references.conv2d(x, w, b, **case.how), w, dy)
+    db = references.numeric_gradient(lambda b: references.conv2d(x, w, b, **case.how), b, dy)
+    # Sums of at most 200 terms: the differences' own error, 1e-9, is far below the rounding of float32.
+    assert_close(ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device), dx, 200)
+    actual_dw, actual_db = ops.conv2d_backward_weight(x, dy, w.shape[:2], **case.how, device=device)
+    assert_close(actual_dw, dw, 200)
+    assert_close(actual_db, db, 200)
+
+
+def test_without_bias(device: str, rng: np.random.Generator) -> None:
+    case = SMALL[1]
+    x, w, _, _ = arrays(case, rng)
+    y = ops.conv2d(x, w, **case.how, device=device)
+    assert_close(y, references.conv2d(x, w, **case.how), w[..., 0].size)
+
+
+@pytest.mark.parametrize("case", [SMALL[2], *ALEXNET_LIKE, TAILS[0]], ids=str)
+def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, case: Case) -> None:
+    x, w, b, dy = arrays(case, rng)
+
+    def results() -> list[bytes]:
+        y = ops.conv2d(x, w, b, **case.how, device=device)
+        dx = ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device)
+        dw, db = ops.conv2d_backward_weight(x, dy, w.shape[:2], **case.how, device=device)
+        return [np.asarray(result).tobytes() for result in (y, dx, dw, db)]
+
+    first = results()
+    assert all(results() == first for _ in range(3))
+
+
+def test_nan_stays_in_what_sees_it(device: str, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((1, 19, 19, 3), dtype=np.float32)
+    w = rng.standard_normal((3, 3, 3, 8), dtype=np.float32)
+    x[0, 9, 9, 1] = np.nan
+    y = np.asarray(ops.conv2d(x, w, relu=True, device=device))
+    expected = np.zeros((17, 17), bool)
+    expected[7:10, 7:10] = True
+    np.testing.assert_array_equal(np.isnan(y[0]).all(axis=-1), expected)
+    np.testing.assert_array_equal(np.isnan(y[0]).any(axis=-1), expected)
+
+
+@pytest.mark.parametrize("padding_floats", [0, 3])
+def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, padding_floats: int) -> None:
+    """As a tower reads its half of the channels, and conv1 an image with padded rows."""
+    case = Case((2, 12, 12, 8), (3, 3, 8, 16), padding=1)
+    x, w, b, dy = arrays(case, rng)
+    row = 12 * 20 + padding_floats
+    wide = np.full(4 + 2 * 12 * row, np.nan, np.float32)
+    view = np.lib.stride_tricks.as_strided(wide[4:], x.shape, (12 * row * 4, row * 4, 20 * 4, 4))
+    view[...] = x
+    held = Tensor.from_array(wide, device=device)
+    on = held.device
+    native = on.native
+    strides = [12 * row, row, 20, 1]
+    strided = native.borrow(held, held.array.address + 16, "float32", list(x.shape), strides, on.index)
+    shape = (x.shape, w.shape, 1, 1, 1)
+    needed = [
+        native.conv_forward_workspace_bytes(*shape),
+        native.conv_backward_weight_workspace_bytes(*shape),
+    ]
+    scratch = Tensor.empty((max(*needed, 1),), dtype="uint8", device=device)
+    y, dw = Tensor.empty(dy.shape, device=device), Tensor.empty(w.shape, device=device)
+    w_, b_, dy_ = (Tensor.from_array(array, device=device) for array in (w, b, dy))
+    native.conv_forward(y.array, strided, w_.array, b_.array, 1, 1, 1, False, scratch.array, on.stream)
+    native.conv_backward_weight(dw.array, None, strided, dy_.array, 1, 1, 1, scratch.array, on.stream)
+    on.stream.synchronize()
+    dense_dw, _ = ops.conv2d_backward_weight(x, dy, (3, 3), padding=1, device=device)
+    np.testing.assert_array_equal(np.asarray(y), np.asarray(ops.conv2d(x, w, b, padding=1, device=device)))
+    np.testing.assert_array_equal(np.asarray(dw), np.asarray(dense_dw))
+
+
+def test_wrong_arguments_are_named(device: str) -> None:
+    x, w = np.ones((2, 6, 6, 4), np.float32), np.ones((3, 3, 4, 8), np.float32)
+    dy = np.ones((2, 4, 4, 8), np.float32)
+    wrong: list[tuple[type[Exception], str, Any]] = [
+        (TypeError, "w has dtype float64; it must be float32", lambda: ops.conv2d(x, w.astype(np.float64), device=device)),
+        (ValueError, r"x has shape \(6, 6, 4\); it must have 4 axes", lambda: ops.conv2d(x[0], w, device=device)),
+        (ValueError, r"w has shape \(3, 3, 4\); it must have 4 axes", lambda: ops.conv2d(x, w[..., 0], device=device)),
+        (ValueError, r"w has shape \(3, 3, 3, 8\); for x of shape .* must be 4", lambda: ops.conv2d(x, w[:, :, :3].copy(), device=device)),
+        (ValueError, r"w has shape \(7, 7, 4, 8\); its kernel must fit", lambda: ops.conv2d(x, np.ones((7, 7, 4, 8), np.float32), device=device)),
+        (ValueError, "stride is 0; it must be", lambda: ops.conv2d(x, w, stride=0, device=device)),
+        (ValueError, "padding is -1; it must be", lambda: ops.conv2d(x, w, padding=-1, device=device)),
+        (ValueError, "groups is 0; it must be", lambda: ops.conv2d(x, w, groups=0, device=device)),
+        (ValueError, "groups is 2; it must divide the 7 filters", lambda: ops.conv2d(x, np.ones((3, 3, 2, 7), np.float32), groups=2, device=device)),
+        (ValueError, r"b has shape \(4,\); it must be \(8,\)", lambda: ops.conv2d(x, w, np.ones(4, np.float32), device=device)),
+        (ValueError, r"x has shape \(0, 6, 6, 4\); it must not be empty", lambda: ops.conv2d(x[:0], w, device=device)),
+        (ValueError, r"dy has shape \(2, 4, 4, 8\); it must be \(2, 6, 6, 8\)", lambda: ops.conv2d_backward_input(dy, w, (2, 6, 6, 4), padding=1, device=device)),
+        (ValueError, r"dy has shape \(2, 4, 4, 8\); it must be \(2, 2, 2, 8\)", lambda: ops.conv2d_backward_weight(x, dy, 5, device=device)),
+        (ValueError, "groups is 3; it must divide the 4 channels", lambda: ops.conv2d_backward_weight(x, dy, 3, groups=3, device=device)),
+        (ValueError, r"kernel_size is \(3, 3, 3\); it must be", lambda: ops.conv2d_backward_weight(x, dy, (3, 3, 3), device=device)),
+    ]  # fmt: skip
+    for error, message, call in wrong:
+        with pytest.raises(error, match=message):
+            call()

@@ -1,0 +1,193 @@
+"""Data sets, their split and order, variations, statistics and preparation in the background."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyalexnet.data import Digits, ImageArrays, as_dataset, split
+from pyalexnet.data.augmentation import epoch_order, epoch_variations, view_variations
+from pyalexnet.data.dataset import labels_among
+from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.statistics import measure
+from pyalexnet.errors import DataError
+
+AXES = np.diag([30.0, 10.0, 1.0]).astype(np.float32)
+
+
+def variations(**changes: object) -> object:
+    arguments = {"seed": 1, "epoch": 1, "reflect": True, "colour_noise": 0.1, "colour_axes": AXES}
+    return epoch_variations(2000, **(arguments | changes))
+
+
+def test_digits_are_real_images_of_ten_classes() -> None:
+    digits = Digits()
+    assert len(digits) == 1797
+    assert digits.classes == tuple("0123456789")
+    images, labels = digits.batch(np.array([0, 1796]))
+    assert images.shape == (2, 256, 256, 3)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == [0, 8]
+    # A ring: dark in the middle of the zero, bright on its stroke.
+    assert images[0, 128, 128, 0] < 60
+    assert images[0, 128, 80, 0] > 150
+
+
+def test_split_is_fixed_stratified_and_complete() -> None:
+    digits = Digits()
+    training, held_out = split(digits, 0.2)
+    assert sorted([*training.indices, *held_out.indices]) == list(range(len(digits)))
+    for label in range(10):
+        part = np.mean(held_out.labels == label) * len(held_out) / np.sum(digits.labels == label)
+        assert abs(part - 0.2) < 0.5 / 170  # rounding to whole images, of at least 174 a class
+    assert np.array_equal(split(digits, 0.2)[1].indices, held_out.indices)
+    assert np.array_equal(held_out.batch(np.array([3]))[0], digits.batch(held_out.indices[3:4])[0])
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (4, 8, 8), (4, 300, 20, 3), (4, 256, 256, 3), (4, 28, 28, 1)])
+def test_arrays_of_any_size_become_256(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    pixels = rng.integers(0, 256, shape, np.uint8)
+    dataset = as_dataset((pixels, [0, 2, 1, 0]))
+    images, labels = dataset.batch(np.array([2, 0]))
+    assert images.shape == (2, 256, 256, 3)
+    assert labels.tolist() == [1, 0]
+    assert dataset.classes == ("0", "1", "2")
+    if shape[1:] == (256, 256, 3):
+        assert np.array_equal(images, pixels[[2, 0]])
+
+
+def test_central_square_is_kept() -> None:
+    wide = np.zeros((1, 256, 600), np.uint8)
+    wide[:, :, 172 : 172 + 256] = np.arange(256)
+    images, _ = ImageArrays(wide, [0]).batch(np.array([0]))
+    assert np.array_equal(images[0, 0, :, 0], np.arange(256))
+
+
+def test_enlarging_is_bicubic(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (1, 8, 8), np.uint8)
+    images, _ = ImageArrays(pixels, [0]).batch(np.array([0]))
+    expected = np.asarray(Image.fromarray(pixels[0]).resize((256, 256), Image.Resampling.BICUBIC))
+    assert np.array_equal(images[0], np.repeat(expected[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 8, 8)), [0, 1], "images has dtype float64; it must be uint8"),
+        (np.zeros((2, 8), np.uint8), [0, 1], r"images has shape \(2, 8\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), [0, 1], r"images has shape \(2, 8, 8, 4\)"),
+        (np.zeros((0, 8, 8), np.uint8), [], r"images has shape \(0, 8, 8\)"),
+        (np.zeros((2, 8, 8), np.uint8), [0], r"labels has shape \(1,\); it must be \(2,\)"),
+        (np.zeros((2, 8, 8), np.uint8), [0.0, 1.0], "labels has dtype float64"),
+        (np.zeros((2, 8, 8), np.uint8), [0, -1], "labels go from -1 to 0"),
+    ],
+)
+def test_arrays_that_cannot_serve(images: object, labels: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ImageArrays(images, labels)
+
+
+def test_names_and_kinds_that_cannot_serve() -> None:
+    pixels = np.zeros((2, 8, 8), np.uint8)
+    with pytest.raises(DataError, match="classes has 1 names, but labels go up to 1"):
+        ImageArrays(pixels, [0, 1], classes=["a"])
+    with pytest.raises(TypeError, match="data is a int"):
+        as_dataset(3)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="holds out 0 of 2 images"):
+        split(ImageArrays(pixels, [0, 1]), 0.1)
+
+
+def test_labels_are_matched_by_name() -> None:
+    pixels = np.zeros((2, 8, 8), np.uint8)
+    dataset = ImageArrays(pixels, [0, 1], classes=["cat", "dog"])
+    assert labels_among(dataset, ["ape", "dog", "cat"]).tolist() == [2, 1]
+    with pytest.raises(DataError, match="'dog'; the net knows only 'ape', 'cat'"):
+        labels_among(dataset, ["ape", "cat"])
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    order = epoch_order(1000, seed=3, epoch=2)
+    assert np.array_equal(np.sort(order), np.arange(1000))
+    assert np.array_equal(order, epoch_order(1000, seed=3, epoch=2))
+    assert not np.array_equal(order, epoch_order(1000, seed=3, epoch=1))
+    assert not np.array_equal(order, epoch_order(1000, seed=2, epoch=2))
+
+
+def test_variations_depend_on_seed_and_epoch_alone() -> None:
+    drawn, again, other = variations(), variations(), variations(epoch=2)
+    for name in ("offsets", "flips", "shifts"):
+        assert np.array_equal(getattr(drawn, name), getattr(again, name))
+        assert not np.array_equal(getattr(drawn, name), getattr(other, name))
+
+
+def test_variations_cover_their_range() -> None:
+    drawn = variations()
+    assert {*drawn.offsets.flat} == set(range(30))
+    assert abs(drawn.flips.mean() - 0.5) < 0.05  # 4.5 standard errors of a fair coin thrown 2000 times
+    # 0.1 · 30 within 5 relative standard errors 1 / sqrt(2 · 2000)
+    assert np.allclose(drawn.shifts.std(axis=0), [3.0, 1.0, 0.1], rtol=5 / np.sqrt(4000))
+    assert not variations(reflect=False).flips.any()
+    assert not variations(colour_noise=0.0).shifts.any()
+
+
+def test_ten_views_are_five_places_and_their_mirror_images() -> None:
+    views = view_variations(3, 10)
+    places = [(*view.offsets[0], view.flips[0]) for view in views]
+    expected = [(14, 14), (0, 0), (0, 29), (29, 0), (29, 29)]
+    assert places == [(*place, flip) for flip in (0, 1) for place in expected]
+    assert all(view.offsets.shape == (3, 2) and not view.shifts.any() for view in views)
+    assert len(view_variations(3, 1)) == 1
+    with pytest.raises(ValueError, match="views is 5; it must be 1"):
+        view_variations(3, 5)
+
+
+def test_statistics_equal_numpy(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (70, 256, 256, 3), np.uint8)
+    pixels[..., 1] = pixels[..., 0] // 2  # two colours that vary together
+    seen: list[int] = []
+    found = measure(ImageArrays(pixels, np.zeros(70, int)), seen.append)
+    assert sum(seen) == 70
+    assert np.array_equal(found.mean, pixels.mean(axis=0, dtype=np.float64).astype(np.float32))
+    covariance = np.cov(pixels.reshape(-1, 3).T / 255, bias=True)
+    # axes · variances, so that axes axesᵀ = 255² · covariance²; fp32 rounding of the axes
+    assert np.allclose(found.colour_axes @ found.colour_axes.T, 255**2 * covariance @ covariance, rtol=1e-5)
+
+
+def test_prefetch_keeps_the_order() -> None:
+    def slower_at_first(item: int) -> int:
+        time.sleep(0.02 if item == 0 else 0.0)
+        return item
+
+    assert list(prefetch(slower_at_first, range(20), threads=4)) == list(range(20))
+
+
+def test_prefetch_raises_in_place_and_ends_its_threads() -> None:
+    def fails_at_three(item: int) -> int:
+        if item == 3:
+            raise DataError("broken")
+        return item
+
+    before = threading.active_count()
+    results = prefetch(fails_at_three, range(10), threads=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="broken"):
+        next(results)
+    assert threading.active_count() == before
+
+
+def test_prefetch_runs_only_so_far_ahead() -> None:
+    started: list[int] = []
+    results = prefetch(started.append, range(100), threads=2)
+    next(results)
+    results.close()
+    assert len(started) <= 3
+
+
+def test_in_batches() -> None:
+    indices = np.arange(7)
+    assert [part.tolist() for part in in_batches(indices, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [part.tolist() for part in in_batches(indices, 3, drop_last=True)] == [[0, 1, 2], [3, 4, 5]]

@@ -1,0 +1,105 @@
+"""The fully connected layer against float64 NumPy; its gradients against finite differences too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import references
+
+from pyalexnet import ops
+
+SMALL = [(1, 1, 1), (3, 10, 7), (5, 16, 8)]
+# batch, inputs, outputs: tails of every target's tiles; sums cut into parts; AlexNet's proportions.
+LARGE = [(20, 300, 130), (130, 64, 250), (2, 3000, 70), (128, 1024, 512), (1, 4096, 1000)]
+
+
+def arrays(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+    batch, inputs, outputs = shape
+    extents = [(batch, inputs), (inputs, outputs), (outputs,), (batch, outputs)]
+    x, w, b, dy = (rng.standard_normal(extent, dtype=np.float32) for extent in extents)
+    return x, w, b, dy
+
+
+def assert_close(actual: Any, expected: Any, terms: int) -> None:
+    """Within the rounding of float32 sums of `terms` products of N(0, 1) numbers (see test_conv.py)."""
+    tolerance = 8 * 2.0**-24 * max(terms, 8)
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", SMALL + LARGE)
+def test_forward_equals_reference(
+    device: str, rng: np.random.Generator, shape: tuple[int, int, int], relu: bool
+) -> None:
+    x, w, b, _ = arrays(shape, rng)
+    expected = x.astype(np.float64) @ w + b
+    if relu:
+        expected = references.relu(expected)
+    assert_close(ops.linear(x, w, b, relu=relu, device=device), expected, shape[1])
+
+
+@pytest.mark.parametrize("shape", SMALL + LARGE)
+def test_backward_equals_reference(
+    device: str, rng: np.random.Generator, shape: tuple[int, int, int]
+) -> None:
+    x, w, _, dy = arrays(shape, rng)
+    batch, _, outputs = shape
+    assert_close(ops.linear_backward_input(dy, w, device=device), dy.astype(np.float64) @ w.T, outputs)
+    dw, db = ops.linear_backward_weight(x, dy, device=device)
+    assert_close(dw, x.T.astype(np.float64) @ dy, batch)
+    assert_close(db, dy.sum(axis=0, dtype=np.float64), batch)
+
+
+@pytest.mark.parametrize("shape", SMALL)
+def test_backward_equals_finite_differences(
+    device: str, rng: np.random.Generator, shape: tuple[int, int, int]
+) -> None:
+    x, w, b, dy = arrays(shape, rng)
+    dx = references.numeric_gradient(lambda x: x @ w + b, x, dy)
+    dw = references.numeric_gradient(lambda w: x @ w + b, w, dy)
+    db = references.numeric_gradient(lambda b: x @ w + b, b, dy)
+    # The differences' own error, 1e-9, is far below the rounding of float32.
+    assert_close(ops.linear_backward_input(dy, w, device=device), dx, shape[2])
+    actual_dw, actual_db = ops.linear_backward_weight(x, dy, device=device)
+    assert_close(actual_dw, dw, shape[0])
+    assert_close(actual_db, db, shape[0])
+
+
+def test_without_bias(device: str, rng: np.random.Generator) -> None:
+    x, w, _, _ = arrays((3, 10, 7), rng)
+    assert_close(ops.linear(x, w, device=device), x.astype(np.float64) @ w, 10)
+
+
+@pytest.mark.parametrize("shape", [(3, 10, 7), *LARGE])
+def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
+    x, w, b, dy = arrays(shape, rng)
+
+    def results() -> list[bytes]:
+        dw, db = ops.linear_backward_weight(x, dy, device=device)
+        y, dx = ops.linear(x, w, b, device=device), ops.linear_backward_input(dy, w, device=device)
+        return [np.asarray(result).tobytes() for result in (y, dx, dw, db)]
+
+    first = results()
+    assert all(results() == first for _ in range(3))
+
+
+def test_wrong_arguments_are_named(device: str) -> None:
+    x, w, b = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32), np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="x has dtype int32; it must be float32"):
+        ops.linear(x.astype(np.int32), w, device=device)
+    with pytest.raises(ValueError, match=r"x has shape \(3,\); it must have 2 axes"):
+        ops.linear(b, w, device=device)
+    with pytest.raises(
+        ValueError, match=r"w has shape \(4, 3\); for x of shape \(2, 3\) its first extent must be 3"
+    ):
+        ops.linear(x, np.ones((4, 3), np.float32), device=device)
+    with pytest.raises(ValueError, match=r"b has shape \(3,\); it must be \(4,\)"):
+        ops.linear(x, w, b, device=device)
+    with pytest.raises(ValueError, match=r"w has shape \(0, 4\); it must not be empty"):
+        ops.linear(x, w[:0], device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 3\); it must be \(2, 4\)"):
+        ops.linear_backward_input(x, w, device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(3, 4\); it must be \(2, 4\)"):
+        ops.linear_backward_weight(x, w, device=device)

@@ -1,0 +1,110 @@
+"""LRN against the formula in NumPy; its gradient against finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import references
+
+from pyalexnet import ops
+
+# Channels that fill vectors of every target (the paper's towers among them), and some that do not.
+CHANNELS = [1, 3, 5, 7, 16, 20, 48, 96, 128]
+PAPER = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}
+# A strong response, so that every term counts; then even and very wide windows, and other exponents.
+STRONG = {"size": 5, "alpha": 0.3, "beta": 0.75, "k": 1.0}
+OTHERS = [
+    {"size": 1, "alpha": 0.3, "beta": 0.75, "k": 1.0},
+    {"size": 4, "alpha": 0.3, "beta": 0.75, "k": 1.0},
+    {"size": 3, "alpha": 0.2, "beta": 0.5, "k": 0.5},
+    {"size": 5, "alpha": 0.2, "beta": 1.3, "k": 2.0},
+    {"size": 99, "alpha": 0.1, "beta": 0.75, "k": 2.0},
+    {"size": 5, "alpha": 0.3, "beta": 0.0, "k": 2.0},
+]
+# A few roundings in the sum, and powers and roots good to a few units in the last place of float32 (6e-8).
+TOLERANCE = {"rtol": 3e-6, "atol": 3e-6}
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("numbers", [PAPER, STRONG])
+def test_forward_equals_reference(
+    device: str, rng: np.random.Generator, channels: int, numbers: dict[str, float]
+) -> None:
+    x = 3 * rng.standard_normal((2, 3, 5, channels), dtype=np.float32)
+    y = ops.lrn(x, device=device, **numbers)
+    np.testing.assert_allclose(np.asarray(y), references.lrn(x, **numbers), **TOLERANCE)
+
+
+@pytest.mark.parametrize("numbers", OTHERS)
+@pytest.mark.parametrize("channels", [3, 16])
+def test_other_windows_and_powers(
+    device: str, rng: np.random.Generator, channels: int, numbers: dict[str, float]
+) -> None:
+    x = rng.standard_normal((2, channels), dtype=np.float32)
+    dy = rng.standard_normal(x.shape, dtype=np.float32)
+    y, dx = ops.lrn(x, device=device, **numbers), ops.lrn_backward(dy, x, device=device, **numbers)
+    np.testing.assert_allclose(np.asarray(y), references.lrn(x, **numbers), **TOLERANCE)
+    expected = references.numeric_gradient(lambda x: references.lrn(x, **numbers), x, dy)
+    np.testing.assert_allclose(np.asarray(dx), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_backward_equals_finite_differences(device: str, rng: np.random.Generator, channels: int) -> None:
+    x = rng.standard_normal((2, channels), dtype=np.float32)
+    dy = rng.standard_normal(x.shape, dtype=np.float32)
+    dx = ops.lrn_backward(dy, x, device=device, **STRONG)
+    expected = references.numeric_gradient(lambda x: references.lrn(x, **STRONG), x, dy)
+    np.testing.assert_allclose(np.asarray(dx), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(2, 55, 55, 48), (2, 27, 27, 128)])
+def test_alexnet_layers_along_a_direction(
+    device: str, rng: np.random.Generator, shape: tuple[int, ...]
+) -> None:
+    x, dy, direction = (rng.standard_normal(shape, dtype=np.float32) for _ in range(3))
+    y, dx = ops.lrn(x, device=device, **STRONG), ops.lrn_backward(dy, x, device=device, **STRONG)
+    np.testing.assert_allclose(np.asarray(y), references.lrn(x, **STRONG), **TOLERANCE)
+    step = 1e-5
+    above, below = (
+        references.lrn(x + sign * step * direction.astype(np.float64), **STRONG) for sign in (1, -1)
+    )
+    expected = np.sum((above - below) * dy) / (2 * step)
+    # Errors of 3e-6 an element add up like a random walk over the elements.
+    bound = 3e-6 * np.sqrt(x.size)
+    assert abs(np.sum(np.asarray(dx, np.float64) * direction) - expected) <= bound
+
+
+def test_zero_stays_zero_and_nan_reaches_its_neighbours_only(device: str) -> None:
+    x = np.zeros((3, 48), np.float32)
+    x[1, 0] = x[1, 20] = np.nan
+    y = np.asarray(ops.lrn(x, device=device))
+    assert (y[[0, 2]] == 0).all()
+    assert np.flatnonzero(np.isnan(y[1])).tolist() == [0, 1, 2, 18, 19, 20, 21, 22]
+
+
+@pytest.mark.parametrize("channels", [48, 7])
+def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, channels: int) -> None:
+    x, dy = (rng.standard_normal((4, 9, 9, channels), dtype=np.float32) for _ in range(2))
+    first, again = (np.asarray(ops.lrn_backward(dy, x, device=device)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_wrong_arguments_are_named(device: str) -> None:
+    x = np.ones((2, 4), np.float32)
+    with pytest.raises(TypeError, match="x has dtype float64; it must be float32"):
+        ops.lrn(x.astype(np.float64), device=device)
+    with pytest.raises(ValueError, match=r"x has shape \(0, 4\); it must not be empty"):
+        ops.lrn(x[:0], device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(4, 2\); it must be \(2, 4\)"):
+        ops.lrn_backward(x.reshape(4, 2), x, device=device)
+    for name, values in (
+        ("size", [0, -3]),
+        ("alpha", [-1.0, np.nan, np.inf]),
+        ("beta", [-0.5, np.nan]),
+        ("k", [0.0, -2.0, np.nan]),
+    ):
+        for value in values:
+            with pytest.raises(ValueError, match=f"{name} must be .*; got {value:g}"):
+                ops.lrn(x, device=device, **{name: value})
+            with pytest.raises(ValueError, match=f"{name} must be"):
+                ops.lrn_backward(x, x, device=device, **{name: value})

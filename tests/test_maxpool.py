@@ -1,0 +1,106 @@
+"""Max pooling against NumPy, ties and NaNs included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import references
+
+from pyalexnet import ops
+
+# (height, width, channels), (kernel, stride, padding): the paper's window at odd and even sizes and for every
+# way that channels fill vectors; then windows without overlap, with gaps, padded, or as large as the image.
+CASES = [
+    ((13, 13, 128), (3, 2, 0)),
+    ((27, 27, 48), (3, 2, 0)),
+    ((5, 8, 96), (3, 2, 0)),
+    ((6, 4, 7), (3, 2, 0)),
+    ((3, 3, 5), (3, 2, 0)),
+    ((9, 7, 1), (3, 2, 0)),
+    ((7, 6, 3), (2, 2, 0)),
+    ((7, 9, 16), (2, 3, 0)),
+    ((8, 7, 16), (3, 1, 1)),
+    ((8, 9, 16), (3, 2, 1)),
+    ((9, 8, 3), (5, 2, 2)),
+    ((6, 7, 16), (3, 1, 0)),
+    ((4, 5, 20), (1, 2, 0)),
+    ((2, 1, 3), (4, 1, 2)),
+]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> tuple[tuple[int, ...], dict[str, int]]:
+    size, (kernel, stride, padding) = request.param
+    return (2, *size), {"kernel": kernel, "stride": stride, "padding": padding}
+
+
+def test_forward_equals_reference(
+    device: str, rng: np.random.Generator, case: tuple[tuple[int, ...], dict[str, int]]
+) -> None:
+    shape, window = case
+    x = rng.standard_normal(shape, dtype=np.float32)
+    y = np.asarray(ops.max_pool2d(x, device=device, **window))
+    np.testing.assert_array_equal(y, references.max_pool2d(x, **window))
+
+
+def test_backward_equals_reference(
+    device: str, rng: np.random.Generator, case: tuple[tuple[int, ...], dict[str, int]]
+) -> None:
+    shape, window = case
+    # Few values and a NaN now and then, so that most windows have ties and some have several NaNs.
+    x = rng.integers(-2, 3, shape).astype(np.float32)
+    x[rng.random(shape) < 0.05] = np.nan
+    dy = rng.standard_normal(references.max_pool2d(x, **window).shape, dtype=np.float32)
+    y = np.asarray(ops.max_pool2d(x, device=device, **window))
+    dx = np.asarray(ops.max_pool2d_backward(dy, x, device=device, **window))
+    np.testing.assert_array_equal(y, references.max_pool2d(x, **window))
+    # At most kernel² gradients add up in an element, each sum rounding by 6e-8 of it.
+    expected = references.max_pool2d_backward(dy, x, **window)
+    np.testing.assert_allclose(dx, expected, rtol=1e-6, atol=3e-6)
+
+
+def test_backward_equals_finite_differences(device: str, rng: np.random.Generator) -> None:
+    # All values lie 0.1 apart: no step of the differences changes which one wins.
+    x = 0.1 * rng.permutation(5 * 7 * 16).reshape(1, 5, 7, 16).astype(np.float32)
+    dy = rng.standard_normal((1, 2, 3, 16), dtype=np.float32)
+    dx = np.asarray(ops.max_pool2d_backward(dy, x, device=device))
+    expected = references.numeric_gradient(references.max_pool2d, x, dy)
+    # Differences of sums of 1e2 with steps of 1e-6 are good to about 1e-6.
+    np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_minus_infinity_has_a_winner(device: str) -> None:
+    x = np.full((1, 5, 5, 16), -np.inf, np.float32)
+    assert (np.asarray(ops.max_pool2d(x, device=device)) == -np.inf).all()
+    dx = np.asarray(ops.max_pool2d_backward(np.ones((1, 2, 2, 16), np.float32), x, device=device))
+    assert np.argwhere(dx[0, :, :, 0]).tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, padding: int) -> None:
+    x = rng.standard_normal((3, 13, 13, 48), dtype=np.float32)
+    dy = rng.standard_normal(references.max_pool2d(x, padding=padding).shape, dtype=np.float32)
+    first, again = (
+        np.asarray(ops.max_pool2d_backward(dy, x, padding=padding, device=device)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+
+
+def test_wrong_arguments_are_named(device: str) -> None:
+    x = np.ones((1, 4, 6, 3), np.float32)
+    with pytest.raises(TypeError, match="x has dtype int32; it must be float32"):
+        ops.max_pool2d(x.astype(np.int32), device=device)
+    with pytest.raises(ValueError, match=r"x has shape \(4, 6, 3\); it must have 4 axes"):
+        ops.max_pool2d(x[0], device=device)
+    with pytest.raises(ValueError, match="must not be empty"):
+        ops.max_pool2d(x[:, :0], device=device)
+    with pytest.raises(ValueError, match="kernel must be at least 1; got 0"):
+        ops.max_pool2d(x, kernel=0, device=device)
+    with pytest.raises(ValueError, match="stride must be at least 1; got -1"):
+        ops.max_pool2d(x, stride=-1, device=device)
+    with pytest.raises(ValueError, match="padding must be from 0 to half the kernel of 3; got 2"):
+        ops.max_pool2d(x, padding=2, device=device)
+    with pytest.raises(ValueError, match="kernel 5 is larger than the image of 4 × 6"):
+        ops.max_pool2d(x, kernel=5, device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(1, 2, 2, 3\); it must be \(1, 1, 2, 3\)"):
+        ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), x, device=device)

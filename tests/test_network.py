@@ -1,0 +1,238 @@
+"""The whole net: against PyTorch's grouped net, over placements, memory limits and wrong input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pyalexnet import OutOfMemoryError, backend
+from pyalexnet.architecture import parameter_count, parameter_shapes
+from pyalexnet.network import AlexNet, ImageBatch
+
+GIB = 2**30
+CLASSES = 10
+
+
+@pytest.fixture
+def batch(rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Two images of the size of centred 8-bit values, and labels."""
+    x = rng.standard_normal((2, 227, 227, 3), dtype=np.float32) * np.float32(60)
+    return x, np.array([3, 7])
+
+
+def two_devices(device: str) -> list[str]:
+    second = device.replace(":0", ":1")
+    try:
+        backend.get_device(second)
+    except backend.DeviceNotFoundError:
+        pytest.skip(f"no device {second} on this machine")
+    return [device, second]
+
+
+def bits_of_run(net: AlexNet, batch: tuple[Any, Any], steps: int = 3) -> list[bytes]:
+    """Losses and all parameters after a few steps, as bytes."""
+    losses = [net.train_step(*batch, lr=0.01) for _ in range(steps)]
+    return [np.array(losses).tobytes(), *(value.tobytes() for value in net.parameters().values())]
+
+
+@contextmanager
+def peers(device: str, *, capable: bool) -> Iterator[None]:
+    """Virtual devices of which neither may, or both may, reach the other's memory."""
+    native = backend.get_device(device).native
+    for pair in ((0, 1), (1, 0)):
+        native.set_peer_capable(*pair, capable)
+    try:
+        yield
+    finally:
+        for pair in ((0, 1), (1, 0)):
+            native.set_peer_capable(*pair, True)
+
+
+def test_parameter_count_is_the_known_one() -> None:
+    assert parameter_count(1000) == 60_965_224
+
+
+def test_placements_give_the_same_bits(device: str, batch: tuple[Any, Any]) -> None:
+    pair = two_devices(device)
+    expected = bits_of_run(AlexNet(CLASSES, devices=[device], seed=5), batch)
+    assert bits_of_run(AlexNet(CLASSES, devices=[device], seed=5), batch) == expected, "repeated run"
+    assert bits_of_run(AlexNet(CLASSES, devices=pair, seed=5), batch) == expected, "two devices, peer access"
+    without = AlexNet(CLASSES, devices=pair, seed=5, peer_access=False)
+    assert bits_of_run(without, batch) == expected, "two devices, staged through the host"
+
+
+def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
+    expected = bits_of_run(AlexNet(CLASSES, devices=["cpu:0"]), batch, steps=1)
+    # The virtual devices remember enabled access, as GPUs do, so the refusal is shown on links of their own.
+    native = backend.get_device("cpu:0").native
+    with peers("cpu:0", capable=False):
+        net = AlexNet(CLASSES, devices=["cpu:0", "cpu:1"])
+        assert not any(link.peer for link in net._placement.links)
+        assert bits_of_run(net, batch, steps=1) == expected
+    assert native.Link(native.Stream(0), native.Stream(1)).peer
+
+
+@pytest.mark.parametrize("order", ["descending", "random"])
+def test_thread_order_does_not_matter(batch: tuple[Any, Any], order: str) -> None:
+    native = backend.get_device("sim:0").native
+    expected = bits_of_run(AlexNet(CLASSES, devices=["sim:0"]), batch, steps=1)
+    native.set_schedule(threads=order, blocks=order, seed=7)
+    try:
+        assert bits_of_run(AlexNet(CLASSES, devices=["sim:0"]), batch, steps=1) == expected
+    finally:
+        native.set_schedule()
+
+
+def test_image_batch_equals_prepared_floats(device: str, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    mean = rng.uniform(100, 150, (256, 256, 3)).astype(np.float32)
+    images_on_device = ImageBatch(
+        images=images,
+        offsets=np.array([[3, 5], [29, 0]], np.int32),
+        flips=np.array([0, 1], np.uint8),
+        shifts=np.array([[1, 2, 3], [-1, 0, 1]], np.float32),
+        mean=mean,
+    )
+    centred = images.astype(np.float32) - mean
+    x = np.stack([centred[0, 3:230, 5:232], centred[1, 29:256, 0:227][:, ::-1]])
+    x += np.array([[1, 2, 3], [-1, 0, 1]], np.float32)[:, None, None]
+    net = AlexNet(CLASSES, devices=[device])
+    np.testing.assert_array_equal(net.forward(images_on_device), net.forward(x))
+
+
+def test_parameters_round_trip(device: str) -> None:
+    first, second = AlexNet(CLASSES, devices=[device], seed=1), AlexNet(CLASSES, devices=[device], seed=2)
+    shapes = parameter_shapes(CLASSES)
+    values = first.parameters()
+    assert {name: value.shape for name, value in values.items()} == shapes
+    second.load_parameters(values)
+    for name, value in second.parameters().items():
+        np.testing.assert_array_equal(value, values[name])
+    with pytest.raises(ValueError, match="lack.*fc8.bias"):
+        second.load_parameters({name: value for name, value in values.items() if name != "fc8.bias"})
+    with pytest.raises(ValueError, match=r"fc8.bias has shape \(3,\); it must be \(10,\)"):
+        second.load_parameters({**values, "fc8.bias": np.zeros(3, np.float32)})
+
+
+def test_plan_of_the_paper_fits_two_gpus_of_3_gib() -> None:
+    net = AlexNet(1000, devices=["cpu:0", "cpu:1"], memory_limit=3 * GIB)
+    plan = net.plan(128)
+    assert plan.fits
+    assert 0.5 * GIB < min(plan.total_bytes) < max(plan.total_bytes) <= 3 * GIB
+    assert str(plan).splitlines()[0] == "Memory in MiB for training at batch size 128"
+
+
+def test_plan_that_does_not_fit_is_refused_with_the_table() -> None:
+    net = AlexNet(CLASSES, devices=["cpu:0"], memory_limit=1 * GIB)
+    x = np.zeros((512, 227, 227, 3), np.float32)
+    with pytest.raises(
+        OutOfMemoryError, match=r"batch_size 512 does not fit(?s:.*)conv1 (?s:.*)limit +1024.0"
+    ):
+        net.train_step(x, np.zeros(512, np.int64), lr=0.01)
+    with pytest.raises(OutOfMemoryError, match="parameters"):
+        AlexNet(CLASSES, devices=["cpu:0"], memory_limit=GIB // 8)
+
+
+def test_plan_is_what_is_taken() -> None:
+    native = backend.get_device("cpu:0").native
+    free = native.device_info(0)["free_bytes"]
+    net = AlexNet(CLASSES, devices=["cpu:0"])
+    net.train_step(np.zeros((2, 227, 227, 3), np.float32), np.zeros(2, np.int64), lr=0.01)
+    taken = free - native.device_info(0)["free_bytes"]
+    # An allocation may be rounded up to whole 2 MiB pages; there are two.
+    assert 0 <= taken - net.plan(2).total_bytes[0] <= 2 * 2**21
+    del net
+    assert native.device_info(0)["free_bytes"] == free
+
+
+def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
+    x, labels = batch
+    net = AlexNet(CLASSES)
+    with pytest.raises(TypeError, match="x has dtype float64"):
+        net.forward(x.astype(np.float64))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 224, 224, 3\); it must be \(N, 227, 227, 3\)"):
+        net.forward(x[:, :224, :224])
+    with pytest.raises(ValueError, match=r"labels\[1\] is 10; it must be from 0 to num_classes - 1 = 9"):
+        net.train_step(x, np.array([0, 10]), lr=0.01)
+    with pytest.raises(ValueError, match="lr is nan"):
+        net.train_step(x, labels, lr=float("nan"))
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        AlexNet(1)
+    with pytest.raises(ValueError, match="bias_init is 'zero'; it must be one of 'paper', 'notes', 'caffe'"):
+        AlexNet(CLASSES, bias_init="zero")
+    with pytest.raises(ValueError, match="different ones of the same target"):
+        AlexNet(CLASSES, devices=["cpu:0", "sim:0"])
+    with pytest.raises(ValueError, match="cpu has only 2 devices"):
+        AlexNet(CLASSES, devices=["cpu:7"])
+
+
+@pytest.mark.parametrize("pool_before_lrn", [False, True])
+@pytest.mark.parametrize("lrn_alpha", ["paper", "caffe"])
+def test_step_equals_pytorch(batch: tuple[Any, Any], pool_before_lrn: bool, lrn_alpha: str) -> None:
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    x, labels = batch
+    # Weights larger than the paper's give gradients of all layers a size that rounding does not hide.
+    net = AlexNet(
+        CLASSES, weight_init="source2012", dropout=0.0, pool_before_lrn=pool_before_lrn, lrn_alpha=lrn_alpha
+    )
+    before = net.parameters()
+
+    def on_towers(h: Any) -> Any:
+        # PyTorch divides alpha by the window's size.
+        alpha = 1e-4 * (5 if lrn_alpha == "paper" else 1)
+        towers = [functional.local_response_norm(t, 5, alpha, 0.75, 2.0) for t in h.chunk(2, dim=1)]
+        return torch.cat(towers, dim=1)
+
+    def pool(h: Any) -> Any:
+        return functional.max_pool2d(h, 3, 2)
+
+    def normalise_and_pool(h: Any) -> Any:
+        return on_towers(pool(h)) if pool_before_lrn else pool(on_towers(h))
+
+    weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in before.items()}
+    for value in weights.values():
+        value.requires_grad_()
+
+    def conv(name: str, h: Any, **geometry: Any) -> Any:
+        kernel = weights[f"{name}.weight"].permute(3, 2, 0, 1)
+        return functional.relu(functional.conv2d(h, kernel, weights[f"{name}.bias"], **geometry))
+
+    h = torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2)
+    h = normalise_and_pool(conv("conv1", h, stride=4))
+    h = normalise_and_pool(conv("conv2", h, padding=2, groups=2))
+    h = conv("conv3", h, padding=1)
+    h = conv("conv4", h, padding=1, groups=2)
+    h = pool(conv("conv5", h, padding=1, groups=2))
+    h = h.permute(0, 2, 3, 1).flatten(1)
+    for name in ("fc6", "fc7"):
+        h = functional.relu(h @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
+    logits = h @ weights["fc8.weight"] + weights["fc8.bias"]
+    loss = functional.cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+
+    # Five products in a row of up to 9216 terms: rounding of about sqrt(9216) ulp each, in units of the largest value.
+    relative = 5 * np.sqrt(9216) * np.finfo(np.float32).eps
+    expected = logits.detach().numpy()
+    np.testing.assert_allclose(net.forward(x), expected, rtol=0, atol=relative * np.abs(expected).max())
+    assert net.train_step(x, labels, lr=0.01, momentum=0.9, weight_decay=5e-4) == pytest.approx(
+        loss.item(), rel=relative
+    )
+    after = net.parameters()
+    for name, gradient in net.gradients().items():
+        expected = weights[name].grad.numpy()
+        # A ReLU or a maximum decided otherwise by rounding moves single elements; the norm bounds them together.
+        error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
+        assert error <= relative, f"{name}: relative error {error:.2e} above {relative:.2e}"
+        step = -0.01 * (expected + 5e-4 * before[name].astype(np.float64))
+        np.testing.assert_allclose(
+            after[name] - before[name].astype(np.float64),
+            step,
+            rtol=0,
+            atol=relative * np.abs(step).max() + np.finfo(np.float32).eps * np.abs(before[name]).max(),
+        )
