@@ -1,7 +1,7 @@
 # Decides whether the cuda target is built, and with which compilers.
 #
-# Reads PYALEXNET_CUDA. Sets cuda_compiler (nvcc's path, empty: no cuda target), cuda_version, cuda_host_compiler (a
-# C++ compiler that this nvcc accepts) and cuda_summary (what was decided, in one line).
+# Reads PYALEXNET_CUDA. Sets cuda_compiler (nvcc's path, empty: no cuda target), cuda_version, cuda_host_compiler
+# (a C++ compiler that this nvcc accepts) and cuda_summary (what was decided, in one line).
 
 set(oldest_cuda 12.0)
 
@@ -21,8 +21,8 @@ function(find_nvcc result)
   set(${result} ${program} PARENT_SCOPE)
 endfunction()
 
-# The first host compiler with which `nvcc` compiles a file; empty where it accepts none. An nvcc refuses a GCC that
-# is newer than itself, so older ones are tried after the compiler of the other targets.
+# The first host compiler with which `nvcc` compiles a file; empty where it accepts none. An nvcc refuses a GCC
+# that is newer than itself, so older ones are tried after the compiler of the other targets.
 function(find_cuda_host_compiler result nvcc)
   set(probe ${CMAKE_CURRENT_BINARY_DIR}/host_compiler_probe)
   file(WRITE ${probe}.cu "#include <cuda_runtime.h>\n#include <string>\n__global__ void probe_kernel() {}\n")
@@ -52,12 +52,13 @@ find_nvcc(nvcc)
 set(problem "")
 if(NOT nvcc)
   if(PYALEXNET_CUDA STREQUAL PYPI)
-    set(problem "${Python_EXECUTABLE} has no nvidia-cuda-nvcc of version 13. Set PYALEXNET_CUDA=PYPI as an environment "
-                "variable of pip install, which then brings it; without build isolation, install it yourself.")
+    set(problem "${Python_EXECUTABLE} has no nvidia-cuda-nvcc of version 13. Set PYALEXNET_CUDA=PYPI as an "
+                "environment variable of pip install, which then brings it. Without build isolation, install it "
+                "yourself.")
   else()
-    set(problem "no CUDA compiler was found (looked for nvcc in CUDACXX, PATH, CUDA_HOME, CUDA_PATH, /usr/local/cuda). "
-                "Install the CUDA toolkit ${oldest_cuda} or newer, set CUDACXX to its nvcc, or set PYALEXNET_CUDA=PYPI "
-                "to take the compiler from NVIDIA's packages on PyPI.")
+    set(problem "no CUDA compiler was found (looked for nvcc in CUDACXX, PATH, CUDA_HOME, CUDA_PATH and "
+                "/usr/local/cuda). Install the CUDA toolkit ${oldest_cuda} or newer, set CUDACXX to its nvcc, or "
+                "set PYALEXNET_CUDA=PYPI to take the compiler from NVIDIA's packages on PyPI.")
   endif()
 else()
   execute_process(COMMAND ${nvcc} --version OUTPUT_VARIABLE version_text ERROR_QUIET)

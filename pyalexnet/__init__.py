@@ -1,8 +1,51 @@
 """AlexNet, the 2012 net, on hand-written CUDA kernels that run on GPUs and on CPU cores."""
 
-from pyalexnet import ops
-from pyalexnet.backend import DeviceInfo, devices
-from pyalexnet.errors import CudaError, DeviceNotFoundError, OutOfMemoryError
-from pyalexnet.tensor import Tensor
+from importlib.metadata import version
 
-__all__ = ["CudaError", "DeviceInfo", "DeviceNotFoundError", "OutOfMemoryError", "Tensor", "devices", "ops"]
+from pyalexnet import ops
+from pyalexnet.architecture import Options
+from pyalexnet.backend import DeviceInfo, devices
+from pyalexnet.checkpoint import load_model, save_model
+from pyalexnet.classifier import Classifier
+from pyalexnet.errors import (
+    CudaError,
+    DataError,
+    DeviceNotFoundError,
+    DivergedError,
+    ModelFileError,
+    OutOfMemoryError,
+)
+from pyalexnet.evaluation import Evaluation, Prediction, evaluate, predict
+from pyalexnet.memory import MemoryPlan
+from pyalexnet.network import AlexNet, ImageBatch
+from pyalexnet.tensor import Tensor
+from pyalexnet.training import EpochRecord, TrainingResult, train
+
+__version__ = version("pyalexnet")
+
+__all__ = [
+    "AlexNet",
+    "Classifier",
+    "CudaError",
+    "DataError",
+    "DeviceInfo",
+    "DeviceNotFoundError",
+    "DivergedError",
+    "EpochRecord",
+    "Evaluation",
+    "ImageBatch",
+    "MemoryPlan",
+    "ModelFileError",
+    "Options",
+    "OutOfMemoryError",
+    "Prediction",
+    "Tensor",
+    "TrainingResult",
+    "devices",
+    "evaluate",
+    "load_model",
+    "ops",
+    "predict",
+    "save_model",
+    "train",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -174,7 +174,7 @@ class Options:
             raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
 
     @property
-    def lrn_arguments(self) -> dict[str, float]:
+    def lrn_arguments(self) -> dict[str, Any]:
         """Size, alpha, beta and k as the LRN kernels take them."""
         alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
         return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": LRN_K}
@@ -216,9 +216,7 @@ def parameter_count(num_classes: int) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(num_classes).values())
 
 
-def initial_parameters(
-    num_classes: int, options: Options, seed: int
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Initial weights N(0, σ²) and constant biases, one parameter at a time.
 
     Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its

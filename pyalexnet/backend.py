@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,12 @@ class Device:
         """The native module that holds the target's kernels."""
         return native_module(self.target)
 
+    @property
+    def free_bytes(self) -> int:
+        """Memory that can still be taken: virtual devices hand out no more than the machine has left."""
+        free = int(self.native.device_info(self.index)["free_bytes"])
+        return free if self.target == "cuda" else min(free, _available_ram_bytes())
+
     @functools.cached_property
     def stream(self) -> Any:
         """The stream that ``pyalexnet.ops`` uses on this device."""
@@ -55,7 +62,7 @@ class DeviceInfo:
         description: the processor's or GPU's own name.
         cores: CPU cores or multiprocessors; the virtual devices of a CPU share them.
         total_bytes: memory that the device hands out.
-        free_bytes: memory not yet handed out.
+        free_bytes: memory that can still be taken.
         instruction_set: for ``cpu``, the instruction set whose kernels were chosen at import, else empty.
     """
 
@@ -90,14 +97,15 @@ def devices() -> list[DeviceInfo]:
     found = []
     for target in TARGETS:
         for index in range(_device_count(target)):
-            info = native_module(target).device_info(index)
+            device = Device(target, index)
+            info = device.native.device_info(index)
             found.append(
                 DeviceInfo(
-                    name=f"{target}:{index}",
+                    name=str(device),
                     description=info["name"],
                     cores=info["multiprocessors"],
                     total_bytes=info["total_bytes"],
-                    free_bytes=info["free_bytes"],
+                    free_bytes=device.free_bytes,
                     instruction_set=instruction_set() if target == "cpu" else "",
                 )
             )
@@ -132,7 +140,15 @@ def instruction_set() -> str:
     asked = os.environ.get("PYALEXNET_CPU_ISA", supported[0])
     if asked not in supported:
         raise DeviceNotFoundError(f"PYALEXNET_CPU_ISA is {asked!r}; it must be one of {', '.join(supported)}")
-    return asked
+    return str(asked)
+
+
+def _available_ram_bytes() -> int:
+    """What the kernel estimates to be available without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo does not tell MemAvailable")
 
 
 def _is_built(module: str) -> bool:

@@ -7,12 +7,14 @@ options, the training step and a checksum of all tensors.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from pyalexnet.architecture import IMAGE_SIZE, parameter_shapes
+from pyalexnet.architecture import IMAGE_SIZE, parameter_count, parameter_shapes
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.errors import ModelFileError
 from pyalexnet.network import AlexNet
 
 _FORMAT = 1
 _MEAN = "input.mean"
+_HEADER_BYTES = 100_000  # ample for names, shapes and a thousand classes
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 
@@ -73,18 +76,38 @@ def load_model(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
-    about, tensors = _read(path)
     try:
-        classes, num_classes, options = tuple(about["classes"]), about["num_classes"], about["options"]
-        step = about["step"]
+        about, tensors = _read(path)
+        _require_intact(path, about, tensors)
+        classes, num_classes, step = tuple(about["classes"]), about["num_classes"], about["step"]
         _require_shapes(path, tensors, {**parameter_shapes(num_classes), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)})
-        net = AlexNet(num_classes, devices=devices or default_devices(), memory_limit=memory_limit, **options)
-    except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} describes its net in a way not known here: {error}") from error
+        net = AlexNet(
+            num_classes,
+            devices=default_devices() if devices is None else devices,
+            memory_limit=memory_limit,
+            **about["options"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path} describes its net in a way not known here: {error!r}") from error
     mean = tensors.pop(_MEAN)
     net.load_parameters(tensors)
     net.step = step
     return Classifier(net, classes, mean)
+
+
+def require_space(folder: str | PathLike[str], num_classes: int) -> None:
+    """Refuse a folder on a disk that has no room for a model with that many outputs.
+
+    Raises:
+        OSError: there is not enough, or no such folder.
+    """
+    needed = 4 * (parameter_count(num_classes) + 3 * IMAGE_SIZE**2) + _HEADER_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"cannot write to {fspath(folder)}: a model takes {needed:,} bytes, and {free:,} are free",
+        )
 
 
 def write_atomically(path: str | PathLike[str], content: bytes) -> None:
@@ -117,12 +140,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
         raise ModelFileError(f"{path} is no model file or is cut short: {error}") from error
     if entry is None:
         raise ModelFileError(f"{path} is a safetensors file, but not one that pyalexnet wrote")
-    about = json.loads(entry)
+    return json.loads(entry), tensors
+
+
+def _require_intact(path: Path, about: dict[str, Any], tensors: Tensors) -> None:
     if about["format"] != _FORMAT:
         raise ModelFileError(f"{path} has format {about['format']}; this pyalexnet reads format {_FORMAT}")
     if _checksum(tensors) != about["checksum"]:
         raise ModelFileError(f"{path} is damaged: its content does not match its checksum")
-    return about, tensors
 
 
 def _require_shapes(path: Path, tensors: Tensors, expected: dict[str, tuple[int, ...]]) -> None:

@@ -131,8 +131,8 @@ def _add_train(commands: Any) -> None:
         _train,
         "train a net",
         "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits "
-        f"with batches of {DIGITS.batch_size}, {DIGITS.epochs} epochs, biases that start at 0.1 and no mirror "
-        "images: so few need many small steps. Ctrl-C ends training and keeps what was learned.",
+        f"in batches of {DIGITS.batch_size}, {DIGITS.epochs} epochs, biases from 0.1 and no mirror "
+        "images, as so few images need many small steps. Ctrl-C ends it and keeps what was learned.",
     )
     command.add_argument("data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: the digits)")
     command.add_argument(
@@ -188,8 +188,8 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
         "--patience",
         type=int,
         metavar="N",
-        help="divide the learning rate by 10 when the held-out images' error has not improved for N "
-        "epochs (default: never)",
+        help="divide the learning rate by 10 after N epochs in which the held-out images' error was not lower, 0 "
+        f"for never (default: {PAPER.patience}; digits {DIGITS.patience})",
     )
     recipe.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same net (default: 0)")
     recipe.add_argument(

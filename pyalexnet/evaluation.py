@@ -81,7 +81,8 @@ def evaluate(
     for images, labels in prefetch(dataset.batch, in_batches(np.arange(len(dataset)), batch_size)):
         probabilities = mean_probabilities(model, images, views)
         expected = label_of_class[labels]
-        losses.append(-np.log(probabilities[np.arange(len(labels)), expected]))
+        own = probabilities[np.arange(len(labels)), expected]
+        losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
         ranks.append(_rank(probabilities, expected))
         on_images(len(labels))
     rank = np.concatenate(ranks)
@@ -189,7 +190,8 @@ def _prepared(image: Any) -> npt.NDArray[np.uint8]:
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # logits that are not finite give NaN, which counts as wrong
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 

@@ -32,9 +32,7 @@ class Arena:
         self.bytes_by_layer: dict[str, int] = {}
         self.memory: Any = None
 
-    def add(
-        self, layer: str, shape: tuple[int, ...], dtype: str = "float32", strides: tuple[int, ...] = ()
-    ) -> Ref:
+    def add(self, layer: str, shape: tuple[int, ...], dtype: str = "float32", strides: tuple[int, ...] = ()) -> Ref:
         """Plan an array; strides in elements, empty for contiguous."""
         extent = shape[0] * strides[0] if strides else math.prod(shape)
         size = -(-extent * DTYPES[dtype].itemsize // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
@@ -129,9 +127,7 @@ class MemoryPlan:
         yield f"Memory in MiB for {purpose} at batch size {self.batch_size}"
         yield f"{'':12}" + "".join(f"{device:>12}" for device in self.devices)
         for layer in dict.fromkeys(layer for by_layer in self.bytes_by_layer for layer in by_layer):
-            yield f"{layer:12}" + "".join(
-                f"{_mib(by_layer.get(layer, 0)):>12}" for by_layer in self.bytes_by_layer
-            )
+            yield f"{layer:12}" + "".join(f"{_mib(by_layer.get(layer, 0)):>12}" for by_layer in self.bytes_by_layer)
         yield f"{'total':12}" + "".join(f"{_mib(need):>12}" for need in self.total_bytes)
         yield f"{'limit':12}" + "".join(f"{_mib(limit):>12}" for limit in self.limit_bytes)
 

@@ -89,6 +89,8 @@ class AlexNet:
         options: the choices on which the sources differ.
         seed: what the initial weights and dropout's masks follow from.
         step: training steps done; dropout draws other masks each step.
+        placement: the devices' streams, and the links between them.
+        knobs: what the entries of a program read when they run.
     """
 
     def __init__(
@@ -128,11 +130,11 @@ class AlexNet:
         self.options = Options(**options)
         self.devices = tuple(devices)
         self._memory_limit = memory_limit
-        self._placement = _place(self.devices, peer_access)
-        self._arenas = tuple(Arena(device) for device in self._placement.devices)
-        self._parameters = _describe_parameters(num_classes, self._placement, self._arenas)
+        self.placement = _place(self.devices, peer_access)
+        self._arenas = tuple(Arena(device) for device in self.placement.devices)
+        self._parameters = _describe_parameters(num_classes, self.placement, self._arenas)
         self._programs: dict[tuple[int, bool], Program] = {}
-        self._knobs = Knobs(seed=seed)
+        self.knobs = Knobs(seed=seed)
 
         self._memories: list[Any] = [None] * len(self._arenas)
         limits = self._limits()
@@ -170,10 +172,10 @@ class AlexNet:
             ValueError: ``x`` has another shape.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        program = self._program(_batch_size(x), training=False)
+        program = self.program(_batch_size(x), training=False)
         self._upload_input(program, x)
         self._run(program.forward)
-        return self._download(program.array("fc8.out"), self._placement.place(0))
+        return self._download(program.array("fc8.out"), self.placement.place(0))
 
     def train_step(
         self,
@@ -208,13 +210,13 @@ class AlexNet:
                 raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
         n = _batch_size(x)
         labels = self._check_labels(labels, n)
-        program = self._program(n, training=True)
-        self._knobs.lr, self._knobs.momentum, self._knobs.weight_decay = lr, momentum, weight_decay
-        self._knobs.step = self.step
+        program = self.program(n, training=True)
+        self.knobs.lr, self.knobs.momentum, self.knobs.weight_decay = lr, momentum, weight_decay
+        self.knobs.step = self.step
         self._upload_input(program, x)
-        self._upload(program.array("loss.labels"), labels, self._placement.place(0))
+        self._upload(program.array("loss.labels"), labels, self.placement.place(0))
         self._run((*program.forward, *program.backward, *program.update))
-        losses = self._download(program.array("loss.losses"), self._placement.place(0))
+        losses = self._download(program.array("loss.losses"), self.placement.place(0))
         self._synchronize()
         self.step += 1
         return float(np.mean(losses, dtype=np.float64))
@@ -258,12 +260,14 @@ class AlexNet:
     # Programs and memory ------------------------------------------------------------------------------------
 
     def _describe(self, batch_size: int, *, training: bool) -> Program:
-        return Program(
-            batch_size, self.num_classes, self.options, self._placement, self._parameters, training=training
-        )
+        return Program(batch_size, self.num_classes, self.options, self.placement, self._parameters, training=training)
 
-    def _program(self, batch_size: int, *, training: bool) -> Program:
-        """The program of a batch size, on memory that all programs share, since they run one at a time."""
+    def program(self, batch_size: int, *, training: bool) -> Program:
+        """The program of a batch size, ready to run, on memory that all programs share.
+
+        Raises:
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
         key = (batch_size, training)
         if key not in self._programs:
             program = self._describe(batch_size, training=training)
@@ -299,7 +303,7 @@ class AlexNet:
         limits = []
         for arena, memory in zip(self._arenas, self._memories, strict=True):
             held = (arena.total_bytes if arena.memory else 0) + (memory.bytes if memory else 0)
-            available = held + arena.device.native.device_info(arena.device.index)["free_bytes"]
+            available = held + arena.device.free_bytes
             limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
         return tuple(limits)
 
@@ -307,15 +311,15 @@ class AlexNet:
 
     def _run(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            entry.run(self._knobs)
+            entry.run(self.knobs)
 
     def _synchronize(self) -> None:
-        for stream in self._placement.streams:
+        for stream in self.placement.streams:
             stream.synchronize()
 
     def _upload_input(self, program: Program, x: Input) -> None:
         """Bring the input to each device that has a tower."""
-        for place in range(len(self._placement.devices)):
+        for place in range(len(self.placement.devices)):
             if isinstance(x, ImageBatch):
                 for name, value in x.arrays().items():
                     self._upload(program.array(f"input.{name}", place), value, place)
@@ -326,12 +330,12 @@ class AlexNet:
 
     def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
         """Copy in stream order; ``value`` must stay until the stream is synchronised."""
-        native = self._placement.devices[place].native
-        native.copy(to, _host_array(native, value), self._placement.streams[place])
+        native = self.placement.devices[place].native
+        native.copy(to, _host_array(native, value), self.placement.streams[place])
 
     def _download(self, array: Any, place: int) -> npt.NDArray[Any]:
-        device, stream = self._placement.devices[place], self._placement.streams[place]
-        value = np.empty(array.shape, DTYPES[array.dtype])
+        device, stream = self.placement.devices[place], self.placement.streams[place]
+        value: npt.NDArray[Any] = np.empty(tuple(array.shape), DTYPES[array.dtype])
         device.native.copy(_host_array(device.native, value), array, stream)
         stream.synchronize()
         return value
@@ -354,20 +358,21 @@ class AlexNet:
 
     def _read_parameter(self, name: str, kind: str) -> npt.NDArray[np.float32]:
         parts = [
-            self._download(getattr(parameters[name], kind).array(), self._placement.place(tower))
+            self._download(getattr(parameters[name], kind).array(), self.placement.place(tower))
             for tower, parameters in enumerate(self._parameters)
             if name in parameters
         ]
-        return np.concatenate(parts, axis=-1)
+        whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
+        return whole
 
     def _write_parameter(self, name: str, value: npt.NDArray[np.float32]) -> None:
         holders = [tower for tower in range(TOWERS) if name in self._parameters[tower]]
         for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
-            place, parameter = self._placement.place(tower), self._parameters[tower][name]
+            place, parameter = self.placement.place(tower), self._parameters[tower][name]
             self._upload(parameter.value.array(), np.ascontiguousarray(part), place)
             for other in (parameter.momentum, parameter.gradient):
                 self._upload(other.array(), np.zeros(part.shape, np.float32), place)
-            self._placement.streams[place].synchronize()
+            self.placement.streams[place].synchronize()
 
 
 def _place(names: Sequence[str], peer_access: bool) -> Placement:
@@ -386,15 +391,16 @@ def _place(names: Sequence[str], peer_access: bool) -> Placement:
     return Placement(devices, streams, links)
 
 
-def _describe_parameters(
-    num_classes: int, placement: Placement, arenas: Sequence[Arena]
-) -> list[dict[str, Parameter]]:
+def _describe_parameters(num_classes: int, placement: Placement, arenas: Sequence[Arena]) -> list[dict[str, Parameter]]:
     """Each tower's parameters; fc8's are tower 0's alone."""
     parameters: list[dict[str, Parameter]] = [{} for _ in range(TOWERS)]
     for layer in layers(num_classes):
         for tower in range(TOWERS if layer.hidden else 1):
             arena = arenas[placement.place(tower)]
-            for kind, shape in (("weight", layer.tower_weight_shape), ("bias", layer.tower_weight_shape[-1:])):
+            for kind, shape in (
+                ("weight", layer.tower_weight_shape),
+                ("bias", layer.tower_weight_shape[-1:]),
+            ):
                 refs: list[Ref] = [arena.add(layer.name, shape) for _ in ("value", "momentum", "gradient")]
                 parameters[tower][f"{layer.name}.{kind}"] = Parameter(*refs)
     return parameters
@@ -411,9 +417,7 @@ def _batch_size(x: Input) -> int:
     return int(shape[0])
 
 
-def _checked(
-    name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tuple[int, ...]
-) -> npt.NDArray[Any]:
+def _checked(name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if value.dtype != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}; it must be {np.dtype(dtype)}")
     if value.shape != shape:

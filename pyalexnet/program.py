@@ -14,7 +14,7 @@ depend on the placement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -41,7 +41,7 @@ _INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANN
 # Work without a layer of its own: the input's preparation and the loss.
 INPUT, LOSS = "input", "loss"
 
-_POOLING = {"kernel": POOL_KERNEL, "stride": POOL_STRIDE, "padding": 0}
+_POOLING: dict[str, Any] = {"kernel": POOL_KERNEL, "stride": POOL_STRIDE, "padding": 0}
 
 
 @dataclass
@@ -119,9 +119,7 @@ class Entry:
 
     def run(self, knobs: Knobs) -> None:
         """Queue the work on its stream."""
-        self._function(**{
-            name: value(knobs) if callable(value) else value for name, value in self.arguments.items()
-        })
+        self._function(**{name: value(knobs) if callable(value) else value for name, value in self.arguments.items()})
 
 
 class Program:
@@ -241,17 +239,14 @@ class Program:
         )  # fmt: skip
         for step in self._steps_after(layer):
             x, size = y, layer.pooled_size if step == "pool" else size
-            # LRN writes whole arrays only; pooling can write its half of a joint one.
-            last = step == "pool" and step == self._steps_after(layer)[-1]
+            last = step == self._steps_after(layer)[-1]
             y = out if last and out else self._new(layer.name, step, tower, (n, size, size, filters))
             if step == "lrn":
                 self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
             else:
                 self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **_POOLING)
             self._refs[f"{layer.name}.{step}.x", tower] = x
-        if out and y is not out:
-            self._emit(layer.name, "copy", tower, dst=out, src=y)
-        self._refs[f"{layer.name}.out", tower] = out or y
+        self._refs[f"{layer.name}.out", tower] = y
 
     def _describe_linear(self, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
         """Matrix product; in hidden layers with ReLU, and with dropout when training."""
@@ -298,9 +293,7 @@ class Program:
                 x = self._refs[f"{layer.name}.{step}.x", tower]
                 dx = self._new(layer.name, f"d{step}", tower, x.shape)
                 if step == "lrn":
-                    self._emit(
-                        layer.name, "lrn_backward", tower, dx=dx, dy=dy, x=x, **self._options.lrn_arguments
-                    )
+                    self._emit(layer.name, "lrn_backward", tower, dx=dx, dy=dy, x=x, **self._options.lrn_arguments)
                 else:
                     self._emit(layer.name, "maxpool_backward", tower, dx=dx, dy=dy, x=x, **_POOLING)
                 dy = dx
@@ -485,7 +478,7 @@ def _workspace_bytes(native: Any, operation: str, arguments: dict[str, Any]) -> 
     return int(ask(x.shape[0], *w.shape))
 
 
-def _geometry(layer: Conv) -> dict[str, int]:
+def _geometry(layer: Conv) -> dict[str, Any]:
     return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
 
 

@@ -7,6 +7,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# The time left follows from the speed over so many seconds; several steps of a large batch must fit in.
+_SPEED_SECONDS = 120
+
 
 class Display:
     """Shows a training's course on standard output; the bar only where that is a terminal."""
@@ -19,8 +22,9 @@ class Display:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=self._console,
+            speed_estimate_period=_SPEED_SECONDS,
             disable=not (enabled and self._console.is_terminal),
             transient=True,
         )
@@ -39,10 +43,18 @@ class Display:
         """A line that stays."""
         self._console.print(text, soft_wrap=True, markup=False)
 
-    def begin(self, description: str, total: int) -> None:
+    def begin(self, stage: str, total: int) -> None:
         """A new bar for ``total`` images, in place of the last one."""
-        self._bar.reset(self._task, total=total, description=description, state="")
+        self._bar.reset(self._task, total=total, description=stage, state="")
 
-    def advance(self, images: int, state: str = "") -> None:
-        """So many images more are done; ``state`` stands beside the bar."""
-        self._bar.update(self._task, advance=images, state=state)
+    def stage(self, stage: str) -> None:
+        """What the bar has come to."""
+        self._bar.update(self._task, description=stage)
+
+    def advance(self, images: int) -> None:
+        """So many images more are done."""
+        self._bar.update(self._task, advance=images)
+
+    def state(self, state: str) -> None:
+        """What is known at this moment, beside the bar."""
+        self._bar.update(self._task, state=state)

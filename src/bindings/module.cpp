@@ -37,4 +37,5 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_sgd(module);
   register_augment(module);
   register_add(module);
+  register_peak(module);
 }

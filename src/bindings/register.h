@@ -19,5 +19,6 @@ void register_softmax(pybind11::module_& module);
 void register_sgd(pybind11::module_& module);
 void register_augment(pybind11::module_& module);
 void register_add(pybind11::module_& module);
+void register_peak(pybind11::module_& module);
 
 }  // namespace pyalexnet

@@ -13,6 +13,7 @@ struct Launch {
   dim3 blocks;
   dim3 threads;
   cudaStream_t stream;
+  size_t shared_bytes = 0;  // of dynamic shared memory, for shared_memory()
 };
 
 namespace detail {
@@ -24,11 +25,12 @@ struct Launcher<void (*)(Params...)> {
   template <void (*kernel)(Params...)>
   static void run(const Launch& launch, Params... params) {
 #if defined(__CUDACC__)
-    kernel<<<launch.blocks, launch.threads, 0, launch.stream>>>(params...);
+    kernel<<<launch.blocks, launch.threads, launch.shared_bytes, launch.stream>>>(params...);
     const cudaError_t code = cudaGetLastError();
 #else
-    const cudaError_t code = hostcuda::launch(launch.kernel_name, launch.blocks, launch.threads, 0,
-                                              launch.stream, [params...] { kernel(params...); });
+    const cudaError_t code =
+        hostcuda::launch(launch.kernel_name, launch.blocks, launch.threads, launch.shared_bytes,
+                         launch.stream, [params...] { kernel(params...); });
 #endif
     check_cuda(code, launch.kernel_name);
   }
@@ -41,6 +43,18 @@ struct Launcher<void (*)(Params...)> {
 template <auto kernel, class... Args>
 void launch(const Launch& how, const Args&... args) {
   detail::Launcher<decltype(kernel)>::template run<kernel>(how, args...);
+}
+
+// The block's dynamic shared memory as a T (at most what Launch::shared_bytes asked for), for kernels whose shared
+// memory is more than a small array: CPU cores keep it in large pages.
+template <class T>
+PYALEXNET_INLINE T& shared_memory() {
+#if defined(__CUDACC__)
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[];
+  return *reinterpret_cast<T*>(dynamic_shared_bytes);
+#else
+  return *hostcuda::dynamic_shared<T>();
+#endif
 }
 
 // Integer ceiling of a / b for a >= 0, b > 0.

@@ -10,26 +10,20 @@ template <class Tile>
 struct RegisterTile {
   static constexpr int kColumnVectors = Tile::kThreadColumns / Tile::kVector;
   Vec<Tile::kVector> sums[Tile::kThreadRows][kColumnVectors];
+
+  PYALEXNET_INLINE void clear() {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      PYALEXNET_UNROLL
+      for (int j = 0; j < kColumnVectors; ++j) sums[i][j] = broadcast<Tile::kVector>(0.0f);
+    }
+  }
 };
 
 // All sums of a thread.
 template <class Tile>
 struct ThreadSums {
   RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
-
-  PYALEXNET_INLINE void clear() {
-    for (int m = 0; m < Tile::kRowTiles; ++m) {
-      for (int n = 0; n < Tile::kColumnTiles; ++n) {
-        PYALEXNET_UNROLL
-        for (int i = 0; i < Tile::kThreadRows; ++i) {
-          PYALEXNET_UNROLL
-          for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
-            tiles[m][n].sums[i][j] = broadcast<Tile::kVector>(0.0f);
-          }
-        }
-      }
-    }
-  }
 };
 
 // The tile's kThreadRows elements of one term of the left slice; `left` points at the first.
@@ -43,7 +37,7 @@ PYALEXNET_INLINE void load_left(float (&to)[Tile::kThreadRows], const float* lef
       for (int e = 0; e < 4; ++e) to[i + e] = quad[e];
     }
   } else {
-    constexpr int step = order == SliceOrder::kRowMajor ? Tile::kLeftPitch(order) : 1;
+    constexpr int step = order == SliceOrder::kRowMajor ? Tile::left_pitch(order) : 1;
     PYALEXNET_UNROLL
     for (int i = 0; i < Tile::kThreadRows; ++i) to[i] = left[Tile::row(i) * step];
   }
@@ -55,7 +49,7 @@ PYALEXNET_INLINE void load_left(float (&to)[Tile::kThreadRows], const float* lef
 template <class Tile, SliceOrder order>
 PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
   constexpr int kColumnVectors = RegisterTile<Tile>::kColumnVectors;
-  constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::kLeftPitch(order);
+  constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
   RegisterTile<Tile> local = tile;
   const auto add_term = [&](int k) {
     float a[Tile::kThreadRows];

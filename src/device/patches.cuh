@@ -16,10 +16,13 @@
 
 namespace pyalexnet {
 
+// Terms of a sum that one block adds up at most, so that 32 bits count them.
+inline constexpr int kMaxTerms = 1 << 30;
+
 // min(N, lanes) floats from `from`, zeros in the other lanes. One access where all lanes are wanted and `aligned`
 // says that N floats can be read at once.
 template <int N>
-PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int64_t lanes, bool aligned) {
+PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned) {
   if (aligned && lanes >= N) return load<N>(from);
   Vec<N> value = broadcast<N>(0.0f);
   PYALEXNET_UNROLL
@@ -31,7 +34,7 @@ PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int64_t lanes, bool aligne
 
 // The first min(N, lanes) floats of `value` to `to`.
 template <int N>
-PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int64_t lanes, bool aligned) {
+PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int lanes, bool aligned) {
   if (aligned && lanes >= N) return store(to, value);
   PYALEXNET_UNROLL
   for (int i = 0; i < N; ++i) {
@@ -68,36 +71,10 @@ struct Patches {
   __host__ __device__ int slots() const { return kernel_height * kernel_width * run_slots; }
 };
 
-// The output pixel that a row of the patch matrix belongs to, advancing along the rows.
-struct PixelCursor {
-  int64_t pixel, image;
-  int out_y, out_x;
-
-  PYALEXNET_INLINE PixelCursor(const Patches& p, int64_t pixel) : pixel(pixel) {
-    const int64_t row = pixel / p.out_width;
-    out_x = static_cast<int>(pixel % p.out_width);
-    out_y = static_cast<int>(row % p.out_height);
-    image = row / p.out_height;
-  }
-
-  PYALEXNET_INLINE void advance(const Patches& p, int count) {
-    pixel += count;
-    for (out_x += count; out_x >= p.out_width; out_x -= p.out_width) {
-      if (++out_y == p.out_height) out_y = 0, ++image;
-    }
-  }
-};
-
-// The input pixel under the kernel's first tap; nullptr behind the last row.
+// Where a row of the patch matrix has its patch: the input pixel under the kernel's first tap.
 struct PatchOrigin {
-  const float* image;
+  const float* image;  // nullptr behind the last row
   int y, x;
-
-  PatchOrigin() = default;
-  PYALEXNET_INLINE PatchOrigin(const Patches& p, const float* input, const PixelCursor& at)
-      : image(at.pixel < p.pixels ? input + at.image * p.image_stride : nullptr),
-        y(at.out_y * p.stride - p.padding_top),
-        x(at.out_x * p.stride - p.padding_left) {}
 
   // The run of a tap, nullptr where it is padding.
   PYALEXNET_INLINE const float* run(const Patches& p, int tap_y, int tap_x) const {
@@ -110,6 +87,34 @@ struct PatchOrigin {
                         static_cast<unsigned>(column) < static_cast<unsigned>(p.width);
     return inside && image ? image + row * p.row_stride + column * p.pixel_stride : nullptr;
   }
+};
+
+// The output pixel that a row of the patch matrix belongs to, advancing along the rows.
+class PixelCursor {
+ public:
+  PYALEXNET_INLINE PixelCursor(const Patches& p, int group, int64_t pixel) {
+    const int64_t row = pixel / p.out_width;
+    out_x_ = static_cast<int>(pixel % p.out_width);
+    out_y_ = static_cast<int>(row % p.out_height);
+    image_ = p.input + group * p.group_stride + row / p.out_height * p.image_stride;
+    left_ = static_cast<int>(p.pixels - pixel < kMaxTerms ? p.pixels - pixel : kMaxTerms);
+  }
+
+  PYALEXNET_INLINE void advance(const Patches& p, int count) {
+    left_ -= count;
+    for (out_x_ += count; out_x_ >= p.out_width; out_x_ -= p.out_width) {
+      if (++out_y_ == p.out_height) out_y_ = 0, image_ += p.image_stride;
+    }
+  }
+
+  PYALEXNET_INLINE PatchOrigin origin(const Patches& p) const {
+    return {left_ > 0 ? image_ : nullptr, out_y_ * p.stride - p.padding_top, out_x_ * p.stride - p.padding_left};
+  }
+
+ private:
+  const float* image_;
+  int out_y_, out_x_;
+  int left_;  // pixels up to the matrix's end, as far as a block can come
 };
 
 // A slot of the patch matrix's columns, advancing along them.
@@ -126,7 +131,7 @@ struct TapCursor {
   }
 };
 
-// From slots to the rows of the weights, which have none for the slots between run and run_slots.
+// Slots and the rows of a matrix that has no rows for the slots between run and run_slots.
 struct SlotRows {
   int run, run_slots;
 
@@ -138,10 +143,13 @@ struct SlotRows {
   }
 };
 
-// The right factor of a product: row-major, `columns` wide from `data` on. Slot s is row slot_rows.row(s).
+// A row for each slot.
+inline constexpr SlotRows kNoGaps{kMaxTerms, kMaxTerms};
+
+// The right factor of a product: row-major, with a row for a term. A group's columns lie side by side.
 struct RightMatrix {
   const float* data;
-  int64_t pitch, columns;
+  int64_t pitch;
   int64_t slots;
   SlotRows slot_rows;
   bool aligned;
@@ -149,7 +157,7 @@ struct RightMatrix {
 
 template <class Tile, SliceOrder order>
 struct LeftSlice {
-  alignas(64) float at[(order == SliceOrder::kRowMajor ? Tile::kRows : Tile::kDepth) * Tile::kLeftPitch(order)];
+  alignas(64) float at[(order == SliceOrder::kRowMajor ? Tile::kRows : Tile::kDepth) * Tile::left_pitch(order)];
 };
 
 template <class Tile>
@@ -170,14 +178,12 @@ class StagedPatchRows {
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
 
   PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
-      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot) + quad() * 4) {
+      : patches_(patches), tap_(patches, static_cast<int>(first_slot) + quad() * 4) {
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      origins_[i] = PatchOrigin(patches, input_, PixelCursor(patches, first_row + row(i)));
-    }
+    for (int i = 0; i < kPasses; ++i) origins_[i] = PixelCursor(patches, group, first_row + row(i)).origin(patches);
   }
 
-  PYALEXNET_INLINE void fetch(int64_t, int) {
+  PYALEXNET_INLINE void fetch(int) {
     const int lanes = tap_.y < patches_.kernel_height ? patches_.run - tap_.channel : 0;
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
@@ -191,7 +197,7 @@ class StagedPatchRows {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       PYALEXNET_UNROLL
-      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::kLeftPitch(kOrder) + row(i)] = staged_[i][e];
+      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::left_pitch(kOrder) + row(i)] = staged_[i][e];
     }
   }
 
@@ -205,7 +211,6 @@ class StagedPatchRows {
   PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
 
   const Patches& patches_;
-  const float* input_;
   TapCursor tap_;
   PatchOrigin origins_[kPasses];
   Vec<4> staged_[kPasses];
@@ -219,12 +224,14 @@ class StagedPatchColumns {
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
 
   PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
-      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot) + quad() * 4), pixel_(patches, first_pixel + term(0)) {}
+      : patches_(patches),
+        tap_(patches, static_cast<int>(first_slot) + quad() * 4),
+        pixel_(patches, group, first_pixel + term(0)) {}
 
-  PYALEXNET_INLINE void fetch(int64_t, int) {
+  PYALEXNET_INLINE void fetch(int) {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const PatchOrigin origin(patches_, input_, pixel_);
+      const PatchOrigin origin = pixel_.origin(patches_);
       if (tap_.y < patches_.kernel_height) {
         const float* run = origin.run(patches_, tap_.y, tap_.x);
         const int lanes = patches_.run - tap_.channel;
@@ -238,7 +245,7 @@ class StagedPatchColumns {
 
   PYALEXNET_INLINE void commit(float* slice) const {
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::kLeftPitch(kOrder) + quad() * 4, staged_[i]);
+    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::left_pitch(kOrder) + quad() * 4, staged_[i]);
   }
 
  private:
@@ -251,7 +258,6 @@ class StagedPatchColumns {
   PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
 
   const Patches& patches_;
-  const float* input_;
   TapCursor tap_;
   PixelCursor pixel_;
   Vec<4> staged_[kPasses];
@@ -261,14 +267,23 @@ class StagedPatchColumns {
 template <class Tile>
 class StagedRight {
  public:
-  PYALEXNET_INLINE explicit StagedRight(const RightMatrix& matrix) : matrix_(matrix) {}
-
-  PYALEXNET_INLINE void fetch(int64_t first_slot, int) {
+  PYALEXNET_INLINE StagedRight(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_slot)
+      : matrix_(matrix), lanes_(columns - column()) {
     const int64_t slot = first_slot + term();
-    const int64_t row = slot < matrix_.slots ? matrix_.slot_rows.row(slot) : -1;
-    const int64_t lanes = matrix_.columns - column();
-    staged_ = row >= 0 && lanes > 0 ? load_lanes<4>(matrix_.data + row * matrix_.pitch + column(), lanes, matrix_.aligned)
-                                    : broadcast<4>(0.0f);
+    const int64_t tap = slot / matrix.slot_rows.run_slots;
+    channel_ = static_cast<int>(slot % matrix.slot_rows.run_slots);
+    next_ = matrix.data + (tap * matrix.slot_rows.run + channel_) * matrix.pitch + first_column + column();
+    left_ = static_cast<int>(matrix.slots - slot < kMaxTerms ? matrix.slots - slot : kMaxTerms);
+  }
+
+  PYALEXNET_INLINE void fetch(int) {
+    const bool there = left_ > 0 && channel_ < matrix_.slot_rows.run && lanes_ > 0;
+    staged_ = there ? load_lanes<4>(next_, lanes_, matrix_.aligned) : broadcast<4>(0.0f);
+    left_ -= Tile::kDepth;
+    next_ += Tile::kDepth * matrix_.pitch;
+    for (channel_ += Tile::kDepth; channel_ >= matrix_.slot_rows.run_slots; channel_ -= matrix_.slot_rows.run_slots) {
+      next_ -= (matrix_.slot_rows.run_slots - matrix_.slot_rows.run) * matrix_.pitch;
+    }
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
@@ -281,21 +296,38 @@ class StagedRight {
   PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
 
   const RightMatrix& matrix_;
+  const float* next_;
+  int lanes_, channel_, left_;
   Vec<4> staged_;
 };
 
 // ---- direct ----
 
+// Asks for floats that are wanted soon.
+PYALEXNET_INLINE void prefetch_floats(const float* from, int count) {
+  constexpr int kLine = 64 / sizeof(float);
+  for (int i = 0; i < count; i += kLine) __builtin_prefetch(from + i, 0, 2);
+}
+
+// Whole vectors, the last one overlapping the one before, where there are enough floats for one.
 PYALEXNET_INLINE void copy_floats(float* to, const float* from, int count) {
-  int i = 0;
-  for (; i + kVectorFloats <= count; i += kVectorFloats) store(to + i, load<kVectorFloats>(from + i));
-  for (; i < count; ++i) to[i] = from[i];
+  constexpr int N = kVectorFloats;
+  if (count < N) {
+    for (int i = 0; i < count; ++i) to[i] = from[i];
+    return;
+  }
+  for (int i = 0; i < count - N; i += N) store(to + i, load<N>(from + i));
+  store(to + count - N, load<N>(from + count - N));
 }
 
 PYALEXNET_INLINE void clear_floats(float* to, int count) {
-  int i = 0;
-  for (; i + kVectorFloats <= count; i += kVectorFloats) store(to + i, broadcast<kVectorFloats>(0.0f));
-  for (; i < count; ++i) to[i] = 0.0f;
+  constexpr int N = kVectorFloats;
+  if (count < N) {
+    for (int i = 0; i < count; ++i) to[i] = 0.0f;
+    return;
+  }
+  for (int i = 0; i < count - N; i += N) store(to + i, broadcast<N>(0.0f));
+  store(to + count - N, broadcast<N>(0.0f));
 }
 
 // `slots` slots from `tap` on of the patch matrix's rows at `origins`, to rows `pitch` apart. Returns the slots that
@@ -320,27 +352,42 @@ PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const Patch
   return done;
 }
 
+PYALEXNET_INLINE void prefetch_patches(const Patches& patches, const PatchOrigin* origins, int rows, TapCursor tap,
+                                       int slots) {
+  for (int done = 0; done < slots;) {
+    const int count = std::min(patches.run - tap.channel, slots - done);
+    for (int r = 0; r < rows; ++r) {
+      const float* run = origins[r].run(patches, tap.y, tap.x);
+      if (run) prefetch_floats(run + tap.channel, count);
+    }
+    done += count;
+    tap.advance(patches, count);
+  }
+}
+
 template <class Tile>
 class DirectPatchRows {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kRowMajor;
 
   PYALEXNET_INLINE DirectPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
-      : patches_(patches), input_(patches.input + group * patches.group_stride), tap_(patches, static_cast<int>(first_slot)) {
+      : patches_(patches), tap_(patches, static_cast<int>(first_slot)) {
     rows_ = static_cast<int>(std::min<int64_t>(Tile::kRows, patches.pixels - first_row));
-    PixelCursor pixel(patches, first_row);
-    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) origins_[r] = PatchOrigin(patches, input_, pixel);
+    PixelCursor pixel(patches, group, first_row);
+    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) origins_[r] = pixel.origin(patches);
   }
 
-  PYALEXNET_INLINE void fetch(int64_t, int depth) { depth_ = depth; }
+  PYALEXNET_INLINE void fetch(int depth) {
+    depth_ = depth;
+    prefetch_patches(patches_, origins_, rows_, tap_, depth);
+  }
 
   PYALEXNET_INLINE void commit(float* slice) {
-    copy_patches<Tile::kLeftPitch(kOrder)>(slice, patches_, origins_, rows_, tap_, depth_);
+    copy_patches<Tile::left_pitch(kOrder)>(slice, patches_, origins_, rows_, tap_, depth_);
   }
 
  private:
   const Patches& patches_;
-  const float* input_;
   TapCursor tap_;
   int rows_, depth_;
   PatchOrigin origins_[Tile::kRows];
@@ -352,14 +399,14 @@ class DirectPatchColumns {
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
 
   PYALEXNET_INLINE DirectPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
-      : patches_(patches), input_(patches.input + group * patches.group_stride), first_tap_(patches, static_cast<int>(first_slot)), pixel_(patches, first_pixel) {}
+      : patches_(patches), first_tap_(patches, static_cast<int>(first_slot)), pixel_(patches, group, first_pixel) {}
 
-  PYALEXNET_INLINE void fetch(int64_t, int depth) { depth_ = depth; }
+  PYALEXNET_INLINE void fetch(int depth) { depth_ = depth; }
 
   PYALEXNET_INLINE void commit(float* slice) {
-    constexpr int kPitch = Tile::kLeftPitch(kOrder);
+    constexpr int kPitch = Tile::left_pitch(kOrder);
     PatchOrigin origins[Tile::kDepth];
-    for (int k = 0; k < depth_; ++k, pixel_.advance(patches_, 1)) origins[k] = PatchOrigin(patches_, input_, pixel_);
+    for (int k = 0; k < depth_; ++k, pixel_.advance(patches_, 1)) origins[k] = pixel_.origin(patches_);
     TapCursor tap = first_tap_;
     const int slots = copy_patches<kPitch>(slice, patches_, origins, depth_, tap, Tile::kRows);
     if (slots == Tile::kRows) return;
@@ -368,7 +415,6 @@ class DirectPatchColumns {
 
  private:
   const Patches& patches_;
-  const float* input_;
   const TapCursor first_tap_;
   PixelCursor pixel_;
   int depth_;
@@ -378,24 +424,27 @@ class DirectPatchColumns {
 template <class Tile>
 class DirectRight {
  public:
-  PYALEXNET_INLINE explicit DirectRight(const RightMatrix& matrix) : matrix_(matrix) {}
+  PYALEXNET_INLINE DirectRight(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_slot)
+      : next_(matrix.data + first_slot * matrix.pitch + first_column), pitch_(matrix.pitch), columns_(columns) {}
 
-  PYALEXNET_INLINE void fetch(int64_t first_slot, int depth) { first_slot_ = first_slot, depth_ = depth; }
+  PYALEXNET_INLINE void fetch(int depth) {
+    depth_ = depth;
+    for (int k = 0; k < depth; ++k) prefetch_floats(next_ + k * pitch_, columns_);
+  }
 
-  PYALEXNET_INLINE void commit(float* slice) const {
-    const int columns = static_cast<int>(std::min<int64_t>(Tile::kColumns, matrix_.columns));
-    for (int k = 0; k < depth_; ++k) {
-      const float* row = matrix_.data + (first_slot_ + k) * matrix_.pitch;
-      for (int n = 0; n < columns; n += Tile::kPanel) {
+  PYALEXNET_INLINE void commit(float* slice) {
+    for (int k = 0; k < depth_; ++k, next_ += pitch_) {
+      for (int n = 0; n < columns_; n += Tile::kPanel) {
         float* to = slice + n * Tile::kDepth + k * Tile::kPanel;
-        copy_floats(to, row + n, std::min(Tile::kPanel, columns - n));
+        copy_floats(to, next_ + n, std::min(Tile::kPanel, columns_ - n));
       }
     }
   }
 
  private:
-  const RightMatrix& matrix_;
-  int64_t first_slot_;
+  const float* next_;
+  const int64_t pitch_;
+  const int columns_;
   int depth_;
 };
 

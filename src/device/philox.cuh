@@ -18,7 +18,6 @@ __host__ PYALEXNET_INLINE PhiloxCounter philox(PhiloxCounter counter, uint64_t k
   constexpr uint32_t kKeyStep0 = 0x9E3779B9, kKeyStep1 = 0xBB67AE85;
   constexpr int kRounds = 10;
   uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(key >> 32);
-  PYALEXNET_UNROLL
   for (int round = 0; round < kRounds; ++round) {
     const uint64_t product0 = uint64_t{kMultiplier0} * counter.words[0],
                    product1 = uint64_t{kMultiplier1} * counter.words[2];

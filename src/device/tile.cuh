@@ -22,20 +22,20 @@ template <int ThreadRows, int ThreadColumns>
 struct Tile {
   static constexpr int kRows = 240, kColumns = 192, kDepth = 128;
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
-  static constexpr int kThreads = 1;
+  static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
   static constexpr int kVector = kVectorFloats;
   static constexpr int kPanel = kThreadColumns;
   static constexpr int kRowTiles = kRows / kThreadRows, kColumnTiles = kColumns / kThreadColumns;
-  // A padded pitch spreads what a register tile reads from a column over all sets of the cache.
-  static constexpr int kLeftPitch(SliceOrder order) {
-    return (order == SliceOrder::kRowMajor ? kDepth : kRows) + 16;
+  // An odd number of cache lines, which spreads a column of the slice over all sets of the cache.
+  __host__ __device__ static constexpr int left_pitch(SliceOrder order) {
+    return order == SliceOrder::kRowMajor ? kDepth + 16 : kRows;
   }
-  static constexpr SliceOrder kPatchRowsOrder = SliceOrder::kRowMajor;
+  static_assert((kDepth + 16) / 16 % 2 == 1 && kRows / 16 % 2 == 1, "odd pitches");
   static_assert(kRows % kThreadRows == 0 && kColumns % kThreadColumns == 0, "register tiles fill the block tile");
 
-  static constexpr int row(int i) { return i; }
-  static constexpr int column(int j) { return j * kVector; }
+  __host__ __device__ static constexpr int row(int i) { return i; }
+  __host__ __device__ static constexpr int column(int j) { return j * kVector; }
 
   // Calls body(row_tile, column_tile, first_row, first_column) for the calling thread's register tiles that have an
   // element within rows x columns; column tiles are outermost so that a panel stays in L1.
@@ -63,9 +63,6 @@ using WideTile = Tile<6, 8>;
 using NarrowTile = WideTile;
 #endif
 
-// Sums that do not fit a thread's stack belong to the block, which is that one thread.
-#define PYALEXNET_THREAD_SUMS __shared__
-
 // A tap's columns of a patch matrix are rounded up to a multiple of this (device/patches.cuh).
 inline constexpr int kSlotMultiple = 1;
 
@@ -86,6 +83,8 @@ struct Tile {
   static constexpr int kRows = 128, kColumns = Columns, kDepth = 8;
   static constexpr int kThreadRows = 8, kThreadColumns = 8;
   static constexpr int kThreads = kRows / kThreadRows * (kColumns / kThreadColumns);
+  // So many that nothing spills: 128 registers a thread for 256 threads, 168 for 128, which stage twice as much.
+  static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 3;
   static constexpr int kBuffers = 2;
   static constexpr int kVector = 4;
   static constexpr int kPanel = kColumns;
@@ -93,12 +92,11 @@ struct Tile {
   static constexpr int kWarpRows = 32, kWarpColumns = 64;
   // Four floats of padding move the second quad of a row's terms, which other lanes of the same warp store, by 16
   // banks (4 * 132 mod 32): see StagedPatchRows.
-  static constexpr int kLeftPitch(SliceOrder) { return kRows + 4; }
-  static constexpr SliceOrder kPatchRowsOrder = SliceOrder::kDepthMajor;
+  __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 4; }
   static_assert(kColumns % kWarpColumns == 0, "whole warps side by side");
 
-  static constexpr PYALEXNET_INLINE int row(int i) { return i / 4 * 16 + i % 4; }
-  static constexpr PYALEXNET_INLINE int column(int j) { return j * 32; }
+  __host__ __device__ static constexpr int row(int i) { return i / 4 * 16 + i % 4; }
+  __host__ __device__ static constexpr int column(int j) { return j * 32; }
 
   template <class Body>
   PYALEXNET_INLINE static void for_each_register_tile(int, int, Body body) {
@@ -110,9 +108,6 @@ struct Tile {
 
 using WideTile = Tile<128>;
 using NarrowTile = Tile<64>;
-
-// The thread's one register tile lives in its registers.
-#define PYALEXNET_THREAD_SUMS
 
 // No 16-byte access straddles two taps.
 inline constexpr int kSlotMultiple = 4;

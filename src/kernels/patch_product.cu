@@ -7,172 +7,198 @@ namespace pyalexnet {
 
 namespace {
 
-// Where the sums go.
+// Where rows of sums go: row r of part p to data + p part_stride + r pitch, but row `rows` to last_row + p part_stride.
 struct Output {
   float* data;
-  int64_t pitch, rows;
-  float* last_row;    // where row `rows` goes, nullptr where there is none
+  int64_t pitch, rows, part_stride;
+  float* last_row;    // nullptr where there is none
   const float* bias;  // nullptr: none
   bool relu;
   bool aligned;
 
   __host__ __device__ int64_t all_rows() const { return rows + (last_row ? 1 : 0); }
 
+  PYALEXNET_INLINE float* row(int part, int64_t r) const {
+    return part * part_stride + (r < rows ? data + r * pitch : last_row);
+  }
+
   template <int N>
-  PYALEXNET_INLINE void store(int64_t row, int64_t column, Vec<N> value, int64_t lanes) const {
-    if (bias) value = value + load_lanes<N>(bias + column, lanes, aligned);
-    if (relu) value = pyalexnet::relu(value);
-    store_lanes(row < rows ? data + row * pitch + column : last_row + column, value, lanes, aligned);
+  PYALEXNET_INLINE Vec<N> finish(Vec<N> sum, int64_t column, int lanes) const {
+    if (bias) sum = sum + load_lanes<N>(bias + column, lanes, aligned);
+    return relu ? pyalexnet::relu(sum) : sum;
   }
 };
 
 // How a product is cut into blocks.
 struct Cut {
-  int64_t row_blocks;
+  int64_t rows, row_blocks;  // the last row may be Output::last_row
+  int64_t columns;           // of a group
   int column_blocks, groups;
-  int64_t columns;     // of a group
-  int parts;           // along the sums
-  int64_t part_terms;  // a multiple of slice_terms
+  int64_t terms;
+  int parts, part_terms;  // along the sums; part_terms is a multiple of slice_terms
   int slice_terms;
-  float* partial;  // parts x (all rows x all columns), nullptr for one part
-
-  __host__ __device__ int64_t all_columns() const { return columns * groups; }
 };
 
-// The block's place in the result and along the sums. Neighbouring blocks share rows.
+// The block's place in the result and along the sums. Neighbouring blocks share rows. It lives in shared memory, where
+// it takes no registers while slices are multiplied.
 struct BlockPlace {
   int group, part;
-  int64_t first_row, first_column, first_term, end_term;
+  int64_t first_row, first_column, first_term;
+  int rows, columns, terms;
 
   template <class Tile>
-  static PYALEXNET_INLINE BlockPlace of_this_block(const Cut& cut, int64_t terms, Tile) {
-    int64_t rest = blockIdx.x;
-    BlockPlace place;
-    place.first_column = rest % cut.column_blocks * Tile::kColumns;
+  PYALEXNET_INLINE void find(const Cut& cut, Tile) {
+    unsigned rest = blockIdx.x;
+    first_column = static_cast<int64_t>(rest % cut.column_blocks) * Tile::kColumns;
     rest /= cut.column_blocks;
-    place.first_row = rest % cut.row_blocks * Tile::kRows;
+    first_row = rest % cut.row_blocks * Tile::kRows;
     rest /= cut.row_blocks;
-    place.part = static_cast<int>(rest % cut.parts);
-    place.group = static_cast<int>(rest / cut.parts);
-    place.first_term = place.part * cut.part_terms;
-    place.end_term = place.first_term + cut.part_terms < terms ? place.first_term + cut.part_terms : terms;
-    return place;
+    part = rest % cut.parts;
+    group = rest / cut.parts;
+    first_term = static_cast<int64_t>(part) * cut.part_terms;
+    rows = at_most(Tile::kRows, cut.rows - first_row);
+    columns = at_most(Tile::kColumns, cut.columns - first_column);
+    terms = at_most(cut.part_terms, cut.terms - first_term);
   }
+
+  static PYALEXNET_INLINE int at_most(int most, int64_t value) { return value < most ? static_cast<int>(value) : most; }
+};
+
+// What the threads of a block share.
+template <class Tile, SliceOrder order>
+struct BlockMemory {
+  LeftSlice<Tile, order> left[Tile::kBuffers];
+  RightSlice<Tile> right[Tile::kBuffers];
+  BlockPlace place;
+};
+
+// A block of one thread keeps its sums there too.
+template <class Tile, SliceOrder order>
+struct BlockMemoryWithSums : BlockMemory<Tile, order> {
+  ThreadSums<Tile> sums;
 };
 
 // sums += left x right over the block's terms. While a slice is multiplied the next one is on its way.
 template <class Tile, class Left>
-PYALEXNET_INLINE void multiply_slices(ThreadSums<Tile>& sums, Left left, Right<Tile> right, const BlockPlace& place,
-                                      int slice_terms, int rows, int columns) {
+PYALEXNET_INLINE void multiply_slices(ThreadSums<Tile>& sums, Left& left, Right<Tile>& right,
+                                      BlockMemory<Tile, Left::kOrder>& memory, int slice_terms) {
   constexpr SliceOrder kOrder = Left::kOrder;
-  __shared__ LeftSlice<Tile, kOrder> left_slices[Tile::kBuffers];
-  __shared__ RightSlice<Tile> right_slices[Tile::kBuffers];
-
-  const auto fetch = [&](int64_t term) {
-    const int count = term + slice_terms < place.end_term ? slice_terms : static_cast<int>(place.end_term - term);
-    left.fetch(term, count);
-    right.fetch(term, count);
-    return count;
+  const BlockPlace& place = memory.place;
+  const auto fetch = [&](int terms) {
+    left.fetch(terms);
+    right.fetch(terms);
   };
-  int buffer = 0;
-  int count = fetch(place.first_term);
-  left.commit(left_slices[0].at);
-  right.commit(right_slices[0].at);
-  __syncthreads();
-  for (int64_t term = place.first_term; term < place.end_term; term += slice_terms) {
-    const bool more = term + slice_terms < place.end_term;
-    int next_count = 0;
-    if (more) next_count = fetch(term + slice_terms);
-    Tile::for_each_register_tile(rows, columns, [&](int m, int n, int row, int column) {
-      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::kLeftPitch(kOrder) : 1;
-      const float* panel = right_slices[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
-      multiply_add<Tile, kOrder>(sums.tiles[m][n], left_slices[buffer].at + row * kRowStep,
-                                 panel + column % Tile::kPanel, count);
+  const auto commit = [&](int buffer) {
+    left.commit(memory.left[buffer].at);
+    right.commit(memory.right[buffer].at);
+    __syncthreads();
+  };
+  const auto multiply = [&](int buffer, int terms) {
+    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
+      const float* panel = memory.right[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
+      multiply_add<Tile, kOrder>(sums.tiles[m][n], memory.left[buffer].at + row * kRowStep,
+                                 panel + column % Tile::kPanel, terms);
     });
-    if (!more) break;
+  };
+
+  int terms = place.terms < slice_terms ? place.terms : slice_terms;
+  fetch(terms);
+  commit(0);
+  int buffer = 0;
+  for (int left_terms = place.terms - terms; left_terms > 0; left_terms -= slice_terms) {
+    const int next_terms = left_terms < slice_terms ? left_terms : slice_terms;
+    fetch(next_terms);
+    multiply(buffer, terms);
     // With one buffer the block is one thread, which is done with it.
     buffer = (buffer + 1) % Tile::kBuffers;
-    left.commit(left_slices[buffer].at);
-    right.commit(right_slices[buffer].at);
-    count = next_count;
-    __syncthreads();
+    commit(buffer);
+    terms = next_terms;
   }
+  multiply(buffer, terms);
 }
 
+// Row r of the result is row slot_rows.row(r) of the output, the last one its last row.
 template <class Tile>
-PYALEXNET_INLINE void write_sums(const ThreadSums<Tile>& sums, const Output& out, const Cut& cut,
-                                 const BlockPlace& place, SlotRows slot_rows, int64_t slots, int rows, int columns) {
-  Output target = out;
-  if (cut.parts > 1) {
-    const int64_t pitch = cut.all_columns();
-    float* partial = cut.partial + place.part * out.all_rows() * pitch;
-    target = {partial, pitch, out.rows, partial + out.rows * pitch, nullptr, false, out.aligned};
-  }
-  Tile::for_each_register_tile(rows, columns, [&](int m, int n, int row, int column) {
+PYALEXNET_INLINE void write_sums(ThreadSums<Tile>& sums, const Output& out, const Cut& cut, const BlockPlace& place,
+                                 SlotRows slot_rows) {
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+    RegisterTile<Tile> tile = sums.tiles[m][n];
+    const int64_t out_column = place.group * cut.columns + place.first_column + column;
+    PYALEXNET_UNROLL
+    for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
+      const int lanes = place.columns - column - Tile::column(j);
+      PYALEXNET_UNROLL
+      for (int i = 0; i < Tile::kThreadRows; ++i) {
+        if (lanes > 0) tile.sums[i][j] = out.finish(tile.sums[i][j], out_column + Tile::column(j), lanes);
+      }
+    }
     PYALEXNET_UNROLL
     for (int i = 0; i < Tile::kThreadRows; ++i) {
-      if (row + Tile::row(i) >= rows) continue;
-      const int64_t slot = place.first_row + row + Tile::row(i);
-      const int64_t out_row = slot < slots ? slot_rows.row(slot) : out.rows;
+      if (row + Tile::row(i) >= place.rows) continue;
+      const int64_t r = place.first_row + row + Tile::row(i);
+      const int64_t out_row = out.last_row && r == cut.rows - 1 ? out.rows : slot_rows.row(r);
       if (out_row < 0) continue;
+      float* const to = out.row(place.part, out_row) + out_column;
       PYALEXNET_UNROLL
       for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
-        const int at = column + Tile::column(j);
-        const int64_t out_column = place.group * cut.columns + place.first_column + at;
-        if (at < columns) target.store(out_row, out_column, sums.tiles[m][n].sums[i][j], columns - at);
+        const int lanes = place.columns - column - Tile::column(j);
+        if (lanes > 0) store_lanes(to + Tile::column(j), tile.sums[i][j], lanes, out.aligned);
       }
     }
   });
 }
 
+template <class Tile, class Left>
+PYALEXNET_INLINE void add_product(ThreadSums<Tile>& sums, BlockMemory<Tile, Left::kOrder>& memory,
+                                  const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
+                                  SlotRows out_rows) {
+  BlockPlace& place = memory.place;
+  if (threadIdx.x == 0) place.find(cut, Tile());
+  __syncthreads();
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int, int) { sums.tiles[m][n].clear(); });
+  Left left_slices(patches, place.group, place.first_row, place.first_term);
+  Right<Tile> right_slices(right, place.group * cut.columns + place.first_column, place.columns, place.first_term);
+  multiply_slices(sums, left_slices, right_slices, memory, cut.slice_terms);
+  write_sums(sums, out, cut, place, out_rows);
+}
+
+template <class Tile, class Left>
+PYALEXNET_INLINE void product_block(const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
+                                    SlotRows out_rows) {
+  if constexpr (Tile::kThreads == 1) {
+    auto& memory = shared_memory<BlockMemoryWithSums<Tile, Left::kOrder>>();
+    add_product<Tile, Left>(memory.sums, memory, patches, right, out, cut, out_rows);
+  } else {
+    ThreadSums<Tile> sums;
+    auto& memory = shared_memory<BlockMemory<Tile, Left::kOrder>>();
+    add_product<Tile, Left>(sums, memory, patches, right, out, cut, out_rows);
+  }
+}
+
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  const BlockPlace place = BlockPlace::of_this_block(cut, patches.slots(), Tile());
-  const int rows = static_cast<int>(patches.pixels - place.first_row < Tile::kRows ? patches.pixels - place.first_row : Tile::kRows);
-  const int64_t columns_left = cut.columns - place.first_column;
-  const int columns = static_cast<int>(columns_left < Tile::kColumns ? columns_left : Tile::kColumns);
-  right.data += place.group * cut.columns + place.first_column;
-  right.columns = columns;
-  PYALEXNET_THREAD_SUMS ThreadSums<Tile> sums;
-  sums.clear();
-  multiply_slices<Tile>(sums, PatchRows<Tile>(patches, place.group, place.first_row, place.first_term), Right<Tile>(right), place,
-                        cut.slice_terms, rows, columns);
-  write_sums(sums, out, cut, place, {1, 1}, patches.pixels, rows, columns);
+  product_block<Tile, PatchRows<Tile>>(patches, right, out, cut, kNoGaps);
 }
 
 template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 512 / Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     transposed_patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  const BlockPlace place = BlockPlace::of_this_block(cut, patches.pixels, Tile());
-  const int64_t rows_left = patches.slots() + (out.last_row ? 1 : 0) - place.first_row;
-  const int rows = static_cast<int>(rows_left < Tile::kRows ? rows_left : Tile::kRows);
-  const int64_t columns_left = cut.columns - place.first_column;
-  const int columns = static_cast<int>(columns_left < Tile::kColumns ? columns_left : Tile::kColumns);
-  right.data += place.group * cut.columns + place.first_column;
-  right.columns = columns;
-  PYALEXNET_THREAD_SUMS ThreadSums<Tile> sums;
-  sums.clear();
-  multiply_slices<Tile>(sums, PatchColumns<Tile>(patches, place.group, place.first_row, place.first_term), Right<Tile>(right), place,
-                        cut.slice_terms, rows, columns);
-  write_sums(sums, out, cut, place, {patches.run, patches.run_slots}, patches.slots(), rows, columns);
+  product_block<Tile, PatchColumns<Tile>>(patches, right, out, cut, {patches.run, patches.run_slots});
 }
 
-// out = the partial results, added in their order.
-__global__ void add_parts_kernel(Output out, Cut cut) {
+// out = the parts of `partial`, added in their order.
+__global__ void add_parts_kernel(Output out, Output partial, int64_t columns, int parts) {
   constexpr int N = kVectorFloats;
-  const int64_t columns = cut.all_columns(), rows = out.all_rows();
   const int64_t vectors = ceil_div(columns, N);
-  const ThreadShare share = thread_share(rows * vectors);
+  const ThreadShare share = thread_share(out.all_rows() * vectors);
   for (int64_t i = share.begin; i < share.end; i += share.step) {
-    const int64_t row = i / vectors, column = i % vectors * N, lanes = columns - column;
-    const float* part = cut.partial + row * columns + column;
-    Vec<N> sum = load_lanes<N>(part, lanes, out.aligned);
-    for (int p = 1; p < cut.parts; ++p) {
-      part += rows * columns;
-      sum = sum + load_lanes<N>(part, lanes, out.aligned);
-    }
-    out.store(row, column, sum, lanes);
+    const int64_t row = i / vectors, column = i % vectors * N;
+    const int lanes = columns - column < N ? static_cast<int>(columns - column) : N;
+    Vec<N> sum = load_lanes<N>(partial.row(0, row) + column, lanes, out.aligned);
+    for (int p = 1; p < parts; ++p) sum = sum + load_lanes<N>(partial.row(p, row) + column, lanes, out.aligned);
+    store_lanes(out.row(0, row) + column, out.finish(sum, column, lanes), lanes, out.aligned);
   }
 }
 
@@ -189,28 +215,30 @@ auto with_tile_for(int64_t columns, Body body) {
 template <class Tile>
 int wanted_parts(int64_t rows, int64_t columns, int groups, int64_t terms, Tile) {
   const int64_t blocks = ceil_div(rows, Tile::kRows) * ceil_div(columns / groups, Tile::kColumns) * groups;
-  return static_cast<int>(std::max<int64_t>(1, std::min(kWantedBlocks / blocks, terms / kMinTermsPerPart)));
+  const int64_t worth = std::min(kWantedBlocks / blocks, terms / kMinTermsPerPart);
+  return static_cast<int>(std::max(ceil_div(terms, kMaxTerms / 2), worth));
 }
 
 template <class Tile>
 Cut cut_product(int64_t rows, int64_t columns, int groups, int64_t terms, int parts, int slice_terms, Tile) {
   Cut cut{};
+  cut.rows = rows;
   cut.row_blocks = ceil_div(rows, Tile::kRows);
-  cut.column_blocks = static_cast<int>(ceil_div(columns / groups, Tile::kColumns));
-  cut.groups = groups;
   cut.columns = columns / groups;
-  cut.slice_terms = slice_terms;
-  cut.part_terms = ceil_div(ceil_div(terms, parts), slice_terms) * slice_terms;
+  cut.column_blocks = static_cast<int>(ceil_div(cut.columns, Tile::kColumns));
+  cut.groups = groups;
+  cut.terms = terms;
+  cut.part_terms = static_cast<int>(ceil_div(ceil_div(terms, parts), slice_terms) * slice_terms);
   cut.parts = static_cast<int>(ceil_div(terms, cut.part_terms));
+  cut.slice_terms = slice_terms;
   return cut;
 }
 
-// Slices of whole taps, or of equal parts of a tap, so that runs are copied in one piece. A GPU's are always full.
+// Slices of whole taps where several fit, so that runs are copied in one piece. A GPU's are always full.
 template <class Tile>
 int slice_of_slots(const Patches& patches, Tile) {
-  if (Tile::kThreads > 1) return Tile::kDepth;
   const int run = patches.run_slots, taps = patches.slots() / run;
-  if (run > Tile::kDepth) return ceil_div(run, ceil_div(run, Tile::kDepth));
+  if (Tile::kThreads > 1 || run > Tile::kDepth) return Tile::kDepth;
   const int slices = ceil_div(taps, Tile::kDepth / run);
   return ceil_div(taps, slices) * run;
 }
@@ -229,16 +257,35 @@ int64_t partial_bytes(int parts, int64_t rows, int64_t columns) {
   return parts == 1 ? 0 : parts * rows * columns * int64_t{sizeof(float)};
 }
 
-Launch blocks_of(const char* kernel_name, const Cut& cut, int threads, cudaStream_t stream) {
+template <class Tile, SliceOrder order>
+Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
+  using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, order>, BlockMemory<Tile, order>>;
   const int64_t blocks = cut.row_blocks * cut.column_blocks * cut.groups * cut.parts;
-  require(blocks <= INT32_MAX, kernel_name, ": the product needs ", blocks, " blocks; at most ", INT32_MAX, " can be launched");
-  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(threads), stream};
+  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; at most ", INT32_MAX,
+          " can be launched");
+  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(Memory)};
 }
 
-void add_parts(const Output& out, const Cut& cut, cudaStream_t stream) {
-  if (cut.parts == 1) return;
-  const int64_t vectors = out.all_rows() * ceil_div(cut.all_columns(), kVectorFloats);
-  launch<add_parts_kernel>(share_out("add_parts_kernel", vectors, kVectorFloats * 4 * (cut.parts + 1), stream), out, cut);
+// Runs kernel(patches, right, out, cut) and, where it leaves parts of the sums in the workspace, adds them.
+template <auto kernel>
+void launch_product(const Launch& product, const Patches& patches, const RightMatrix& right, const Output& out,
+                    const Cut& cut, void* workspace) {
+  if (cut.parts == 1) return launch<kernel>(product, patches, right, out, cut);
+
+  const int64_t columns = cut.columns * cut.groups, rows = out.all_rows();
+  float* const memory = static_cast<float*>(workspace);
+  const Output partial{.data = memory,
+                       .pitch = columns,
+                       .rows = out.rows,
+                       .part_stride = rows * columns,
+                       .last_row = out.last_row ? memory + out.rows * columns : nullptr,
+                       .bias = nullptr,
+                       .relu = false,
+                       .aligned = out.aligned};
+  launch<kernel>(product, patches, right, partial, cut);
+  const int64_t bytes_per_vector = kVectorFloats * int64_t{sizeof(float)} * (cut.parts + 1);
+  launch<add_parts_kernel>(share_out("add_parts_kernel", rows * ceil_div(columns, kVectorFloats), bytes_per_vector, product.stream),
+                           out, partial, columns, cut.parts);
 }
 
 }  // namespace
@@ -248,15 +295,13 @@ void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches,
   with_tile_for(columns / groups, [&](auto tile) {
     using Tile = decltype(tile);
     const int parts = parts_of_rows(patches, columns, groups, tile);
-    Cut cut = cut_product(patches.pixels, columns, groups, patches.slots(), parts, slice_of_slots(patches, tile), tile);
-    cut.partial = static_cast<float*>(workspace);
-    const RightMatrix matrix{right, columns, cut.columns, patches.slots(), {patches.run, patches.run_slots},
-                             vectors_aligned(right, cut.columns)};
+    const Cut cut = cut_product(patches.pixels, columns, groups, patches.slots(), parts, slice_of_slots(patches, tile), tile);
+    const RightMatrix matrix{
+        right, columns, patches.slots(), {patches.run, patches.run_slots}, vectors_aligned(right, cut.columns)};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
-    const Output output{out, out_pitch, patches.pixels, nullptr, bias, relu, aligned};
-    launch<patches_times_matrix_kernel<Tile>>(blocks_of("patches_times_matrix_kernel", cut, Tile::kThreads, stream),
-                                              patches, matrix, output, cut);
-    add_parts(output, cut, stream);
+    const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
+    const Launch blocks = blocks_of<Tile, PatchRows<Tile>::kOrder>("patches_times_matrix_kernel", cut, stream);
+    launch_product<patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
   });
 }
 
@@ -266,15 +311,14 @@ void transposed_patches_times_matrix(float* out, float* sums, const Patches& pat
   with_tile_for(columns / groups, [&](auto tile) {
     using Tile = decltype(tile);
     const int parts = parts_of_columns(patches, columns, groups, tile);
-    Cut cut = cut_product(patches.slots() + 1, columns, groups, patches.pixels, parts, Tile::kDepth, tile);
-    cut.partial = static_cast<float*>(workspace);
-    const RightMatrix matrix{right, right_pitch, cut.columns, patches.pixels, {1, 1},
-                             vectors_aligned(right, right_pitch, cut.columns)};
+    const Cut cut = cut_product(patches.slots() + (sums ? 1 : 0), columns, groups, patches.pixels, parts, Tile::kDepth, tile);
+    const RightMatrix matrix{
+        right, right_pitch, patches.pixels, kNoGaps, vectors_aligned(right, right_pitch, cut.columns)};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
-    const Output output{out, columns, patches.seen(), sums, nullptr, false, aligned};
-    launch<transposed_patches_times_matrix_kernel<Tile>>(
-        blocks_of("transposed_patches_times_matrix_kernel", cut, Tile::kThreads, stream), patches, matrix, output, cut);
-    add_parts(output, cut, stream);
+    const Output output{out, columns, patches.seen(), 0, sums, nullptr, false, aligned};
+    const Launch blocks =
+        blocks_of<Tile, PatchColumns<Tile>::kOrder>("transposed_patches_times_matrix_kernel", cut, stream);
+    launch_product<transposed_patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
   });
 }
 

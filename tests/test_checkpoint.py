@@ -1,0 +1,134 @@
+"""Model files: what is written is read back bit by bit, and anything else is refused with its reason."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from pyalexnet.checkpoint import load_model, save_model, write_atomically
+from pyalexnet.classifier import Classifier
+from pyalexnet.errors import ModelFileError
+from pyalexnet.network import AlexNet
+
+OPTIONS = {"bias_init": "caffe", "dropout": 0.25, "pool_before_lrn": True}
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    net = AlexNet(7, devices=["cpu:0"], seed=3, **OPTIONS)
+    net.step = 42
+    mean = np.random.default_rng(0).uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    return Classifier(net, ("cat", "dog", "größe"), mean)
+
+
+@pytest.fixture(scope="module")
+def saved(model: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(path, model)
+    return path
+
+
+def test_all_is_read_back(model: Classifier, saved: Path) -> None:
+    loaded = load_model(saved, devices=["cpu:0"])
+    assert loaded.classes == model.classes
+    assert loaded.net.num_classes == 7
+    assert loaded.net.options == model.net.options
+    assert loaded.net.step == 42
+    np.testing.assert_array_equal(loaded.mean, model.mean)
+    expected = model.net.parameters()
+    for name, value in loaded.net.parameters().items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_other_programs_can_read_it(model: Classifier, saved: Path) -> None:
+    tensors = safetensors.numpy.load_file(saved)
+    assert tensors.keys() == {*model.net.parameters(), "input.mean"}
+
+
+def test_memory_limit_is_passed_on(saved: Path) -> None:
+    with pytest.raises(MemoryError, match="limit"):
+        load_model(saved, devices=["cpu:0"], memory_limit=10**6)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1000, 10**6])
+def test_cut_short(saved: Path, tmp_path: Path, kept: int) -> None:
+    cut = tmp_path / "cut.safetensors"
+    with open(saved, "rb") as file:
+        cut.write_bytes(file.read(kept))
+    with pytest.raises(ModelFileError, match=r"cut\.safetensors is no model file or is cut short"):
+        load_model(cut)
+
+
+def test_damaged(saved: Path) -> None:
+    def flip_bit() -> None:
+        with open(saved, "r+b") as file:
+            file.seek(100_000_000)
+            byte = file.read(1)[0]
+            file.seek(100_000_000)
+            file.write(bytes([byte ^ 1]))
+
+    flip_bit()
+    try:
+        with pytest.raises(ModelFileError, match="is damaged"):
+            load_model(saved)
+    finally:
+        flip_bit()
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    path.write_text("a text of more than eight bytes")
+    with pytest.raises(ModelFileError, match="is no model file"):
+        load_model(path)
+    safetensors.numpy.save_file({"weight": np.zeros(3, np.float32)}, path)
+    with pytest.raises(ModelFileError, match="not one that pyalexnet wrote"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("no JSON", "describes its net"),
+        ("[]", "describes its net"),
+        (json.dumps({"format": 2}), "has format 2; this pyalexnet reads format 1"),
+        (json.dumps({"format": 1, "checksum": 0}), "describes its net .*classes"),
+    ],
+)
+def test_unknown_descriptions(tmp_path: Path, about: str, message: str) -> None:
+    path = tmp_path / "unknown.safetensors"
+    safetensors.numpy.save_file({}, path, {"pyalexnet": about})
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no model file"):
+        load_model(tmp_path / "nothing.safetensors")
+    with pytest.raises(FileNotFoundError, match="there is no model file"):
+        load_model(tmp_path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def disk_full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match=r"cannot write .*file \(3 bytes\): No space left on device") as caught:
+        write_atomically(path, b"new")
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_into_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"cannot write .*: No such file or directory"):
+        write_atomically(tmp_path / "nowhere" / "file", b"")

@@ -1,0 +1,228 @@
+"""Short training runs: the loss falls, equal seeds give equal bits, and every way in which a run can end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyalexnet import checkpoint
+from pyalexnet.checkpoint import load_model
+from pyalexnet.data import ImageArrays
+from pyalexnet.errors import DataError, DivergedError
+from pyalexnet.training import PlateauSchedule, TrainingResult, train
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(24) % 2
+# Dark and bright noise: told apart by their mean alone, so that a few steps suffice.
+IMAGES = (RNG.integers(0, 100, (24, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
+
+SHORT = {
+    "batch_size": 4,
+    "epochs": 2,
+    "validation": 1 / 6,
+    "devices": ["cpu:0"],
+    "bias_init": "caffe",
+    "progress": False,
+}
+
+
+def short_run(**changes: Any) -> TrainingResult:
+    return train((IMAGES, LABELS), **(SHORT | changes))
+
+
+@pytest.fixture(scope="module")
+def result() -> TrainingResult:
+    return short_run()
+
+
+def without_times(result: TrainingResult) -> list[tuple[Any, ...]]:
+    return [(r.epoch, r.lr, r.train_loss, r.validation_loss, r.validation_error) for r in result.history]
+
+
+def assert_same_parameters(one: TrainingResult, other: TrainingResult) -> None:
+    expected = other.model.net.parameters()
+    for name, value in one.model.net.parameters().items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_history_has_a_record_for_each_epoch(result: TrainingResult) -> None:
+    assert [record.epoch for record in result.history] == [1, 2]
+    assert result.stopped == "finished"
+    assert result.model.net.step == 2 * (20 // 4)
+    for record in result.history:
+        assert record.validation_accuracy == 1 - record.validation_error
+        assert record.images_per_second > 0
+        assert record.seconds > 0
+    assert result.validation_accuracy == result.history[-1].validation_accuracy
+
+
+def test_loss_falls() -> None:
+    history = short_run(epochs=3, dropout=0.0, colour_noise=0.0).history
+    assert history[-1].train_loss < 0.9 * history[0].train_loss
+
+
+def test_equal_seeds_give_equal_bits(result: TrainingResult) -> None:
+    again = short_run()
+    assert without_times(again) == without_times(result)
+    assert_same_parameters(again, result)
+
+
+def test_two_devices_give_the_bits_of_one(result: TrainingResult) -> None:
+    two = short_run(devices=["cpu:0", "cpu:1"])
+    assert without_times(two) == without_times(result)
+    assert_same_parameters(two, result)
+
+
+def test_another_seed_gives_another_run(result: TrainingResult) -> None:
+    assert without_times(short_run(seed=1)) != without_times(result)
+
+
+def test_validation_data_of_its_own() -> None:
+    held_out = ImageArrays(IMAGES[:3], [1, 1, 0], classes=["1", "0"])  # the same classes in another order
+    result = short_run(epochs=1, validation=held_out)
+    assert result.model.net.step == 24 // 4
+    assert result.history[0].validation_error is not None
+
+
+def test_without_validation() -> None:
+    result = short_run(epochs=1, validation=0)
+    assert result.history[0].validation_accuracy is None
+    assert result.validation_accuracy is None
+
+
+def test_out_holds_the_model_and_the_run(tmp_path: Path) -> None:
+    result = short_run(epochs=1, out=tmp_path / "run", num_classes=5)
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["stopped"] == "finished"
+    assert run["settings"]["num_classes"] == 5
+    assert run["history"][0]["train_loss"] == result.history[0].train_loss
+    loaded = load_model(tmp_path / "run" / "model.safetensors", devices=["cpu:0"])
+    assert loaded.classes == ("0", "1")
+    assert loaded.net.step == 5
+    parameters = result.model.net.parameters()
+    for name, value in loaded.net.parameters().items():
+        np.testing.assert_array_equal(value, parameters[name])
+
+
+def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    short_run(progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "training on 20 images of 2 classes (4 held out), 2 epochs, batch 4, on cpu:0"
+    assert [line.split()[:2] for line in lines[1:]] == [["epoch", "1"], ["epoch", "2"]]
+    assert "accuracy" in lines[1]
+    assert "images/s" in lines[1]
+
+
+def test_divergence_says_when_and_keeps_the_last_good_model(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"at step \d+, in epoch 1, with lr 0\.01\. Try") as caught:
+        short_run(weight_init="notes", out=tmp_path)  # standard deviation 0.1, which is known to diverge
+    result = caught.value.result
+    assert result.stopped == "diverged"
+    assert result.history == []
+    assert result.model.net.step == 0
+    for part in (result.model, load_model(tmp_path / "model.safetensors", devices=["cpu:0"])):
+        assert all(np.isfinite(value).all() for value in part.net.parameters().values())
+
+
+@pytest.fixture
+def images_folder(tmp_path: Path) -> Iterator[Path]:
+    from PIL import Image
+
+    for number, (pixels, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
+        path = tmp_path / "images" / f"class {label}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "images"
+
+
+def test_interrupt_keeps_what_was_learned(tmp_path: Path, images_folder: Path) -> None:
+    command = [sys.executable, "-m", "pyalexnet.cli", "train", images_folder, "--out", tmp_path / "run"]
+    options = ["--epochs", "1000", "--batch-size", "4", "--devices", "cpu:0"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not process.stdout.readline().startswith(b"epoch   1"):
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted after" in errors
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["stopped"] == "interrupted"
+    assert len(run["history"]) >= 1
+    model = load_model(tmp_path / "run" / "model.safetensors", devices=["cpu:0"])
+    assert model.net.step == run["steps"]
+
+
+def test_full_disk_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nearly_full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _path: nearly_full)
+    with pytest.raises(OSError, match=r"a model takes [\d,]+ bytes, and 1,000 are free") as caught:
+        short_run(out=tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs is 0; it must be at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 21}, DataError, "batch_size is 21, but there are only 20 training images"),
+        ({"lr": -1.0}, ValueError, "lr is -1.0; it must be above 0"),
+        ({"lr": float("nan")}, ValueError, "lr is nan; it must be above 0"),
+        ({"momentum": 1.0}, ValueError, "momentum is 1.0; it must be at least 0 and below 1"),
+        ({"weight_decay": -1.0}, ValueError, "weight_decay is -1.0"),
+        ({"patience": -1}, ValueError, "patience is -1; it must be at least 0"),
+        (
+            {"patience": 2, "validation": 0},
+            ValueError,
+            "patience is 2; it must be 0 where no images are held out",
+        ),
+        ({"seed": -1}, ValueError, "seed is -1"),
+        ({"colour_noise": -1.0}, ValueError, "colour_noise is -1.0"),
+        ({"validation": 1.0}, ValueError, "validation is 1.0; it must be at least 0 and below 1"),
+        ({"num_classes": 1}, DataError, "num_classes is 1; it must be at least 2"),
+        ({"bias_init": "zero"}, ValueError, "bias_init is 'zero'; it must be one of"),
+        ({"devices": ["cpu:99"]}, ValueError, "cpu:99"),
+        ({"devices": "cpu:0"}, ValueError, "devices is 'cpu:0'; it must be a list"),
+        ({"memory_limit": 10**6}, MemoryError, "(?s)MiB.*limit"),
+        ({"unknown_option": 1}, TypeError, "unknown_option"),
+    ],
+)
+def test_arguments_that_make_no_sense(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        short_run(**changes)
+
+
+def test_one_class_cannot_be_learned() -> None:
+    with pytest.raises(DataError, match="only the class '0'"):
+        train((IMAGES, np.zeros(24, int)), **SHORT)
+
+
+def test_plateau_divides_the_rate_by_ten() -> None:
+    schedule = PlateauSchedule(1.0, patience=2)
+    rates = []
+    for error in (0.5, 0.4, 0.4, 0.4, 0.39, 0.5, 0.5, 0.3):
+        schedule.update(error)
+        rates.append(schedule.lr)
+    assert rates == [1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_without_patience_the_rate_stays() -> None:
+    schedule = PlateauSchedule(1.0, patience=0)
+    for _ in range(100):
+        schedule.update(0.5)
+    assert schedule.lr == 1.0
+
+
+@pytest.mark.slow
+def test_default_run_learns_the_digits() -> None:
+    assert train(progress=False).validation_accuracy > 0.9
