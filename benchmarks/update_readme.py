@@ -1,7 +1,7 @@
 """Rewrite the README's table of layer times from what layer_timing.py measured.
 
-    python benchmarks/layer_timing.py --batch 128 --compare torch --json benchmarks/layer_timing.json
-    python benchmarks/update_readme.py
+python benchmarks/layer_timing.py --batch 128 --compare torch --json benchmarks/layer_timing.json
+python benchmarks/update_readme.py
 """
 
 from __future__ import annotations

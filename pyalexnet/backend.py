@@ -64,6 +64,7 @@ class DeviceInfo:
         total_bytes: memory that the device hands out.
         free_bytes: memory that can still be taken.
         instruction_set: for ``cpu``, the instruction set whose kernels were chosen at import, else empty.
+        peers: names of the devices whose memory it can access without a detour through the host.
     """
 
     name: str
@@ -72,6 +73,7 @@ class DeviceInfo:
     total_bytes: int
     free_bytes: int
     instruction_set: str
+    peers: tuple[str, ...]
 
 
 @functools.cache
@@ -107,6 +109,11 @@ def devices() -> list[DeviceInfo]:
                     total_bytes=info["total_bytes"],
                     free_bytes=device.free_bytes,
                     instruction_set=instruction_set() if target == "cpu" else "",
+                    peers=tuple(
+                        f"{target}:{peer}"
+                        for peer in range(_device_count(target))
+                        if peer != index and device.native.can_access_peer(index, peer)
+                    ),
                 )
             )
     return found

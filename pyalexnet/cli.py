@@ -16,6 +16,7 @@ from rich.table import Table
 from pyalexnet.architecture import CHOICES
 from pyalexnet.backend import devices
 from pyalexnet.checkpoint import load_model
+from pyalexnet.data.augmentation import VIEWS
 from pyalexnet.errors import CudaError
 from pyalexnet.evaluation import evaluate, predict
 from pyalexnet.recipe import DIGITS, PAPER
@@ -66,9 +67,7 @@ def _exit_status(error: Exception) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    given = {
-        name: value for name, value in vars(options).items() if name in _TRAIN_ARGUMENTS and value is not None
-    }
+    given = {name: value for name, value in vars(options).items() if name in _TRAIN_ARGUMENTS and value is not None}
     result = train(options.data, **given)
     if result.validation_accuracy is not None:
         print(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
@@ -102,11 +101,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _devices(_options: argparse.Namespace) -> int:
     table = Table()
-    for heading in ("device", "description", "cores", "memory free / total", "instruction set"):
+    for heading in ("device", "description", "cores", "memory free / total", "instructions", "peers"):
         table.add_column(heading, justify="right" if heading in ("cores", "memory free / total") else "left")
     for info in devices():
         memory = f"{_gib(info.free_bytes)} / {_gib(info.total_bytes)} GiB"
-        table.add_row(info.name, info.description, str(info.cores), memory, info.instruction_set)
+        table.add_row(info.name, info.description, str(info.cores), memory, info.instruction_set, " ".join(info.peers))
     Console(highlight=False).print(table)
     return 0
 
@@ -130,14 +129,13 @@ def _add_train(commands: Any) -> None:
         "train",
         _train,
         "train a net",
-        "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits "
-        f"in batches of {DIGITS.batch_size}, {DIGITS.epochs} epochs, biases from 0.1 and no mirror "
-        "images, as so few images need many small steps. Ctrl-C ends it and keeps what was learned.",
+        "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits; so few "
+        f"images need smaller steps and more of them: batches of {DIGITS.batch_size}, a learning rate of "
+        f"{DIGITS.lr:g}, {DIGITS.epochs} epochs, biases from 0.1, no mirror images. Ctrl-C ends training and keeps "
+        "what was learned.",
     )
     command.add_argument("data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: the digits)")
-    command.add_argument(
-        "--out", metavar="DIR", help="write model.safetensors and run.json here, after each epoch"
-    )
+    command.add_argument("--out", metavar="DIR", help="write model.safetensors and run.json here, after each epoch")
     command.add_argument(
         "--validation",
         type=_fraction_or_folder,
@@ -155,15 +153,9 @@ def _add_train(commands: Any) -> None:
         else:
             digits = f"; digits: {DIGITS.net_options[name]}" if name in DIGITS.net_options else ""
             net.add_argument(flag, choices=choices, help=f"default: {choices[0]}{digits}")
-    net.add_argument(
-        "--dropout", type=float, metavar="P", help="chance to drop a hidden output (default: 0.5)"
-    )
-    net.add_argument(
-        "--num-classes", type=int, metavar="N", help="outputs (default: as many as DATA has classes)"
-    )
-    command.add_argument(
-        "--quiet", dest="progress", action="store_false", default=None, help="show no progress"
-    )
+    net.add_argument("--dropout", type=float, metavar="P", help="chance to drop a hidden output (default: 0.5)")
+    net.add_argument("--num-classes", type=int, metavar="N", help="outputs (default: as many as DATA has classes)")
+    command.add_argument("--quiet", dest="progress", action="store_false", default=None, help="show no progress")
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
@@ -171,9 +163,7 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
     for name, kind in (("epochs", int), ("batch_size", int), ("lr", float)):
         paper, digits = getattr(PAPER, name), getattr(DIGITS, name)
         known = f"default: {paper:g}" if paper == digits else f"default: {paper:g}; digits {digits:g}"
-        text = {"epochs": "passes over the images", "batch_size": "images a step", "lr": "learning rate"}[
-            name
-        ]
+        text = {"epochs": "passes over the images", "batch_size": "images a step", "lr": "learning rate"}[name]
         recipe.add_argument(
             f"--{name.replace('_', '-')}",
             type=kind,
@@ -181,9 +171,7 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
             help=f"{text} ({known})",
         )
     recipe.add_argument("--momentum", type=float, metavar="X", help=f"default: {_default('momentum')}")
-    recipe.add_argument(
-        "--weight-decay", type=float, metavar="X", help=f"default: {_default('weight_decay')}"
-    )
+    recipe.add_argument("--weight-decay", type=float, metavar="X", help=f"default: {_default('weight_decay')}")
     recipe.add_argument(
         "--patience",
         type=int,
@@ -218,9 +206,7 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument(
         "data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: the digits that training holds out)"
     )
-    command.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images a time (default: %(default)s)"
-    )
+    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a time (default: %(default)s)")
     _add_views(command)
     _add_placement(command)
 
@@ -229,9 +215,7 @@ def _add_predict(commands: Any) -> None:
     command = _add_command(commands, "predict", _predict, "name what images show")
     _add_model(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG or PNG files")
-    command.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes to name (default: %(default)s)"
-    )
+    command.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: %(default)s)")
     _add_views(command)
     _add_placement(command)
 
@@ -251,10 +235,10 @@ def _add_views(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--views",
         type=int,
-        choices=(1, 10),
+        choices=VIEWS,
         default=1,
-        help="1: the centre; 10: average over corners, centre and mirror images, as in the paper "
-        "(default: %(default)s)",
+        help="crops whose probabilities are averaged. 1: the centre; 5: and the corners; 10: and the mirror images "
+        "of all, as in the paper, but not for writing (default: %(default)s)",
     )
 
 
@@ -289,9 +273,7 @@ def _fraction_or_folder(text: str) -> float | str:
 def _byte_count(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     if not match:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; give bytes, or a number with a unit, like 3GiB"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or a number with a unit, like 3GiB")
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 
@@ -299,9 +281,7 @@ def _gib(size_bytes: int) -> str:
     return f"{size_bytes / 2**30:.1f}"
 
 
-_TRAIN_ARGUMENTS = {
-    name for name in inspect.signature(train).parameters if name not in ("data", "net_options")
-} | {
+_TRAIN_ARGUMENTS = {name for name in inspect.signature(train).parameters if name not in ("data", "net_options")} | {
     *CHOICES,
     "dropout",
 }

@@ -65,8 +65,9 @@ def evaluate(
             classes of the model's names; by default the handwritten digits that :func:`pyalexnet.train` holds
             out.
         batch_size: images that the net computes at a time.
-        views: 1 judges the centre of each image; 10 averages the probabilities over the four corners, the
-            centre and their mirror images, as the paper does.
+        views: 1 judges the centre of each image; 5 averages the probabilities over the centre and the four
+            corners; 10 over these and their mirror images, as the paper does. Mirror images serve only where left
+            and right do not matter: not for writing.
         on_images: called with the number of images done since the last call.
 
     Raises:
@@ -131,9 +132,7 @@ def default_test_set() -> Dataset:
     return split(Digits(), TEST_FRACTION)[1]
 
 
-def mean_probabilities(
-    model: Classifier, images: npt.NDArray[np.uint8], views: int = 1
-) -> npt.NDArray[np.float64]:
+def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: int = 1) -> npt.NDArray[np.float64]:
     """Each output's softmax, averaged over the views.
 
     Args:

@@ -124,6 +124,8 @@ class AlexNet:
             raise ValueError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
         if memory_limit is not None and memory_limit < 1:
             raise ValueError(f"memory_limit is {memory_limit}; it must be a number of bytes, or None")
+        if isinstance(devices, str) or len(devices) not in (1, TOWERS):
+            raise ValueError(f"devices is {devices!r}; it must be a list of one or two names, such as ['cpu:0']")
         self.num_classes = num_classes
         self.seed = seed
         self.step = 0
@@ -329,7 +331,7 @@ class AlexNet:
             self._run(program.prepare)
 
     def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
-        """Copy in stream order; ``value`` must stay until the stream is synchronised."""
+        """Copy in stream order. CUDA has read pageable host memory when its copy returns, so ``value`` may go."""
         native = self.placement.devices[place].native
         native.copy(to, _host_array(native, value), self.placement.streams[place])
 
@@ -376,8 +378,6 @@ class AlexNet:
 
 
 def _place(names: Sequence[str], peer_access: bool) -> Placement:
-    if isinstance(names, str) or len(names) not in (1, 2):
-        raise ValueError(f"devices is {names!r}; it must be a list of one or two names, such as ['cpu:0']")
     devices: tuple[Device, ...] = tuple(get_device(name) for name in names)
     if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
         raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")

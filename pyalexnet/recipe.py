@@ -34,12 +34,13 @@ class Recipe:
 
 PAPER = Recipe(epochs=90, batch_size=128, lr=0.01, patience=5, reflect=True, validation=0.1)
 
-# 1.4 thousand images are no 1.2 million: small batches give enough steps within minutes, biases of 0.1 spare
-# the long plateau at the start, and a mirrored digit is another digit or none.
+# 1.4 thousand images are no 1.2 million. Batches of 32 give enough steps within minutes, and a rate of 0.005 suits
+# their noisier gradients: with 0.01 the accuracy goes up and down. Biases of 0.1 spare the long plateau at the
+# start. A mirrored digit is another sign or none.
 DIGITS = Recipe(
-    epochs=8,
-    batch_size=16,
-    lr=0.01,
+    epochs=6,
+    batch_size=32,
+    lr=0.005,
     patience=1,
     reflect=False,
     validation=TEST_FRACTION,

@@ -14,9 +14,7 @@ def relu(x: Array) -> Array:
     return np.where(x < 0, 0.0, x)
 
 
-def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0, groups: int = 1
-) -> Array:
+def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Array:
     x, w = x.astype(np.float64), w.astype(np.float64)
     batch, height, width, channels = x.shape
     kernel_height, kernel_width, group_channels, filters = w.shape
@@ -170,9 +168,7 @@ def cross_entropy(logits: Array, labels: npt.NDArray[np.int32]) -> Array:
     return np.log(np.exp(x - maximum[:, None]).sum(axis=1)) + maximum - x[np.arange(len(x)), labels]
 
 
-def sgd_step(
-    w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float
-) -> tuple[Array, Array]:
+def sgd_step(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> tuple[Array, Array]:
     w, v, g = (array.astype(np.float64) for array in (w, v, g))
     v = momentum * v - weight_decay * lr * w - lr * g
     return w + v, v

@@ -9,12 +9,8 @@ from pyalexnet.backend import get_device
 from pyalexnet.tensor import Tensor
 
 
-@pytest.mark.parametrize(
-    ("columns", "first", "width"), [(8, 4, 4), (384, 192, 192), (7, 0, 7), (10, 4, 5), (3, 0, 1)]
-)
-def test_slices_are_summed(
-    device: str, rng: np.random.Generator, columns: int, first: int, width: int
-) -> None:
+@pytest.mark.parametrize(("columns", "first", "width"), [(8, 4, 4), (384, 192, 192), (7, 0, 7), (10, 4, 5), (3, 0, 1)])
+def test_slices_are_summed(device: str, rng: np.random.Generator, columns: int, first: int, width: int) -> None:
     on = get_device(device)
     a, b = (rng.standard_normal((5, 3, columns), dtype=np.float32) for _ in range(2))
     out = np.full((5, 3, columns), 7.0, np.float32)

@@ -20,9 +20,7 @@ def _draw(rng: np.random.Generator, count: int, height: int, width: int, crop: i
     }
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "crop"), [(256, 256, 227), (7, 9, 4), (5, 5, 5), (6, 4, 1), (33, 40, 31)]
-)
+@pytest.mark.parametrize(("height", "width", "crop"), [(256, 256, 227), (7, 9, 4), (5, 5, 5), (6, 4, 1), (33, 40, 31)])
 @pytest.mark.parametrize("mean_shape", ["none", "colour", "pixel"])
 def test_equals_reference(
     device: str, rng: np.random.Generator, height: int, width: int, crop: int, mean_shape: str
@@ -49,18 +47,14 @@ def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, cr
     on.stream.synchronize()
     rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
     found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)
-    np.testing.assert_allclose(
-        found, references.prepare_input(*drawn.values(), None, crop), rtol=0, atol=4e-5
-    )
+    np.testing.assert_allclose(found, references.prepare_input(*drawn.values(), None, crop), rtol=0, atol=4e-5)
     assert (rows[:, :, crop * 3 :] == 0).all()
 
 
 def test_whole_numbers_stay_exact(device: str, rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     zeros = np.zeros((2, 3), np.float32)
-    out = ops.prepare_input(
-        images, np.zeros((2, 2), np.int32), np.zeros(2, np.uint8), zeros, crop=8, device=device
-    )
+    out = ops.prepare_input(images, np.zeros((2, 2), np.int32), np.zeros(2, np.uint8), zeros, crop=8, device=device)
     np.testing.assert_array_equal(np.asarray(out), images)
 
 
@@ -89,7 +83,5 @@ def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> Non
     with pytest.raises(ValueError, match=r"mean has shape \(9, 8, 3\); it must be \(8, 9, 3\)"):
         prepare(mean=np.zeros((9, 8, 3), np.float32))
     for crop in (0, 9, -2):
-        with pytest.raises(
-            ValueError, match=f"crop is {crop}; it must be from 1 to the images' smaller side, 8"
-        ):
+        with pytest.raises(ValueError, match=f"crop is {crop}; it must be from 1 to the images' smaller side, 8"):
             prepare(crop=crop)

@@ -102,9 +102,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", __file__, "a.jpg"], "is no model file"),
     ],
 )
-def test_wrong_input_is_one_clear_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"pyalexnet {arguments[0]}: ")

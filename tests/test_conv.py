@@ -171,26 +171,39 @@ def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, p
     np.testing.assert_array_equal(np.asarray(dw), np.asarray(dense_dw))
 
 
-def test_wrong_arguments_are_named(device: str) -> None:
-    x, w = np.ones((2, 6, 6, 4), np.float32), np.ones((3, 3, 4, 8), np.float32)
-    dy = np.ones((2, 4, 4, 8), np.float32)
-    wrong: list[tuple[type[Exception], str, Any]] = [
-        (TypeError, "w has dtype float64; it must be float32", lambda: ops.conv2d(x, w.astype(np.float64), device=device)),
-        (ValueError, r"x has shape \(6, 6, 4\); it must have 4 axes", lambda: ops.conv2d(x[0], w, device=device)),
-        (ValueError, r"w has shape \(3, 3, 4\); it must have 4 axes", lambda: ops.conv2d(x, w[..., 0], device=device)),
-        (ValueError, r"w has shape \(3, 3, 3, 8\); for x of shape .* must be 4", lambda: ops.conv2d(x, w[:, :, :3].copy(), device=device)),
-        (ValueError, r"w has shape \(7, 7, 4, 8\); its kernel must fit", lambda: ops.conv2d(x, np.ones((7, 7, 4, 8), np.float32), device=device)),
-        (ValueError, "stride is 0; it must be", lambda: ops.conv2d(x, w, stride=0, device=device)),
-        (ValueError, "padding is -1; it must be", lambda: ops.conv2d(x, w, padding=-1, device=device)),
-        (ValueError, "groups is 0; it must be", lambda: ops.conv2d(x, w, groups=0, device=device)),
-        (ValueError, "groups is 2; it must divide the 7 filters", lambda: ops.conv2d(x, np.ones((3, 3, 2, 7), np.float32), groups=2, device=device)),
-        (ValueError, r"b has shape \(4,\); it must be \(8,\)", lambda: ops.conv2d(x, w, np.ones(4, np.float32), device=device)),
-        (ValueError, r"x has shape \(0, 6, 6, 4\); it must not be empty", lambda: ops.conv2d(x[:0], w, device=device)),
-        (ValueError, r"dy has shape \(2, 4, 4, 8\); it must be \(2, 6, 6, 8\)", lambda: ops.conv2d_backward_input(dy, w, (2, 6, 6, 4), padding=1, device=device)),
-        (ValueError, r"dy has shape \(2, 4, 4, 8\); it must be \(2, 2, 2, 8\)", lambda: ops.conv2d_backward_weight(x, dy, 5, device=device)),
-        (ValueError, "groups is 3; it must divide the 4 channels", lambda: ops.conv2d_backward_weight(x, dy, 3, groups=3, device=device)),
-        (ValueError, r"kernel_size is \(3, 3, 3\); it must be", lambda: ops.conv2d_backward_weight(x, dy, (3, 3, 3), device=device)),
-    ]  # fmt: skip
-    for error, message, call in wrong:
-        with pytest.raises(error, match=message):
-            call()
+def ones(*shape: int) -> Any:
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "how"),
+    [
+        (r"x has shape \(6, 6, 4\); it must have 4 axes", (ones(6, 6, 4), ones(3, 3, 4, 8)), {}),
+        (r"w has shape \(3, 3, 4\); it must have 4 axes", (ones(2, 6, 6, 4), ones(3, 3, 4)), {}),
+        (r"w has shape \(3, 3, 3, 8\); for x of shape .* must be 4", (ones(2, 6, 6, 4), ones(3, 3, 3, 8)), {}),
+        (r"w has shape \(7, 7, 4, 8\); its kernel must fit", (ones(2, 6, 6, 4), ones(7, 7, 4, 8)), {}),
+        (r"x has shape \(0, 6, 6, 4\); it must not be empty", (ones(0, 6, 6, 4), ones(3, 3, 4, 8)), {}),
+        (r"b has shape \(4,\); it must be \(8,\)", (ones(2, 6, 6, 4), ones(3, 3, 4, 8), ones(4)), {}),
+        ("stride is 0; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"stride": 0}),
+        ("padding is -1; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"padding": -1}),
+        ("groups is 0; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"groups": 0}),
+        ("groups is 2; it must divide the 7 filters", (ones(2, 6, 6, 4), ones(3, 3, 2, 7)), {"groups": 2}),
+    ],
+)
+def test_wrong_arguments_are_named(device: str, message: str, arguments: Any, how: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=message):
+        ops.conv2d(*arguments, **how, device=device)
+
+
+def test_wrong_gradient_arguments_are_named(device: str) -> None:
+    x, w, dy = ones(2, 6, 6, 4), ones(3, 3, 4, 8), ones(2, 4, 4, 8)
+    with pytest.raises(TypeError, match="w has dtype float64; it must be float32"):
+        ops.conv2d_backward_input(dy, w.astype(np.float64), x.shape, device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 4, 4, 8\); it must be \(2, 6, 6, 8\)"):
+        ops.conv2d_backward_input(dy, w, x.shape, padding=1, device=device)
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 4, 4, 8\); it must be \(2, 2, 2, 8\)"):
+        ops.conv2d_backward_weight(x, dy, 5, device=device)
+    with pytest.raises(ValueError, match="groups is 3; it must divide the 4 channels"):
+        ops.conv2d_backward_weight(x, dy, 3, groups=3, device=device)
+    with pytest.raises(ValueError, match=r"kernel_size is \(3, 3, 3\); it must be"):
+        ops.conv2d_backward_weight(x, dy, (3, 3, 3), device=device)

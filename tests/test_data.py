@@ -140,9 +140,10 @@ def test_ten_views_are_five_places_and_their_mirror_images() -> None:
     expected = [(14, 14), (0, 0), (0, 29), (29, 0), (29, 29)]
     assert places == [(*place, flip) for flip in (0, 1) for place in expected]
     assert all(view.offsets.shape == (3, 2) and not view.shifts.any() for view in views)
-    assert len(view_variations(3, 1)) == 1
-    with pytest.raises(ValueError, match="views is 5; it must be 1"):
-        view_variations(3, 5)
+    assert [len(view_variations(3, views)) for views in (1, 5)] == [1, 5]
+    assert not any(view.flips.any() for view in view_variations(3, 5))
+    with pytest.raises(ValueError, match="views is 2; it must be one of 1, 5, 10"):
+        view_variations(3, 2)
 
 
 def test_statistics_equal_numpy(rng: np.random.Generator) -> None:

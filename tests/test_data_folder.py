@@ -40,9 +40,7 @@ def plain(mode: str, colour: object, size: tuple[int, int] = (300, 280)) -> Imag
         ("long.png", plain("RGB", (1, 2, 3), (4000, 3)), (1, 2, 3)),
     ],
 )
-def test_every_kind_becomes_rgb(
-    tmp_path: Path, name: str, image: Image.Image, expected: tuple[int, int, int]
-) -> None:
+def test_every_kind_becomes_rgb(tmp_path: Path, name: str, image: Image.Image, expected: tuple[int, int, int]) -> None:
     pixels = read_image(save(tmp_path / name, image))
     assert pixels.shape == (256, 256, 3)
     assert pixels.dtype == np.uint8
@@ -93,9 +91,7 @@ def test_broken_files_are_named(tmp_path: Path, rng: np.random.Generator, kind: 
 
 def test_damaged_files_never_crash(tmp_path: Path, rng: np.random.Generator) -> None:
     for suffix in ("png", "jpg"):
-        whole = save(
-            tmp_path / f"whole.{suffix}", Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
-        )
+        whole = save(tmp_path / f"whole.{suffix}", Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)))
         content = bytearray(whole.read_bytes())
         for _ in range(50):
             damaged = content.copy()

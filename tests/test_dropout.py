@@ -45,9 +45,7 @@ def test_both_directions_equal_reference(
 
 
 @pytest.mark.parametrize(("columns", "half"), [(4096, 2048), (24, 12), (22, 11), (10, 3)])
-def test_slices_draw_what_the_whole_draws(
-    device: str, rng: np.random.Generator, columns: int, half: int
-) -> None:
+def test_slices_draw_what_the_whole_draws(device: str, rng: np.random.Generator, columns: int, half: int) -> None:
     x = rng.standard_normal((3, columns), dtype=np.float32)
     on = get_device(device)
     whole = np.asarray(ops.dropout(x, seed=SEED, device=device))

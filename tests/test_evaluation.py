@@ -33,9 +33,7 @@ def model() -> Classifier:
     return Classifier(net, CLASSES, mean)
 
 
-def naive_probabilities(
-    model: Classifier, images: np.ndarray, row: int, column: int, mirrored: bool
-) -> np.ndarray:
+def naive_probabilities(model: Classifier, images: np.ndarray, row: int, column: int, mirrored: bool) -> np.ndarray:
     centred = (images.astype(np.float32) - model.mean)[:, row : row + 227, column : column + 227]
     logits = model.net.forward(np.ascontiguousarray(centred[:, :, ::-1] if mirrored else centred))
     powers = np.exp(logits.astype(np.float64))
@@ -51,11 +49,7 @@ def test_one_view_is_the_centre(model: Classifier, images: np.ndarray) -> None:
 
 def test_ten_views_are_averaged(model: Classifier, images: np.ndarray) -> None:
     places = [(14, 14), (0, 0), (0, 29), (29, 0), (29, 29)]
-    views = [
-        naive_probabilities(model, images, *place, mirrored=flip)
-        for place in places
-        for flip in (False, True)
-    ]
+    views = [naive_probabilities(model, images, *place, mirrored=flip) for place in places for flip in (False, True)]
     np.testing.assert_allclose(mean_probabilities(model, images, 10), np.mean(views, axis=0), rtol=1e-6)
 
 
@@ -99,9 +93,7 @@ def test_predict_names_the_most_probable(model: Classifier, images: np.ndarray, 
         Image.fromarray(pixels).save(paths[-1])
     from_files = predict(model, paths, top=3, batch_size=2)
     assert from_files == predict(model, images, top=3, batch_size=2)
-    assert [found[0].label for found in from_files] == [
-        CLASSES[best] for best in probabilities.argmax(axis=1)
-    ]
+    assert [found[0].label for found in from_files] == [CLASSES[best] for best in probabilities.argmax(axis=1)]
     for found, expected in zip(from_files, probabilities, strict=True):
         np.testing.assert_allclose([p.probability for p in found], np.sort(expected)[:-4:-1], rtol=1e-6)
     assert predict(model, paths[0]) == predict(model, images[0]) == predict(model, [images[0]])
@@ -109,16 +101,14 @@ def test_predict_names_the_most_probable(model: Classifier, images: np.ndarray, 
 
 
 def test_outputs_beyond_the_classes_have_a_number(model: Classifier, images: np.ndarray) -> None:
-    labels = {
-        found.label for found in predict(Classifier(model.net, ("a",), model.mean), images[0], top=8)[0]
-    }
+    labels = {found.label for found in predict(Classifier(model.net, ("a",), model.mean), images[0], top=8)[0]}
     assert labels == {"a", *(f"output {number}" for number in range(1, 8))}
 
 
 def test_arguments_that_make_no_sense(model: Classifier, images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         evaluate(model, (images, np.arange(5)), batch_size=0)
-    with pytest.raises(ValueError, match="views is 3; it must be 1"):
+    with pytest.raises(ValueError, match="views is 3; it must be one of 1, 5, 10"):
         predict(model, images, views=3)
     with pytest.raises(ValueError, match="top is 0"):
         predict(model, images, top=0)

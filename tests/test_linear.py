@@ -41,9 +41,7 @@ def test_forward_equals_reference(
 
 
 @pytest.mark.parametrize("shape", SMALL + LARGE)
-def test_backward_equals_reference(
-    device: str, rng: np.random.Generator, shape: tuple[int, int, int]
-) -> None:
+def test_backward_equals_reference(device: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     x, w, _, dy = arrays(shape, rng)
     batch, _, outputs = shape
     assert_close(ops.linear_backward_input(dy, w, device=device), dy.astype(np.float64) @ w.T, outputs)
@@ -53,9 +51,7 @@ def test_backward_equals_reference(
 
 
 @pytest.mark.parametrize("shape", SMALL)
-def test_backward_equals_finite_differences(
-    device: str, rng: np.random.Generator, shape: tuple[int, int, int]
-) -> None:
+def test_backward_equals_finite_differences(device: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     x, w, b, dy = arrays(shape, rng)
     dx = references.numeric_gradient(lambda x: x @ w + b, x, dy)
     dw = references.numeric_gradient(lambda w: x @ w + b, w, dy)
@@ -91,9 +87,7 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.linear(x.astype(np.int32), w, device=device)
     with pytest.raises(ValueError, match=r"x has shape \(3,\); it must have 2 axes"):
         ops.linear(b, w, device=device)
-    with pytest.raises(
-        ValueError, match=r"w has shape \(4, 3\); for x of shape \(2, 3\) its first extent must be 3"
-    ):
+    with pytest.raises(ValueError, match=r"w has shape \(4, 3\); for x of shape \(2, 3\) its first extent must be 3"):
         ops.linear(x, np.ones((4, 3), np.float32), device=device)
     with pytest.raises(ValueError, match=r"b has shape \(3,\); it must be \(4,\)"):
         ops.linear(x, w, b, device=device)

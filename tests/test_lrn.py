@@ -58,16 +58,12 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
 
 
 @pytest.mark.parametrize("shape", [(2, 55, 55, 48), (2, 27, 27, 128)])
-def test_alexnet_layers_along_a_direction(
-    device: str, rng: np.random.Generator, shape: tuple[int, ...]
-) -> None:
+def test_alexnet_layers_along_a_direction(device: str, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     x, dy, direction = (rng.standard_normal(shape, dtype=np.float32) for _ in range(3))
     y, dx = ops.lrn(x, device=device, **STRONG), ops.lrn_backward(dy, x, device=device, **STRONG)
     np.testing.assert_allclose(np.asarray(y), references.lrn(x, **STRONG), **TOLERANCE)
     step = 1e-5
-    above, below = (
-        references.lrn(x + sign * step * direction.astype(np.float64), **STRONG) for sign in (1, -1)
-    )
+    above, below = (references.lrn(x + sign * step * direction.astype(np.float64), **STRONG) for sign in (1, -1))
     expected = np.sum((above - below) * dy) / (2 * step)
     # Errors of 3e-6 an element add up like a random walk over the elements.
     bound = 3e-6 * np.sqrt(x.size)

@@ -80,9 +80,7 @@ def test_minus_infinity_has_a_winner(device: str) -> None:
 def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, padding: int) -> None:
     x = rng.standard_normal((3, 13, 13, 48), dtype=np.float32)
     dy = rng.standard_normal(references.max_pool2d(x, padding=padding).shape, dtype=np.float32)
-    first, again = (
-        np.asarray(ops.max_pool2d_backward(dy, x, padding=padding, device=device)) for _ in range(2)
-    )
+    first, again = (np.asarray(ops.max_pool2d_backward(dy, x, padding=padding, device=device)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 

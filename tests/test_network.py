@@ -163,6 +163,8 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(1)
     with pytest.raises(ValueError, match="bias_init is 'zero'; it must be one of 'paper', 'notes', 'caffe'"):
         AlexNet(CLASSES, bias_init="zero")
+    with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
+        AlexNet(CLASSES, devices="cpu:0")
     with pytest.raises(ValueError, match="different ones of the same target"):
         AlexNet(CLASSES, devices=["cpu:0", "sim:0"])
     with pytest.raises(ValueError, match="cpu has only 2 devices"):

@@ -19,9 +19,7 @@ def test_forward_equals_reference(device: str, rng: np.random.Generator, shape: 
 
 
 @pytest.mark.parametrize("shape", SHAPES[:-1])
-def test_backward_equals_finite_differences(
-    device: str, rng: np.random.Generator, shape: tuple[int, ...]
-) -> None:
+def test_backward_equals_finite_differences(device: str, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     x = rng.standard_normal(shape, dtype=np.float32)
     x[np.abs(x) < 1e-3] = 0.5  # keep away from the kink, where differences mean nothing
     dy = rng.standard_normal(shape, dtype=np.float32)

@@ -16,9 +16,7 @@ TOLERANCE = {"rtol": 5e-6, "atol": 1e-7}
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_softmax_equals_reference(
-    device: str, rng: np.random.Generator, shape: tuple[int, int], scale: float
-) -> None:
+def test_softmax_equals_reference(device: str, rng: np.random.Generator, shape: tuple[int, int], scale: float) -> None:
     x = scale * rng.standard_normal(shape, dtype=np.float32)
     np.testing.assert_allclose(np.asarray(ops.softmax(x, device=device)), references.softmax(x), **TOLERANCE)
 
@@ -40,16 +38,12 @@ def test_gradient_equals_finite_differences(device: str, rng: np.random.Generato
     logits = rng.standard_normal((4, 9), dtype=np.float32)
     labels = np.array([0, 8, 3, 3], np.int32)
     _, dlogits = ops.cross_entropy(logits, labels, device=device)
-    expected = references.numeric_gradient(
-        lambda x: references.cross_entropy(x, labels), logits, np.full(4, 0.25)
-    )
+    expected = references.numeric_gradient(lambda x: references.cross_entropy(x, labels), logits, np.full(4, 0.25))
     np.testing.assert_allclose(np.asarray(dlogits), expected, rtol=5e-6, atol=1e-7)
 
 
 def test_equal_logits_give_the_logarithm_of_their_number(device: str) -> None:
-    losses, _ = ops.cross_entropy(
-        np.full((2, 1000), 7.0, np.float32), np.array([0, 999], np.int32), device=device
-    )
+    losses, _ = ops.cross_entropy(np.full((2, 1000), 7.0, np.float32), np.array([0, 999], np.int32), device=device)
     np.testing.assert_allclose(np.asarray(losses), np.log(1000), rtol=1e-6)
 
 

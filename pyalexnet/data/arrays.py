@@ -48,9 +48,7 @@ def _checked_images(data: Any) -> npt.NDArray[np.uint8]:
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
-        raise DataError(
-            f"images has shape {images.shape}; it must be (N, H, W) or (N, H, W, 3) and not empty"
-        )
+        raise DataError(f"images has shape {images.shape}; it must be (N, H, W) or (N, H, W, 3) and not empty")
     return images
 
 

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 
+VIEWS = (1, 5, 10)
+
 _LAST_OFFSET = IMAGE_SIZE - INPUT_SIZE
 _CENTRE = _LAST_OFFSET // 2
 
@@ -65,34 +67,31 @@ def epoch_variations(
     flips = rng.integers(0, 2, count, np.uint8)
     alpha = rng.standard_normal((count, 3), np.float32) * np.float32(colour_noise)
     # Products summed by hand, colour by colour: a matrix product's order of sums would be the BLAS's own.
-    shifts = (
-        alpha[:, :1] * colour_axes[:, 0]
-        + alpha[:, 1:2] * colour_axes[:, 1]
-        + alpha[:, 2:] * colour_axes[:, 2]
-    )
+    shifts = alpha[:, :1] * colour_axes[:, 0] + alpha[:, 1:2] * colour_axes[:, 1] + alpha[:, 2:] * colour_axes[:, 2]
     return Variations(offsets, flips if reflect else np.zeros_like(flips), shifts)
 
 
 def view_variations(count: int, views: int) -> list[Variations]:
-    """The crops by which ``count`` images are judged: each image's centre, or its ten views.
+    """The crops by which ``count`` images are judged.
 
     Args:
         count: number of images.
-        views: 1 for the centre; 10 for the four corners, the centre, and the mirror images of all five.
+        views: 1 for the centre; 5 for the centre and the four corners; 10 for these and their mirror images.
 
     Raises:
         ValueError: ``views`` is another number.
     """
-    if views not in (1, 10):
-        raise ValueError(f"views is {views}; it must be 1 (the centre) or 10 (corners, centre, mirrored)")
-    centre, last = (_CENTRE, _CENTRE), _LAST_OFFSET
-    places = [centre] if views == 1 else [centre, (0, 0), (0, last), (last, 0), (last, last)]
+    if views not in VIEWS:
+        raise ValueError(f"views is {views}; it must be one of {', '.join(map(str, VIEWS))}")
+    last = _LAST_OFFSET
+    places = [(_CENTRE, _CENTRE), (0, 0), (0, last), (last, 0), (last, last)]
+    flips = (0, 1) if views == 10 else (0,)
     return [
         Variations(
             np.tile(np.array(place, np.int32), (count, 1)),
             np.full(count, flip, np.uint8),
             np.zeros((count, 3), np.float32),
         )
-        for flip in range(1 if views == 1 else 2)
-        for place in places
+        for flip in flips
+        for place in places[: 1 if views == 1 else None]
     ]

@@ -100,8 +100,7 @@ def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
     count = np.count_nonzero(held_out)
     if count in (0, len(dataset)):
         raise DataError(
-            f"validation is {fraction}, which holds out {count} of {len(dataset)} images; "
-            "some must be on either side"
+            f"validation is {fraction}, which holds out {count} of {len(dataset)} images; some must be on either side"
         )
     return Subset(dataset, np.flatnonzero(~held_out)), Subset(dataset, np.flatnonzero(held_out))
 

@@ -30,9 +30,7 @@ class ImageFolder:
         """
         self.path = Path(path)
         if not self.path.is_dir():
-            raise DataError(
-                f"{self.path} is not a folder; it must hold one subfolder of images for each class"
-            )
+            raise DataError(f"{self.path} is not a folder; it must hold one subfolder of images for each class")
         self.classes = tuple(_subfolders(self.path))
         if not self.classes:
             raise DataError(f"the folder {self.path} has no subfolders; it must hold one for each class")
@@ -54,9 +52,7 @@ class ImageFolder:
 
 
 def _subfolders(path: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")
-    )
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(path: Path) -> list[str]:
@@ -66,7 +62,5 @@ def _image_files(path: Path) -> list[str]:
         if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
     )
     if not names:
-        raise DataError(
-            f"the folder {path} has no images; it must hold files that end in {', '.join(_SUFFIXES)}"
-        )
+        raise DataError(f"the folder {path} has no images; it must hold files that end in {', '.join(_SUFFIXES)}")
     return names

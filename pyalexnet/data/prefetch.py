@@ -17,9 +17,7 @@ Result = TypeVar("Result")
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-def prefetch(
-    make: Callable[[Item], Result], items: Iterable[Item], *, threads: int = _THREADS
-) -> Iterator[Result]:
+def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: int = _THREADS) -> Iterator[Result]:
     """``make(item)`` of every item, in the items' order, up to ``threads`` results ahead of the one in use.
 
     An exception in ``make`` comes out where its result would have. Threads end when the iterator does.

@@ -75,8 +75,6 @@ def _colour_axes(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]
     # 255 its shifts are a few grey levels; taken for 0 to 255 they would be 255 times that, far outside the
     # range.
     variances, axes = np.linalg.eigh(covariance / 255**2)
-    largest = axes[
-        np.abs(axes).argmax(axis=0), np.arange(3)
-    ]  # an eigenvector's sign is arbitrary: make it positive
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(3)]  # an eigenvector's sign is arbitrary: make it positive
     scaled: npt.NDArray[np.float64] = axes * np.sign(largest) * np.maximum(variances, 0) * 255
     return scaled.astype(np.float32)

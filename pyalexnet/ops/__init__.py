@@ -5,11 +5,11 @@ Each computes on its arguments' device and is complete when it returns. Arrays o
 """
 
 from pyalexnet.ops.augment import prepare_input
+from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
 from pyalexnet.ops.dropout import dropout, dropout_backward
+from pyalexnet.ops.linear import linear, linear_backward_input, linear_backward_weight
 from pyalexnet.ops.lrn import lrn, lrn_backward
 from pyalexnet.ops.maxpool import max_pool2d, max_pool2d_backward
-from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
-from pyalexnet.ops.linear import linear, linear_backward_input, linear_backward_weight
 from pyalexnet.ops.relu import relu, relu_backward
 from pyalexnet.ops.sgd import sgd_step
 from pyalexnet.ops.softmax import cross_entropy, softmax
@@ -18,13 +18,12 @@ __all__ = [
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
-    "linear",
-    "linear_backward_input",
-    "linear_backward_weight",
-    
     "cross_entropy",
     "dropout",
     "dropout_backward",
+    "linear",
+    "linear_backward_input",
+    "linear_backward_weight",
     "lrn",
     "lrn_backward",
     "max_pool2d",

@@ -70,9 +70,7 @@ def _check_crops(images: Tensor, offsets: Tensor, crop: int) -> None:
     if offsets.shape != (count, 2):
         raise ValueError(f"offsets has shape {offsets.shape}; it must be {(count, 2)}")
     if not 1 <= crop <= min(height, width):
-        raise ValueError(
-            f"crop is {crop}; it must be from 1 to the images' smaller side, {min(height, width)}"
-        )
+        raise ValueError(f"crop is {crop}; it must be from 1 to the images' smaller side, {min(height, width)}")
     values, last = offsets.numpy(), np.array([height - crop, width - crop])
     wrong = np.argwhere((values < 0) | (values > last))
     if wrong.size:

@@ -21,7 +21,7 @@ def conv2d(
 ) -> Tensor:
     """Convolution of images with a bank of filters (Krizhevsky et al. 2012, section 3.5).
 
-    y[n, oy, ox, k] = b[k] + sum over ky, kx, c of x[n, oy·stride + ky − padding, ox·stride + kx − padding, c]
+    y[n, oy, ox, k] = b[k] + sum over ky, kx, c of x[n, oy·stride + ky - padding, ox·stride + kx - padding, c]
     · w[ky, kx, c, k], where x is zero outside the image; the filters of group g see the g-th part of the channels.
 
     Args:
@@ -35,7 +35,7 @@ def conv2d(
         device: where to compute when no argument is on a device yet.
 
     Returns:
-        Tensor (batch, out height, out width, filters), out = (extent + 2·padding − kernel) // stride + 1.
+        Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
 
     Raises:
         TypeError: an argument is not a float32 array.
@@ -66,7 +66,7 @@ def conv2d_backward_input(
 ) -> Tensor:
     """The gradient of :func:`conv2d` (without ReLU) by its input.
 
-    dx[n, iy, ix, c] = sum over oy, ox, k with iy = oy·stride + ky − padding, ix = ox·stride + kx − padding of
+    dx[n, iy, ix, c] = sum over oy, ox, k with iy = oy·stride + ky - padding, ix = ox·stride + kx - padding of
     dy[n, oy, ox, k] · w[ky, kx, c, k].
 
     Args:
@@ -108,7 +108,7 @@ def conv2d_backward_weight(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`conv2d` (without ReLU) by its weights and its bias.
 
-    dw[ky, kx, c, k] = sum over n, oy, ox of x[n, oy·stride + ky − padding, ox·stride + kx − padding, c]
+    dw[ky, kx, c, k] = sum over n, oy, ox of x[n, oy·stride + ky - padding, ox·stride + kx - padding, c]
     · dy[n, oy, ox, k], and db[k] = sum over n, oy, ox of dy[n, oy, ox, k].
 
     Args:

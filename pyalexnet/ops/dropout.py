@@ -40,9 +40,7 @@ def dropout(x: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str |
     return y
 
 
-def dropout_backward(
-    dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None
-) -> Tensor:
+def dropout_backward(dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None) -> Tensor:
     """The gradient of :func:`dropout` by its input: dy / (1 - p) where the element was kept, else 0.
 
     Args:

@@ -8,9 +8,7 @@ from pyalexnet.ops._arguments import common_device, empty, to_device
 from pyalexnet.tensor import Tensor
 
 
-def max_pool2d(
-    x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None
-) -> Tensor:
+def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None) -> Tensor:
     """The maximum of each window of kernel × kernel pixels (Krizhevsky et al. 2012, section 3.4).
 
     Padding never wins: a window is what of it lies inside of the image. A window with a NaN gives NaN.

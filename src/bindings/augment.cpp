@@ -55,9 +55,9 @@ void register_augment(pybind11::module_& module) {
         const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
                                      : stream.on(out, images, offsets, flips, shifts);
         prepare_input(strided_floats("out", out, {count, crop, crop, 3}),
-                      bytes("images", images, {count, height, width, 3}),
-                      int32s("offsets", offsets, {count, 2}), bytes("flips", flips, {count}),
-                      floats("shifts", shifts, {count, 3}), mean_floats(mean, height, width), params, on);
+                      bytes("images", images, {count, height, width, 3}), int32s("offsets", offsets, {count, 2}),
+                      bytes("flips", flips, {count}), floats("shifts", shifts, {count, 3}),
+                      mean_floats(mean, height, width), params, on);
       },
       "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "stream"_a);
 

@@ -16,16 +16,19 @@ using Shape = std::vector<int64_t>;
 // filters).
 ConvShape conv_shape(const Shape& x, const Shape& w, int64_t stride, int64_t padding, int64_t groups) {
   require(x.size() == 4, "x has shape ", shape_text(x), "; it must have 4 axes (batch, height, width, channels)");
-  require(w.size() == 4, "w has shape ", shape_text(w), "; it must have 4 axes (height, width, channels / groups, filters)");
+  require(w.size() == 4, "w has shape ", shape_text(w),
+          "; it must have 4 axes (height, width, channels / groups, filters)");
   require(groups >= 1, "groups is ", groups, "; it must be at least 1");
-  require(w[2] * groups == x[3], "w has shape ", shape_text(w), "; for x of shape ", shape_text(x), " and groups=", groups,
-          " its third extent must be ", x[3], " / ", groups);
+  require(w[2] * groups == x[3], "w has shape ", shape_text(w), "; for x of shape ", shape_text(x),
+          " and groups=", groups, " its third extent must be ", x[3], " / ", groups);
   const ConvShape shape{x[0], x[1], x[2], x[3], w[3], w[0], w[1], stride, padding, groups};
   check_conv_shape(shape);
   return shape;
 }
 
-Shape y_shape(const ConvShape& s) { return {s.batch, s.out_height(), s.out_width(), s.filters}; }
+Shape y_shape(const ConvShape& s) {
+  return {s.batch, s.out_height(), s.out_width(), s.filters};
+}
 
 const float* image_floats(const char* name, const Array& image) {
   require(image.strides[3] == 1 || image.shape[3] == 1, name, " has strides ", shape_text(image.strides),
@@ -33,7 +36,9 @@ const float* image_floats(const char* name, const Array& image) {
   return strided_floats(name, image, image.shape);
 }
 
-ImageStrides image_strides(const Array& image) { return {image.strides[0], image.strides[1], image.strides[2]}; }
+ImageStrides image_strides(const Array& image) {
+  return {image.strides[0], image.strides[1], image.strides[2]};
+}
 
 // A function of the shape alone, for Python: workspace_bytes and cost.
 template <class Function>
@@ -54,8 +59,8 @@ void register_conv(pybind11::module_& module) {
 
   module.def(
       "conv_forward",
-      [](const Array& y, const Array& x, const Array& w, const Array* b, int64_t stride, int64_t padding, int64_t groups,
-         bool relu, const Array& workspace, const Stream& stream) {
+      [](const Array& y, const Array& x, const Array& w, const Array* b, int64_t stride, int64_t padding,
+         int64_t groups, bool relu, const Array& workspace, const Stream& stream) {
         const ConvShape s = conv_shape(x.shape, w.shape, stride, padding, groups);
         void* const memory = workspace_memory(workspace, conv_forward_workspace_bytes(s));
         conv_forward(s, floats("y", y, y_shape(s)), image_floats("x", x), image_strides(x), floats("w", w),

@@ -70,16 +70,15 @@ constexpr const char* kUsed = "used_dltensor";
 py::capsule to_dlpack(const Array& array, int device_type) {
   auto holder = std::make_unique<Export>();
   holder->array = array;
-  holder->managed = {
-      .dl_tensor = {.data = array.data,
-                    .device = {device_type, device_type == kDlpackCpu ? 0 : array.device},
-                    .ndim = static_cast<int32_t>(array.shape.size()),
-                    .dtype = dlpack_type(array.dtype),
-                    .shape = holder->array.shape.data(),
-                    .strides = holder->array.strides.data(),
-                    .byte_offset = 0},
-      .manager_ctx = holder.get(),
-      .deleter = [](DLManagedTensor* managed) { delete static_cast<Export*>(managed->manager_ctx); }};
+  holder->managed = {.dl_tensor = {.data = array.data,
+                                   .device = {device_type, device_type == kDlpackCpu ? 0 : array.device},
+                                   .ndim = static_cast<int32_t>(array.shape.size()),
+                                   .dtype = dlpack_type(array.dtype),
+                                   .shape = holder->array.shape.data(),
+                                   .strides = holder->array.strides.data(),
+                                   .byte_offset = 0},
+                     .manager_ctx = holder.get(),
+                     .deleter = [](DLManagedTensor* managed) { delete static_cast<Export*>(managed->manager_ctx); }};
   py::capsule capsule(&holder->managed, kFresh, [](PyObject* object) {
     if (!PyCapsule_IsValid(object, kFresh)) return;  // the consumer has taken it over
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(object, kFresh));
@@ -93,8 +92,8 @@ Array from_dlpack(py::capsule capsule, int device_type) {
   require(PyCapsule_IsValid(capsule.ptr(), kFresh), "the DLPack capsule is not a fresh 'dltensor'");
   auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kFresh));
   const DLTensor& tensor = managed->dl_tensor;
-  require(tensor.device.device_type == device_type, "the DLPack tensor is on device type ",
-          tensor.device.device_type, "; it must be on ", device_type);
+  require(tensor.device.device_type == device_type, "the DLPack tensor is on device type ", tensor.device.device_type,
+          "; it must be on ", device_type);
   Array array;
   array.dtype = dtype_of(tensor.dtype);
   array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;

@@ -29,9 +29,8 @@ void register_dropout(pybind11::module_& module) {
       [](const Array& y, const Array& x, double p, uint64_t seed, uint64_t offset, int64_t row_elements,
          int64_t first_column, const Stream& stream) {
         const Array::Rows rows = x.rows("x");
-        dropout_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, strided_floats("x", x, x.shape),
-                        rows.pitch, dropout_over(rows, p, seed, offset, row_elements, first_column),
-                        stream.on(y, x));
+        dropout_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, strided_floats("x", x, x.shape), rows.pitch,
+                        dropout_over(rows, p, seed, offset, row_elements, first_column), stream.on(y, x));
       },
       "y"_a, "x"_a, "p"_a, "seed"_a, "offset"_a, "row_elements"_a, "first_column"_a, "stream"_a);
 
@@ -40,9 +39,9 @@ void register_dropout(pybind11::module_& module) {
       [](const Array& dx, const Array& dy, double p, uint64_t seed, uint64_t offset, int64_t row_elements,
          int64_t first_column, const Stream& stream) {
         const Array::Rows rows = dy.rows("dy");
-        dropout_backward(strided_floats("dx", dx, dy.shape), dx.rows("dx").pitch,
-                         strided_floats("dy", dy, dy.shape), rows.pitch,
-                         dropout_over(rows, p, seed, offset, row_elements, first_column), stream.on(dx, dy));
+        dropout_backward(strided_floats("dx", dx, dy.shape), dx.rows("dx").pitch, strided_floats("dy", dy, dy.shape),
+                         rows.pitch, dropout_over(rows, p, seed, offset, row_elements, first_column),
+                         stream.on(dx, dy));
       },
       "dx"_a, "dy"_a, "p"_a, "seed"_a, "offset"_a, "row_elements"_a, "first_column"_a, "stream"_a);
 

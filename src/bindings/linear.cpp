@@ -37,7 +37,8 @@ void register_linear(pybind11::module_& module) {
         const LinearShape s = linear_shape(x, w, "x", "w");
         void* const memory = workspace_memory(workspace, linear_forward_workspace_bytes(s));
         linear_forward(s, strided_floats("y", y, {s.batch, s.outputs}), y.rows("y").pitch,
-                       strided_floats("x", x, x.shape), x.rows("x").pitch, floats("w", w), b ? floats("b", *b, {s.outputs}) : nullptr, relu, memory,
+                       strided_floats("x", x, x.shape), x.rows("x").pitch, floats("w", w),
+                       b ? floats("b", *b, {s.outputs}) : nullptr, relu, memory,
                        stream.on(y, x, w, b ? *b : w, workspace));
       },
       "y"_a, "x"_a, "w"_a, "b"_a.none(true), "relu"_a, "workspace"_a, "stream"_a);
@@ -59,8 +60,9 @@ void register_linear(pybind11::module_& module) {
         const LinearShape s = linear_shape(x, dw, "x", "dw");
         void* const memory = workspace_memory(workspace, linear_backward_weight_workspace_bytes(s));
         linear_backward_weight(s, floats("dw", dw), db ? floats("db", *db, {s.outputs}) : nullptr,
-                               strided_floats("x", x, x.shape), x.rows("x").pitch, strided_floats("dy", dy, {s.batch, s.outputs}),
- dy.rows("dy").pitch, memory, stream.on(dw, db ? *db : dw, x, dy, workspace));
+                               strided_floats("x", x, x.shape), x.rows("x").pitch,
+                               strided_floats("dy", dy, {s.batch, s.outputs}), dy.rows("dy").pitch, memory,
+                               stream.on(dw, db ? *db : dw, x, dy, workspace));
       },
       "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "workspace"_a, "stream"_a);
 

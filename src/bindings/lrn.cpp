@@ -24,8 +24,7 @@ void register_lrn(pybind11::module_& module) {
 
   module.def(
       "lrn_forward",
-      [](const Array& y, const Array& x, int64_t size, double alpha, double beta, double k,
-         const Stream& stream) {
+      [](const Array& y, const Array& x, int64_t size, double alpha, double beta, double k, const Stream& stream) {
         lrn_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, floats("x", x),
                     lrn_over(x, size, alpha, beta, k), stream.on(y, x));
       },
@@ -35,19 +34,19 @@ void register_lrn(pybind11::module_& module) {
       "lrn_backward",
       [](const Array& dx, const Array& dy, const Array& x, int64_t size, double alpha, double beta, double k,
          const Stream& stream) {
-        lrn_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, x.shape), dy.rows("dy").pitch,
-                     floats("x", x), lrn_over(x, size, alpha, beta, k), stream.on(dx, dy, x));
+        lrn_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, x.shape), dy.rows("dy").pitch, floats("x", x),
+                     lrn_over(x, size, alpha, beta, k), stream.on(dx, dy, x));
       },
       "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 
   module.def(
       "lrn_forward_cost",
-      [](int64_t rows, int64_t channels) { return lrn_forward_cost({.rows = rows, .channels = channels}); },
-      "rows"_a, "channels"_a);
+      [](int64_t rows, int64_t channels) { return lrn_forward_cost({.rows = rows, .channels = channels}); }, "rows"_a,
+      "channels"_a);
   module.def(
       "lrn_backward_cost",
-      [](int64_t rows, int64_t channels) { return lrn_backward_cost({.rows = rows, .channels = channels}); },
-      "rows"_a, "channels"_a);
+      [](int64_t rows, int64_t channels) { return lrn_backward_cost({.rows = rows, .channels = channels}); }, "rows"_a,
+      "channels"_a);
 }
 
 }  // namespace pyalexnet

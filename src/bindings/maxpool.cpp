@@ -40,8 +40,7 @@ void register_maxpool(pybind11::module_& module) {
 
   module.def(
       "maxpool_forward",
-      [](const Array& y, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
-         const Stream& stream) {
+      [](const Array& y, const Array& x, int64_t kernel, int64_t stride, int64_t padding, const Stream& stream) {
         const MaxPool pool = pool_over(x, kernel, stride, padding);
         maxpool_forward(strided_floats("y", y, output_shape(pool)), y.rows("y").pitch, floats("x", x), pool,
                         stream.on(y, x));
@@ -53,20 +52,19 @@ void register_maxpool(pybind11::module_& module) {
       [](const Array& dx, const Array& dy, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
          const Stream& stream) {
         const MaxPool pool = pool_over(x, kernel, stride, padding);
-        maxpool_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, output_shape(pool)),
-                         dy.rows("dy").pitch, floats("x", x), pool, stream.on(dx, dy, x));
+        maxpool_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, output_shape(pool)), dy.rows("dy").pitch,
+                         floats("x", x), pool, stream.on(dx, dy, x));
       },
       "dx"_a, "dy"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "stream"_a);
 
   const auto cost = [](Cost (*of)(const MaxPool&)) {
-    return
-        [of](int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride,
-             int64_t padding) { return of({images, height, width, channels, kernel, stride, padding}); };
+    return [of](int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride,
+                int64_t padding) { return of({images, height, width, channels, kernel, stride, padding}); };
   };
-  module.def("maxpool_forward_cost", cost(&maxpool_forward_cost), "images"_a, "height"_a, "width"_a,
-             "channels"_a, "kernel"_a, "stride"_a, "padding"_a);
-  module.def("maxpool_backward_cost", cost(&maxpool_backward_cost), "images"_a, "height"_a, "width"_a,
-             "channels"_a, "kernel"_a, "stride"_a, "padding"_a);
+  module.def("maxpool_forward_cost", cost(&maxpool_forward_cost), "images"_a, "height"_a, "width"_a, "channels"_a,
+             "kernel"_a, "stride"_a, "padding"_a);
+  module.def("maxpool_backward_cost", cost(&maxpool_backward_cost), "images"_a, "height"_a, "width"_a, "channels"_a,
+             "kernel"_a, "stride"_a, "padding"_a);
 }
 
 }  // namespace pyalexnet

@@ -5,6 +5,8 @@
 
 namespace pyalexnet {
 
+void register_errors();
+void register_cost(pybind11::module_& module);
 void register_array(pybind11::module_& module);
 void register_runtime(pybind11::module_& module);
 void register_virtual_devices(pybind11::module_& module);

@@ -34,6 +34,12 @@ py::dict device_info(int device) {
   return info;
 }
 
+bool can_access_peer(int device, int peer) {
+  int can_access = 0;
+  PYALEXNET_CHECK_CUDA(cudaDeviceCanAccessPeer(&can_access, device, peer));
+  return can_access != 0;
+}
+
 void synchronize_device(int device) {
   PYALEXNET_CHECK_CUDA(cudaSetDevice(device));
   PYALEXNET_CHECK_CUDA(cudaDeviceSynchronize());
@@ -66,8 +72,7 @@ void register_array(py::module_& module) {
       .def_readonly("shape", &Array::shape)
       .def_readonly("strides", &Array::strides)
       .def_readonly("device", &Array::device)
-      .def_property_readonly("address",
-                             [](const Array& array) { return reinterpret_cast<uintptr_t>(array.data); })
+      .def_property_readonly("address", [](const Array& array) { return reinterpret_cast<uintptr_t>(array.data); })
       .def_property_readonly("dtype", [](const Array& array) { return dtype_name(array.dtype); })
       .def_property_readonly("contiguous", &Array::contiguous)
       .def("slice_last", &Array::slice_last, "start"_a, "stop"_a)
@@ -93,9 +98,9 @@ void register_runtime(py::module_& module) {
   using namespace pybind11::literals;
   using release_gil = py::call_guard<py::gil_scoped_release>;
 
-  module.attr("vector_floats") = kVectorFloats;
   module.def("device_count", &device_count);
   module.def("device_info", &device_info, "device"_a);
+  module.def("can_access_peer", &can_access_peer, "device"_a, "peer"_a);
   module.def("synchronize_device", &synchronize_device, "device"_a, release_gil());
 
   py::class_<Event>(module, "Event", py::module_local())

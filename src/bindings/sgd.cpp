@@ -15,8 +15,7 @@ void register_sgd(pybind11::module_& module) {
         const Sgd sgd{.lr = static_cast<float>(lr),
                       .momentum = static_cast<float>(momentum),
                       .weight_decay = static_cast<float>(weight_decay)};
-        sgd_step(floats("w", w), floats("v", v, w.shape), floats("g", g, w.shape), w.size(), sgd,
-                 stream.on(w, v, g));
+        sgd_step(floats("w", w), floats("v", v, w.shape), floats("g", g, w.shape), w.size(), sgd, stream.on(w, v, g));
       },
       "w"_a, "v"_a, "g"_a, "lr"_a, "momentum"_a, "weight_decay"_a, "stream"_a);
 

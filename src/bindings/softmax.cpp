@@ -18,8 +18,7 @@ void register_softmax(pybind11::module_& module) {
 
   module.def(
       "cross_entropy",
-      [](const Array& losses, const Array& dlogits, const Array& logits, const Array& labels,
-         const Stream& stream) {
+      [](const Array& losses, const Array& dlogits, const Array& logits, const Array& labels, const Stream& stream) {
         require_rank("logits", logits, 2, "(rows, columns)");
         const int64_t rows = logits.shape[0], columns = logits.shape[1];
         cross_entropy(floats("losses", losses, {rows}), floats("dlogits", dlogits, logits.shape),

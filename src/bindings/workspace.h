@@ -8,8 +8,8 @@ namespace pyalexnet {
 // The start of `workspace`, which must be contiguous and have at least `bytes_needed` bytes, of any type.
 inline void* workspace_memory(const Array& workspace, int64_t bytes_needed) {
   const int64_t bytes = workspace.size() * item_bytes(workspace.dtype);
-  require(workspace.contiguous() && bytes >= bytes_needed, "workspace has ", bytes,
-          " bytes; it must have ", bytes_needed, " or more, contiguous");
+  require(workspace.contiguous() && bytes >= bytes_needed, "workspace has ", bytes, " bytes; it must have ",
+          bytes_needed, " or more, contiguous");
   return workspace.data;
 }
 

@@ -43,8 +43,8 @@ bool Array::contiguous() const {
 }
 
 Array Array::slice_last(int64_t start, int64_t stop) const {
-  require(!shape.empty() && 0 <= start && start < stop && stop <= shape.back(), "slice_last: [", start, ", ",
-          stop, ") is not inside the last axis of shape ", shape_text(shape));
+  require(!shape.empty() && 0 <= start && start < stop && stop <= shape.back(), "slice_last: [", start, ", ", stop,
+          ") is not inside the last axis of shape ", shape_text(shape));
   Array slice = *this;
   slice.data = static_cast<char*>(data) + start * strides.back() * item_bytes(dtype);
   slice.shape.back() = stop - start;
@@ -59,8 +59,8 @@ Array::Rows Array::rows(const char* name) const {
   for (size_t axis = shape.size() - 1; axis-- > 0;) {
     if (shape[axis] == 1) continue;
     if (pitch == 0) pitch = strides[axis];
-    require(strides[axis] == rows * pitch, name, " of shape ", shape_text(shape), " has strides ",
-            shape_text(strides), "; its rows must lie at one distance from each other");
+    require(strides[axis] == rows * pitch, name, " of shape ", shape_text(shape), " has strides ", shape_text(strides),
+            "; its rows must lie at one distance from each other");
     rows *= shape[axis];
   }
   return {rows, shape.back(), pitch == 0 ? shape.back() : pitch};
@@ -70,8 +70,7 @@ Memory::Memory(int device, int64_t bytes) : device(device), bytes(bytes) {
   require(bytes > 0, "bytes is ", bytes, "; it must be at least 1");
   PYALEXNET_CHECK_CUDA(cudaSetDevice(device));
   void* pointer = nullptr;
-  const std::string call =
-      "cudaMalloc of " + std::to_string(bytes) + " bytes on device " + std::to_string(device);
+  const std::string call = "cudaMalloc of " + std::to_string(bytes) + " bytes on device " + std::to_string(device);
   check_cuda(cudaMalloc(&pointer, static_cast<size_t>(bytes)), call.c_str());
   start = std::shared_ptr<void>(pointer, [device](void* memory) {
     cudaSetDevice(device);
@@ -79,26 +78,20 @@ Memory::Memory(int device, int64_t bytes) : device(device), bytes(bytes) {
   });
 }
 
-Array Memory::array(int64_t offset_bytes, std::vector<int64_t> shape, DType dtype,
-                    std::vector<int64_t> strides) const {
+Array Memory::array(int64_t offset_bytes, std::vector<int64_t> shape, DType dtype, std::vector<int64_t> strides) const {
   if (strides.empty()) strides = contiguous_strides(shape);
   require(strides.size() == shape.size(), "strides has ", strides.size(), " axes; shape has ", shape.size());
   int64_t last = 0;
   for (size_t axis = 0; axis < shape.size(); ++axis) {
-    require(shape[axis] > 0 && strides[axis] >= 0, "shape ", shape_text(shape), " with strides ",
-            shape_text(strides), ": extents must be at least 1 and strides at least 0");
+    require(shape[axis] > 0 && strides[axis] >= 0, "shape ", shape_text(shape), " with strides ", shape_text(strides),
+            ": extents must be at least 1 and strides at least 0");
     last += (shape[axis] - 1) * strides[axis];
   }
   require(offset_bytes >= 0 && offset_bytes % item_bytes(dtype) == 0 &&
               offset_bytes + (last + 1) * item_bytes(dtype) <= bytes,
           "an array of shape ", shape_text(shape), " at byte ", offset_bytes, " does not lie inside ", bytes,
           " bytes of device memory");
-  return {start,
-          static_cast<char*>(start.get()) + offset_bytes,
-          dtype,
-          device,
-          std::move(shape),
-          std::move(strides)};
+  return {start, static_cast<char*>(start.get()) + offset_bytes, dtype, device, std::move(shape), std::move(strides)};
 }
 
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
@@ -114,19 +107,17 @@ std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
 namespace {
 
 void require_dtype(const char* name, const Array& array, DType dtype) {
-  require(array.dtype == dtype, name, " has dtype ", dtype_name(array.dtype), "; it must be ",
-          dtype_name(dtype));
+  require(array.dtype == dtype, name, " has dtype ", dtype_name(array.dtype), "; it must be ", dtype_name(dtype));
   require(array.device != kHost, name, " is in host memory; it must be on a device");
 }
 
 void require_shape(const char* name, const Array& array, const std::vector<int64_t>& shape) {
-  require(array.shape == shape, name, " has shape ", shape_text(array.shape), "; it must be ",
-          shape_text(shape));
+  require(array.shape == shape, name, " has shape ", shape_text(array.shape), "; it must be ", shape_text(shape));
 }
 
 void require_contiguous(const char* name, const Array& array) {
-  require(array.contiguous(), name, " of shape ", shape_text(array.shape), " has strides ",
-          shape_text(array.strides), "; it must be contiguous");
+  require(array.contiguous(), name, " of shape ", shape_text(array.shape), " has strides ", shape_text(array.strides),
+          "; it must be contiguous");
 }
 
 }  // namespace
@@ -165,8 +156,8 @@ float* strided_floats(const char* name, const Array& array, const std::vector<in
 }
 
 void require_rank(const char* name, const Array& array, size_t rank, const char* axes) {
-  require(array.shape.size() == rank, name, " has shape ", shape_text(array.shape), "; it must have ", rank,
-          " axes ", axes);
+  require(array.shape.size() == rank, name, " has shape ", shape_text(array.shape), "; it must have ", rank, " axes ",
+          axes);
   require(std::ranges::all_of(array.shape, [](int64_t extent) { return extent > 0; }), name, " of shape ",
           shape_text(array.shape), " is empty");
 }

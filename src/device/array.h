@@ -54,8 +54,7 @@ class Memory {
 
   // Contiguous, or with the given strides (in elements); `offset_bytes` from the start. Throws
   // std::invalid_argument unless all of it lies inside.
-  Array array(int64_t offset_bytes, std::vector<int64_t> shape, DType dtype,
-              std::vector<int64_t> strides = {}) const;
+  Array array(int64_t offset_bytes, std::vector<int64_t> shape, DType dtype, std::vector<int64_t> strides = {}) const;
 
   const int device;
   const int64_t bytes;

@@ -28,9 +28,8 @@ struct Launcher<void (*)(Params...)> {
     kernel<<<launch.blocks, launch.threads, launch.shared_bytes, launch.stream>>>(params...);
     const cudaError_t code = cudaGetLastError();
 #else
-    const cudaError_t code =
-        hostcuda::launch(launch.kernel_name, launch.blocks, launch.threads, launch.shared_bytes,
-                         launch.stream, [params...] { kernel(params...); });
+    const cudaError_t code = hostcuda::launch(launch.kernel_name, launch.blocks, launch.threads, launch.shared_bytes,
+                                              launch.stream, [params...] { kernel(params...); });
 #endif
     check_cuda(code, launch.kernel_name);
   }

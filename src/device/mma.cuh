@@ -50,8 +50,10 @@ template <class Tile, SliceOrder order>
 PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
   constexpr int kColumnVectors = RegisterTile<Tile>::kColumnVectors;
   constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
-  RegisterTile<Tile> local = tile;
-  const auto add_term = [&](int k) {
+  const int terms = Tile::kThreads > 1 ? Tile::kDepth : depth;
+  // Twice: more, and a GPU's compiler has so many loads under way that registers spill.
+  PYALEXNET_UNROLL_TWICE
+  for (int k = 0; k < terms; ++k) {
     float a[Tile::kThreadRows];
     Vec<Tile::kVector> b[kColumnVectors];
     load_left<Tile, order>(a, left + k * left_step);
@@ -61,17 +63,10 @@ PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, 
     for (int i = 0; i < Tile::kThreadRows; ++i) {
       PYALEXNET_UNROLL
       for (int j = 0; j < kColumnVectors; ++j) {
-        local.sums[i][j] = fma(broadcast<Tile::kVector>(a[i]), b[j], local.sums[i][j]);
+        tile.sums[i][j] = fma(broadcast<Tile::kVector>(a[i]), b[j], tile.sums[i][j]);
       }
     }
-  };
-  if constexpr (Tile::kThreads > 1) {
-    PYALEXNET_UNROLL
-    for (int k = 0; k < Tile::kDepth; ++k) add_term(k);
-  } else {
-    for (int k = 0; k < depth; ++k) add_term(k);
   }
-  tile = local;
 }
 
 }  // namespace pyalexnet

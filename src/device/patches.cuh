@@ -50,11 +50,13 @@ inline bool vectors_aligned(const void* array, Strides... strides) {
 }
 
 // run_slots for a run.
-inline int slots_of(int64_t run) { return static_cast<int>((run + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple); }
+inline int slots_of(int64_t run) {
+  return static_cast<int>((run + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple);
+}
 
 struct Patches {
   const float* input;
-  int64_t group_stride;                            // in floats, as the others; from a group's first channel to the next's
+  int64_t group_stride;  // in floats, as the others; from a group's first channel to the next's
   int64_t image_stride, row_stride, pixel_stride;  // in floats
   int height, width;                               // of the input
   int out_height, out_width;
@@ -72,7 +74,7 @@ struct Patches {
 };
 
 // Where a row of the patch matrix has its patch: the input pixel under the kernel's first tap.
-struct PatchOrigin {
+struct alignas(16) PatchOrigin {
   const float* image;  // nullptr behind the last row
   int y, x;
 
@@ -118,9 +120,10 @@ class PixelCursor {
 };
 
 // A slot of the patch matrix's columns, advancing along them.
-struct TapCursor {
+struct alignas(16) TapCursor {
   int y, x, channel;
 
+  TapCursor() = default;
   PYALEXNET_INLINE TapCursor(const Patches& p, int slot)
       : y(slot / p.run_slots / p.kernel_width), x(slot / p.run_slots % p.kernel_width), channel(slot % p.run_slots) {}
 
@@ -176,18 +179,23 @@ template <class Tile>
 class StagedPatchRows {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kRows];
+  };
 
-  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
-      : patches_(patches), tap_(patches, static_cast<int>(first_slot) + quad() * 4) {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) origins_[i] = PixelCursor(patches, group, first_row + row(i)).origin(patches);
+  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot,
+                                   Shared& shared)
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_slot) + quad() * 4) {
+    for (int r = threadIdx.x; r < Tile::kRows; r += Tile::kThreads) {
+      shared.origins[r] = PixelCursor(patches, group, first_row + r).origin(patches);
+    }
   }
 
   PYALEXNET_INLINE void fetch(int) {
     const int lanes = tap_.y < patches_.kernel_height ? patches_.run - tap_.channel : 0;
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const float* run = origins_[i].run(patches_, tap_.y, tap_.x);
+      const float* run = shared_.origins[row(i)].run(patches_, tap_.y, tap_.x);
       staged_[i] = run ? load_lanes<4>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
     }
     tap_.advance(patches_, Tile::kDepth);
@@ -211,8 +219,8 @@ class StagedPatchRows {
   PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
 
   const Patches& patches_;
+  const Shared& shared_;
   TapCursor tap_;
-  PatchOrigin origins_[kPasses];
   Vec<4> staged_[kPasses];
 };
 
@@ -222,20 +230,28 @@ template <class Tile>
 class StagedPatchColumns {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  static constexpr int kQuads = Tile::kRows / 4;
+  struct Shared {
+    TapCursor taps[kQuads];
+  };
 
-  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
-      : patches_(patches),
-        tap_(patches, static_cast<int>(first_slot) + quad() * 4),
-        pixel_(patches, group, first_pixel + term(0)) {}
+  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel,
+                                      Shared& shared)
+      : patches_(patches), shared_(shared), pixel_(patches, group, first_pixel + term(0)) {
+    for (int q = threadIdx.x; q < kQuads; q += Tile::kThreads) {
+      shared.taps[q] = TapCursor(patches, static_cast<int>(first_slot) + q * 4);
+    }
+  }
 
   PYALEXNET_INLINE void fetch(int) {
+    const TapCursor tap = shared_.taps[quad()];
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       const PatchOrigin origin = pixel_.origin(patches_);
-      if (tap_.y < patches_.kernel_height) {
-        const float* run = origin.run(patches_, tap_.y, tap_.x);
-        const int lanes = patches_.run - tap_.channel;
-        staged_[i] = run ? load_lanes<4>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      if (tap.y < patches_.kernel_height) {
+        const float* run = origin.run(patches_, tap.y, tap.x);
+        const int lanes = patches_.run - tap.channel;
+        staged_[i] = run ? load_lanes<4>(run + tap.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
       } else {
         staged_[i] = broadcast<4>(origin.image ? 1.0f : 0.0f);
       }
@@ -249,7 +265,6 @@ class StagedPatchColumns {
   }
 
  private:
-  static constexpr int kQuads = Tile::kRows / 4;
   static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
   static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
   static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
@@ -258,7 +273,7 @@ class StagedPatchColumns {
   PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
 
   const Patches& patches_;
-  TapCursor tap_;
+  const Shared& shared_;
   PixelCursor pixel_;
   Vec<4> staged_[kPasses];
 };
@@ -267,8 +282,9 @@ class StagedPatchColumns {
 template <class Tile>
 class StagedRight {
  public:
-  PYALEXNET_INLINE StagedRight(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_slot)
-      : matrix_(matrix), lanes_(columns - column()) {
+  // `columns` lies in shared memory, where it takes no register.
+  PYALEXNET_INLINE StagedRight(const RightMatrix& matrix, int64_t first_column, const int& columns, int64_t first_slot)
+      : matrix_(matrix), columns_(columns) {
     const int64_t slot = first_slot + term();
     const int64_t tap = slot / matrix.slot_rows.run_slots;
     channel_ = static_cast<int>(slot % matrix.slot_rows.run_slots);
@@ -277,8 +293,9 @@ class StagedRight {
   }
 
   PYALEXNET_INLINE void fetch(int) {
-    const bool there = left_ > 0 && channel_ < matrix_.slot_rows.run && lanes_ > 0;
-    staged_ = there ? load_lanes<4>(next_, lanes_, matrix_.aligned) : broadcast<4>(0.0f);
+    const int lanes = columns_ - column();
+    const bool there = left_ > 0 && channel_ < matrix_.slot_rows.run && lanes > 0;
+    staged_ = there ? load_lanes<4>(next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
     left_ -= Tile::kDepth;
     next_ += Tile::kDepth * matrix_.pitch;
     for (channel_ += Tile::kDepth; channel_ >= matrix_.slot_rows.run_slots; channel_ -= matrix_.slot_rows.run_slots) {
@@ -296,18 +313,13 @@ class StagedRight {
   PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
 
   const RightMatrix& matrix_;
+  const int& columns_;
   const float* next_;
-  int lanes_, channel_, left_;
+  int channel_, left_;
   Vec<4> staged_;
 };
 
 // ---- direct ----
-
-// Asks for floats that are wanted soon.
-PYALEXNET_INLINE void prefetch_floats(const float* from, int count) {
-  constexpr int kLine = 64 / sizeof(float);
-  for (int i = 0; i < count; i += kLine) __builtin_prefetch(from + i, 0, 2);
-}
 
 // Whole vectors, the last one overlapping the one before, where there are enough floats for one.
 PYALEXNET_INLINE void copy_floats(float* to, const float* from, int count) {
@@ -352,69 +364,64 @@ PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const Patch
   return done;
 }
 
-PYALEXNET_INLINE void prefetch_patches(const Patches& patches, const PatchOrigin* origins, int rows, TapCursor tap,
-                                       int slots) {
-  for (int done = 0; done < slots;) {
-    const int count = std::min(patches.run - tap.channel, slots - done);
-    for (int r = 0; r < rows; ++r) {
-      const float* run = origins[r].run(patches, tap.y, tap.x);
-      if (run) prefetch_floats(run + tap.channel, count);
-    }
-    done += count;
-    tap.advance(patches, count);
-  }
-}
-
 template <class Tile>
 class DirectPatchRows {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kRowMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kRows];
+  };
 
-  PYALEXNET_INLINE DirectPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot)
-      : patches_(patches), tap_(patches, static_cast<int>(first_slot)) {
+  PYALEXNET_INLINE DirectPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_slot,
+                                   Shared& shared)
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_slot)) {
     rows_ = static_cast<int>(std::min<int64_t>(Tile::kRows, patches.pixels - first_row));
     PixelCursor pixel(patches, group, first_row);
-    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) origins_[r] = pixel.origin(patches);
+    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
   }
 
-  PYALEXNET_INLINE void fetch(int depth) {
-    depth_ = depth;
-    prefetch_patches(patches_, origins_, rows_, tap_, depth);
-  }
+  PYALEXNET_INLINE void fetch(int depth) { depth_ = depth; }
 
   PYALEXNET_INLINE void commit(float* slice) {
-    copy_patches<Tile::left_pitch(kOrder)>(slice, patches_, origins_, rows_, tap_, depth_);
+    copy_patches<Tile::left_pitch(kOrder)>(slice, patches_, shared_.origins, rows_, tap_, depth_);
   }
 
  private:
   const Patches& patches_;
+  const Shared& shared_;
   TapCursor tap_;
   int rows_, depth_;
-  PatchOrigin origins_[Tile::kRows];
 };
 
 template <class Tile>
 class DirectPatchColumns {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kDepth];
+  };
 
-  PYALEXNET_INLINE DirectPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel)
-      : patches_(patches), first_tap_(patches, static_cast<int>(first_slot)), pixel_(patches, group, first_pixel) {}
+  PYALEXNET_INLINE DirectPatchColumns(const Patches& patches, int group, int64_t first_slot, int64_t first_pixel,
+                                      Shared& shared)
+      : patches_(patches),
+        shared_(shared),
+        first_tap_(patches, static_cast<int>(first_slot)),
+        pixel_(patches, group, first_pixel) {}
 
   PYALEXNET_INLINE void fetch(int depth) { depth_ = depth; }
 
   PYALEXNET_INLINE void commit(float* slice) {
     constexpr int kPitch = Tile::left_pitch(kOrder);
-    PatchOrigin origins[Tile::kDepth];
-    for (int k = 0; k < depth_; ++k, pixel_.advance(patches_, 1)) origins[k] = pixel_.origin(patches_);
+    for (int k = 0; k < depth_; ++k, pixel_.advance(patches_, 1)) shared_.origins[k] = pixel_.origin(patches_);
     TapCursor tap = first_tap_;
-    const int slots = copy_patches<kPitch>(slice, patches_, origins, depth_, tap, Tile::kRows);
+    const int slots = copy_patches<kPitch>(slice, patches_, shared_.origins, depth_, tap, Tile::kRows);
     if (slots == Tile::kRows) return;
     for (int k = 0; k < depth_; ++k) slice[k * kPitch + slots] = 1.0f;
   }
 
  private:
   const Patches& patches_;
+  Shared& shared_;
   const TapCursor first_tap_;
   PixelCursor pixel_;
   int depth_;
@@ -427,10 +434,7 @@ class DirectRight {
   PYALEXNET_INLINE DirectRight(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_slot)
       : next_(matrix.data + first_slot * matrix.pitch + first_column), pitch_(matrix.pitch), columns_(columns) {}
 
-  PYALEXNET_INLINE void fetch(int depth) {
-    depth_ = depth;
-    for (int k = 0; k < depth; ++k) prefetch_floats(next_ + k * pitch_, columns_);
-  }
+  PYALEXNET_INLINE void fetch(int depth) { depth_ = depth; }
 
   PYALEXNET_INLINE void commit(float* slice) {
     for (int k = 0; k < depth_; ++k, next_ += pitch_) {

@@ -21,10 +21,9 @@ __host__ PYALEXNET_INLINE PhiloxCounter philox(PhiloxCounter counter, uint64_t k
   for (int round = 0; round < kRounds; ++round) {
     const uint64_t product0 = uint64_t{kMultiplier0} * counter.words[0],
                    product1 = uint64_t{kMultiplier1} * counter.words[2];
-    const uint32_t high0 = static_cast<uint32_t>(product0 >> 32),
-                   high1 = static_cast<uint32_t>(product1 >> 32);
-    counter = {{high1 ^ counter.words[1] ^ key0, static_cast<uint32_t>(product1),
-                high0 ^ counter.words[3] ^ key1, static_cast<uint32_t>(product0)}};
+    const uint32_t high0 = static_cast<uint32_t>(product0 >> 32), high1 = static_cast<uint32_t>(product1 >> 32);
+    counter = {{high1 ^ counter.words[1] ^ key0, static_cast<uint32_t>(product1), high0 ^ counter.words[3] ^ key1,
+                static_cast<uint32_t>(product0)}};
     key0 += kKeyStep0, key1 += kKeyStep1;
   }
   return counter;
@@ -32,8 +31,8 @@ __host__ PYALEXNET_INLINE PhiloxCounter philox(PhiloxCounter counter, uint64_t k
 
 // The four numbers that the stream `offset` of the seed holds for elements 4 * group to 4 * group + 3.
 __host__ PYALEXNET_INLINE PhiloxCounter philox_group(uint64_t seed, uint64_t offset, uint64_t group) {
-  return philox({{static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32),
-                  static_cast<uint32_t>(offset), static_cast<uint32_t>(offset >> 32)}},
+  return philox({{static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), static_cast<uint32_t>(offset),
+                  static_cast<uint32_t>(offset >> 32)}},
                 seed);
 }
 

@@ -14,6 +14,7 @@
 
 #if defined(__CUDACC__)
 #define PYALEXNET_UNROLL _Pragma("unroll")
+#define PYALEXNET_UNROLL_TWICE _Pragma("unroll 2")
 #define PYALEXNET_INLINE __device__ __forceinline__
 #else
 #if !defined(PYALEXNET_TARGET_CUDA)
@@ -21,8 +22,10 @@
 #endif
 #if defined(__clang__)
 #define PYALEXNET_UNROLL _Pragma("clang loop unroll(full)")
+#define PYALEXNET_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
 #else
 #define PYALEXNET_UNROLL _Pragma("GCC unroll 64")
+#define PYALEXNET_UNROLL_TWICE _Pragma("GCC unroll 2")
 #endif
 #define PYALEXNET_INLINE inline __attribute__((always_inline))
 #endif

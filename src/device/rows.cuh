@@ -66,15 +66,14 @@ inline Launch share_out_rows(const char* kernel_name, int64_t rows, int64_t item
     constexpr int64_t kBytesPerBlock = 64 * 1024, kMaxBlocks = 1024;
     const int64_t blocks = std::clamp<int64_t>(rows * items * bytes_per_item / kBytesPerBlock, 1, kMaxBlocks);
     const int64_t over_rows = std::min(rows, blocks);
-    return {kernel_name, dim3(static_cast<unsigned>(over_rows), static_cast<unsigned>(blocks / over_rows)),
-            dim3(1), stream};
+    return {kernel_name, dim3(static_cast<unsigned>(over_rows), static_cast<unsigned>(blocks / over_rows)), dim3(1),
+            stream};
   } else {
     constexpr int64_t kWarp = 32, kMaxThreads = 256, kMaxRows = 65536, kMaxParts = 1024;
     const int64_t parts = ceil_div(items, kMaxThreads);
     const int64_t threads = ceil_div(ceil_div(items, parts), kWarp) * kWarp;  // the same for each part
     return {kernel_name,
-            dim3(static_cast<unsigned>(std::min(rows, kMaxRows)),
-                 static_cast<unsigned>(std::min(parts, kMaxParts))),
+            dim3(static_cast<unsigned>(std::min(rows, kMaxRows)), static_cast<unsigned>(std::min(parts, kMaxParts))),
             dim3(static_cast<unsigned>(threads)), stream};
   }
 }

@@ -34,8 +34,8 @@ Stream::~Stream() {
 }
 
 void Stream::record(const Event& event) const {
-  require(event.device == device, "event is of device ", event.device,
-          "; the stream that records it is of device ", device);
+  require(event.device == device, "event is of device ", event.device, "; the stream that records it is of device ",
+          device);
   select_device();
   PYALEXNET_CHECK_CUDA(cudaEventRecord(event.handle, handle));
 }
@@ -51,8 +51,8 @@ void Stream::synchronize() const {
 }
 
 void Stream::require_here(const Array& array) const {
-  require(array.device == device, "an array of shape ", shape_text(array.shape), " is on device ",
-          array.device, "; the stream is on device ", device);
+  require(array.device == device, "an array of shape ", shape_text(array.shape), " is on device ", array.device,
+          "; the stream is on device ", device);
 }
 
 void Stream::select_device() const {
@@ -60,13 +60,11 @@ void Stream::select_device() const {
 }
 
 void copy(const Array& dst, const Array& src, const Stream& stream) {
-  require(dst.dtype == src.dtype, "copy: src has dtype ", dtype_name(src.dtype), "; dst has ",
-          dtype_name(dst.dtype));
-  require(dst.shape == src.shape, "copy: src has shape ", shape_text(src.shape), "; dst has ",
-          shape_text(dst.shape));
+  require(dst.dtype == src.dtype, "copy: src has dtype ", dtype_name(src.dtype), "; dst has ", dtype_name(dst.dtype));
+  require(dst.shape == src.shape, "copy: src has shape ", shape_text(src.shape), "; dst has ", shape_text(dst.shape));
   for (const Array* array : {&dst, &src}) {
-    require(array->device == kHost || array->device == stream.device, "copy: an array is on device ",
-            array->device, "; the stream is on device ", stream.device);
+    require(array->device == kHost || array->device == stream.device, "copy: an array is on device ", array->device,
+            "; the stream is on device ", stream.device);
   }
   const int64_t item = item_bytes(dst.dtype);
   const cudaStream_t handle = stream.on();
@@ -84,8 +82,8 @@ void copy(const Array& dst, const Array& src, const Stream& stream) {
   size_t axes = dst.shape.size();
   while (axes > 0 && dst.strides[axes - 1] == run && src.strides[axes - 1] == run) run *= dst.shape[--axes];
   const Array::Rows to = with_runs(dst, run, axes).rows("dst"), from = with_runs(src, run, axes).rows("src");
-  PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(dst.data, to.pitch * item, src.data, from.pitch * item, run * item,
-                                         to.rows, cudaMemcpyDefault, handle));
+  PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(dst.data, to.pitch * item, src.data, from.pitch * item, run * item, to.rows,
+                                         cudaMemcpyDefault, handle));
 }
 
 }  // namespace pyalexnet

@@ -20,7 +20,7 @@ enum class SliceOrder { kRowMajor, kDepthMajor };
 // of kThreadColumns, stays in L1 while all rows pass by.
 template <int ThreadRows, int ThreadColumns>
 struct Tile {
-  static constexpr int kRows = 240, kColumns = 192, kDepth = 128;
+  static constexpr int kRows = 384, kColumns = 192, kDepth = 128;
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
@@ -29,9 +29,9 @@ struct Tile {
   static constexpr int kRowTiles = kRows / kThreadRows, kColumnTiles = kColumns / kThreadColumns;
   // An odd number of cache lines, which spreads a column of the slice over all sets of the cache.
   __host__ __device__ static constexpr int left_pitch(SliceOrder order) {
-    return order == SliceOrder::kRowMajor ? kDepth + 16 : kRows;
+    return order == SliceOrder::kRowMajor ? kDepth + 16 : kRows + 16;
   }
-  static_assert((kDepth + 16) / 16 % 2 == 1 && kRows / 16 % 2 == 1, "odd pitches");
+  static_assert((kDepth + 16) / 16 % 2 == 1 && (kRows + 16) / 16 % 2 == 1, "odd pitches");
   static_assert(kRows % kThreadRows == 0 && kColumns % kThreadColumns == 0, "register tiles fill the block tile");
 
   __host__ __device__ static constexpr int row(int i) { return i; }

@@ -41,8 +41,7 @@ Link::Link(const Stream& source, const Stream& destination, bool peer_access)
       source_ready(source.device),
       destination_ready(destination.device),
       copied(destination.device) {
-  require(source.device != destination.device, "a link needs two devices; both streams are on device ",
-          source.device);
+  require(source.device != destination.device, "a link needs two devices; both streams are on device ", source.device);
   has_peer_access = peer_access && enable_peer_access(destination.device, source.device);
   for (int chunk = 0; chunk < kChunks; ++chunk) staged.push_back(std::make_unique<Event>(source.device));
 }
@@ -57,8 +56,8 @@ Link::~Link() {
 
 void Link::start(const Array& to, const Array& from) {
   require(!in_flight, "the link's last transfer is not finished: call finish() first");
-  require(to.shape == from.shape && to.dtype == from.dtype, "the arrays differ: shape ", shape_text(to.shape),
-          " of ", dtype_name(to.dtype), " and ", shape_text(from.shape), " of ", dtype_name(from.dtype));
+  require(to.shape == from.shape && to.dtype == from.dtype, "the arrays differ: shape ", shape_text(to.shape), " of ",
+          dtype_name(to.dtype), " and ", shape_text(from.shape), " of ", dtype_name(from.dtype));
   source.on(from);
   destination.on(to);
   const Array::Rows to_rows = to.rows("to"), from_rows = from.rows("from");
@@ -115,9 +114,8 @@ void Link::copy_staged(const Block2d& block) {
                                            source_copies.on()));
     source_copies.record(*staged[chunk]);
     destination_copies.wait(*staged[chunk]);
-    PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(block.to + row * block.to_pitch, block.to_pitch, place,
-                                           block.row_bytes, block.row_bytes, rows, cudaMemcpyHostToDevice,
-                                           destination_copies.on()));
+    PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(block.to + row * block.to_pitch, block.to_pitch, place, block.row_bytes,
+                                           block.row_bytes, rows, cudaMemcpyHostToDevice, destination_copies.on()));
   }
 }
 

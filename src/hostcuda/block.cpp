@@ -55,8 +55,8 @@ uint3 unravel(std::uint64_t rank, dim3 shape) {
 Block& Block::create() {
   static_assert(sizeof(Block) <= stacks_offset);
   // Twice the size holds an aligned arena wherever it lies; the rest is given back.
-  void* mapped = mmap(nullptr, 2 * arena_bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapped =
+      mmap(nullptr, 2 * arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
   const std::uintptr_t arena = (begin + arena_bytes - 1) & ~(arena_bytes - 1);
@@ -295,8 +295,7 @@ void Block::release_barrier() {
 
 // ---- warps ----
 
-std::uint64_t Block::wait_in_warp(WarpOperation operation, unsigned mask, std::uint64_t value,
-                                  unsigned source_lane) {
+std::uint64_t Block::wait_in_warp(WarpOperation operation, unsigned mask, std::uint64_t value, unsigned source_lane) {
   const unsigned lane = context_.thread.rank % 32, warp_index = context_.thread.rank / 32;
   Warp& warp = warps_[warp_index];
   if (!(mask >> lane & 1)) {

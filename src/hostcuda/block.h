@@ -60,8 +60,7 @@ class Block {
   static Block& running();
   bool next_thread();
   int wait_at_barrier(BlockBarrier barrier, int predicate);
-  std::uint64_t wait_in_warp(WarpOperation operation, unsigned mask, std::uint64_t value,
-                             unsigned source_lane);
+  std::uint64_t wait_in_warp(WarpOperation operation, unsigned mask, std::uint64_t value, unsigned source_lane);
   [[noreturn]] void fail(cudaError_t error, const std::string& what);
 
  private:

@@ -30,15 +30,12 @@ struct Box {
 // Items are pieces: as many whole rows as make piece_bytes, or parts of one row.
 struct CopyWork final : Work {
   CopyWork(Side to, Side from, Box box)
-      : Work(pieces_per_row(box) *
-             ((box.height * box.depth + rows_per_piece(box) - 1) / rows_per_piece(box))),
+      : Work(pieces_per_row(box) * ((box.height * box.depth + rows_per_piece(box) - 1) / rows_per_piece(box))),
         to(to),
         from(from),
         box(box) {}
 
-  static std::size_t rows_per_piece(const Box& box) {
-    return std::max<std::size_t>(1, piece_bytes / box.width);
-  }
+  static std::size_t rows_per_piece(const Box& box) { return std::max<std::size_t>(1, piece_bytes / box.width); }
   static std::size_t pieces_per_row(const Box& box) { return (box.width + piece_bytes - 1) / piece_bytes; }
 
   std::optional<Failure> run(Block&, std::uint64_t begin, std::uint64_t end) override {
@@ -104,8 +101,7 @@ bool kind_fits(cudaMemcpyKind kind, Place to, Place from) {
   return false;
 }
 
-cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind kind, cudaStream_t stream,
-                 bool wait) {
+cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind kind, cudaStream_t stream, bool wait) {
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
   if (box.empty()) return cudaSuccess;
   if (!to.begin || !from.begin) return cudaErrorInvalidValue;
@@ -113,16 +109,15 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
   const Place to_place = place_of(runtime, to.begin, box.extent(to));
   const Place from_place = place_of(runtime, from.begin, box.extent(from));
   if (to_place == Place::out_of_range || from_place == Place::out_of_range) {
-    return error_with_detail(cudaErrorInvalidValue,
-                             std::string("the copy runs past the end of the ") +
-                                 (to_place == Place::out_of_range ? "destination" : "source") +
-                                 "'s allocation");
+    return error_with_detail(cudaErrorInvalidValue, std::string("the copy runs past the end of the ") +
+                                                        (to_place == Place::out_of_range ? "destination" : "source") +
+                                                        "'s allocation");
   }
   if (!kind_fits(kind, to_place, from_place)) {
-    return error_with_detail(cudaErrorInvalidValue,
-                             std::string("the copy's kind does not fit: the destination is ") +
-                                 (to_place == Place::device ? "device" : "host") + " memory, the source " +
-                                 (from_place == Place::device ? "device" : "host") + " memory");
+    return error_with_detail(cudaErrorInvalidValue, std::string("the copy's kind does not fit: the destination is ") +
+                                                        (to_place == Place::device ? "device" : "host") +
+                                                        " memory, the source " +
+                                                        (from_place == Place::device ? "device" : "host") + " memory");
   }
   const auto target = stream_of(runtime, stream);
   runtime.submit(*target, std::make_unique<CopyWork>(to, from, box));
@@ -147,23 +142,18 @@ cudaError_t copy_bytes(Runtime& runtime, void* to, const void* from, std::size_t
 using namespace hostcuda;
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  return api_call(
-      [&](Runtime& runtime) { return copy_bytes(runtime, to, from, bytes, kind, nullptr, true); });
+  return api_call([&](Runtime& runtime) { return copy_bytes(runtime, to, from, bytes, kind, nullptr, true); });
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t stream) {
-  return api_call(
-      [&](Runtime& runtime) { return copy_bytes(runtime, to, from, bytes, kind, stream, false); });
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  return api_call([&](Runtime& runtime) { return copy_bytes(runtime, to, from, bytes, kind, stream, false); });
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
-                              std::size_t width, std::size_t height, cudaMemcpyKind kind,
-                              cudaStream_t stream) {
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   return api_call([&](Runtime& runtime) {
     if (width > to_pitch || width > from_pitch) return cudaErrorInvalidPitchValue;
-    return copy(runtime, side(to, to_pitch, 0), side(from, from_pitch, 0), {width, height, 1}, kind, stream,
-                false);
+    return copy(runtime, side(to, to_pitch, 0), side(from, from_pitch, 0), {width, height, 1}, kind, stream, false);
   });
 }
 

@@ -94,8 +94,7 @@ void Runtime::core_main(Block& block) {
     }
     lock.unlock();
     const auto deadline = std::chrono::steady_clock::now() + spin_time;
-    while (claimable_.load(std::memory_order_relaxed) == 0 && std::chrono::steady_clock::now() < deadline)
-      pause();
+    while (claimable_.load(std::memory_order_relaxed) == 0 && std::chrono::steady_clock::now() < deadline) pause();
     lock.lock();
     if (claimable_ > 0) continue;
     ++sleeping_cores_;

@@ -27,8 +27,7 @@ struct Configuration {
   int devices = 2;
   int cores = 0;                      // OS threads that execute; 0: one for each core this process may run on
   std::size_t memory_per_device = 0;  // bytes that cudaMalloc hands out; 0: the machine's physical memory
-  std::size_t shared_memory_per_block = std::size_t{1}
-                                        << 20;  // bytes of dynamic shared memory a launch may ask for
+  std::size_t shared_memory_per_block = std::size_t{1} << 20;  // bytes of dynamic shared memory a launch may ask for
   bool fill_new_memory = false;  // fill new device memory with NaNs, so that reading the unwritten is noticed
   std::string device_name = "CPU";
 };
@@ -73,13 +72,12 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
 // Launches a kernel: `body()` is called once for each CUDA thread. `name` must outlive the work (a literal).
 // Returns cudaErrorInvalidConfiguration for a grid or block that a GPU could not launch.
 template <class Body>
-cudaError_t launch(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
-                   cudaStream_t stream, Body body) {
-  return launch_threads(name, grid, block, dynamic_shared_bytes, stream,
-                        [body = std::move(body)](Block& threads) {
-                          do body();
-                          while (next_thread(threads));
-                        });
+cudaError_t launch(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, cudaStream_t stream,
+                   Body body) {
+  return launch_threads(name, grid, block, dynamic_shared_bytes, stream, [body = std::move(body)](Block& threads) {
+    do body();
+    while (next_thread(threads));
+  });
 }
 
 }  // namespace hostcuda

@@ -21,8 +21,8 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
 void* take_memory(std::size_t bytes) {
   if (bytes < large_page) return std::aligned_alloc(small_alignment, round_up(bytes, small_alignment));
   const std::size_t size = round_up(bytes, large_page);
-  void* mapped = mmap(nullptr, size + large_page, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapped =
+      mmap(nullptr, size + large_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
   const std::uintptr_t aligned = round_up(begin, large_page);
@@ -67,14 +67,13 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     const std::size_t charged = bytes <= free_bytes ? round_up(bytes, small_alignment) : bytes;
     void* memory = charged <= free_bytes ? take_memory(bytes) : nullptr;
     if (!memory) {
-      return error_with_detail(cudaErrorMemoryAllocation,
-                               "device " + std::to_string(device.id) + ": " + std::to_string(bytes) +
-                                   " bytes asked for, " + std::to_string(free_bytes) + " of " +
-                                   std::to_string(device.memory_limit) + " bytes are free");
+      return error_with_detail(cudaErrorMemoryAllocation, "device " + std::to_string(device.id) + ": " +
+                                                              std::to_string(bytes) + " bytes asked for, " +
+                                                              std::to_string(free_bytes) + " of " +
+                                                              std::to_string(device.memory_limit) + " bytes are free");
     }
     if (runtime.configuration.fill_new_memory) std::memset(memory, 0xff, bytes);
-    runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, charged, device.id,
-                                                                     cudaMemoryTypeDevice};
+    runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, charged, device.id, cudaMemoryTypeDevice};
     device.memory_used += charged;
     *pointer = memory;
     return cudaSuccess;
@@ -103,15 +102,13 @@ cudaError_t cudaFree(void* pointer) {
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
   return api_call([&](Runtime& runtime) {
-    if (!pointer || (flags & ~(cudaHostAllocPortable | cudaHostAllocMapped)) != 0)
-      return cudaErrorInvalidValue;
+    if (!pointer || (flags & ~(cudaHostAllocPortable | cudaHostAllocMapped)) != 0) return cudaErrorInvalidValue;
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
     void* memory = take_memory(bytes);
     if (!memory) return cudaErrorMemoryAllocation;
     const std::lock_guard lock(runtime.mutex);
-    runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, 0, current_device(),
-                                                                     cudaMemoryTypeHost};
+    runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, 0, current_device(), cudaMemoryTypeHost};
     *pointer = memory;
     return cudaSuccess;
   });

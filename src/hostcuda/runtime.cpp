@@ -14,8 +14,7 @@ namespace hostcuda {
 namespace {
 
 std::int64_t now_in_nanoseconds() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -37,8 +36,7 @@ Runtime::Runtime(const Configuration& configuration)
   for (int id = 0; id < configuration.devices; ++id) {
     auto device = std::make_unique<Device>();
     device->id = id;
-    device->memory_limit =
-        configuration.memory_per_device > 0 ? configuration.memory_per_device : physical_memory();
+    device->memory_limit = configuration.memory_per_device > 0 ? configuration.memory_per_device : physical_memory();
     device->streams.push_back(std::make_shared<Stream>(*device));
     devices.push_back(std::move(device));
   }

@@ -99,8 +99,7 @@ struct cudaMemcpy3DPeerParms {
   cudaExtent extent;
 };
 
-constexpr cudaPitchedPtr make_cudaPitchedPtr(void* ptr, std::size_t pitch, std::size_t xsize,
-                                             std::size_t ysize) {
+constexpr cudaPitchedPtr make_cudaPitchedPtr(void* ptr, std::size_t pitch, std::size_t xsize, std::size_t ysize) {
   return {ptr, pitch, xsize, ysize};
 }
 constexpr cudaExtent make_cudaExtent(std::size_t width, std::size_t height, std::size_t depth) {

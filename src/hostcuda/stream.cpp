@@ -19,8 +19,7 @@ struct KernelWork final : Work {
 };
 
 struct HostFunctionWork final : Work {
-  HostFunctionWork(cudaHostFn_t function, void* user_data)
-      : Work(1), function(function), user_data(user_data) {}
+  HostFunctionWork(cudaHostFn_t function, void* user_data) : Work(1), function(function), user_data(user_data) {}
 
   std::optional<Failure> run(Block&, std::uint64_t, std::uint64_t) override {
     try {
@@ -39,9 +38,9 @@ struct HostFunctionWork final : Work {
 
 bool launchable(dim3 grid, dim3 block) {
   constexpr unsigned most_x = 0x7fffffff, most_yz = 65535;
-  return grid.x >= 1 && grid.x <= most_x && grid.y >= 1 && grid.y <= most_yz && grid.z >= 1 &&
-         grid.z <= most_yz && block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 &&
-         block.z >= 1 && block.z <= 64 && std::uint64_t{block.x} * block.y * block.z <= max_threads;
+  return grid.x >= 1 && grid.x <= most_x && grid.y >= 1 && grid.y <= most_yz && grid.z >= 1 && grid.z <= most_yz &&
+         block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 && block.z >= 1 && block.z <= 64 &&
+         std::uint64_t{block.x} * block.y * block.z <= max_threads;
 }
 
 }  // namespace
@@ -61,9 +60,8 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
                                    std::to_string(block.z) + "), " + std::to_string(dynamic_shared_bytes) +
                                    " bytes of dynamic shared memory");
     }
-    Kernel kernel{
-        name, grid, block, dynamic_shared_bytes, runtime.configuration.fill_new_memory, std::move(threads),
-        {},   {}};
+    Kernel kernel{name, grid, block, dynamic_shared_bytes, runtime.configuration.fill_new_memory, std::move(threads),
+                  {},   {}};
     const std::lock_guard lock(runtime.mutex);
     kernel.schedule = runtime.schedule;
     kernel.block_order = Permutation(kernel.schedule.blocks, kernel.blocks(), kernel.schedule.seed);
@@ -165,12 +163,10 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   return api_call([&](Runtime& runtime) {
-    if (!event || (flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0)
-      return cudaErrorInvalidValue;
+    if (!event || (flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0) return cudaErrorInvalidValue;
     Device& device = runtime.device(current_device());
     const bool timing = !(flags & cudaEventDisableTiming);
-    *event =
-        new CUevent_st{std::shared_ptr<Event>(new Event{.device = device, .timing = timing, .waiting = {}})};
+    *event = new CUevent_st{std::shared_ptr<Event>(new Event{.device = device, .timing = timing, .waiting = {}})};
     return cudaSuccess;
   });
 }

@@ -11,8 +11,8 @@
 namespace pyalexnet {
 
 // Throws std::invalid_argument for counts below 1 and for a pitch below columns.
-void add_slices(float* out, int64_t out_pitch, const float* a, int64_t a_pitch, const float* b,
-                int64_t b_pitch, int64_t rows, int64_t columns, cudaStream_t stream);
+void add_slices(float* out, int64_t out_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
+                int64_t rows, int64_t columns, cudaStream_t stream);
 
 Cost add_slices_cost(int64_t rows, int64_t columns);
 

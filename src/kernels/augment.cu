@@ -13,9 +13,8 @@ __device__ inline int64_t clamp_offset(int64_t offset, int64_t size, int64_t cro
 }
 
 // A block takes rows of the output, a thread pixels; the row's padding counts as pixels outside of the crop.
-__global__ void prepare_input_kernel(float* out, const uint8_t* images, const int32_t* offsets,
-                                     const uint8_t* flips, const float* shifts, const float* mean,
-                                     PrepareInput p) {
+__global__ void prepare_input_kernel(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips,
+                                     const float* shifts, const float* mean, PrepareInput p) {
   const ThreadShare rows = block_share(p.images * p.crop);
   const ThreadShare pixels = row_share(ceil_div(p.out_row_pitch, kColours));
   for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
@@ -35,8 +34,7 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
     for (int64_t x = pixels.begin; x < pixels.end; x += pixels.step) {
       float* const to = out + row * p.out_row_pitch + x * kColours;
       if (x >= p.crop) {
-        for (int64_t i = x * kColours; i < p.out_row_pitch && i < (x + 1) * kColours; ++i)
-          to[i - x * kColours] = 0.0f;
+        for (int64_t i = x * kColours; i < p.out_row_pitch && i < (x + 1) * kColours; ++i) to[i - x * kColours] = 0.0f;
         continue;
       }
       const int64_t pixel = (flip ? p.crop - 1 - x : x) * kColours;
@@ -50,15 +48,14 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
 
 }  // namespace
 
-void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips,
-                   const float* shifts, const float* mean, const PrepareInput& p, cudaStream_t stream) {
-  require(p.images >= 1 && p.height >= 1 && p.width >= 1,
-          "prepare_input needs at least one image and pixel; got ",
+void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips, const float* shifts,
+                   const float* mean, const PrepareInput& p, cudaStream_t stream) {
+  require(p.images >= 1 && p.height >= 1 && p.width >= 1, "prepare_input needs at least one image and pixel; got ",
           shape_text({p.images, p.height, p.width, kColours}));
-  require(p.crop >= 1 && p.crop <= p.height && p.crop <= p.width,
-          "crop must be from 1 to the image's smaller side, ", std::min(p.height, p.width), "; got ", p.crop);
-  require(p.out_row_pitch >= p.crop * kColours, "out_row_pitch must be at least ", p.crop * kColours,
-          " floats; got ", p.out_row_pitch);
+  require(p.crop >= 1 && p.crop <= p.height && p.crop <= p.width, "crop must be from 1 to the image's smaller side, ",
+          std::min(p.height, p.width), "; got ", p.crop);
+  require(p.out_row_pitch >= p.crop * kColours, "out_row_pitch must be at least ", p.crop * kColours, " floats; got ",
+          p.out_row_pitch);
   launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.crop,
                                               ceil_div(p.out_row_pitch, kColours), 5 * kColours, stream),
                                out, images, offsets, flips, shifts, mean, p);
@@ -68,8 +65,7 @@ Cost prepare_input_cost(const PrepareInput& p) {
   const int64_t pixels = p.crop * p.crop * kColours;
   const int64_t mean_bytes = p.mean == Mean::pixel ? 4 * pixels : 0;
   constexpr int64_t kSubtractAndShift = 2;
-  return {kSubtractAndShift * p.images * pixels,
-          p.images * (pixels + 4 * p.crop * p.out_row_pitch) + mean_bytes};
+  return {kSubtractAndShift * p.images * pixels, p.images * (pixels + 4 * p.crop * p.out_row_pitch) + mean_bytes};
 }
 
 }  // namespace pyalexnet

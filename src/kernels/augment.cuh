@@ -27,8 +27,8 @@ struct PrepareInput {
 // read. All on the stream's device. An offset that would leave the image is moved to its nearest edge, so
 // that the kernel never reads out of bounds; callers check offsets where they are drawn. Throws
 // std::invalid_argument for counts below 1, a crop larger than the image and a pitch below crop · 3.
-void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips,
-                   const float* shifts, const float* mean, const PrepareInput& params, cudaStream_t stream);
+void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips, const float* shifts,
+                   const float* mean, const PrepareInput& params, cudaStream_t stream);
 
 // What one call must do: read the crop of images and mean, write out.
 Cost prepare_input_cost(const PrepareInput& params);

@@ -32,7 +32,8 @@ Patches patches_of(const ConvShape& s, const float* x, const ImageStrides& strid
   p.spread = 1;
   p.pixels = s.batch * s.out_height() * s.out_width();
   const int64_t step = s.padding == 0 ? s.stride * strides.pixel : strides.pixel;
-  p.aligned = vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel, p.group_stride);
+  p.aligned =
+      vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel, p.group_stride);
   return p;
 }
 
@@ -41,7 +42,8 @@ Patches gradient_patches_of(const ConvShape& s, const float* dy) {
   Patches p{};
   p.input = dy;
   p.group_stride = s.filters / s.groups;
-  p.pixel_stride = s.filters, p.row_stride = s.out_width() * p.pixel_stride, p.image_stride = s.out_height() * p.row_stride;
+  p.pixel_stride = s.filters, p.row_stride = s.out_width() * p.pixel_stride,
+  p.image_stride = s.out_height() * p.row_stride;
   p.height = static_cast<int>(s.out_height()), p.width = static_cast<int>(s.out_width());
   p.out_height = static_cast<int>(s.height), p.out_width = static_cast<int>(s.width);
   p.kernel_height = static_cast<int>(s.kernel_height), p.kernel_width = static_cast<int>(s.kernel_width);
@@ -114,8 +116,8 @@ ImageStrides dense_strides(const ConvShape& s) {
 void conv_forward(const ConvShape& s, float* y, const float* x, const ImageStrides& x_strides, const float* w,
                   const float* bias, bool relu, void* workspace, cudaStream_t stream) {
   check_conv_shape(s);
-  patches_times_matrix(y, s.filters, patches_of(s, x, x_strides), w, s.filters, static_cast<int>(s.groups), bias,
-                       relu, workspace, stream);
+  patches_times_matrix(y, s.filters, patches_of(s, x, x_strides), w, s.filters, static_cast<int>(s.groups), bias, relu,
+                       workspace, stream);
 }
 
 void conv_backward_input(const ConvShape& s, float* dx, const float* dy, const float* w, void* workspace,
@@ -137,13 +139,14 @@ void conv_backward_weight(const ConvShape& s, float* dw, float* db, const float*
 
 int64_t conv_forward_workspace_bytes(const ConvShape& s) {
   check_conv_shape(s);
-  return patches_times_matrix_workspace_bytes(patches_of(s, nullptr, dense_strides(s)), s.filters, static_cast<int>(s.groups));
+  return patches_times_matrix_workspace_bytes(patches_of(s, nullptr, dense_strides(s)), s.filters,
+                                              static_cast<int>(s.groups));
 }
 
 int64_t conv_backward_input_workspace_bytes(const ConvShape& s) {
   check_conv_shape(s);
-  return flipped_weight_bytes(s) + patches_times_matrix_workspace_bytes(gradient_patches_of(s, nullptr), s.channels,
-                                                                        static_cast<int>(s.groups));
+  return flipped_weight_bytes(s) +
+         patches_times_matrix_workspace_bytes(gradient_patches_of(s, nullptr), s.channels, static_cast<int>(s.groups));
 }
 
 int64_t conv_backward_weight_workspace_bytes(const ConvShape& s) {
@@ -152,8 +155,14 @@ int64_t conv_backward_weight_workspace_bytes(const ConvShape& s) {
                                                          static_cast<int>(s.groups));
 }
 
-Cost conv_forward_cost(const ConvShape& s) { return cost(s); }
-Cost conv_backward_input_cost(const ConvShape& s) { return cost(s); }
-Cost conv_backward_weight_cost(const ConvShape& s) { return cost(s); }
+Cost conv_forward_cost(const ConvShape& s) {
+  return cost(s);
+}
+Cost conv_backward_input_cost(const ConvShape& s) {
+  return cost(s);
+}
+Cost conv_backward_weight_cost(const ConvShape& s) {
+  return cost(s);
+}
 
 }  // namespace pyalexnet

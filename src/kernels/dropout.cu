@@ -36,8 +36,7 @@ __device__ inline Vec<N> factors(const Mask& mask, uint64_t element) {
 
 // Selects, so that a dropped NaN or infinity is 0 too.
 __global__ void dropout_kernel(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows,
-                               int64_t columns, int64_t row_elements, int64_t first_column, bool vectors,
-                               Mask mask) {
+                               int64_t columns, int64_t row_elements, int64_t first_column, bool vectors, Mask mask) {
   const ThreadShare share = block_share(rows);
   for (int64_t row = share.begin; row < share.end; row += share.step) {
     const uint64_t first_element = static_cast<uint64_t>(row) * row_elements + first_column;
@@ -53,23 +52,20 @@ void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in
            int64_t x_pitch, const Dropout& d, cudaStream_t stream) {
   require(d.rows >= 1 && d.columns >= 1, "dropout needs at least one row and one column; got ", d.rows, " × ",
           d.columns);
-  require(d.first_column >= 0 && d.first_column + d.columns <= d.row_elements, "columns ", d.first_column,
-          " to ", d.first_column + d.columns, " must lie in a row of ", d.row_elements, " elements");
+  require(d.first_column >= 0 && d.first_column + d.columns <= d.row_elements, "columns ", d.first_column, " to ",
+          d.first_column + d.columns, " must lie in a row of ", d.row_elements, " elements");
   const double threshold = std::ceil(d.p * 4294967296.0);
-  require(d.p >= 0 && threshold <= 4294967295.0, "p must be from 0 to below 1 (by 2^-32 at least); got ",
-          d.p);
-  require(y_pitch >= d.columns, out_pitch_name, " must be at least the ", d.columns, " columns; got ",
-          y_pitch);
-  require(x_pitch >= d.columns, in_pitch_name, " must be at least the ", d.columns, " columns; got ",
-          x_pitch);
+  require(d.p >= 0 && threshold <= 4294967295.0, "p must be from 0 to below 1 (by 2^-32 at least); got ", d.p);
+  require(y_pitch >= d.columns, out_pitch_name, " must be at least the ", d.columns, " columns; got ", y_pitch);
+  require(x_pitch >= d.columns, in_pitch_name, " must be at least the ", d.columns, " columns; got ", x_pitch);
   const Mask mask{.seed = d.seed,
                   .offset = d.offset,
                   .threshold = static_cast<uint32_t>(threshold),
                   .scale = static_cast<float>(1.0 / (1.0 - d.p))};
   launch<dropout_kernel>(
-      share_out_rows("dropout_kernel", d.rows, ceil_div(d.columns, kVectorFloats), 8 * kVectorFloats, stream),
-      y, y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column,
-      rows_hold_vectors(y_pitch, x_pitch), mask);
+      share_out_rows("dropout_kernel", d.rows, ceil_div(d.columns, kVectorFloats), 8 * kVectorFloats, stream), y,
+      y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column, rows_hold_vectors(y_pitch, x_pitch),
+      mask);
 }
 
 }  // namespace

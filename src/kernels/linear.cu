@@ -91,8 +91,14 @@ int64_t linear_backward_weight_workspace_bytes(const LinearShape& s) {
                                                          s.outputs, 1);
 }
 
-Cost linear_forward_cost(const LinearShape& s) { return cost(s); }
-Cost linear_backward_input_cost(const LinearShape& s) { return cost(s); }
-Cost linear_backward_weight_cost(const LinearShape& s) { return cost(s); }
+Cost linear_forward_cost(const LinearShape& s) {
+  return cost(s);
+}
+Cost linear_backward_input_cost(const LinearShape& s) {
+  return cost(s);
+}
+Cost linear_backward_weight_cost(const LinearShape& s) {
+  return cost(s);
+}
 
 }  // namespace pyalexnet

@@ -24,8 +24,8 @@ struct LinearShape {
 };
 
 // bias: outputs floats, or nullptr for none.
-void linear_forward(const LinearShape& shape, float* y, int64_t y_pitch, const float* x, int64_t x_pitch, const float* w,
-                    const float* bias, bool relu, void* workspace, cudaStream_t stream);
+void linear_forward(const LinearShape& shape, float* y, int64_t y_pitch, const float* x, int64_t x_pitch,
+                    const float* w, const float* bias, bool relu, void* workspace, cudaStream_t stream);
 void linear_backward_input(const LinearShape& shape, float* dx, const float* dy, int64_t dy_pitch, const float* w,
                            void* workspace, cudaStream_t stream);
 // db: outputs floats, or nullptr where it is not wanted.

@@ -29,8 +29,8 @@ __device__ inline void for_each_run(const Lrn& p, Body body) {
 template <int N>
 __device__ inline Vec<N> window_sum(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after) {
   static_assert(kRadius == 2, "the sum names its five terms");
-  return shifted<-2>(before, here, after) + shifted<-1>(before, here, after) + here +
-         shifted<1>(before, here, after) + shifted<2>(before, here, after);
+  return shifted<-2>(before, here, after) + shifted<-1>(before, here, after) + here + shifted<1>(before, here, after) +
+         shifted<2>(before, here, after);
 }
 
 // The squares of one vector of a pixel's channels; 0 outside of the pixel.
@@ -76,8 +76,7 @@ struct BackwardTerms {
   Vec<N> scale, weighted;
 };
 template <int N>
-__device__ inline BackwardTerms<N> backward_terms(const float* dy, const float* x, int64_t channel,
-                                                  const Lrn& p) {
+__device__ inline BackwardTerms<N> backward_terms(const float* dy, const float* x, int64_t channel, const Lrn& p) {
   if (channel < 0 || channel >= p.channels) return {broadcast<N>(0.0f), broadcast<N>(0.0f)};
   const Vec<N> sum = window_sum(squares<N>(x, channel - N, p.channels), squares<N>(x, channel, p.channels),
                                 squares<N>(x, channel + N, p.channels));
@@ -96,8 +95,7 @@ __global__ void lrn_backward_kernel(float* dx, const float* dy, int64_t dy_pitch
     for (int64_t c = first; c < end; c += N) {
       const BackwardTerms<N> after = backward_terms<N>(dy_pixel, x_pixel, c + N, p);
       const Vec<N> spread = window_sum(before.weighted, here.weighted, after.weighted);
-      store(dx + row * p.channels + c,
-            fma(factor * load<N>(x_pixel + c), spread, load<N>(dy_pixel + c) * here.scale));
+      store(dx + row * p.channels + c, fma(factor * load<N>(x_pixel + c), spread, load<N>(dy_pixel + c) * here.scale));
       before = here, here = after;
     }
   });
@@ -129,8 +127,7 @@ __global__ void lrn_forward_general_kernel(float* y, int64_t y_pitch, const floa
   }
 }
 
-__global__ void lrn_backward_general_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x,
-                                            Lrn p) {
+__global__ void lrn_backward_general_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, Lrn p) {
   const ThreadShare share = thread_share(p.rows * p.channels);
   for (int64_t i = share.begin; i < share.end; i += share.step) {
     const Split element = split(i, p.channels);
@@ -148,8 +145,8 @@ __global__ void lrn_backward_general_kernel(float* dx, const float* dy, int64_t 
 }
 
 void check(const Lrn& p, const char* pitch_name, int64_t pitch) {
-  require(p.rows >= 1 && p.channels >= 1, "lrn needs at least one row and one channel; got ", p.rows,
-          " rows and ", p.channels, " channels");
+  require(p.rows >= 1 && p.channels >= 1, "lrn needs at least one row and one channel; got ", p.rows, " rows and ",
+          p.channels, " channels");
   require(pitch >= p.channels, pitch_name, " must be at least the ", p.channels, " channels; got ", pitch);
   require(p.size >= 1, "size must be at least 1; got ", p.size);
   require(std::isfinite(p.alpha) && p.alpha >= 0, "alpha must be finite and not negative; got ", p.alpha);
@@ -158,8 +155,7 @@ void check(const Lrn& p, const char* pitch_name, int64_t pitch) {
 }
 
 bool suits_vectors(const Lrn& p, int64_t pitch) {
-  return p.size / 2 == kRadius && p.beta == kBeta && p.channels % kVectorFloats == 0 &&
-         rows_hold_vectors(pitch);
+  return p.size / 2 == kRadius && p.beta == kBeta && p.channels % kVectorFloats == 0 && rows_hold_vectors(pitch);
 }
 
 Launch over_runs(const char* kernel_name, const Lrn& p, int64_t arrays, cudaStream_t stream) {
@@ -175,20 +171,18 @@ void lrn_forward(float* y, int64_t y_pitch, const float* x, const Lrn& lrn, cuda
   if (suits_vectors(lrn, y_pitch)) {
     launch<lrn_forward_kernel>(over_runs("lrn_forward_kernel", lrn, 2, stream), y, y_pitch, x, lrn);
   } else {
-    launch<lrn_forward_general_kernel>(
-        share_out("lrn_forward_general_kernel", lrn.rows * lrn.channels, 2 * 4, stream), y, y_pitch, x, lrn);
+    launch<lrn_forward_general_kernel>(share_out("lrn_forward_general_kernel", lrn.rows * lrn.channels, 2 * 4, stream),
+                                       y, y_pitch, x, lrn);
   }
 }
 
-void lrn_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const Lrn& lrn,
-                  cudaStream_t stream) {
+void lrn_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const Lrn& lrn, cudaStream_t stream) {
   check(lrn, "dy_pitch", dy_pitch);
   if (suits_vectors(lrn, dy_pitch)) {
     launch<lrn_backward_kernel>(over_runs("lrn_backward_kernel", lrn, 3, stream), dx, dy, dy_pitch, x, lrn);
   } else {
     launch<lrn_backward_general_kernel>(
-        share_out("lrn_backward_general_kernel", lrn.rows * lrn.channels, 3 * 4, stream), dx, dy, dy_pitch, x,
-        lrn);
+        share_out("lrn_backward_general_kernel", lrn.rows * lrn.channels, 3 * 4, stream), dx, dy, dy_pitch, x, lrn);
   }
 }
 

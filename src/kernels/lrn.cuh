@@ -28,8 +28,7 @@ struct Lrn {
 // Both throw std::invalid_argument for counts below 1, a pitch below channels, and numbers with which s could
 // fail to be positive.
 void lrn_forward(float* y, int64_t y_pitch, const float* x, const Lrn& lrn, cudaStream_t stream);
-void lrn_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const Lrn& lrn,
-                  cudaStream_t stream);
+void lrn_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const Lrn& lrn, cudaStream_t stream);
 
 // What one call of the forward (reads x, writes y) or the backward (reads dy and x, writes dx) must do. A
 // power counts as one operation, and a window as one addition a channel it gains and one a channel it loses.

@@ -88,8 +88,7 @@ __global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x
 // vector of channels, all that share one set of windows, so that it finds a window's maximum once for all of
 // them.
 template <int N, int KERNEL, int STRIDE>
-__global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x,
-                                              MaxPool p) {
+__global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, MaxPool p) {
   constexpr int kReach = (KERNEL + STRIDE - 1) / STRIDE;  // windows over a pixel, along one axis
   const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
   const int64_t tile_rows = ceil_div(p.height, STRIDE), tile_columns = ceil_div(p.width, STRIDE);
@@ -138,15 +137,13 @@ __global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_
 // The windows that hold pixel `input`, along one axis with `outputs` windows.
 __device__ inline Extent windows_over(int64_t input, int64_t outputs, const MaxPool& p) {
   const int64_t padded = input + p.padding;
-  const int64_t begin = padded < p.kernel ? 0 : (padded - p.kernel) / p.stride + 1,
-                end = padded / p.stride + 1;
+  const int64_t begin = padded < p.kernel ? 0 : (padded - p.kernel) / p.stride + 1, end = padded / p.stride + 1;
   return {begin, end < outputs ? end : outputs};
 }
 
 // dx for any windows: a thread takes a vector of one pixel's channels.
 template <int N>
-__global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x,
-                                        MaxPool p) {
+__global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, MaxPool p) {
   const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
   const ThreadShare rows = block_share(p.images * p.height);
   const ThreadShare items = row_share(p.width * vectors);
@@ -163,12 +160,10 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
       for (int64_t oy = over_y.begin; oy < over_y.end; ++oy) {
         for (int64_t ox = over_x.begin; ox < over_x.end; ++ox) {
           const Extent window_y = extent(oy, p.height, p), window_x = extent(ox, p.width, p);
-          const int64_t number =
-              (iy - window_y.begin) * (window_x.end - window_x.begin) + ix - window_x.begin;
+          const int64_t number = (iy - window_y.begin) * (window_x.end - window_x.begin) + ix - window_x.begin;
           const Vec<N> winner = maximum<N>(plane, window_y, window_x).pixel;
           const Vec<N> gradient = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
-          sum = sum +
-                select_equal(winner, broadcast<N>(static_cast<float>(number)), gradient, broadcast<N>(0.0f));
+          sum = sum + select_equal(winner, broadcast<N>(static_cast<float>(number)), gradient, broadcast<N>(0.0f));
         }
       }
       store(dx + (row * p.width + ix) * p.channels + c, sum);
@@ -186,9 +181,8 @@ bool is_paper_window(const MaxPool& pool) {
 
 template <int N>
 void forward(float* y, int64_t y_pitch, const float* x, const MaxPool& p, cudaStream_t stream) {
-  const Launch how =
-      share_out_rows("maxpool_forward_kernel", p.images * p.output_height(),
-                     p.output_width() * (p.channels / N), 4 * N * (1 + p.stride * p.stride), stream);
+  const Launch how = share_out_rows("maxpool_forward_kernel", p.images * p.output_height(),
+                                    p.output_width() * (p.channels / N), 4 * N * (1 + p.stride * p.stride), stream);
   if (p.kernel == 3 && p.padding == 0) {
     launch<maxpool_forward_kernel<N, 3>>(how, y, y_pitch, x, p);
   } else {
@@ -197,15 +191,14 @@ void forward(float* y, int64_t y_pitch, const float* x, const MaxPool& p, cudaSt
 }
 
 template <int N>
-void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& p,
-              cudaStream_t stream) {
+void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& p, cudaStream_t stream) {
   if (is_paper_window(p)) {
     const Launch how = share_out_rows("maxpool_backward_tiles_kernel", p.images * ceil_div(p.height, 2),
                                       ceil_div(p.width, 2) * (p.channels / N), 4 * N * 9, stream);
     launch<maxpool_backward_tiles_kernel<N, 3, 2>>(how, dx, dy, dy_pitch, x, p);
   } else {
-    const Launch how = share_out_rows("maxpool_backward_kernel", p.images * p.height,
-                                      p.width * (p.channels / N), 4 * N * 3, stream);
+    const Launch how =
+        share_out_rows("maxpool_backward_kernel", p.images * p.height, p.width * (p.channels / N), 4 * N * 3, stream);
     launch<maxpool_backward_kernel<N>>(how, dx, dy, dy_pitch, x, p);
   }
 }
@@ -222,8 +215,8 @@ void check_maxpool(const MaxPool& p) {
           shape_text({p.images, p.height, p.width, p.channels}));
   require(p.kernel >= 1, "kernel must be at least 1; got ", p.kernel);
   require(p.stride >= 1, "stride must be at least 1; got ", p.stride);
-  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding must be from 0 to half the kernel of ",
-          p.kernel, "; got ", p.padding);
+  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding must be from 0 to half the kernel of ", p.kernel,
+          "; got ", p.padding);
   require(p.height + 2 * p.padding >= p.kernel && p.width + 2 * p.padding >= p.kernel, "kernel ", p.kernel,
           " is larger than the image of ", p.height, " × ", p.width, " pixels with padding ", p.padding);
 }

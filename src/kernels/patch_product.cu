@@ -65,114 +65,119 @@ struct BlockPlace {
 };
 
 // What the threads of a block share.
-template <class Tile, SliceOrder order>
+template <class Tile, class Left>
 struct BlockMemory {
-  LeftSlice<Tile, order> left[Tile::kBuffers];
+  LeftSlice<Tile, Left::kOrder> left[Tile::kBuffers];
   RightSlice<Tile> right[Tile::kBuffers];
+  typename Left::Shared left_shared;
   BlockPlace place;
 };
 
 // A block of one thread keeps its sums there too.
-template <class Tile, SliceOrder order>
-struct BlockMemoryWithSums : BlockMemory<Tile, order> {
+template <class Tile, class Left>
+struct BlockMemoryWithSums : BlockMemory<Tile, Left> {
   ThreadSums<Tile> sums;
 };
 
-// sums += left x right over the block's terms. While a slice is multiplied the next one is on its way.
-template <class Tile, class Left>
-PYALEXNET_INLINE void multiply_slices(ThreadSums<Tile>& sums, Left& left, Right<Tile>& right,
-                                      BlockMemory<Tile, Left::kOrder>& memory, int slice_terms) {
-  constexpr SliceOrder kOrder = Left::kOrder;
-  const BlockPlace& place = memory.place;
-  const auto fetch = [&](int terms) {
-    left.fetch(terms);
-    right.fetch(terms);
-  };
-  const auto commit = [&](int buffer) {
-    left.commit(memory.left[buffer].at);
-    right.commit(memory.right[buffer].at);
-    __syncthreads();
-  };
-  const auto multiply = [&](int buffer, int terms) {
-    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
-      const float* panel = memory.right[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
-      multiply_add<Tile, kOrder>(sums.tiles[m][n], memory.left[buffer].at + row * kRowStep,
-                                 panel + column % Tile::kPanel, terms);
-    });
-  };
-
-  int terms = place.terms < slice_terms ? place.terms : slice_terms;
-  fetch(terms);
-  commit(0);
-  int buffer = 0;
-  for (int left_terms = place.terms - terms; left_terms > 0; left_terms -= slice_terms) {
-    const int next_terms = left_terms < slice_terms ? left_terms : slice_terms;
-    fetch(next_terms);
-    multiply(buffer, terms);
-    // With one buffer the block is one thread, which is done with it.
-    buffer = (buffer + 1) % Tile::kBuffers;
-    commit(buffer);
-    terms = next_terms;
-  }
-  multiply(buffer, terms);
-}
-
-// Row r of the result is row slot_rows.row(r) of the output, the last one its last row.
+// Writes a register tile's sums to their places. Row r of the result is row out_rows.row(r) of the output, the last
+// one its last row.
 template <class Tile>
-PYALEXNET_INLINE void write_sums(ThreadSums<Tile>& sums, const Output& out, const Cut& cut, const BlockPlace& place,
-                                 SlotRows slot_rows) {
-  Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-    RegisterTile<Tile> tile = sums.tiles[m][n];
-    const int64_t out_column = place.group * cut.columns + place.first_column + column;
+PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, const Output& out, const Cut& cut,
+                                 const BlockPlace& place, SlotRows out_rows) {
+  const int64_t out_column = place.group * cut.columns + place.first_column + column;
+  PYALEXNET_UNROLL
+  for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
+    const int lanes = place.columns - column - Tile::column(j);
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      if (lanes > 0) tile.sums[i][j] = out.finish(tile.sums[i][j], out_column + Tile::column(j), lanes);
+    }
+  }
+  PYALEXNET_UNROLL
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
+    if (row + Tile::row(i) >= place.rows) continue;
+    const int64_t r = place.first_row + row + Tile::row(i);
+    const int64_t out_row = out.last_row && r == cut.rows - 1 ? out.rows : out_rows.row(r);
+    if (out_row < 0) continue;
+    float* const to = out.row(place.part, out_row) + out_column;
     PYALEXNET_UNROLL
     for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
       const int lanes = place.columns - column - Tile::column(j);
-      PYALEXNET_UNROLL
-      for (int i = 0; i < Tile::kThreadRows; ++i) {
-        if (lanes > 0) tile.sums[i][j] = out.finish(tile.sums[i][j], out_column + Tile::column(j), lanes);
-      }
+      if (lanes > 0) store_lanes(to + Tile::column(j), tile.sums[i][j], lanes, out.aligned);
     }
-    PYALEXNET_UNROLL
-    for (int i = 0; i < Tile::kThreadRows; ++i) {
-      if (row + Tile::row(i) >= place.rows) continue;
-      const int64_t r = place.first_row + row + Tile::row(i);
-      const int64_t out_row = out.last_row && r == cut.rows - 1 ? out.rows : slot_rows.row(r);
-      if (out_row < 0) continue;
-      float* const to = out.row(place.part, out_row) + out_column;
-      PYALEXNET_UNROLL
-      for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
-        const int lanes = place.columns - column - Tile::column(j);
-        if (lanes > 0) store_lanes(to + Tile::column(j), tile.sums[i][j], lanes, out.aligned);
-      }
-    }
-  });
+  }
 }
 
+// The block's part of the product. While a slice is multiplied the next one is on its way.
 template <class Tile, class Left>
-PYALEXNET_INLINE void add_product(ThreadSums<Tile>& sums, BlockMemory<Tile, Left::kOrder>& memory,
-                                  const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
-                                  SlotRows out_rows) {
+PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, Left>& memory, const Patches& patches,
+                                     const RightMatrix& right_matrix, const Output& out, const Cut& cut,
+                                     SlotRows out_rows) {
+  constexpr SliceOrder kOrder = Left::kOrder;
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut, Tile());
   __syncthreads();
-  Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int, int) { sums.tiles[m][n].clear(); });
-  Left left_slices(patches, place.group, place.first_row, place.first_term);
-  Right<Tile> right_slices(right, place.group * cut.columns + place.first_column, place.columns, place.first_term);
-  multiply_slices(sums, left_slices, right_slices, memory, cut.slice_terms);
-  write_sums(sums, out, cut, place, out_rows);
+  Left left(patches, place.group, place.first_row, place.first_term, memory.left_shared);
+  Right<Tile> right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
+  __syncthreads();
+
+  int buffer = 0, terms = 0, terms_left = place.terms;
+  const auto fetch = [&] {
+    terms = terms_left < cut.slice_terms ? terms_left : cut.slice_terms;
+    terms_left -= cut.slice_terms;
+    left.fetch(terms);
+    right.fetch(terms);
+  };
+  const auto commit = [&](int to) {
+    left.commit(memory.left[to].at);
+    right.commit(memory.right[to].at);
+    __syncthreads();
+  };
+  // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). Sums that wait in memory
+  // between slices are not there before the first one.
+  if constexpr (Tile::kThreads > 1) sums.tiles[0][0].clear();
+  const auto multiply = [&](int count, bool first, auto then) {
+    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
+      const float* const panel = memory.right[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
+      RegisterTile<Tile> tile;
+      if (Tile::kThreads == 1 && first) {
+        tile.clear();
+      } else {
+        tile = sums.tiles[m][n];
+      }
+      multiply_add<Tile, kOrder>(tile, memory.left[buffer].at + row * kRowStep, panel + column % Tile::kPanel, count);
+      then(tile, m, n, row, column);
+    });
+  };
+
+  fetch();
+  commit(0);
+  bool first = true;
+  while (terms_left > 0) {
+    const int count = terms;
+    fetch();
+    multiply(count, first, [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { sums.tiles[m][n] = tile; });
+    first = false;
+    // With one buffer the block is one thread, which is done with it.
+    buffer = (buffer + 1) % Tile::kBuffers;
+    commit(buffer);
+  }
+  multiply(terms, first, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
+    write_tile(tile, row, column, out, cut, place, out_rows);
+  });
 }
 
 template <class Tile, class Left>
 PYALEXNET_INLINE void product_block(const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
                                     SlotRows out_rows) {
   if constexpr (Tile::kThreads == 1) {
-    auto& memory = shared_memory<BlockMemoryWithSums<Tile, Left::kOrder>>();
-    add_product<Tile, Left>(memory.sums, memory, patches, right, out, cut, out_rows);
+    auto& memory = shared_memory<BlockMemoryWithSums<Tile, Left>>();
+    multiply_block<Tile, Left>(memory.sums, memory, patches, right, out, cut, out_rows);
   } else {
     ThreadSums<Tile> sums;
-    auto& memory = shared_memory<BlockMemory<Tile, Left::kOrder>>();
-    add_product<Tile, Left>(sums, memory, patches, right, out, cut, out_rows);
+    auto& memory = shared_memory<BlockMemory<Tile, Left>>();
+    multiply_block<Tile, Left>(sums, memory, patches, right, out, cut, out_rows);
   }
 }
 
@@ -257,12 +262,11 @@ int64_t partial_bytes(int parts, int64_t rows, int64_t columns) {
   return parts == 1 ? 0 : parts * rows * columns * int64_t{sizeof(float)};
 }
 
-template <class Tile, SliceOrder order>
+template <class Tile, class Left>
 Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
-  using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, order>, BlockMemory<Tile, order>>;
+  using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, Left>, BlockMemory<Tile, Left>>;
   const int64_t blocks = cut.row_blocks * cut.column_blocks * cut.groups * cut.parts;
-  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; at most ", INT32_MAX,
-          " can be launched");
+  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; at most ", INT32_MAX, " can be launched");
   return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(Memory)};
 }
 
@@ -284,8 +288,9 @@ void launch_product(const Launch& product, const Patches& patches, const RightMa
                        .aligned = out.aligned};
   launch<kernel>(product, patches, right, partial, cut);
   const int64_t bytes_per_vector = kVectorFloats * int64_t{sizeof(float)} * (cut.parts + 1);
-  launch<add_parts_kernel>(share_out("add_parts_kernel", rows * ceil_div(columns, kVectorFloats), bytes_per_vector, product.stream),
-                           out, partial, columns, cut.parts);
+  launch<add_parts_kernel>(
+      share_out("add_parts_kernel", rows * ceil_div(columns, kVectorFloats), bytes_per_vector, product.stream), out,
+      partial, columns, cut.parts);
 }
 
 }  // namespace
@@ -295,12 +300,13 @@ void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches,
   with_tile_for(columns / groups, [&](auto tile) {
     using Tile = decltype(tile);
     const int parts = parts_of_rows(patches, columns, groups, tile);
-    const Cut cut = cut_product(patches.pixels, columns, groups, patches.slots(), parts, slice_of_slots(patches, tile), tile);
+    const Cut cut =
+        cut_product(patches.pixels, columns, groups, patches.slots(), parts, slice_of_slots(patches, tile), tile);
     const RightMatrix matrix{
         right, columns, patches.slots(), {patches.run, patches.run_slots}, vectors_aligned(right, cut.columns)};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
     const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
-    const Launch blocks = blocks_of<Tile, PatchRows<Tile>::kOrder>("patches_times_matrix_kernel", cut, stream);
+    const Launch blocks = blocks_of<Tile, PatchRows<Tile>>("patches_times_matrix_kernel", cut, stream);
     launch_product<patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
   });
 }
@@ -311,13 +317,13 @@ void transposed_patches_times_matrix(float* out, float* sums, const Patches& pat
   with_tile_for(columns / groups, [&](auto tile) {
     using Tile = decltype(tile);
     const int parts = parts_of_columns(patches, columns, groups, tile);
-    const Cut cut = cut_product(patches.slots() + (sums ? 1 : 0), columns, groups, patches.pixels, parts, Tile::kDepth, tile);
-    const RightMatrix matrix{
-        right, right_pitch, patches.pixels, kNoGaps, vectors_aligned(right, right_pitch, cut.columns)};
+    const Cut cut =
+        cut_product(patches.slots() + (sums ? 1 : 0), columns, groups, patches.pixels, parts, Tile::kDepth, tile);
+    const RightMatrix matrix{right, right_pitch, patches.pixels, kNoGaps,
+                             vectors_aligned(right, right_pitch, cut.columns)};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
     const Output output{out, columns, patches.seen(), 0, sums, nullptr, false, aligned};
-    const Launch blocks =
-        blocks_of<Tile, PatchColumns<Tile>::kOrder>("transposed_patches_times_matrix_kernel", cut, stream);
+    const Launch blocks = blocks_of<Tile, PatchColumns<Tile>>("transposed_patches_times_matrix_kernel", cut, stream);
     launch_product<transposed_patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
   });
 }

@@ -36,8 +36,8 @@ void multiply_add_peak(float* sink, int64_t blocks, int64_t rounds, cudaStream_t
   require(rounds >= 1, "rounds is ", rounds, "; it must be at least 1");
   // A factor below 1 keeps the chains finite; neither value can be folded away at compile time.
   launch<multiply_add_peak_kernel>(
-      {"multiply_add_peak_kernel", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), stream}, sink, rounds,
-      0.999f, 0.5f);
+      {"multiply_add_peak_kernel", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), stream}, sink, rounds, 0.999f,
+      0.5f);
 }
 
 Cost multiply_add_peak_cost(int64_t blocks, int64_t rounds) {

@@ -10,15 +10,13 @@ __global__ void relu_forward_kernel(float* y, const float* x, int64_t count) {
   for_each_vector(count, [&]<int N>(int64_t i) { store(y + i, relu(load<N>(x + i))); });
 }
 
-__global__ void relu_backward_kernel(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch,
-                                     const float* y, int64_t y_pitch, int64_t rows, int64_t columns,
-                                     bool vectors) {
+__global__ void relu_backward_kernel(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
+                                     int64_t y_pitch, int64_t rows, int64_t columns, bool vectors) {
   const ThreadShare share = block_share(rows);
   for (int64_t row = share.begin; row < share.end; row += share.step) {
     for_each_row_vector(columns, vectors, [&]<int N>(int64_t i) {
       const Vec<N> gradient = load<N>(dy + row * dy_pitch + i);
-      store(dx + row * dx_pitch + i,
-            select_positive(load<N>(y + row * y_pitch + i), gradient, broadcast<N>(0.0f)));
+      store(dx + row * dx_pitch + i, select_positive(load<N>(y + row * y_pitch + i), gradient, broadcast<N>(0.0f)));
     });
   }
 }
@@ -30,16 +28,14 @@ void relu_forward(float* y, const float* x, int64_t count, cudaStream_t stream) 
   launch<relu_forward_kernel>(share_out_vectors("relu_forward_kernel", count, 8, stream), y, x, count);
 }
 
-void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
-                   int64_t y_pitch, int64_t rows, int64_t columns, cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, "relu_backward needs at least one row and one column; got ", rows, " × ",
-          columns);
-  require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ",
-          dx_pitch, ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
-  launch<relu_backward_kernel>(share_out_rows("relu_backward_kernel", rows, ceil_div(columns, kVectorFloats),
-                                              12 * kVectorFloats, stream),
-                               dx, dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns,
-                               rows_hold_vectors(dx_pitch, dy_pitch, y_pitch));
+void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
+                   int64_t rows, int64_t columns, cudaStream_t stream) {
+  require(rows >= 1 && columns >= 1, "relu_backward needs at least one row and one column; got ", rows, " × ", columns);
+  require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ", dx_pitch,
+          ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
+  launch<relu_backward_kernel>(
+      share_out_rows("relu_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,
+      dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns, rows_hold_vectors(dx_pitch, dy_pitch, y_pitch));
 }
 
 Cost relu_forward_cost(int64_t count) {

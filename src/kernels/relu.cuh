@@ -15,8 +15,8 @@ namespace pyalexnet {
 
 // Both throw std::invalid_argument for counts below 1 and for a pitch below columns.
 void relu_forward(float* y, const float* x, int64_t count, cudaStream_t stream);
-void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
-                   int64_t y_pitch, int64_t rows, int64_t columns, cudaStream_t stream);
+void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
+                   int64_t rows, int64_t columns, cudaStream_t stream);
 
 // What one call of the forward (reads x, writes y) or the backward (reads dy and y, writes dx) must do.
 Cost relu_forward_cost(int64_t count);

@@ -30,8 +30,8 @@ void sgd_step(float* w, float* v, const float* g, int64_t count, const Sgd& sgd,
   check_rate("lr", sgd.lr);
   check_rate("momentum", sgd.momentum);
   check_rate("weight_decay", sgd.weight_decay);
-  launch<sgd_step_kernel>(share_out_vectors("sgd_step_kernel", count, 20, stream), w, v, g, count, sgd.lr,
-                          sgd.momentum, sgd.weight_decay * sgd.lr);
+  launch<sgd_step_kernel>(share_out_vectors("sgd_step_kernel", count, 20, stream), w, v, g, count, sgd.lr, sgd.momentum,
+                          sgd.weight_decay * sgd.lr);
 }
 
 Cost sgd_step_cost(int64_t count) {

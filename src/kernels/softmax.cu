@@ -34,8 +34,8 @@ __global__ void softmax_forward_kernel(float* y, const float* x, int64_t rows, i
   }
 }
 
-__global__ void cross_entropy_kernel(float* losses, float* dlogits, const float* logits,
-                                     const int32_t* labels, int64_t rows, int64_t columns) {
+__global__ void cross_entropy_kernel(float* losses, float* dlogits, const float* logits, const int32_t* labels,
+                                     int64_t rows, int64_t columns) {
   const float share = 1.0f / static_cast<float>(rows);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float* const x = logits + row * columns;
@@ -53,8 +53,7 @@ __global__ void cross_entropy_kernel(float* losses, float* dlogits, const float*
 }
 
 Launch one_block_a_row(const char* kernel_name, int64_t rows, int64_t columns, cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, kernel_name, " needs at least one row and one column; got ", rows, " × ",
-          columns);
+  require(rows >= 1 && columns >= 1, kernel_name, " needs at least one row and one column; got ", rows, " × ", columns);
   constexpr int64_t kMaxBlocks = 65536;
   return {kernel_name, dim3(static_cast<unsigned>(std::min(rows, kMaxBlocks))), dim3(kRowThreads), stream};
 }
@@ -62,14 +61,13 @@ Launch one_block_a_row(const char* kernel_name, int64_t rows, int64_t columns, c
 }  // namespace
 
 void softmax_forward(float* y, const float* x, int64_t rows, int64_t columns, cudaStream_t stream) {
-  launch<softmax_forward_kernel>(one_block_a_row("softmax_forward_kernel", rows, columns, stream), y, x, rows,
-                                 columns);
+  launch<softmax_forward_kernel>(one_block_a_row("softmax_forward_kernel", rows, columns, stream), y, x, rows, columns);
 }
 
 void cross_entropy(float* losses, float* dlogits, const float* logits, const int32_t* labels, int64_t rows,
                    int64_t columns, cudaStream_t stream) {
-  launch<cross_entropy_kernel>(one_block_a_row("cross_entropy_kernel", rows, columns, stream), losses,
-                               dlogits, logits, labels, rows, columns);
+  launch<cross_entropy_kernel>(one_block_a_row("cross_entropy_kernel", rows, columns, stream), losses, dlogits, logits,
+                               labels, rows, columns);
 }
 
 Cost softmax_forward_cost(int64_t rows, int64_t columns) {

@@ -134,8 +134,7 @@ TEST(live_registers_survive_a_barrier) {
     sums[threadIdx.x] = total;
   }));
   const std::vector<float> result = sums.to_host();
-  for (int t = 0; t < threads; ++t)
-    CHECK_EQUAL(result[t], 8.0f * (vectors * (t + 10) + vectors * (vectors - 1) / 2));
+  for (int t = 0; t < threads; ++t) CHECK_EQUAL(result[t], 8.0f * (vectors * (t + 10) + vectors * (vectors - 1) / 2));
 }
 
 TEST(barrier_that_is_never_met) {

@@ -111,13 +111,10 @@ TEST(copies_check_their_range_and_direction) {
   CHECK_ERROR(cudaMemcpy(device.data, host.data(), 1001, to_device), cudaErrorInvalidValue);
   check_detail_has("past the end of the destination's allocation");
   CHECK_ERROR(cudaMemcpy(host.data(), device.data + 1, 1000, to_host), cudaErrorInvalidValue);
-  CHECK_ERROR(cudaMemcpyAsync(other.data + 500, device.data, 501, cudaMemcpyDeviceToDevice),
-              cudaErrorInvalidValue);
-  CHECK_ERROR(cudaMemcpy2DAsync(device.data, 100, host.data(), 100, 100, 11, to_device),
-              cudaErrorInvalidValue);
+  CHECK_ERROR(cudaMemcpyAsync(other.data + 500, device.data, 501, cudaMemcpyDeviceToDevice), cudaErrorInvalidValue);
+  CHECK_ERROR(cudaMemcpy2DAsync(device.data, 100, host.data(), 100, 100, 11, to_device), cudaErrorInvalidValue);
   CHECK_CUDA(cudaMemcpy2DAsync(device.data + 1, 100, host.data(), 100, 99, 10, to_device));
-  CHECK_ERROR(cudaMemcpy2DAsync(device.data, 99, host.data(), 100, 100, 2, to_device),
-              cudaErrorInvalidPitchValue);
+  CHECK_ERROR(cudaMemcpy2DAsync(device.data, 99, host.data(), 100, 100, 2, to_device), cudaErrorInvalidPitchValue);
   CHECK_ERROR(cudaMemcpy(host.data(), device.data, 10, to_device), cudaErrorInvalidValue);
   CHECK_ERROR(cudaMemcpy(host.data(), host.data() + 100, 10, to_host), cudaErrorInvalidValue);
   CHECK_ERROR(cudaMemcpy(nullptr, device.data, 10, to_host), cudaErrorInvalidValue);
@@ -132,8 +129,7 @@ TEST(copies_of_two_dimensions) {
   constexpr std::size_t width = 37, height = 11000, from_pitch = 50, to_pitch = 41;
   const std::vector<unsigned char> from = some_bytes(from_pitch * height);
   const DeviceArray<unsigned char> to(to_pitch * height);
-  CHECK_CUDA(
-      cudaMemcpy2DAsync(to.data, to_pitch, from.data(), from_pitch, width, height, cudaMemcpyHostToDevice));
+  CHECK_CUDA(cudaMemcpy2DAsync(to.data, to_pitch, from.data(), from_pitch, width, height, cudaMemcpyHostToDevice));
   const std::vector<unsigned char> result = to.to_host();
   for (std::size_t y = 0; y < height; ++y) {
     for (std::size_t x = 0; x < to_pitch; ++x) {
@@ -167,8 +163,7 @@ TEST(copies_of_three_dimensions_between_devices) {
       for (std::size_t x = 0; x < to_pitch; ++x) {
         const std::size_t dx = x - to_pos.x, dy = y - to_pos.y, dz = z - to_pos.z;  // huge when outside
         const bool inside = dx < extent.width && dy < extent.height && dz < extent.depth;
-        const std::size_t source =
-            ((from_pos.z + dz) * from_rows + from_pos.y + dy) * from_pitch + from_pos.x + dx;
+        const std::size_t source = ((from_pos.z + dz) * from_rows + from_pos.y + dy) * from_pitch + from_pos.x + dx;
         CHECK_EQUAL(int{result[(z * to_rows + y) * to_pitch + x]}, inside ? int{bytes[source]} : 0);
       }
     }

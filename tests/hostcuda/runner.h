@@ -36,8 +36,7 @@ inline void check(bool holds, const char* text, const char* file, int line) {
 }
 
 // The error comes out by name, with its detail.
-inline void check_error(cudaError_t error, cudaError_t expected, const char* text, const char* file,
-                        int line) {
+inline void check_error(cudaError_t error, cudaError_t expected, const char* text, const char* file, int line) {
   if (error == expected) return;
   throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": " + text + " gave " +
                            cudaGetErrorName(error) + ", not " + cudaGetErrorName(expected) + "; detail: \"" +
@@ -87,9 +86,7 @@ struct TestStream {
 };
 
 struct TestEvent {
-  explicit TestEvent(unsigned flags = cudaEventDefault) {
-    CHECK_CUDA(cudaEventCreateWithFlags(&handle, flags));
-  }
+  explicit TestEvent(unsigned flags = cudaEventDefault) { CHECK_CUDA(cudaEventCreateWithFlags(&handle, flags)); }
   ~TestEvent() { cudaEventDestroy(handle); }
   TestEvent(const TestEvent&) = delete;
   TestEvent& operator=(const TestEvent&) = delete;

@@ -119,8 +119,7 @@ TEST(elapsed_time) {
   CHECK_CUDA(cudaEventRecord(untimed, stream));
   CHECK_CUDA(cudaStreamSynchronize(stream));
   CHECK_CUDA(cudaEventElapsedTime(&milliseconds, start, end));
-  CHECK(milliseconds >= 2.0f &&
-        milliseconds < 5000.0f);  // two milliseconds of work; a busy machine adds to it
+  CHECK(milliseconds >= 2.0f && milliseconds < 5000.0f);  // two milliseconds of work; a busy machine adds to it
   CHECK_CUDA(cudaEventElapsedTime(&milliseconds, end, start));
   CHECK(milliseconds <= -2.0f);
   CHECK_ERROR(cudaEventElapsedTime(&milliseconds, start, untimed), cudaErrorInvalidResourceHandle);

@@ -81,9 +81,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def race_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kernels of race/ under ThreadSanitizer, executed by code that it does not look at."""
     directory = tmp_path_factory.mktemp("hostcuda_race")
-    kernels = compile_all(
-        [HERE / "runner.cpp", HERE / "race" / "kernels.cpp"], directory, "-fsanitize=thread"
-    )
+    kernels = compile_all([HERE / "runner.cpp", HERE / "race" / "kernels.cpp"], directory, "-fsanitize=thread")
     executor = compile_all(sorted(SOURCE.glob("*.cpp")), directory, "-DHOSTCUDA_RACE_CHECK")
     try:
         program = link(kernels + executor, directory / "hostcuda_race_tests", "-fsanitize=thread")

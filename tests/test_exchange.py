@@ -1,0 +1,97 @@
+"""Links between two devices: the same bytes whichever way they go."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pyalexnet import Tensor, backend
+
+PITCH_CASES = [(1, 4, 4, 4), (7, 5, 5, 8), (33, 128, 256, 128), (3, 48, 96, 96)]
+
+
+@pytest.fixture(params=["cpu", "sim", "cuda"])
+def pair(request: pytest.FixtureRequest) -> tuple[backend.Device, backend.Device]:
+    """Two devices of one target."""
+    names = [f"{request.param}:{index}" for index in range(2)]
+    if not set(names) <= {info.name for info in backend.devices()}:
+        pytest.skip(f"no two devices of {request.param} on this machine")
+    return backend.get_device(names[0]), backend.get_device(names[1])
+
+
+def in_device_memory(on: backend.Device, values: npt.NDArray[np.float32]) -> Tensor:
+    """Memory of the device itself: virtual devices would borrow the host's for a NumPy array."""
+    if on.target == "cuda":
+        return Tensor.from_array(values, device=str(on))
+    tensor = Tensor.empty(values.shape, device=str(on))
+    np.asarray(tensor)[...] = values
+    return tensor
+
+
+def rows_of(on: backend.Device, values: npt.NDArray[np.float32], pitch: int) -> Tensor:
+    """An array of ones, ``pitch`` wide, that starts each row with the values."""
+    whole = np.ones((len(values), pitch), np.float32)
+    whole[:, : values.shape[1]] = values
+    return in_device_memory(on, whole)
+
+
+@pytest.mark.parametrize("peer_access", [True, False])
+@pytest.mark.parametrize(("rows", "columns", "to_pitch", "from_pitch"), PITCH_CASES)
+def test_slices_arrive_whole(
+    pair: tuple[backend.Device, backend.Device],
+    peer_access: bool,
+    rows: int,
+    columns: int,
+    to_pitch: int,
+    from_pitch: int,
+) -> None:
+    source, destination = pair
+    values = np.random.default_rng(rows).standard_normal((rows, columns)).astype(np.float32)
+    sent = rows_of(source, values, from_pitch)
+    received = rows_of(destination, np.zeros_like(values), to_pitch)
+    link = source.native.Link(source.stream, destination.stream, peer_access)
+    link.start(received.array.slice_last(0, columns), sent.array.slice_last(0, columns))
+    link.finish()
+    destination.stream.synchronize()
+    arrived = np.array(received)
+    np.testing.assert_array_equal(arrived[:, :columns], values)
+    assert (arrived[:, columns:] == 1).all(), "what lies between the rows is untouched"
+
+
+@pytest.mark.parametrize("peer_access", [True, False])
+def test_transfers_wait_for_writers_and_readers(pair: tuple[backend.Device, backend.Device], peer_access: bool) -> None:
+    """Rounds of compute, transfer, compute without any wait on the host: each must see the round before."""
+    source, destination = pair
+    native, rounds, shape = source.native, 20, (64, 1024)
+    sent = in_device_memory(source, np.ones(shape, np.float32))
+    received = in_device_memory(destination, np.zeros(shape, np.float32))
+    total = in_device_memory(destination, np.zeros(shape, np.float32))
+    link = native.Link(source.stream, destination.stream, peer_access)
+    for _ in range(rounds):
+        link.start(received.array, sent.array)
+        link.finish()
+        native.add_slices(out=total.array, a=total.array, b=received.array, stream=destination.stream)
+        native.add_slices(out=sent.array, a=sent.array, b=sent.array, stream=source.stream)
+    destination.stream.synchronize()
+    # 1 + 2 + 4 + ... in fp32 is exact below 2**24.
+    assert (np.asarray(total) == 2.0**rounds - 1).all()
+
+
+def test_misuse_is_refused(pair: tuple[backend.Device, backend.Device]) -> None:
+    source, destination = pair
+    sent = Tensor.empty((2, 8), device=str(source))
+    received = Tensor.empty((2, 8), device=str(destination))
+    link = source.native.Link(source.stream, destination.stream)
+    with pytest.raises(ValueError, match="no transfer to finish"):
+        link.finish()
+    with pytest.raises(ValueError, match="on device 1; the stream is on device 0"):
+        link.start(sent.array, received.array)
+    with pytest.raises(ValueError, match=r"the arrays differ: shape \(2, 8\)"):
+        link.start(received.array, Tensor.empty((2, 4), device=str(source)).array)
+    link.start(received.array, sent.array)
+    with pytest.raises(ValueError, match="not finished"):
+        link.start(received.array, sent.array)
+    link.finish()
+    with pytest.raises(ValueError, match="needs two devices"):
+        source.native.Link(source.stream, source.stream)
