@@ -417,13 +417,14 @@ class Program:
 
     def _dropout_arguments(self, layer: Linear, tower: int) -> dict[str, Any]:
         """Both towers draw what one undivided layer would; each step and layer has an offset of its own."""
-        number = [other.name for other in self._layers if isinstance(other, Linear)].index(layer.name)
+        names = [other.name for other in self._layers]
+        number, layer_count = names.index(layer.name), len(names)
         return {
             "row_elements": layer.outputs,
             "first_column": tower * layer.tower_outputs,
             "p": self._options.dropout,
             "seed": lambda knobs: knobs.seed,
-            "offset": lambda knobs: knobs.step * len(self._layers) + number,
+            "offset": lambda knobs: knobs.step * layer_count + number,
         }
 
     def _new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:

@@ -56,9 +56,8 @@ inline int slots_of(int64_t run) {
 
 struct Patches {
   const float* input;
-  int64_t group_stride;  // in floats, as the others; from a group's first channel to the next's
-  int64_t image_stride, row_stride, pixel_stride;  // in floats
-  int height, width;                               // of the input
+  int64_t group_stride, image_stride, row_stride, pixel_stride;  // from one to the next, in floats
+  int height, width;                                             // of the input
   int out_height, out_width;
   int kernel_height, kernel_width;
   int run, run_slots;

@@ -16,7 +16,7 @@ enum class SliceOrder { kRowMajor, kDepthMajor };
 
 #if defined(PYALEXNET_TARGET_CPU)
 
-// The left slice and the sums stay in the L2 cache; the part of the right slice that a register tile reads, a panel
+// The left slice and the sums stay in the L2 cache (0.6 MB for 192 columns, 0.4 MB for 48); the part of the right slice that a register tile reads, a panel
 // of kThreadColumns, stays in L1 while all rows pass by.
 template <int ThreadRows, int ThreadColumns>
 struct Tile {
