@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 from pyalexnet.backend import get_device
 from pyalexnet.tensor import Tensor

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import Tensor, ops
 
 

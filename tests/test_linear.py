@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 
 SMALL = [(1, 1, 1), (3, 10, 7), (5, 16, 8)]

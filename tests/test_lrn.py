@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 
 # Channels that fill vectors of every target (the paper's towers among them), and some that do not.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 
 # (height, width, channels), (kernel, stride, padding): the paper's window at odd and even sizes and for every

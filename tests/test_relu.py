@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 
 # Vectors of every target, their tails, and an AlexNet layer's shape.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import references
 
+import references
 from pyalexnet import ops
 
 RATES = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
