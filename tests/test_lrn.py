@@ -70,6 +70,14 @@ def test_alexnet_layers_along_a_direction(device: str, rng: np.random.Generator,
     assert abs(np.sum(np.asarray(dx, np.float64) * direction) - expected) <= bound
 
 
+@pytest.mark.parametrize("channels", [7, 48])
+def test_backward_goes_on_through_a_relu(device: str, rng: np.random.Generator, channels: int) -> None:
+    x = np.maximum(rng.standard_normal((5, channels), dtype=np.float32), 0)
+    dy = rng.standard_normal((5, channels), dtype=np.float32)
+    apart = ops.relu_backward(ops.lrn_backward(dy, x, device=device), x, device=device)
+    np.testing.assert_array_equal(ops.lrn_backward(dy, x, x_from_relu=True, device=device), np.asarray(apart))
+
+
 def test_zero_stays_zero_and_nan_reaches_its_neighbours_only(device: str) -> None:
     x = np.zeros((3, 48), np.float32)
     x[1, 0] = x[1, 20] = np.nan

@@ -69,6 +69,15 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
     np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("channels", "padding"), [(7, 0), (48, 0), (16, 1)])
+def test_backward_goes_on_through_a_relu(device: str, rng: np.random.Generator, channels: int, padding: int) -> None:
+    x = np.maximum(rng.standard_normal((2, 9, 8, channels), dtype=np.float32), 0)
+    geometry = {"padding": padding, "device": device}
+    dy = rng.standard_normal(ops.max_pool2d(x, **geometry).shape, dtype=np.float32)
+    apart = ops.relu_backward(ops.max_pool2d_backward(dy, x, **geometry), x, device=device)
+    np.testing.assert_array_equal(ops.max_pool2d_backward(dy, x, x_from_relu=True, **geometry), np.asarray(apart))
+
+
 def test_minus_infinity_has_a_winner(device: str) -> None:
     x = np.full((1, 5, 5, 16), -np.inf, np.float32)
     assert (np.asarray(ops.max_pool2d(x, device=device)) == -np.inf).all()

@@ -287,25 +287,30 @@ class Program:
 
     def _describe_activation_backward(self, layer: Conv | Linear, tower: int, dout: Ref) -> Ref:
         """From the gradient by a layer's output to that by its convolution or matrix product."""
-        dy = dout
         if isinstance(layer, Conv):
-            for step in reversed(self._steps_after(layer)):
-                x = self._refs[f"{layer.name}.{step}.x", tower]
-                dx = self._new(layer.name, f"d{step}", tower, x.shape)
-                if step == "lrn":
-                    self._emit(layer.name, "lrn_backward", tower, dx=dx, dy=dy, x=x, **self._options.lrn_arguments)
-                else:
-                    self._emit(layer.name, "maxpool_backward", tower, dx=dx, dy=dy, x=x, **_POOLING)
-                dy = dx
-            y = self._refs[f"{layer.name}.y", tower]
-        elif not layer.hidden:
-            return dy
-        else:
-            y = self._refs[f"{layer.name}.out", tower]
+            return self._describe_steps_backward(layer, tower, dout)
+        if layer.hidden:
             if self._options.dropout:
                 arguments = self._dropout_arguments(layer, tower)
-                self._emit(layer.name, "dropout_backward", tower, dx=dy, dy=dy, **arguments)
-        self._emit(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=y)
+                self._emit(layer.name, "dropout_backward", tower, dx=dout, dy=dout, **arguments)
+            y = self._refs[f"{layer.name}.out", tower]
+            self._emit(layer.name, "relu_backward", tower, dx=dout, dy=dout, y=y)
+        return dout
+
+    def _describe_steps_backward(self, layer: Conv, tower: int, dy: Ref) -> Ref:
+        """Back through pooling and LRN; the one that follows the ReLU goes on through it, as it reads its output."""
+        steps = self._steps_after(layer)
+        if not steps:
+            self._emit(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=self._refs[f"{layer.name}.y", tower])
+        for step in reversed(steps):
+            x = self._refs[f"{layer.name}.{step}.x", tower]
+            dx = self._new(layer.name, f"d{step}", tower, x.shape)
+            arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x, "x_from_relu": step == steps[0]}
+            if step == "lrn":
+                self._emit(layer.name, "lrn_backward", tower, **arguments, **self._options.lrn_arguments)
+            else:
+                self._emit(layer.name, "maxpool_backward", tower, **arguments, **_POOLING)
+            dy = dx
         return dy
 
     def _describe_product_backward(self, layer: Conv | Linear, dy: list[Ref]) -> list[Ref]:

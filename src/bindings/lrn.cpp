@@ -7,14 +7,15 @@ namespace pyalexnet {
 
 namespace {
 
-Lrn lrn_over(const Array& x, int64_t size, double alpha, double beta, double k) {
+Lrn lrn_over(const Array& x, int64_t size, double alpha, double beta, double k, bool x_from_relu = false) {
   const Array::Rows rows = x.rows("x");
   return {.rows = rows.rows,
           .channels = rows.columns,
           .size = size,
           .alpha = static_cast<float>(alpha),
           .beta = static_cast<float>(beta),
-          .k = static_cast<float>(k)};
+          .k = static_cast<float>(k),
+          .x_from_relu = x_from_relu};
 }
 
 }  // namespace
@@ -33,11 +34,11 @@ void register_lrn(pybind11::module_& module) {
   module.def(
       "lrn_backward",
       [](const Array& dx, const Array& dy, const Array& x, int64_t size, double alpha, double beta, double k,
-         const Stream& stream) {
+         bool x_from_relu, const Stream& stream) {
         lrn_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, x.shape), dy.rows("dy").pitch, floats("x", x),
-                     lrn_over(x, size, alpha, beta, k), stream.on(dx, dy, x));
+                     lrn_over(x, size, alpha, beta, k, x_from_relu), stream.on(dx, dy, x));
       },
-      "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
+      "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "x_from_relu"_a, "stream"_a);
 
   module.def(
       "lrn_forward_cost",

@@ -50,12 +50,13 @@ void register_maxpool(pybind11::module_& module) {
   module.def(
       "maxpool_backward",
       [](const Array& dx, const Array& dy, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
-         const Stream& stream) {
-        const MaxPool pool = pool_over(x, kernel, stride, padding);
+         bool x_from_relu, const Stream& stream) {
+        MaxPool pool = pool_over(x, kernel, stride, padding);
+        pool.x_from_relu = x_from_relu;
         maxpool_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, output_shape(pool)), dy.rows("dy").pitch,
                          floats("x", x), pool, stream.on(dx, dy, x));
       },
-      "dx"_a, "dy"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "stream"_a);
+      "dx"_a, "dy"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "x_from_relu"_a, "stream"_a);
 
   const auto cost = [](Cost (*of)(const MaxPool&)) {
     return [of](int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride,

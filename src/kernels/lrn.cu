@@ -95,7 +95,10 @@ __global__ void lrn_backward_kernel(float* dx, const float* dy, int64_t dy_pitch
     for (int64_t c = first; c < end; c += N) {
       const BackwardTerms<N> after = backward_terms<N>(dy_pixel, x_pixel, c + N, p);
       const Vec<N> spread = window_sum(before.weighted, here.weighted, after.weighted);
-      store(dx + row * p.channels + c, fma(factor * load<N>(x_pixel + c), spread, load<N>(dy_pixel + c) * here.scale));
+      const Vec<N> x_here = load<N>(x_pixel + c);
+      const Vec<N> gradient = fma(factor * x_here, spread, load<N>(dy_pixel + c) * here.scale);
+      store(dx + row * p.channels + c,
+            p.x_from_relu ? select_positive(x_here, gradient, broadcast<N>(0.0f)) : gradient);
       before = here, here = after;
     }
   });
@@ -140,7 +143,8 @@ __global__ void lrn_backward_general_kernel(float* dx, const float* dy, int64_t 
       spread += dy_pixel[j] * x_pixel[j] * powf(scale_of(x_pixel, j, p), -p.beta - 1.0f);
     }
     const float direct = dy_pixel[channel] * powf(scale_of(x_pixel, channel, p), -p.beta);
-    dx[i] = direct - 2.0f * p.alpha * p.beta * x_pixel[channel] * spread;
+    const float gradient = direct - 2.0f * p.alpha * p.beta * x_pixel[channel] * spread;
+    dx[i] = p.x_from_relu && !(x_pixel[channel] > 0.0f) ? 0.0f : gradient;
   }
 }
 

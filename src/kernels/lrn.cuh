@@ -23,6 +23,7 @@ struct Lrn {
   int64_t rows, channels;
   int64_t size = 5;
   float alpha = 1e-4f, beta = 0.75f, k = 2.0f;
+  bool x_from_relu = false;  // backward goes on through the ReLU that made x: dx is 0 where x is not positive
 };
 
 // Both throw std::invalid_argument for counts below 1, a pitch below channels, and numbers with which s could

@@ -84,6 +84,11 @@ __global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x
   }
 }
 
+template <int N>
+PYALEXNET_INLINE void store_gradient(float* dx, const float* x, int64_t at, Vec<N> gradient, bool x_from_relu) {
+  store(dx + at, x_from_relu ? select_positive(load<N>(x + at), gradient, broadcast<N>(0.0f)) : gradient);
+}
+
 // dx for windows of KERNEL × KERNEL at STRIDE without padding. A thread takes STRIDE × STRIDE pixels of a
 // vector of channels, all that share one set of windows, so that it finds a window's maximum once for all of
 // them.
@@ -128,7 +133,8 @@ __global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_
       for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
         const int64_t iy = ty * STRIDE + pixel / STRIDE, ix = tx * STRIDE + pixel % STRIDE;
         if (iy >= p.height || ix >= p.width) continue;
-        store(dx + (first_pixel + iy * p.width + ix) * p.channels + c, sums[pixel / STRIDE][pixel % STRIDE]);
+        store_gradient(dx, x, (first_pixel + iy * p.width + ix) * p.channels + c, sums[pixel / STRIDE][pixel % STRIDE],
+                       p.x_from_relu);
       }
     }
   }
@@ -166,7 +172,7 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
           sum = sum + select_equal(winner, broadcast<N>(static_cast<float>(number)), gradient, broadcast<N>(0.0f));
         }
       }
-      store(dx + (row * p.width + ix) * p.channels + c, sum);
+      store_gradient(dx, x, (row * p.width + ix) * p.channels + c, sum, p.x_from_relu);
     }
   }
 }

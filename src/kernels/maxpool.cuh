@@ -22,6 +22,7 @@ namespace pyalexnet {
 struct MaxPool {
   int64_t images, height, width, channels;
   int64_t kernel = 3, stride = 2, padding = 0;
+  bool x_from_relu = false;  // backward goes on through the ReLU that made x: dx is 0 where x is not positive
 
   __host__ __device__ int64_t output_height() const { return (height + 2 * padding - kernel) / stride + 1; }
   __host__ __device__ int64_t output_width() const { return (width + 2 * padding - kernel) / stride + 1; }

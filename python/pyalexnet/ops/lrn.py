@@ -53,6 +53,7 @@ def lrn_backward(
     alpha: float = 1e-4,
     beta: float = 0.75,
     k: float = 2.0,
+    x_from_relu: bool = False,
     device: str | None = None,
 ) -> Tensor:
     """The gradient of :func:`lrn` by its input, from the input alone: nothing has to be kept from forward.
@@ -64,6 +65,8 @@ def lrn_backward(
         alpha: see ``size``.
         beta: see ``size``.
         k: see ``size``.
+        x_from_relu: whether ``x`` came out of a ReLU and the gradient by that ReLU's input is wanted: 0 where x is not
+            positive.
         device: where to compute when neither array is on a device yet.
 
     Returns:
@@ -76,6 +79,6 @@ def lrn_backward(
     on = common_device(device, dy=dy, x=x)
     dy, x = to_device("dy", dy, on), to_device("x", x, on)
     dx = empty(x.shape, on)
-    on.native.lrn_backward(dx.array, dy.array, x.array, size, alpha, beta, k, on.stream)
+    on.native.lrn_backward(dx.array, dy.array, x.array, size, alpha, beta, k, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx

@@ -37,7 +37,14 @@ def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, de
 
 
 def max_pool2d_backward(
-    dy: Any, x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None
+    dy: Any,
+    x: Any,
+    *,
+    kernel: int = 3,
+    stride: int = 2,
+    padding: int = 0,
+    x_from_relu: bool = False,
+    device: str | None = None,
 ) -> Tensor:
     """The gradient of :func:`max_pool2d` by its input.
 
@@ -50,6 +57,8 @@ def max_pool2d_backward(
         kernel: as given to :func:`max_pool2d`, like ``stride`` and ``padding``.
         stride: see ``kernel``.
         padding: see ``kernel``.
+        x_from_relu: whether ``x`` came out of a ReLU and the gradient by that ReLU's input is wanted: 0 where x is not
+            positive.
         device: where to compute when neither array is on a device yet.
 
     Returns:
@@ -62,6 +71,6 @@ def max_pool2d_backward(
     on = common_device(device, dy=dy, x=x)
     dy, x = to_device("dy", dy, on), to_device("x", x, on)
     dx = empty(x.shape, on)
-    on.native.maxpool_backward(dx.array, dy.array, x.array, kernel, stride, padding, on.stream)
+    on.native.maxpool_backward(dx.array, dy.array, x.array, kernel, stride, padding, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx
