@@ -12,6 +12,11 @@
 #include <cstdint>
 #include <string>
 
+// Vectors of plain floats on a GPU, and in the target that executes what a GPU does; of vector registers elsewhere.
+#if defined(__CUDACC__) || defined(PYALEXNET_TARGET_SIM)
+#define PYALEXNET_PLAIN_LANES
+#endif
+
 #if defined(__CUDACC__)
 #define PYALEXNET_UNROLL _Pragma("unroll")
 #define PYALEXNET_UNROLL_TWICE _Pragma("unroll 2")

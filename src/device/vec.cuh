@@ -1,15 +1,17 @@
-// Vec<N>: N floats that move and compute together. On CPU cores it is one vector register or several (GCC's
-// and Clang's vector extensions), on a GPU N registers that load and store in 16-byte accesses.
+// Vec<N>: N floats that move and compute together. On a GPU it is N registers that load and store in 16-byte accesses,
+// and the sim target does just that; on CPU cores it is one vector register or several (GCC's and Clang's vector
+// extensions).
 #pragma once
 
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 
 #include "device/platform.cuh"
 
 namespace pyalexnet {
 
-#if defined(__CUDACC__)
+#if defined(PYALEXNET_PLAIN_LANES)
 
 template <int N>
 struct alignas(N % 4 == 0 ? 16 : 4) Vec {
@@ -19,6 +21,24 @@ struct alignas(N % 4 == 0 ? 16 : 4) Vec {
 };
 
 namespace detail {
+// Four floats at an address that must be aligned to 16 bytes: a GPU refuses others, and so does sim.
+PYALEXNET_INLINE float4* quad_at(float* address) {
+#if defined(PYALEXNET_TARGET_SIM)
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
+    throw std::logic_error("a 16-byte access to an address that is not aligned to 16 bytes");
+  }
+#endif
+  return reinterpret_cast<float4*>(address);
+}
+
+PYALEXNET_INLINE float multiply_add(float a, float b, float c) {
+#if defined(__CUDACC__)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 template <int N, class Function>
 PYALEXNET_INLINE Vec<N> lanewise(Function function) {
   Vec<N> result;
@@ -44,10 +64,10 @@ template <int N>
 PYALEXNET_INLINE Vec<N> operator/(Vec<N> a, Vec<N> b) {
   return detail::lanewise<N>([&](int i) { return a.lanes[i] / b.lanes[i]; });
 }
-// a * b + c in one rounding.
+// a * b + c, in one rounding on a GPU.
 template <int N>
 PYALEXNET_INLINE Vec<N> fma(Vec<N> a, Vec<N> b, Vec<N> c) {
-  return detail::lanewise<N>([&](int i) { return fmaf(a.lanes[i], b.lanes[i], c.lanes[i]); });
+  return detail::lanewise<N>([&](int i) { return detail::multiply_add(a.lanes[i], b.lanes[i], c.lanes[i]); });
 }
 // a where test > 0, else b, lane by lane; b where test is NaN.
 template <int N>
@@ -69,7 +89,7 @@ PYALEXNET_INLINE Vec<N> load(const float* from) {
   if constexpr (N % 4 == 0) {
     PYALEXNET_UNROLL
     for (int i = 0; i < N; i += 4) {
-      const float4 quad = *reinterpret_cast<const float4*>(from + i);
+      const float4 quad = *detail::quad_at(const_cast<float*>(from) + i);
       result.lanes[i] = quad.x, result.lanes[i + 1] = quad.y;
       result.lanes[i + 2] = quad.z, result.lanes[i + 3] = quad.w;
     }
@@ -82,7 +102,7 @@ PYALEXNET_INLINE void store(float* to, Vec<N> value) {
   PYALEXNET_UNROLL
   for (int i = 0; i < N; i += (N % 4 == 0 ? 4 : 1)) {
     if constexpr (N % 4 == 0) {
-      *reinterpret_cast<float4*>(to + i) =
+      *detail::quad_at(to + i) =
           make_float4(value.lanes[i], value.lanes[i + 1], value.lanes[i + 2], value.lanes[i + 3]);
     } else {
       to[i] = value.lanes[i];

@@ -14,7 +14,7 @@ namespace pyalexnet {
 // a where `x` beats `best`, else b, lane by lane: a greater number beats, and a NaN beats all but a NaN.
 template <int N>
 PYALEXNET_INLINE Vec<N> select_beating(Vec<N> x, Vec<N> best, Vec<N> a, Vec<N> b) {
-#if defined(__CUDACC__)
+#if defined(PYALEXNET_PLAIN_LANES)
   return detail::lanewise<N>([&](int i) {
     const bool stays = x.lanes[i] <= best.lanes[i] || best.lanes[i] != best.lanes[i];
     return stays ? b.lanes[i] : a.lanes[i];
@@ -27,7 +27,7 @@ PYALEXNET_INLINE Vec<N> select_beating(Vec<N> x, Vec<N> best, Vec<N> a, Vec<N> b
 // a where x == y, else b, lane by lane.
 template <int N>
 PYALEXNET_INLINE Vec<N> select_equal(Vec<N> x, Vec<N> y, Vec<N> a, Vec<N> b) {
-#if defined(__CUDACC__)
+#if defined(PYALEXNET_PLAIN_LANES)
   return detail::lanewise<N>([&](int i) { return x.lanes[i] == y.lanes[i] ? a.lanes[i] : b.lanes[i]; });
 #else
   return {(x.lanes == y.lanes) ? a.lanes : b.lanes};
@@ -49,7 +49,7 @@ PYALEXNET_INLINE float lane_of_three(const Vec<N>& before, const Vec<N>& here, c
 template <int Distance, int N, int... Lane>
 PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after,
                                 std::integer_sequence<int, Lane...>) {
-#if defined(__CUDACC__)
+#if defined(PYALEXNET_PLAIN_LANES)
   return {{lane_of_three<Lane + Distance>(before, here, after)...}};
 #else
   return {typename Vec<N>::Lanes{lane_of_three<Lane + Distance>(before, here, after)...}};
@@ -67,7 +67,7 @@ PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const 
 // 1 / sqrt(a) to within two units in the last place.
 template <int N>
 PYALEXNET_INLINE Vec<N> rsqrt(Vec<N> a) {
-#if defined(__CUDACC__)
+#if defined(PYALEXNET_PLAIN_LANES)
   return detail::lanewise<N>([&](int i) { return rsqrtf(a.lanes[i]); });
 #else
 #if defined(__AVX512F__)

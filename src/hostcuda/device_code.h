@@ -111,6 +111,11 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);
 }
 
+// 1 / sqrt(x).
+inline float rsqrtf(float x) {
+  return 1.0f / std::sqrt(x);
+}
+
 [[noreturn]] inline void __trap() {
   hostcuda::trap();
 }
