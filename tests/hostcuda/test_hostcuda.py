@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cpp_programs import HOSTCUDA, case_names, compile_all, link, run_case
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))

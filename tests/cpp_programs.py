@@ -1,0 +1,64 @@
+"""Compiles and runs C++ test programs, whose cases are each run as a test and a process of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+HOSTCUDA = sorted((SOURCE / "hostcuda").glob("*.cpp"))
+SECONDS_A_CASE = 60  # cases take at most a second or two; the rest is for a busy machine
+
+
+def case_names(*sources: Path) -> list[str]:
+    """The names of all cases, read from the sources so that collecting tests needs no compiler."""
+    return [
+        line[len("TEST(") : line.index(")")]
+        for source in sources
+        for line in source.read_text().splitlines()
+        if line.startswith("TEST(")
+    ]
+
+
+def compiler() -> str:
+    """The C++ compiler to test with; skips the test where there is none."""
+    found = os.environ.get("CXX") or shutil.which("c++")
+    if found is None:
+        pytest.skip("no C++ compiler: neither $CXX nor c++")
+    return found
+
+
+def compile_all(sources: list[Path], directory: Path, *flags: str) -> list[str]:
+    """Compiles `sources`, kernels too, two at a time, and returns the paths of the objects."""
+    command = [compiler(), "-std=c++20", "-O1", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    command += [f"-I{SOURCE / 'hostcuda'}", f"-I{SOURCE}", *flags, "-x", "c++"]
+    objects = [str(directory / "_".join((*source.parts[-3:-1], f"{source.stem}.o"))) for source in sources]
+    waiting = list(zip(sources, objects, strict=True))
+    running: list[subprocess.Popen[bytes]] = []
+    failed = False
+    while waiting or running:
+        while waiting and len(running) < 2:
+            source, target = waiting.pop()
+            running.append(subprocess.Popen([*command, "-c", str(source), "-o", target]))
+        failed |= running.pop(0).wait() != 0
+    assert not failed, "a source of the test program does not compile"
+    return objects
+
+
+def link(objects: list[str], program: Path, *flags: str) -> Path:
+    """Links `objects` and returns the program's path."""
+    subprocess.run([compiler(), *flags, "-pthread", *objects, "-ldl", "-o", str(program)], check=True)
+    return program
+
+
+def run_case(
+    program: Path, name: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs one case, or `--list`, to its end, with `environment` on top of this process's."""
+    variables = {**os.environ, **(environment or {})}
+    return subprocess.run([program, name], capture_output=True, text=True, timeout=SECONDS_A_CASE, env=variables)
