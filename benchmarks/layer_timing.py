@@ -11,6 +11,7 @@ alternate with ours.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import sys
@@ -103,7 +104,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compare", choices=["torch"], help="time PyTorch's layers and step too")
     parser.add_argument("--kernels", action="store_true", help="a row a kernel and tower, not a layer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.compare == "torch" and importlib.util.find_spec("torch") is None:
+        parser.error("--compare torch needs PyTorch: pip install torch")
+    return options
 
 
 def positive(text: str) -> int:

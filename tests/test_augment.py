@@ -85,3 +85,5 @@ def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> Non
     for crop in (0, 9, -2):
         with pytest.raises(ValueError, match=f"crop is {crop}; it must be from 1 to the images' smaller side, 8"):
             prepare(crop=crop)
+    with pytest.raises(TypeError, match=r"crop is 2\.5; it must be an integer"):
+        prepare(crop=2.5)  # type: ignore[arg-type]

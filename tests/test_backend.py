@@ -27,6 +27,12 @@ def test_unknown_names_are_refused(name: str) -> None:
         backend.get_device(name)
 
 
+@pytest.mark.parametrize("name", [0, 1.5, ("cpu:0",)])
+def test_what_is_no_name_is_refused(name: object) -> None:
+    with pytest.raises(TypeError, match="it must be a name"):
+        backend.get_device(name)  # type: ignore[arg-type]
+
+
 def test_a_target_names_its_first_device() -> None:
     assert str(backend.get_device("sim")) == "sim:0"
 

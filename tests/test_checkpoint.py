@@ -129,6 +129,16 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_write_that_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("builtins.open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError, match=r"cannot write .*file \(3 bytes\): Read-only file system"):
+        write_atomically(tmp_path / "file", b"new")
+
+
 def test_a_write_into_no_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot write .*: No such file or directory"):
         write_atomically(tmp_path / "nowhere" / "file", b"")

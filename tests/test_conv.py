@@ -207,3 +207,11 @@ def test_wrong_gradient_arguments_are_named(device: str) -> None:
         ops.conv2d_backward_weight(x, dy, 3, groups=3, device=device)
     with pytest.raises(ValueError, match=r"kernel_size is \(3, 3, 3\); it must be"):
         ops.conv2d_backward_weight(x, dy, (3, 3, 3), device=device)
+    for changed in ({"stride": (2, 2)}, {"padding": 0.5}, {"groups": "1"}):
+        for call in (
+            lambda changed: ops.conv2d(x, w, device=device, **changed),
+            lambda changed: ops.conv2d_backward_input(dy, w, x.shape, device=device, **changed),
+            lambda changed: ops.conv2d_backward_weight(x, dy, 3, device=device, **changed),
+        ):
+            with pytest.raises(TypeError, match=r"(stride|padding|groups) is .*; it must be an integer"):
+                call(changed)

@@ -89,6 +89,8 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.dropout_backward(x, seed=0, offset=2**64, device=device)
     with pytest.raises(TypeError, match=r"seed is 0\.5; it must be an integer"):
         ops.dropout(x, seed=0.5, device=device)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="p is 'half'; it must be a number"):
+        ops.dropout_backward(x, p="half", seed=0, device=device)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="x has dtype float16"):
         ops.dropout(x.astype(np.float16), seed=0, device=device)
     with pytest.raises(ValueError, match="must not be empty"):

@@ -101,6 +101,12 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.lrn(x[:0], device=device)
     with pytest.raises(ValueError, match=r"dy has shape \(4, 2\); it must be \(2, 4\)"):
         ops.lrn_backward(x.reshape(4, 2), x, device=device)
+    with pytest.raises(ValueError, match="x is a scalar; it must have at least one axis"):
+        ops.lrn(x[0, 0], device=device)
+    with pytest.raises(TypeError, match=r"size is 2\.5; it must be an integer"):
+        ops.lrn(x, size=2.5, device=device)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="beta is 'large'; it must be a number"):
+        ops.lrn_backward(x, x, beta="large", device=device)  # type: ignore[arg-type]
     for name, values in (
         ("size", [0, -3]),
         ("alpha", [-1.0, np.nan, np.inf]),

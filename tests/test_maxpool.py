@@ -111,3 +111,7 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.max_pool2d(x, kernel=5, device=device)
     with pytest.raises(ValueError, match=r"dy has shape \(1, 2, 2, 3\); it must be \(1, 1, 2, 3\)"):
         ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), x, device=device)
+    with pytest.raises(TypeError, match=r"kernel is \(3, 3\); it must be an integer"):
+        ops.max_pool2d(x, kernel=(3, 3), device=device)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"stride is 1\.5; it must be an integer"):
+        ops.max_pool2d_backward(x, x, stride=1.5, device=device)  # type: ignore[arg-type]

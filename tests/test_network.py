@@ -127,12 +127,20 @@ def test_plan_of_the_paper_fits_two_gpus_of_3_gib() -> None:
     assert str(plan).splitlines()[0] == "Memory in MiB for training at batch size 128"
 
 
+def test_a_step_can_be_printed_kernel_by_kernel() -> None:
+    program = AlexNet(CLASSES, devices=["cpu:0"]).program(2, training=True)
+    lines = str(program).splitlines()
+    assert len(lines) == len(program.forward) + len(program.backward) + len(program.update)
+    assert lines[0].startswith("forward   conv1   tower 0  conv_forward(")
+    assert "w (11, 11, 3, 48)" in lines[0]
+
+
 def test_plan_that_does_not_fit_is_refused_with_the_table() -> None:
     net = AlexNet(CLASSES, devices=["cpu:0"], memory_limit=1 * GIB)
     x = np.zeros((512, 227, 227, 3), np.float32)
     with pytest.raises(OutOfMemoryError, match=r"batch_size 512 does not fit(?s:.*)conv1 (?s:.*)limit +1024.0"):
         net.train_step(x, np.zeros(512, np.int64), lr=0.01)
-    with pytest.raises(OutOfMemoryError, match="parameters"):
+    with pytest.raises(OutOfMemoryError, match=r"the parameters alone do not fit(?s:.*)parameters (?s:.*)limit +128.0"):
         AlexNet(CLASSES, devices=["cpu:0"], memory_limit=GIB // 8)
 
 

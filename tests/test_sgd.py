@@ -52,6 +52,8 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.sgd_step(x, x, x.astype(np.float64), lr=0.1, device=device)
     with pytest.raises(ValueError, match=r"v has shape \(3, 2\); it must be \(2, 3\)"):
         ops.sgd_step(x, x.reshape(3, 2), x, lr=0.1, device=device)
+    with pytest.raises(TypeError, match="lr is None; it must be a number"):
+        ops.sgd_step(x, x, x, lr=None, device=device)  # type: ignore[arg-type]
     for name in RATES:
         for value in (-0.1, np.nan, np.inf):
             with pytest.raises(ValueError, match=f"{name} must be finite and not negative; got"):

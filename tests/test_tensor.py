@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from pyalexnet import OutOfMemoryError, Tensor, backend
+from pyalexnet import OutOfMemoryError, Tensor, backend, ops
 
 
 def host_device(device: str) -> None:
@@ -77,6 +77,40 @@ def test_dlpack_shares_memory_with_numpy(device: str) -> None:
     np.testing.assert_array_equal(shared, np.asarray(tensor))
     np.asarray(tensor)[0, 0] = 42
     assert shared[0, 0] == 42
+
+
+def test_dlpack_copies_where_asked_to(device: str) -> None:
+    host_device(device)
+    tensor = Tensor.from_array(np.arange(32, dtype=np.float32).reshape(4, 8), device=device)
+    kind, index = tensor.__dlpack_device__()
+
+    class Copied:
+        def __dlpack__(self, **_arguments: object) -> object:
+            return tensor.__dlpack__(copy=True)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return kind, index
+
+    copied = np.from_dlpack(Copied())
+    np.testing.assert_array_equal(copied, np.asarray(tensor))
+    assert not np.shares_memory(copied, np.asarray(tensor))
+    with pytest.raises(BufferError, match="dl_device is"):
+        tensor.__dlpack__(dl_device=(kind, index + 1))
+
+
+def test_read_only_arrays_are_copied(device: str) -> None:
+    values = np.ones(16, np.float32)
+    values.flags.writeable = False
+    tensor = Tensor.from_array(values, device=device)
+    np.asarray(tensor)[0] = 2
+    assert values[0] == 1
+
+
+def test_arrays_without_axes(device: str) -> None:
+    tensor = Tensor.from_array(np.array(-3, np.float32), device=device)
+    assert tensor.shape == ()
+    assert np.asarray(tensor) == -3
+    assert ops.relu(tensor).shape == ()
 
 
 def test_pytorch_tensors_are_shared() -> None:

@@ -161,6 +161,14 @@ def test_interrupt_keeps_what_was_learned(tmp_path: Path, images_folder: Path) -
     assert model.net.step == run["steps"]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "run"):
+        with pytest.raises(OSError, match=f"cannot write to the folder {out}: "):
+            short_run(out=out)
+
+
 def test_full_disk_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nearly_full = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _path: nearly_full)

@@ -81,8 +81,11 @@ def get_device(name: str) -> Device:
     """The device of that name.
 
     Raises:
+        TypeError: the name is no string.
         DeviceNotFoundError: the name is malformed, or there is no such device here; the message lists what is.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"device is {name!r}; it must be a name, like 'cpu:0'")
     target, colon, number = name.partition(":")
     if target not in TARGETS or (colon and not number.isdecimal()):
         raise DeviceNotFoundError(f"device is {name!r}; it must be one of {TARGETS} and a number, like 'cpu:0'")

@@ -7,10 +7,12 @@ options, the training step and a checksum of all tensors.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -95,18 +97,24 @@ def load_model(
     return Classifier(net, classes, mean)
 
 
-def require_space(folder: str | PathLike[str], num_classes: int) -> None:
-    """Refuse a folder on a disk that has no room for a model with that many outputs.
+def require_room(folder: str | PathLike[str], num_classes: int) -> None:
+    """Make a folder if there is none yet; refuse one that cannot take a model with that many outputs.
 
     Raises:
-        OSError: there is not enough, or no such folder.
+        OSError: it cannot be made or written to, or its disk has not enough space.
     """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}") from error
     needed = 4 * (parameter_count(num_classes) + 3 * IMAGE_SIZE**2) + _HEADER_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"cannot write to {fspath(folder)}: a model takes {needed:,} bytes, and {free:,} are free",
+            f"cannot write to the folder {fspath(folder)}: a model takes {needed:,} bytes, and {free:,} are free",
         )
 
 
@@ -128,7 +136,8 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> None:
         reason = f"cannot write {path} ({len(content):,} bytes): {error.strerror or error}"
         raise OSError(error.errno, reason) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
+            temporary.unlink()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:

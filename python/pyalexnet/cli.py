@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_status(error: Exception) -> int:
-    wrong_input = isinstance(error, ValueError | TypeError | FileNotFoundError | NotADirectoryError)
+    wrong_input = isinstance(error, ValueError | TypeError | FileNotFoundError | FileExistsError | NotADirectoryError)
     return _WRONG_INPUT if wrong_input else _FAILED
 
 
@@ -206,7 +206,9 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument(
         "data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: the digits that training holds out)"
     )
-    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a time (default: %(default)s)")
+    command.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: %(default)s)"
+    )
     _add_views(command)
     _add_placement(command)
 

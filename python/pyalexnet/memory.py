@@ -84,8 +84,9 @@ class MemoryPlan:
     """The bytes a net needs on each of its devices, layer by layer; ``str()`` gives the table.
 
     Attributes:
-        batch_size: images at a time.
-        training: whether gradients and momentum are held too.
+        batch_size: images at a time; 0 for the parameters alone.
+        training: whether what the backward pass needs is counted too. Each parameter's gradient and momentum are held
+            in either case.
         devices: the devices' names.
         bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``).
         limit_bytes: what each device may hold.
@@ -114,17 +115,19 @@ class MemoryPlan:
             OutOfMemoryError: with the table that shows why.
         """
         if not self.fits:
-            raise OutOfMemoryError(
-                f"batch_size {self.batch_size} does not fit; use a smaller one, a higher memory_limit or two "
-                f"devices.\n{self}"
+            what, smaller = (
+                (f"batch_size {self.batch_size} does not fit", "a smaller one, ")
+                if self.batch_size
+                else ("the parameters alone do not fit", "")
             )
+            raise OutOfMemoryError(f"{what}; use {smaller}a higher memory_limit or two devices.\n{self}")
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         purpose = "training" if self.training else "inference"
-        yield f"Memory in MiB for {purpose} at batch size {self.batch_size}"
+        yield "Memory in MiB" + (f" for {purpose} at batch size {self.batch_size}" if self.batch_size else "")
         yield f"{'':12}" + "".join(f"{device:>12}" for device in self.devices)
         for layer in dict.fromkeys(layer for by_layer in self.bytes_by_layer for layer in by_layer):
             yield f"{layer:12}" + "".join(f"{_mib(by_layer.get(layer, 0)):>12}" for by_layer in self.bytes_by_layer)

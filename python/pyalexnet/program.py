@@ -111,6 +111,10 @@ class Entry:
         self.arguments = arguments
         self._function = function
 
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.arguments.items() if _is_array(value))
+        return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes})"
+
     def bind(self) -> None:
         """Replace Refs by the arrays that lie there; their arenas must have memory."""
         for name, value in self.arguments.items():
@@ -120,6 +124,10 @@ class Entry:
     def run(self, knobs: Knobs) -> None:
         """Queue the work on its stream."""
         self._function(**{name: value(knobs) if callable(value) else value for name, value in self.arguments.items()})
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape")
 
 
 class Program:
@@ -133,6 +141,8 @@ class Program:
         forward: the entries that compute logits; with dropout when training.
         backward: the entries that compute the loss and all gradients.
         update: the entries that apply them.
+
+    ``str()`` gives the entries after ``prepare``, one a line.
     """
 
     def __init__(
@@ -180,6 +190,9 @@ class Program:
             self._direction, self._entries = "update", self.update
             self._describe_update()
         self._place_workspaces()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, (*self.forward, *self.backward, *self.update)))
 
     def build(self) -> None:
         """Bind the entries to their arrays; the arenas must have their memory by now."""

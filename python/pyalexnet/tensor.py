@@ -56,7 +56,8 @@ class Tensor:
 
         Args:
             data: a Tensor, a NumPy array, or anything with ``__cuda_array_interface__``, ``__dlpack__`` or
-                ``__array_interface__``; float32, int32 or uint8. Non-contiguous host arrays are copied.
+                ``__array_interface__``; float32, int32 or uint8. Host arrays that are not contiguous, not aligned to 16
+                bytes or read-only are copied.
             device: where to put host data (default ``cpu:0``); data of a GPU stays on its GPU.
 
         Raises:
@@ -135,12 +136,33 @@ class Tensor:
             raise AttributeError(f"__cuda_array_interface__: {self.device} is not a CUDA device")
         return self._interface()
 
-    def __dlpack__(self, *, stream: Any = None, **_versions: Any) -> Any:
-        """A DLPack capsule; every operation is complete when it returns, so no stream has to wait."""
-        return self.array.to_dlpack(_DLPACK_CPU if self._in_host_memory else _DLPACK_CUDA)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule; every operation is complete when it returns, so no stream has to wait.
+
+        Raises:
+            BufferError: ``dl_device`` is another device than the tensor's.
+        """
+        kind, index = self.__dlpack_device__()
+        if dl_device not in (None, (kind, index)):
+            raise BufferError(f"dl_device is {dl_device}; a tensor on {self.device} is handed out as {(kind, index)}")
+        return (self._copied() if copy else self).array.to_dlpack(kind)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (_DLPACK_CPU, 0) if self._in_host_memory else (_DLPACK_CUDA, self.device.index)
+
+    def _copied(self) -> Tensor:
+        on = self.device
+        copied = Tensor.empty(self.shape, dtype=self.array.dtype, device=str(on))
+        on.native.copy(copied.array, self.array, on.stream)
+        on.stream.synchronize()
+        return copied
 
     @property
     def _in_host_memory(self) -> bool:
@@ -168,8 +190,10 @@ class _Described:
 def _from_host_array(data: Any, on: Device) -> Tensor:
     host = np.asarray(data)
     _require_dtype(host.dtype)
-    host = np.ascontiguousarray(host)
-    if on.target != "cuda" and host.size and host.ctypes.data % 16 == 0:
+    host = np.asarray(host, order="C")
+    # A Tensor can be written to through NumPy and DLPack: what is read-only must not lie under one.
+    borrowable = host.size and host.ctypes.data % 16 == 0 and host.flags.writeable
+    if on.target != "cuda" and borrowable:
         strides = [stride // host.itemsize for stride in host.strides]
         array = on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, on.index)
         return Tensor(array, on)

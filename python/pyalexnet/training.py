@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.checkpoint import require_space, save_model, write_atomically
+from pyalexnet.checkpoint import require_room, save_model, write_atomically
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations
@@ -198,8 +198,7 @@ def train(
     )
     _require_enough_images_and_outputs(settings, training)
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        require_space(out, settings.num_classes)
+        require_room(out, settings.num_classes)
     net = AlexNet(settings.num_classes, devices=devices, memory_limit=memory_limit, seed=seed, **net_options)
     net.plan(settings.batch_size).require_fit()
     with Display(enabled=progress) as display:
@@ -401,7 +400,9 @@ def _training_and_held_out(dataset: Dataset, validation: float | DataSource) -> 
 
 def _require_enough_images_and_outputs(settings: Settings, training: Dataset) -> None:
     if len(training) < settings.batch_size:
-        raise DataError(f"batch_size is {settings.batch_size}, but there are only {len(training)} training images")
+        raise DataError(
+            f"batch_size is {settings.batch_size}, but there are only {len(training)} training images to fill one"
+        )
     class_count = len(training.classes)
     if class_count < 2:
         raise DataError(f"the data has only the class {training.classes[0]!r}; it must have at least 2 classes")
@@ -418,7 +419,8 @@ def _patience(asked: int | None, usual: int, held_out: Dataset | None) -> int:
 
 def _summary(settings: Settings, training: Dataset, held_out: Dataset | None) -> str:
     held = f"{len(held_out)} held out" if held_out else "none held out"
+    epochs = f"{settings.epochs} {'epoch' if settings.epochs == 1 else 'epochs'}"
     return (
         f"training on {len(training)} images of {len(training.classes)} classes ({held}), "
-        f"{settings.epochs} epochs, batch {settings.batch_size}, on {' and '.join(settings.devices)}"
+        f"{epochs}, batch {settings.batch_size}, on {' and '.join(settings.devices)}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.tensor import DTYPES, Tensor
@@ -36,7 +36,7 @@ def to_device(name: str, data: Any, on: Device, dtype: str = "float32") -> Tenso
     """
     found = getattr(data, "dtype", None)
     if found is None:
-        raise TypeError(f"{name} is a {type(data).__name__}; it must be a {dtype} array")
+        raise TypeError(f"{name} is a {type(data).__name__}; it must be an array of {dtype}")
     if str(found).removeprefix("torch.") != dtype:
         raise TypeError(f"{name} has dtype {found}; it must be {DTYPES[dtype]}")
     if 0 in data.shape:
@@ -63,6 +63,20 @@ def unsigned(name: str, value: Any) -> int:
     if not 0 <= number < 2**64:
         raise ValueError(f"{name} is {number}; it must be from 0 to 2**64 - 1")
     return number
+
+
+def require_integers(**values: Any) -> None:
+    """Raise TypeError naming the first of the values that is not an integer."""
+    for name, value in values.items():
+        if not isinstance(value, SupportsIndex):
+            raise TypeError(f"{name} is {value!r}; it must be an integer")
+
+
+def require_numbers(**values: Any) -> None:
+    """Raise TypeError naming the first of the values that is not a number."""
+    for name, value in values.items():
+        if not isinstance(value, SupportsFloat):
+            raise TypeError(f"{name} is {value!r}; it must be a number")
 
 
 def workspace(nbytes: int, on: Device) -> Tensor:

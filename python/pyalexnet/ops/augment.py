@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.ops._arguments import common_device, empty, require_integers, to_device
 from pyalexnet.tensor import Tensor
 
 
@@ -37,7 +37,7 @@ def prepare_input(
         Tensor (images, crop, crop, 3) of float32.
 
     Raises:
-        TypeError: an argument is not an array of its dtype.
+        TypeError: an argument is not an array of its dtype, or ``crop`` is not an integer.
         ValueError: an array is empty or of the wrong shape, the crop is larger than the images, an offset
             leaves the image, or the devices differ.
     """
@@ -48,6 +48,7 @@ def prepare_input(
     flips = to_device("flips", flips, on, dtype="uint8")
     shifts = to_device("shifts", shifts, on)
     mean = None if mean is None else to_device("mean", mean, on)
+    require_integers(crop=crop)
     _check_crops(images, offsets, crop)
     out = empty((images.shape[0], crop, crop, 3), on)
     on.native.prepare_input(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_ndim, to_device, workspace
+from pyalexnet.ops._arguments import common_device, empty, require_integers, require_ndim, to_device, workspace
 from pyalexnet.tensor import Tensor
 
 
@@ -38,7 +38,7 @@ def conv2d(
         Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, or a number is not an integer.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
@@ -46,6 +46,7 @@ def conv2d(
     on = common_device(device, **arrays)
     x, w = to_device("x", x, on), to_device("w", w, on)
     bias = None if b is None else to_device("b", b, on).array
+    require_integers(stride=stride, padding=padding, groups=groups)
     shape = (x.shape, w.shape, stride, padding, groups)
     y = empty(tuple(on.native.conv_y_shape(*shape)), on)
     memory = workspace(on.native.conv_forward_workspace_bytes(*shape), on)
@@ -82,12 +83,13 @@ def conv2d_backward_input(
         Tensor of ``input_shape``.
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, or a number is not an integer.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
     on = common_device(device, dy=dy, w=w)
     dy, w = to_device("dy", dy, on), to_device("w", w, on)
+    require_integers(stride=stride, padding=padding, groups=groups)
     shape = (input_shape, w.shape, stride, padding, groups)
     memory = workspace(on.native.conv_backward_input_workspace_bytes(*shape), on)
     dx = empty(tuple(input_shape), on)
@@ -124,13 +126,14 @@ def conv2d_backward_weight(
         Tensors dw (kernel height, kernel width, channels / groups, filters) and db (filters,).
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, or a number is not an integer.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
     on = common_device(device, x=x, dy=dy)
     x, dy = to_device("x", x, on), to_device("dy", dy, on)
     require_ndim(4, x=x, dy=dy)
+    require_integers(stride=stride, padding=padding, groups=groups)
     kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
     if len(kernel) != 2:
         raise ValueError(f"kernel_size is {kernel_size}; it must be one or two numbers")

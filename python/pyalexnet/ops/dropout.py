@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, to_device, unsigned
+from pyalexnet.ops._arguments import common_device, empty, require_numbers, to_device, unsigned
 from pyalexnet.tensor import Tensor
 
 
@@ -28,11 +28,12 @@ def dropout(x: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str |
         Tensor of x's shape.
 
     Raises:
-        TypeError: ``x`` is not a float32 array, or ``seed`` or ``offset`` is not an integer.
+        TypeError: ``x`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
     on = common_device(device, x=x)
     x = to_device("x", x, on)
+    require_numbers(p=p)
     seed, offset = unsigned("seed", seed), unsigned("offset", offset)
     y = empty(x.shape, on)
     on.native.dropout_forward(y.array, x.array, p, seed, offset, _row_elements(x), 0, on.stream)
@@ -54,11 +55,12 @@ def dropout_backward(dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, dev
         Tensor of dy's shape.
 
     Raises:
-        TypeError: ``dy`` is not a float32 array, or ``seed`` or ``offset`` is not an integer.
+        TypeError: ``dy`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``dy`` is empty or has no axis, or a number is out of range.
     """
     on = common_device(device, dy=dy)
     dy = to_device("dy", dy, on)
+    require_numbers(p=p)
     seed, offset = unsigned("seed", seed), unsigned("offset", offset)
     dx = empty(dy.shape, on)
     on.native.dropout_backward(dx.array, dy.array, p, seed, offset, _row_elements(dy), 0, on.stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
 from pyalexnet.tensor import Tensor
 
 
@@ -34,11 +34,13 @@ def lrn(
         Tensor of x's shape.
 
     Raises:
-        TypeError: ``x`` is not a float32 array.
+        TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
     on = common_device(device, x=x)
     x = to_device("x", x, on)
+    require_integers(size=size)
+    require_numbers(alpha=alpha, beta=beta, k=k)
     y = empty(x.shape, on)
     on.native.lrn_forward(y.array, x.array, size, alpha, beta, k, on.stream)
     on.stream.synchronize()
@@ -73,11 +75,13 @@ def lrn_backward(
         Tensor of x's shape.
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
     on = common_device(device, dy=dy, x=x)
     dy, x = to_device("dy", dy, on), to_device("x", x, on)
+    require_integers(size=size)
+    require_numbers(alpha=alpha, beta=beta, k=k)
     dx = empty(x.shape, on)
     on.native.lrn_backward(dx.array, dy.array, x.array, size, alpha, beta, k, x_from_relu, on.stream)
     on.stream.synchronize()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.ops._arguments import common_device, empty, require_integers, to_device
 from pyalexnet.tensor import Tensor
 
 
@@ -24,12 +24,13 @@ def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, de
         Tensor (images, (height + 2 · padding - kernel) // stride + 1, width alike, channels).
 
     Raises:
-        TypeError: ``x`` is not a float32 array.
+        TypeError: ``x`` is not a float32 array, or a number is not an integer.
         ValueError: ``x`` is empty or has not four axes, a number is out of range, or the kernel is larger
             than the padded image.
     """
     on = common_device(device, x=x)
     x = to_device("x", x, on)
+    require_integers(kernel=kernel, stride=stride, padding=padding)
     y = empty(tuple(on.native.maxpool_output_shape(x.array, kernel, stride, padding)), on)
     on.native.maxpool_forward(y.array, x.array, kernel, stride, padding, on.stream)
     on.stream.synchronize()
@@ -65,11 +66,12 @@ def max_pool2d_backward(
         Tensor of x's shape.
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, or a number is not an integer.
         ValueError: an array is empty or of the wrong shape, a number is out of range, or the devices differ.
     """
     on = common_device(device, dy=dy, x=x)
     dy, x = to_device("dy", dy, on), to_device("x", x, on)
+    require_integers(kernel=kernel, stride=stride, padding=padding)
     dx = empty(x.shape, on)
     on.native.maxpool_backward(dx.array, dy.array, x.array, kernel, stride, padding, x_from_relu, on.stream)
     on.stream.synchronize()

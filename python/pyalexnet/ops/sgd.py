@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.ops._arguments import common_device, empty, require_numbers, to_device
 from pyalexnet.tensor import Tensor
 
 
@@ -35,12 +35,13 @@ def sgd_step(
         The new ``w`` and ``v``.
 
     Raises:
-        TypeError: an argument is not a float32 array.
+        TypeError: an array is not of float32, or a rate is no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
     on = common_device(device, w=w, v=v, g=g)
     new_w, new_v = _copy(to_device("w", w, on)), _copy(to_device("v", v, on))
     g = to_device("g", g, on)
+    require_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
     on.native.sgd_step(new_w.array, new_v.array, g.array, lr, momentum, weight_decay, on.stream)
     on.stream.synchronize()
     return new_w, new_v
