@@ -17,7 +17,7 @@ import pytest
 from pyalexnet import checkpoint
 from pyalexnet.checkpoint import load_model
 from pyalexnet.data import ImageArrays
-from pyalexnet.errors import DataError, DivergedError
+from pyalexnet.errors import DataError, DivergedError, SaveError
 from pyalexnet.training import PlateauSchedule, TrainingResult, train
 
 RNG = np.random.default_rng(0)
@@ -176,6 +176,21 @@ def test_full_disk_is_told_before_training(tmp_path: Path, monkeypatch: pytest.M
         short_run(out=tmp_path)
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.os, "fsync", full)
+        with pytest.raises(SaveError, match="No space left on device; what was there before is unchanged") as caught:
+            short_run(out=tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+    assert len(caught.value.result.history) == 1
+    caught.value.result.save(tmp_path / "elsewhere")
+    assert load_model(tmp_path / "elsewhere" / "model.safetensors").net.step == caught.value.result.model.net.step
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pyalexnet.errors import (
     DivergedError,
     ModelFileError,
     OutOfMemoryError,
+    SaveError,
 )
 from pyalexnet.evaluation import Evaluation, Prediction, evaluate, predict
 from pyalexnet.memory import MemoryPlan
@@ -39,6 +40,7 @@ __all__ = [
     "Options",
     "OutOfMemoryError",
     "Prediction",
+    "SaveError",
     "Tensor",
     "TrainingResult",
     "devices",

@@ -25,6 +25,16 @@ class ModelFileError(ValueError):
     """A file is no model of this package, or is damaged; the message says how."""
 
 
+class SaveError(OSError):
+    """A training run could not write its model; what was learned is not lost.
+
+    Attributes:
+        result: the training's :class:`pyalexnet.TrainingResult` so far; its ``save`` writes it elsewhere.
+    """
+
+    result: Any = None
+
+
 class DivergedError(ArithmeticError):
     """Training met a loss that is not finite; the message says when, and what to try.
 

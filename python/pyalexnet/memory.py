@@ -85,10 +85,10 @@ class MemoryPlan:
 
     Attributes:
         batch_size: images at a time; 0 for the parameters alone.
-        training: whether what the backward pass needs is counted too. Each parameter's gradient and momentum are held
-            in either case.
+        training: whether what the backward pass and the update need is counted too.
         devices: the devices' names.
-        bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``).
+        bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``, and
+            ``updates``, which are gradients and momentum).
         limit_bytes: what each device may hold.
     """
 

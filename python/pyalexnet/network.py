@@ -20,7 +20,7 @@ from pyalexnet.architecture import (
     parameter_shapes,
 )
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
-from pyalexnet.memory import Arena, MemoryPlan, Ref
+from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
 from pyalexnet.tensor import DTYPES
 
@@ -133,15 +133,17 @@ class AlexNet:
         self.devices = tuple(devices)
         self._memory_limit = memory_limit
         self.placement = _place(self.devices, peer_access)
-        self._arenas = tuple(Arena(device) for device in self.placement.devices)
-        self._parameters = _describe_parameters(num_classes, self.placement, self._arenas)
+        self._values = tuple(Arena(device) for device in self.placement.devices)
+        # Momentum and gradients, which only training takes memory for.
+        self._updates = tuple(Arena(device) for device in self.placement.devices)
+        self._parameters = _describe_parameters(num_classes, self.placement, self._values, self._updates)
         self._programs: dict[tuple[int, bool], Program] = {}
         self.knobs = Knobs(seed=seed)
 
-        self._memories: list[Any] = [None] * len(self._arenas)
-        limits = self._limits()
-        MemoryPlan(0, True, self.devices, self._parameter_bytes(), limits).require_fit()
-        for arena in self._arenas:
+        self._memories: list[Any] = [None] * len(self._values)
+        parameters = self._parameter_bytes(False)
+        MemoryPlan(0, False, self.devices, parameters, self._limits()).require_fit()
+        for arena in self._values:
             arena.allocate()
         for name, value in initial_parameters(num_classes, self.options, seed):
             self._write_parameter(name, value)
@@ -224,7 +226,13 @@ class AlexNet:
         return float(np.mean(losses, dtype=np.float64))
 
     def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes."""
+        """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes.
+
+        Raises:
+            RuntimeError: there has been no training step.
+        """
+        if not self._updates[0].memory:
+            raise RuntimeError("there are no gradients: no training step has been made")
         return {name: self._read_parameter(name, "gradient") for name in parameter_shapes(self.num_classes)}
 
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -274,10 +282,20 @@ class AlexNet:
         if key not in self._programs:
             program = self._describe(batch_size, training=training)
             self._plan_of(program).require_fit()
+            if training and not self._updates[0].memory:
+                self._begin_updates()
             self._give_memory(program)
             program.build()
             self._programs[key] = program
         return self._programs[key]
+
+    def _begin_updates(self) -> None:
+        """Take the memory for momentum and gradients, all zero."""
+        for arena in self._updates:
+            arena.allocate()
+        for tower, parameters in enumerate(self._parameters):
+            for parameter in parameters.values():
+                self._clear_updates(parameter, self.placement.place(tower))
 
     def _give_memory(self, program: Program) -> None:
         for place, arena in enumerate(program.arenas):
@@ -293,19 +311,23 @@ class AlexNet:
     def _plan_of(self, program: Program) -> MemoryPlan:
         by_layer = tuple(
             {**parameters, **arena.bytes_by_layer}
-            for parameters, arena in zip(self._parameter_bytes(), program.arenas, strict=True)
+            for parameters, arena in zip(self._parameter_bytes(program.training), program.arenas, strict=True)
         )
         return MemoryPlan(program.batch_size, program.training, self.devices, by_layer, self._limits())
 
-    def _parameter_bytes(self) -> tuple[dict[str, int], ...]:
-        return tuple({"parameters": arena.total_bytes} for arena in self._arenas)
+    def _parameter_bytes(self, training: bool) -> tuple[dict[str, int], ...]:
+        return tuple(
+            {"parameters": values.total_bytes}
+            | ({"updates": updates.total_bytes} if training or updates.memory else {})
+            for values, updates in zip(self._values, self._updates, strict=True)
+        )
 
     def _limits(self) -> tuple[int, ...]:
         """What the net may hold on each device: what it has there already and what is free, within its limit."""
         limits = []
-        for arena, memory in zip(self._arenas, self._memories, strict=True):
-            held = (arena.total_bytes if arena.memory else 0) + (memory.bytes if memory else 0)
-            available = held + arena.device.free_bytes
+        for place, device in enumerate(self.placement.devices):
+            memories = (self._values[place].memory, self._updates[place].memory, self._memories[place])
+            available = device.free_bytes + sum(memory.bytes for memory in memories if memory)
             limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
         return tuple(limits)
 
@@ -372,9 +394,14 @@ class AlexNet:
         for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
             place, parameter = self.placement.place(tower), self._parameters[tower][name]
             self._upload(parameter.value.array(), np.ascontiguousarray(part), place)
-            for other in (parameter.momentum, parameter.gradient):
-                self._upload(other.array(), np.zeros(part.shape, np.float32), place)
+            if self._updates[place].memory:
+                self._clear_updates(parameter, place)
             self.placement.streams[place].synchronize()
+
+    def _clear_updates(self, parameter: Parameter, place: int) -> None:
+        zeros = np.zeros(parameter.value.shape, np.float32)
+        for array in (parameter.momentum.array(), parameter.gradient.array()):
+            self._upload(array, zeros, place)
 
 
 def _place(names: Sequence[str], peer_access: bool) -> Placement:
@@ -391,18 +418,23 @@ def _place(names: Sequence[str], peer_access: bool) -> Placement:
     return Placement(devices, streams, links)
 
 
-def _describe_parameters(num_classes: int, placement: Placement, arenas: Sequence[Arena]) -> list[dict[str, Parameter]]:
+def _describe_parameters(
+    num_classes: int, placement: Placement, values: Sequence[Arena], updates: Sequence[Arena]
+) -> list[dict[str, Parameter]]:
     """Each tower's parameters; fc8's are tower 0's alone."""
     parameters: list[dict[str, Parameter]] = [{} for _ in range(TOWERS)]
     for layer in layers(num_classes):
         for tower in range(TOWERS if layer.hidden else 1):
-            arena = arenas[placement.place(tower)]
+            place = placement.place(tower)
             for kind, shape in (
                 ("weight", layer.tower_weight_shape),
                 ("bias", layer.tower_weight_shape[-1:]),
             ):
-                refs: list[Ref] = [arena.add(layer.name, shape) for _ in ("value", "momentum", "gradient")]
-                parameters[tower][f"{layer.name}.{kind}"] = Parameter(*refs)
+                parameters[tower][f"{layer.name}.{kind}"] = Parameter(
+                    value=values[place].add(layer.name, shape),
+                    momentum=updates[place].add(layer.name, shape),
+                    gradient=updates[place].add(layer.name, shape),
+                )
     return parameters
 
 

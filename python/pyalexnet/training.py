@@ -21,7 +21,7 @@ from pyalexnet.data.augmentation import epoch_order, epoch_variations
 from pyalexnet.data.dataset import labels_among
 from pyalexnet.data.prefetch import in_batches, prefetch
 from pyalexnet.data.statistics import Statistics, measure
-from pyalexnet.errors import DataError, DivergedError
+from pyalexnet.errors import DataError, DivergedError, SaveError
 from pyalexnet.evaluation import Evaluation, evaluate
 from pyalexnet.interrupt import Interrupted, InterruptRequest
 from pyalexnet.network import AlexNet, ImageBatch
@@ -173,7 +173,7 @@ def train(
         ValueError: an argument makes no sense; the message names it.
         OutOfMemoryError: the net does not fit; the message has the table that shows why.
         DivergedError: the loss became infinite or NaN; its ``result`` has the model of the last whole epoch.
-        OSError: ``out`` cannot be written.
+        OSError: ``out`` cannot be written; once training has begun a SaveError, which has the result so far.
     """
     is_digits = data is None or isinstance(data, Digits)
     recipe = DIGITS if is_digits else PAPER
@@ -339,8 +339,14 @@ class _Run:
 
     def save(self) -> None:
         """Write what there is, where a folder was named."""
-        if self.out is not None:
+        if self.out is None:
+            return
+        try:
             self.result.save(self.out)
+        except OSError as error:
+            failure = SaveError(error.errno, f"{error.strerror or error}; what was there before is unchanged")
+            failure.result = self.result
+            raise failure from error
 
     def state(self, loss: float, images_per_second: float) -> str:
         """What stands beside the progress bar."""
