@@ -22,7 +22,7 @@ from pyalexnet.architecture import (
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
-from pyalexnet.tensor import DTYPES
+from pyalexnet.tensor import DTYPES, host_array
 
 
 @dataclass(frozen=True)
@@ -354,13 +354,13 @@ class AlexNet:
 
     def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
         """Copy in stream order. CUDA has read pageable host memory when its copy returns, so ``value`` may go."""
-        native = self.placement.devices[place].native
-        native.copy(to, _host_array(native, value), self.placement.streams[place])
+        device = self.placement.devices[place]
+        device.native.copy(to, host_array(device, value), self.placement.streams[place])
 
     def _download(self, array: Any, place: int) -> npt.NDArray[Any]:
         device, stream = self.placement.devices[place], self.placement.streams[place]
         value: npt.NDArray[Any] = np.empty(tuple(array.shape), DTYPES[array.dtype])
-        device.native.copy(_host_array(device.native, value), array, stream)
+        device.native.copy(host_array(device, value), array, stream)
         stream.synchronize()
         return value
 
@@ -455,8 +455,3 @@ def _checked(name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tu
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
     return np.ascontiguousarray(value)
-
-
-def _host_array(native: Any, value: npt.NDArray[Any]) -> Any:
-    strides = [stride // value.itemsize for stride in value.strides]
-    return native.borrow(value, value.ctypes.data, value.dtype.name, list(value.shape), strides, -1)

@@ -107,7 +107,7 @@ class Tensor:
             return np.asarray(_Described(self, self._interface()))
         host = np.empty(self.shape, self.dtype)
         on = self.device
-        on.native.copy(_host_array(on, host), self.array, on.stream)
+        on.native.copy(host_array(on, host), self.array, on.stream)
         on.stream.synchronize()
         return host
 
@@ -198,12 +198,12 @@ def _from_host_array(data: Any, on: Device) -> Tensor:
         array = on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, on.index)
         return Tensor(array, on)
     tensor = Tensor.empty(host.shape, dtype=host.dtype.name, device=str(on))
-    on.native.copy(tensor.array, _host_array(on, host), on.stream)
+    on.native.copy(tensor.array, host_array(on, host), on.stream)
     on.stream.synchronize()
     return tensor
 
 
-def _host_array(on: Device, host: npt.NDArray[Any]) -> Any:
+def host_array(on: Device, host: npt.NDArray[Any]) -> Any:
     """A contiguous NumPy array as a native array in host memory."""
     strides = [stride // host.itemsize for stride in host.strides]
     return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, -1)

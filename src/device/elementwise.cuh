@@ -14,17 +14,23 @@ struct ThreadShare {
   int64_t begin, end, step;
 };
 
-// On a GPU neighbouring threads take neighbouring items, so that a warp's accesses coalesce; on CPU cores a
-// thread takes one contiguous run, which is what caches and prefetchers like.
-__device__ inline ThreadShare thread_share(int64_t count) {
-  const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+namespace detail {
+// On a GPU neighbouring workers take neighbouring items, so that a warp's accesses coalesce; on CPU cores a worker
+// takes one contiguous run, which is what caches and prefetchers like.
+__device__ inline ThreadShare share_of_worker(int64_t count, int64_t worker, int64_t workers) {
   if constexpr (kRunsOnCores) {
-    const int64_t run = ceil_div(count, threads);
-    const int64_t begin = thread * run < count ? thread * run : count;
+    const int64_t run = ceil_div(count, workers);
+    const int64_t begin = worker * run < count ? worker * run : count;
     return {begin, begin + run < count ? begin + run : count, 1};
+  } else {
+    return {worker, count, workers};
   }
-  return {thread, count, threads};
+}
+}  // namespace detail
+
+__device__ inline ThreadShare thread_share(int64_t count) {
+  return detail::share_of_worker(count, int64_t{blockIdx.x} * blockDim.x + threadIdx.x,
+                                 int64_t{gridDim.x} * blockDim.x);
 }
 
 // Blocks and threads for a kernel whose threads take their items from thread_share(). `bytes_per_item` is

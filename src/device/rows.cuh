@@ -9,18 +9,6 @@
 
 namespace pyalexnet {
 
-namespace detail {
-__device__ inline ThreadShare share_of_worker(int64_t count, int64_t worker, int64_t workers) {
-  if constexpr (kRunsOnCores) {
-    const int64_t run = ceil_div(count, workers);
-    const int64_t begin = worker * run < count ? worker * run : count;
-    return {begin, begin + run < count ? begin + run : count, 1};
-  } else {
-    return {worker, count, workers};
-  }
-}
-}  // namespace detail
-
 // The rows of [0, rows) that the calling thread's block handles.
 __device__ inline ThreadShare block_share(int64_t rows) {
   return detail::share_of_worker(rows, blockIdx.x, gridDim.x);
