@@ -181,10 +181,11 @@ def prepare_input(
     shifts: Array,
     mean: Array | None,
     crop: int,
+    scale: float = 1.0,
 ) -> Array:
     out = []
     for image, (y, x), flip, shift in zip(images, offsets, flips, shifts, strict=True):
         whole = image.astype(np.float64) - (0.0 if mean is None else mean)
         part = whole[y : y + crop, x : x + crop]
-        out.append((part[:, ::-1] if flip else part) + shift)
+        out.append(((part[:, ::-1] if flip else part) + shift) * scale)
     return np.stack(out)

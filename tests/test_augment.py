@@ -35,6 +35,18 @@ def test_equals_reference(
     )
 
 
+def test_scale_multiplies_pixels_mean_and_shift(device: str, rng: np.random.Generator) -> None:
+    drawn = _draw(rng, 3, 9, 8, 5)
+    mean = 100 * rng.random((9, 8, 3), dtype=np.float32)
+    out = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=5, scale=1 / 1.1, device=device))
+    # As above, with a third rounding.
+    expected = references.prepare_input(*drawn.values(), mean, 5, scale=1 / 1.1)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=6e-5)
+    plain, again = (ops.prepare_input(*drawn.values(), mean, crop=5, device=device, **k) for k in ({}, {"scale": 1.0}))
+    np.testing.assert_array_equal(np.asarray(plain), np.asarray(again))
+    assert np.abs(out - np.asarray(plain)).max() > 1
+
+
 @pytest.mark.parametrize("crop", [4, 5, 6, 7])
 def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, crop: int) -> None:
     drawn = _draw(rng, 2, 9, 8, crop)
@@ -43,7 +55,7 @@ def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, cr
     memory = on.native.Memory(on.index, bytes_needed)
     out = memory.array(0, [2, crop, crop, 3], "float32", [crop * pitch, pitch, 3, 1])
     tensors = [Tensor.from_array(array, device=device) for array in drawn.values()]
-    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, on.stream)
+    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, 1.0, on.stream)
     on.stream.synchronize()
     rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
     found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)
@@ -61,9 +73,14 @@ def test_whole_numbers_stay_exact(device: str, rng: np.random.Generator) -> None
 def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> None:
     good = _draw(rng, 2, 8, 9, 4)
 
-    def prepare(mean: object = None, crop: int = 4, **changed: object) -> None:
-        ops.prepare_input(*{**good, **changed}.values(), mean, crop=crop, device=device)
+    def prepare(mean: object = None, crop: int = 4, scale: object = 1.0, **changed: object) -> None:
+        ops.prepare_input(*{**good, **changed}.values(), mean, crop=crop, scale=scale, device=device)  # type: ignore[arg-type]
 
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="scale must be above 0 and finite; got"):
+            prepare(scale=scale)
+    with pytest.raises(TypeError, match="scale"):
+        prepare(scale="half")
     with pytest.raises(TypeError, match="images_u8 has dtype float32; it must be uint8"):
         prepare(images=good["images"].astype(np.float32))
     with pytest.raises(ValueError, match=r"images_u8 has shape \(2, 8, 9\); it must be"):

@@ -97,10 +97,12 @@ def test_image_batch_equals_prepared_floats(device: str, rng: np.random.Generato
         flips=np.array([0, 1], np.uint8),
         shifts=np.array([[1, 2, 3], [-1, 0, 1]], np.float32),
         mean=mean,
+        scale=0.5,  # exact too
     )
     centred = images.astype(np.float32) - mean
     x = np.stack([centred[0, 3:230, 5:232], centred[1, 29:256, 0:227][:, ::-1]])
     x += np.array([[1, 2, 3], [-1, 0, 1]], np.float32)[:, None, None]
+    x *= 0.5
     net = AlexNet(CLASSES, devices=[device])
     np.testing.assert_array_equal(net.forward(images_on_device), net.forward(x))
 
@@ -169,6 +171,52 @@ def test_inference_takes_no_memory_for_updates() -> None:
         limited.train_step(np.zeros((1, 227, 227, 3), np.float32), np.zeros(1, np.int64), lr=0.01)
 
 
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+
+
+def bits_after_a_step(net: AlexNet, batch: tuple[Any, Any], **rates: Any) -> dict[str, bytes]:
+    """The parameters that one step makes of those the net began with, as bytes."""
+    before = net.parameters()
+    net.train_step(*batch, **rates)
+    after = net.parameters()
+    net.load_parameters(before)
+    return {name: value.tobytes() for name, value in after.items()}
+
+
+def test_layers_and_parameters_have_rates_of_their_own(batch: tuple[Any, Any]) -> None:
+    net = AlexNet(CLASSES, dropout=0.0)
+    by_rate = {lr: bits_after_a_step(net, batch, lr=lr) for lr in (0.01, 0.002, 0.1)}
+    rates = dict.fromkeys(LAYERS, 0.01) | {"conv1": 0.002, "fc8.bias": 0.1}
+    mixed = bits_after_a_step(net, batch, lr=rates)
+    assert len({bits["fc8.bias"] for bits in by_rate.values()}) == 3  # else the comparison below shows nothing
+    for name, bits in mixed.items():
+        rate = 0.002 if name.startswith("conv1.") else 0.1 if name == "fc8.bias" else 0.01
+        assert bits == by_rate[rate][name], f"{name} did not move at the rate {rate}"
+
+
+def test_biases_of_2012_move_twice_as_fast_and_do_not_decay(batch: tuple[Any, Any]) -> None:
+    rates = {"lr": dict.fromkeys(LAYERS, 0.01) | {"conv4": 0.002}}
+    found = bits_after_a_step(AlexNet(CLASSES, dropout=0.0, bias_update="source2012"), batch, **rates)
+    net = AlexNet(CLASSES, dropout=0.0)
+    doubled = bits_after_a_step(net, batch, lr={name: 2 * lr for name, lr in rates["lr"].items()}, weight_decay=0.0)
+    plain = bits_after_a_step(net, batch, **rates)
+    for name, bits in found.items():
+        assert bits == (doubled if name.endswith(".bias") else plain)[name], name
+
+
+def test_a_rate_of_zero_freezes_to_the_bit(batch: tuple[Any, Any]) -> None:
+    net = AlexNet(CLASSES)
+    net.train_step(*batch, lr=0.01)  # momentum that would carry the weights on
+    before, momentum = net.parameters(), net.momentum()
+    for _ in range(2):
+        net.train_step(*batch, lr=dict.fromkeys(LAYERS, 0.01) | {"conv1": 0.0, "conv2.weight": 0.0})
+    after, later = net.parameters(), net.momentum()
+    frozen = {name for name in before if before[name].tobytes() == after[name].tobytes()}
+    assert frozen == {"conv1.weight", "conv1.bias", "conv2.weight"}
+    assert frozen == {name for name in momentum if momentum[name].tobytes() == later[name].tobytes()}
+    assert all(momentum[name].any() for name in frozen)
+
+
 def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
     x, labels = batch
     net = AlexNet(CLASSES)
@@ -180,6 +228,12 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         net.train_step(x, np.array([0, 10]), lr=0.01)
     with pytest.raises(ValueError, match="lr is nan"):
         net.train_step(x, labels, lr=float("nan"))
+    with pytest.raises(ValueError, match=r"lr\['conv1'\] is -1; it must be a finite number of at least 0"):
+        net.train_step(x, labels, lr={"conv1": -1})
+    with pytest.raises(ValueError, match=r"lr has 'conv9'; it must name layers such as conv1, or parameters such as"):
+        net.train_step(x, labels, lr={"conv9": 0.01})
+    with pytest.raises(ValueError, match=r"lr has no rate for fc8\.weight$"):
+        net.train_step(x, labels, lr=dict.fromkeys((*LAYERS[:-1], "fc8.bias"), 0.01))
     with pytest.raises(ValueError, match="num_classes is 1"):
         AlexNet(1)
     with pytest.raises(ValueError, match="bias_init is 'zero'; it must be one of 'paper', 'notes', 'caffe'"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class ImageBatch:
         flips: uint8 (N,), 1 to mirror left and right.
         shifts: float32 (N, 3), added to every pixel's red, green and blue.
         mean: float32 (256, 256, 3) or (3,), subtracted before.
+        scale: what all is multiplied by at the end, above 0.
     """
 
     images: npt.NDArray[np.uint8]
@@ -42,6 +43,7 @@ class ImageBatch:
     flips: npt.NDArray[np.uint8]
     shifts: npt.NDArray[np.float32]
     mean: npt.NDArray[np.float32]
+    scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -138,7 +140,8 @@ class AlexNet:
         self._updates = tuple(Arena(device) for device in self.placement.devices)
         self._parameters = _describe_parameters(num_classes, self.placement, self._values, self._updates)
         self._programs: dict[tuple[int, bool], Program] = {}
-        self.knobs = Knobs(seed=seed)
+        self._last_step: Program | None = None
+        self.knobs = Knobs()
 
         self._memories: list[Any] = [None] * len(self._values)
         parameters = self._parameter_bytes(False)
@@ -146,7 +149,7 @@ class AlexNet:
         for arena in self._values:
             arena.allocate()
         for name, value in initial_parameters(num_classes, self.options, seed):
-            self._write_parameter(name, value)
+            self._write_parameter(name, "value", value)
 
     def plan(self, batch_size: int, *, training: bool = True) -> MemoryPlan:
         """The bytes that a batch size needs on each device, layer by layer; takes no memory.
@@ -177,6 +180,7 @@ class AlexNet:
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
         program = self.program(_batch_size(x), training=False)
+        self._last_step = None  # its arrays lie in the same memory
         self._upload_input(program, x)
         self._run(program.forward)
         return self._download(program.array("fc8.out"), self.placement.place(0))
@@ -186,7 +190,7 @@ class AlexNet:
         x: Input,
         labels: npt.NDArray[np.integer[Any]],
         *,
-        lr: float,
+        lr: float | Mapping[str, float],
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
     ) -> float:
@@ -197,7 +201,9 @@ class AlexNet:
         Args:
             x: as in :meth:`forward`.
             labels: integers (N,), from 0 to num_classes - 1.
-            lr: learning rate.
+            lr: learning rate; or rates by layer (``conv1``) and parameter (``conv1.bias``), where a parameter's own
+                comes before its layer's, and every parameter must have one. A parameter with rate 0 is frozen:
+                neither gradient nor momentum moves it, and its momentum waits.
             momentum: share of the last step that is kept.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
 
@@ -209,14 +215,15 @@ class AlexNet:
             ValueError: a shape, a label or a rate is out of its range.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not (value >= 0 and np.isfinite(value)):
-                raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
+        for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
+            _require_rate(name, value)
+        rates = _rates_by_parameter(lr, parameter_shapes(self.num_classes))
         n = _batch_size(x)
         labels = self._check_labels(labels, n)
         program = self.program(n, training=True)
-        self.knobs.lr, self.knobs.momentum, self.knobs.weight_decay = lr, momentum, weight_decay
-        self.knobs.step = self.step
+        self.knobs.lr, self.knobs.momentum, self.knobs.weight_decay = rates, momentum, weight_decay
+        self.knobs.seed, self.knobs.step = self.seed, self.step
+        self._last_step = program
         self._upload_input(program, x)
         self._upload(program.array("loss.labels"), labels, self.placement.place(0))
         self._run((*program.forward, *program.backward, *program.update))
@@ -224,6 +231,21 @@ class AlexNet:
         self._synchronize()
         self.step += 1
         return float(np.mean(losses, dtype=np.float64))
+
+    def last_step(self) -> Program:
+        """The program of the last training step, its arrays as that step left them; read them by :meth:`read`.
+
+        Raises:
+            RuntimeError: there has been no training step, or its memory has served another batch size or
+                :meth:`forward` since.
+        """
+        if self._last_step is None:
+            raise RuntimeError("there is no training step to look at: none was made, or its memory has been used since")
+        return self._last_step
+
+    def read(self, array: Any, tower: int = 0) -> npt.NDArray[Any]:
+        """A copy in host memory of a program's native array, which lies on that tower's device."""
+        return self._download(array, self.placement.place(tower))
 
     def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
         """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes.
@@ -244,28 +266,50 @@ class AlexNet:
         """
         return {name: self._read_parameter(name, "value") for name in parameter_shapes(self.num_classes)}
 
-    def load_parameters(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Replace all weights and biases, and set the momentum to zero, since it belonged to the old ones.
+    def momentum(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The last update of every parameter, by name and in the shapes of :meth:`parameters`; zeros before a step."""
+        if not self._updates[0].memory:
+            return {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(self.num_classes).items()}
+        return {name: self._read_parameter(name, "momentum") for name in parameter_shapes(self.num_classes)}
+
+    def load_parameters(
+        self,
+        parameters: Mapping[str, npt.NDArray[np.float32]],
+        momentum: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    ) -> None:
+        """Replace all weights and biases, and the momentum with them, since it belongs to the old ones.
 
         Args:
             parameters: names and shapes as :meth:`parameters` gives them, float32.
+            momentum: the same of :meth:`momentum`; None for zeros.
 
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing has been replaced then.
             TypeError: an array is not float32; likewise.
+            OutOfMemoryError: there is no room for the momentum; likewise.
         """
+        self._check_parameters("parameters", parameters)
+        if momentum is not None:
+            self._check_parameters("momentum", momentum)
+            if not self._updates[0].memory:
+                self._begin_updates()
+        for name, value in parameters.items():
+            self._write_parameter(name, "value", value)
+        if self._updates[0].memory:
+            self._clear_updates()
+            for name, value in (momentum or {}).items():
+                self._write_parameter(name, "momentum", value)
+
+    def _check_parameters(self, argument: str, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
         shapes = parameter_shapes(self.num_classes)
-        if parameters.keys() != shapes.keys():
-            missing, unknown = shapes.keys() - parameters.keys(), parameters.keys() - shapes.keys()
-            raise ValueError(f"parameters lack {sorted(missing)} and have unknown {sorted(unknown)}")
+        if values.keys() != shapes.keys():
+            missing, unknown = shapes.keys() - values.keys(), values.keys() - shapes.keys()
+            raise ValueError(f"{argument} lack {sorted(missing)} and have unknown {sorted(unknown)}")
         for name, shape in shapes.items():
-            value = parameters[name]
-            if value.dtype != np.float32:
-                raise TypeError(f"{name} has dtype {value.dtype}; it must be float32")
-            if value.shape != shape:
-                raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
-        for name in shapes:
-            self._write_parameter(name, parameters[name])
+            if values[name].dtype != np.float32:
+                raise TypeError(f"{argument}: {name} has dtype {values[name].dtype}; it must be float32")
+            if values[name].shape != shape:
+                raise ValueError(f"{argument}: {name} has shape {values[name].shape}; it must be {shape}")
 
     # Programs and memory ------------------------------------------------------------------------------------
 
@@ -293,15 +337,14 @@ class AlexNet:
         """Take the memory for momentum and gradients, all zero."""
         for arena in self._updates:
             arena.allocate()
-        for tower, parameters in enumerate(self._parameters):
-            for parameter in parameters.values():
-                self._clear_updates(parameter, self.placement.place(tower))
+        self._clear_updates()
 
     def _give_memory(self, program: Program) -> None:
         for place, arena in enumerate(program.arenas):
             memory = self._memories[place]
             if memory is None or memory.bytes < arena.total_bytes:
                 self._programs.clear()  # they hold the memory that is too small
+                self._last_step = None
                 self._memories[place] = memory = None
                 arena.allocate()
                 self._memories[place] = arena.memory
@@ -350,6 +393,7 @@ class AlexNet:
             else:
                 self._upload(program.array("input.joint", place), np.ascontiguousarray(x), place)
         if isinstance(x, ImageBatch):
+            self.knobs.input_scale = x.scale
             self._run(program.prepare)
 
     def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
@@ -389,19 +433,22 @@ class AlexNet:
         whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
         return whole
 
-    def _write_parameter(self, name: str, value: npt.NDArray[np.float32]) -> None:
+    def _write_parameter(self, name: str, kind: str, value: npt.NDArray[np.float32]) -> None:
         holders = [tower for tower in range(TOWERS) if name in self._parameters[tower]]
         for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
-            place, parameter = self.placement.place(tower), self._parameters[tower][name]
-            self._upload(parameter.value.array(), np.ascontiguousarray(part), place)
-            if self._updates[place].memory:
-                self._clear_updates(parameter, place)
+            place = self.placement.place(tower)
+            to = getattr(self._parameters[tower][name], kind).array()
+            self._upload(to, np.ascontiguousarray(part), place)
             self.placement.streams[place].synchronize()
 
-    def _clear_updates(self, parameter: Parameter, place: int) -> None:
-        zeros = np.zeros(parameter.value.shape, np.float32)
-        for array in (parameter.momentum.array(), parameter.gradient.array()):
-            self._upload(array, zeros, place)
+    def _clear_updates(self) -> None:
+        """Set momentum and gradients to zero."""
+        for tower, parameters in enumerate(self._parameters):
+            for parameter in parameters.values():
+                zeros = np.zeros(parameter.value.shape, np.float32)
+                for array in (parameter.momentum.array(), parameter.gradient.array()):
+                    self._upload(array, zeros, self.placement.place(tower))
+        self._synchronize()
 
 
 def _place(names: Sequence[str], peer_access: bool) -> Placement:
@@ -436,6 +483,25 @@ def _describe_parameters(
                     gradient=updates[place].add(layer.name, shape),
                 )
     return parameters
+
+
+def _rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:
+    if not isinstance(lr, Mapping):
+        _require_rate("lr", lr)
+        return dict.fromkeys(parameters, lr)
+    layer_of = {name: name.split(".")[0] for name in parameters}
+    for name, rate in lr.items():
+        _require_rate(f"lr[{name!r}]", rate)
+        if name not in layer_of and name not in layer_of.values():
+            raise ValueError(f"lr has {name!r}; it must name layers such as conv1, or parameters such as conv1.bias")
+    if lacking := [name for name, layer in layer_of.items() if name not in lr and layer not in lr]:
+        raise ValueError(f"lr has no rate for {', '.join(lacking)}")
+    return {name: lr[name] if name in lr else lr[layer] for name, layer in layer_of.items()}
+
+
+def _require_rate(name: str, value: float) -> None:
+    if not (value >= 0 and np.isfinite(value)):
+        raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
 
 
 def _batch_size(x: Input) -> int:

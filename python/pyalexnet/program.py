@@ -14,8 +14,9 @@ depend on the placement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -46,11 +47,12 @@ _POOLING: dict[str, Any] = {"kernel": POOL_KERNEL, "stride": POOL_STRIDE, "paddi
 
 @dataclass
 class Knobs:
-    """What changes from step to step; the entries read it when they run."""
+    """What changes from step to step; the entries read it when they run; ``lr`` is by parameter name."""
 
-    lr: float = 0.0
+    lr: Mapping[str, float] = field(default_factory=dict)
     momentum: float = 0.0
     weight_decay: float = 0.0
+    input_scale: float = 1.0
     seed: int = 0
     step: int = 0
 
@@ -122,8 +124,10 @@ class Entry:
                 self.arguments[name] = value.array()
 
     def run(self, knobs: Knobs) -> None:
-        """Queue the work on its stream."""
-        self._function(**{name: value(knobs) if callable(value) else value for name, value in self.arguments.items()})
+        """Queue the work on its stream; but no update with a rate of 0, so that a frozen parameter keeps its bits."""
+        arguments = {name: value(knobs) if callable(value) else value for name, value in self.arguments.items()}
+        if arguments.get("lr") != 0:
+            self._function(**arguments)
 
 
 def _is_array(value: Any) -> bool:
@@ -218,6 +222,7 @@ class Program:
                 flips=self._new(INPUT, "flips", place, (n,), "uint8"),
                 shifts=self._new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
                 mean=self._new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
+                scale=lambda knobs: knobs.input_scale,
             )  # fmt: skip
 
     def _describe_forward(self) -> None:
@@ -408,7 +413,7 @@ class Program:
                     self._emit(
                         layer.name, "sgd_step", tower,
                         w=parameter.value, v=parameter.momentum, g=parameter.gradient,
-                        lr=_learning_rate if plain else _doubled_learning_rate,
+                        lr=partial(_learning_rate, name=f"{layer.name}.{kind}", factor=1 if plain else 2),
                         momentum=lambda knobs: knobs.momentum,
                         weight_decay=_weight_decay if plain else 0.0,
                     )  # fmt: skip
@@ -501,12 +506,8 @@ def _geometry(layer: Conv) -> dict[str, Any]:
     return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
 
 
-def _learning_rate(knobs: Knobs) -> float:
-    return knobs.lr
-
-
-def _doubled_learning_rate(knobs: Knobs) -> float:
-    return 2 * knobs.lr
+def _learning_rate(knobs: Knobs, *, name: str, factor: int) -> float:
+    return factor * knobs.lr[name]
 
 
 def _weight_decay(knobs: Knobs) -> float:

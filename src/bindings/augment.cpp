@@ -41,7 +41,7 @@ void register_augment(pybind11::module_& module) {
   module.def(
       "prepare_input",
       [](const Array& out, const Array& images, const Array& offsets, const Array& flips, const Array& shifts,
-         const Array* mean, const Stream& stream) {
+         const Array* mean, float scale, const Stream& stream) {
         require_rank("images", images, 4, "(images, height, width, 3)");
         require_rank("out", out, 4, "(images, crop, crop, 3)");
         const int64_t count = images.shape[0], height = images.shape[1], width = images.shape[2];
@@ -51,7 +51,8 @@ void register_augment(pybind11::module_& module) {
                                   .width = width,
                                   .crop = crop,
                                   .out_row_pitch = row_pitch(out, crop),
-                                  .mean = mean_of(mean)};
+                                  .mean = mean_of(mean),
+                                  .scale = scale};
         const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
                                      : stream.on(out, images, offsets, flips, shifts);
         prepare_input(strided_floats("out", out, {count, crop, crop, 3}),
@@ -59,7 +60,7 @@ void register_augment(pybind11::module_& module) {
                       bytes("flips", flips, {count}), floats("shifts", shifts, {count, 3}),
                       mean_floats(mean, height, width), params, on);
       },
-      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "stream"_a);
+      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "scale"_a, "stream"_a);
 
   module.def(
       "prepare_input_cost",

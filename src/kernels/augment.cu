@@ -1,5 +1,7 @@
 #include "kernels/augment.cuh"
 
+#include <cmath>
+
 #include "device/rows.cuh"
 
 namespace pyalexnet {
@@ -40,7 +42,7 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
       const int64_t pixel = (flip ? p.crop - 1 - x : x) * kColours;
       for (int colour = 0; colour < kColours; ++colour) {
         const float value = static_cast<float>(from[pixel + colour]) + shift[colour];
-        to[colour] = p.mean == Mean::pixel ? value - mean_from[pixel + colour] : value;
+        to[colour] = (p.mean == Mean::pixel ? value - mean_from[pixel + colour] : value) * p.scale;
       }
     }
   }
@@ -56,6 +58,7 @@ void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, co
           std::min(p.height, p.width), "; got ", p.crop);
   require(p.out_row_pitch >= p.crop * kColours, "out_row_pitch must be at least ", p.crop * kColours, " floats; got ",
           p.out_row_pitch);
+  require(std::isfinite(p.scale) && p.scale > 0, "scale must be above 0 and finite; got ", p.scale);
   launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.crop,
                                               ceil_div(p.out_row_pitch, kColours), 5 * kColours, stream),
                                out, images, offsets, flips, shifts, mean, p);
@@ -64,8 +67,8 @@ void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, co
 Cost prepare_input_cost(const PrepareInput& p) {
   const int64_t pixels = p.crop * p.crop * kColours;
   const int64_t mean_bytes = p.mean == Mean::pixel ? 4 * pixels : 0;
-  constexpr int64_t kSubtractAndShift = 2;
-  return {kSubtractAndShift * p.images * pixels, p.images * (pixels + 4 * p.crop * p.out_row_pitch) + mean_bytes};
+  constexpr int64_t kSubtractShiftAndScale = 3;
+  return {kSubtractShiftAndScale * p.images * pixels, p.images * (pixels + 4 * p.crop * p.out_row_pitch) + mean_bytes};
 }
 
 }  // namespace pyalexnet

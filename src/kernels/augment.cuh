@@ -2,7 +2,7 @@
 // shift of Krizhevsky et al. 2012, sections 2 and 4.1. For each image n, output row y, column x and colour c:
 //
 //   row = offsets[n].y + y,   column = offsets[n].x + (flips[n] ? crop - 1 - x : x)
-//   out[n, y, x, c] = image[n, row, column, c] - mean[row, column, c] + shifts[n, c]
+//   out[n, y, x, c] = (image[n, row, column, c] - mean[row, column, c] + shifts[n, c]) · scale
 //
 // The mean image belongs to the whole image: it is cropped and reflected with it. Every draw (offsets, flips,
 // shifts) comes from the caller.
@@ -20,13 +20,15 @@ struct PrepareInput {
   int64_t crop;                   // output height and width
   int64_t out_row_pitch;          // floats from one output row to the next: crop · 3, or more for alignment
   Mean mean = Mean::none;
+  float scale = 1.0f;
 };
 
 // out: images × crop rows of crop × 3 floats and, behind them, zeros up to out_row_pitch. offsets: images ×
 // (y, x). flips: a byte an image, reflected unless 0. shifts: images × 3. mean: as params.mean says; else not
 // read. All on the stream's device. An offset that would leave the image is moved to its nearest edge, so
 // that the kernel never reads out of bounds; callers check offsets where they are drawn. Throws
-// std::invalid_argument for counts below 1, a crop larger than the image and a pitch below crop · 3.
+// std::invalid_argument for counts below 1, a crop larger than the image, a pitch below crop · 3 and a scale that is
+// not above 0 and finite.
 void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips, const float* shifts,
                    const float* mean, const PrepareInput& params, cudaStream_t stream);
 

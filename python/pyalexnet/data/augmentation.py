@@ -27,15 +27,17 @@ class Variations:
         offsets: int32 (n, 2), row and column at which the 227×227 crop begins.
         flips: uint8 (n,), 1 where the crop is mirrored left to right.
         shifts: float32 (n, 3), added to every pixel's red, green and blue.
+        scale: what all pixels are multiplied by at the end.
     """
 
     offsets: npt.NDArray[np.int32]
     flips: npt.NDArray[np.uint8]
     shifts: npt.NDArray[np.float32]
+    scale: float = 1.0
 
     def __getitem__(self, positions: npt.NDArray[np.intp]) -> Variations:
         """The variations at these positions."""
-        return Variations(self.offsets[positions], self.flips[positions], self.shifts[positions])
+        return Variations(self.offsets[positions], self.flips[positions], self.shifts[positions], self.scale)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.intp]:
@@ -51,6 +53,7 @@ def epoch_variations(
     reflect: bool,
     colour_noise: float,
     colour_axes: npt.NDArray[np.float32],
+    colour_noise_scaled: bool = False,
 ) -> Variations:
     """Random variations for the ``count`` images of an epoch, in the order in which they are used.
 
@@ -61,6 +64,7 @@ def epoch_variations(
         reflect: mirror half of the crops.
         colour_noise: standard deviation of the factors on ``colour_axes``; 0 leaves colours as they are.
         colour_axes: float32 (3, 3), see :class:`pyalexnet.data.statistics.Statistics`.
+        colour_noise_scaled: divide the centred and shifted images by 1 + ``colour_noise``, as the 2012 code does.
     """
     rng = np.random.default_rng([seed, epoch, 1])
     offsets = rng.integers(0, _LAST_OFFSET + 1, (count, 2), np.int32)
@@ -68,7 +72,8 @@ def epoch_variations(
     alpha = rng.standard_normal((count, 3), np.float32) * np.float32(colour_noise)
     # Products summed by hand, colour by colour: a matrix product's order of sums would be the BLAS's own.
     shifts = alpha[:, :1] * colour_axes[:, 0] + alpha[:, 1:2] * colour_axes[:, 1] + alpha[:, 2:] * colour_axes[:, 2]
-    return Variations(offsets, flips if reflect else np.zeros_like(flips), shifts)
+    scale = 1 / (1 + colour_noise) if colour_noise_scaled else 1.0
+    return Variations(offsets, flips if reflect else np.zeros_like(flips), shifts, scale)
 
 
 def view_variations(count: int, views: int) -> list[Variations]:

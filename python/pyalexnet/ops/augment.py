@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, to_device
+from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
 from pyalexnet.tensor import Tensor
 
 
@@ -18,9 +18,10 @@ def prepare_input(
     mean: Any = None,
     *,
     crop: int = 227,
+    scale: float = 1.0,
     device: str | None = None,
 ) -> Tensor:
-    """Crop, mirror where asked, subtract the mean, add a colour (Krizhevsky et al. 2012, sections 2 and 4.1).
+    """Crop, mirror where asked, subtract the mean, add a colour (Krizhevsky et al. 2012, sections 2 and 4.1), scale.
 
     The mean image is cropped and mirrored with the image: it belongs to pixels, not to places of the crop.
 
@@ -31,15 +32,16 @@ def prepare_input(
         shifts: float32 array (images, 3), added to every pixel.
         mean: float32 array (height, width, 3) or (3,), or None to subtract nothing.
         crop: height and width of the output.
+        scale: what the result is multiplied by, above 0; the 2012 code has 1 / 1.1 where colours are added.
         device: where to compute when no array is on a device yet.
 
     Returns:
         Tensor (images, crop, crop, 3) of float32.
 
     Raises:
-        TypeError: an argument is not an array of its dtype, or ``crop`` is not an integer.
+        TypeError: an argument is not an array of its dtype, ``crop`` is not an integer or ``scale`` no number.
         ValueError: an array is empty or of the wrong shape, the crop is larger than the images, an offset
-            leaves the image, or the devices differ.
+            leaves the image, the scale is not above 0 and finite, or the devices differ.
     """
     arrays = {"images_u8": images_u8, "offsets": offsets, "flips": flips, "shifts": shifts}
     on = common_device(device, **arrays, **({} if mean is None else {"mean": mean}))
@@ -49,6 +51,7 @@ def prepare_input(
     shifts = to_device("shifts", shifts, on)
     mean = None if mean is None else to_device("mean", mean, on)
     require_integers(crop=crop)
+    require_numbers(scale=scale)
     _check_crops(images, offsets, crop)
     out = empty((images.shape[0], crop, crop, 3), on)
     on.native.prepare_input(
@@ -58,6 +61,7 @@ def prepare_input(
         flips.array,
         shifts.array,
         None if mean is None else mean.array,
+        scale,
         on.stream,
     )
     on.stream.synchronize()
