@@ -44,7 +44,13 @@ def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[
 
 
 def test_train_writes_a_model_and_the_run(run: Path) -> None:
-    assert sorted(os.listdir(run)) == ["model.safetensors", "run.json"]
+    assert sorted(os.listdir(run)) == [
+        "best.safetensors",
+        "checkpoints",
+        "metrics.jsonl",
+        "model.safetensors",
+        "run.json",
+    ]
     described = json.loads((run / "run.json").read_text())
     assert described["settings"]["net_options"] == {"bias_init": "caffe"}
     assert described["settings"]["reflect"] is True
@@ -158,6 +164,7 @@ def test_file_that_grows_too_large_leaves_nothing(photos: Path, tmp_path: Path) 
 
     result = shell("train", photos, "--out", tmp_path, *SMALL, preexec_fn=limit_files_to_a_megabyte)
     assert result.returncode == 1
-    assert f"cannot write {tmp_path}/model.safetensors" in result.stderr
+    assert f"cannot write {tmp_path}/checkpoints/epoch-002" in result.stderr
     assert "File too large" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert not list(tmp_path.glob("*.safetensors"))

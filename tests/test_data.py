@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 
 from pyalexnet.data import Digits, ImageArrays, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations, view_variations
-from pyalexnet.data.dataset import labels_among
+from pyalexnet.data.dataset import as_test_dataset, held_out_part, labels_among
 from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prepare import prepare
+from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError
 
@@ -101,6 +104,61 @@ def test_names_and_kinds_that_cannot_serve() -> None:
         split(ImageArrays(pixels, [0, 1]), 0.1)
 
 
+def write_photos(folder: Path, *classes: str) -> Path:
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (300, 280), (number, 20, 30)).save(folder / name / "a.png")
+    return folder
+
+
+def test_digits_by_name_are_judged_by_what_training_holds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(as_dataset("digits"), Digits)
+    assert held_out_part("digits") is None
+    held_out = split(Digits(), 0.2)[1]
+    for found in (as_test_dataset("digits"), as_test_dataset()):
+        assert np.array_equal(found.labels, held_out.labels)
+    assert len(as_test_dataset(Digits())) == 1797
+    write_photos(tmp_path / "digits", "one", "two")
+    assert as_dataset("digits").classes == ("one", "two")
+    assert len(as_test_dataset()) == len(held_out)
+
+
+def test_a_prepared_folder_and_one_that_has_two(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", "cat", "dog")
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    for destination in (alone, both / "train"):
+        prepare(photos, destination, progress=False)
+    for folder in (alone, both):
+        dataset = as_dataset(folder)
+        assert isinstance(dataset, PreparedImages)
+        assert dataset.batch(np.array([1, 0]))[0][:, 0, 0].tolist() == [[1, 20, 30], [0, 20, 30]]
+        assert held_out_part(folder) is None
+        assert len(as_test_dataset(folder)) == 2
+    prepare(write_photos(tmp_path / "more", "dog"), both / "val", progress=False)
+    assert len(as_dataset(both)) == 2
+    assert as_test_dataset(both).classes == ("dog",)
+
+
+def test_a_plain_folder_has_no_held_out_part(tmp_path: Path) -> None:
+    assert as_dataset(write_photos(tmp_path, "cat", "dog")).classes == ("cat", "dog")
+    assert held_out_part(tmp_path) is None
+    assert held_out_part((np.zeros((2, 8, 8), np.uint8), [0, 1])) is None
+
+
+def test_places_without_data_say_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="nowhere is not a folder, nor the name of a data set: 'digits', 'fashion-mnist'"
+    ):
+        as_dataset(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is not a folder"):
+        held_out_part(tmp_path / "file")
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(DataError, match=r"holds no data: neither manifest.json .* train-images-idx3-ubyte.* subfolder"):
+        as_dataset(tmp_path)
+
+
 def test_labels_are_matched_by_name() -> None:
     pixels = np.zeros((2, 8, 8), np.uint8)
     dataset = ImageArrays(pixels, [0, 1], classes=["cat", "dog"])
@@ -132,6 +190,14 @@ def test_variations_cover_their_range() -> None:
     assert np.allclose(drawn.shifts.std(axis=0), [3.0, 1.0, 0.1], rtol=5 / np.sqrt(4000))
     assert not variations(reflect=False).flips.any()
     assert not variations(colour_noise=0.0).shifts.any()
+
+
+def test_scaled_colour_noise_divides_by_one_plus_its_strength() -> None:
+    plain, scaled = variations(), variations(colour_noise_scaled=True)
+    assert plain.scale == plain[np.arange(3)].scale == 1.0
+    assert scaled.scale == scaled[np.arange(3)].scale == 1 / 1.1
+    assert np.array_equal(plain.shifts, scaled.shifts)  # the division is for the whole image, and comes later
+    assert variations(colour_noise=0.0, colour_noise_scaled=True).scale == 1.0
 
 
 def test_ten_views_are_five_places_and_their_mirror_images() -> None:

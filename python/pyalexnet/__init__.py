@@ -5,8 +5,8 @@ from importlib.metadata import version
 from pyalexnet import ops
 from pyalexnet.architecture import Options
 from pyalexnet.backend import DeviceInfo, devices
-from pyalexnet.checkpoint import load_model, save_model
 from pyalexnet.classifier import Classifier
+from pyalexnet.data.prepare import prepare
 from pyalexnet.errors import (
     CudaError,
     DataError,
@@ -18,9 +18,12 @@ from pyalexnet.errors import (
 )
 from pyalexnet.evaluation import Evaluation, Prediction, evaluate, predict
 from pyalexnet.memory import MemoryPlan
+from pyalexnet.model_file import load_model, save_model
 from pyalexnet.network import AlexNet, ImageBatch
+from pyalexnet.result import TrainingResult
+from pyalexnet.run_state import EpochRecord
 from pyalexnet.tensor import Tensor
-from pyalexnet.training import EpochRecord, TrainingResult, train
+from pyalexnet.training import train
 
 __version__ = version("pyalexnet")
 
@@ -48,6 +51,7 @@ __all__ = [
     "load_model",
     "ops",
     "predict",
+    "prepare",
     "save_model",
     "train",
 ]

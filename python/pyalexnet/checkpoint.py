@@ -1,173 +1,207 @@
-"""Model files: a classifier's weights, mean image, classes and options in one safetensors file.
+"""Checkpoints: all from which a training run goes on, bit for bit, as if nothing had stopped it.
 
-Beside the parameters under their own names, the tensor ``input.mean`` holds the mean image. The file's
-metadata has one entry, ``pyalexnet``: JSON with the format's version, the classes, the number of outputs, the
-options, the training step and a checksum of all tensors.
+    RUN/checkpoints/epoch-003-step-00001200/     the third epoch is under way, 1200 steps are done
+        model.safetensors     the classifier, as evaluate and predict read it
+        momentum.safetensors  each parameter's last update, and the axes of the colour noise
+        state.json            place in the data, schedule, history, settings, versions, checksums of the other two
+
+A checkpoint is a folder that is written under another name and renamed when the disk has all of it: under its own
+name it is complete, whatever stops the process. Its parts are plain data, of which reading executes nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import shutil
-import tempfile
+import platform
+import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict
-from os import PathLike, fspath
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
 from pyalexnet.architecture import IMAGE_SIZE, parameter_count, parameter_shapes
-from pyalexnet.classifier import Classifier, default_devices
+from pyalexnet.classifier import Classifier
 from pyalexnet.errors import ModelFileError
-from pyalexnet.network import AlexNet
+from pyalexnet.files import folder_written_atomically, remove_folder, remove_unfinished, write_through
+from pyalexnet.model_file import MODEL_FILE, load_model, model_content
+from pyalexnet.recipe import Settings
+from pyalexnet.run_state import EpochRecord, RunState
+from pyalexnet.tensor_file import pack, read, require_shapes
+
+CHECKPOINTS = "checkpoints"
+MOMENTUM_FILE, STATE_FILE = "momentum.safetensors", "state.json"
 
 _FORMAT = 1
-_MEAN = "input.mean"
-_HEADER_BYTES = 100_000  # ample for names, shapes and a thousand classes
+_COLOUR_AXES = "input.colour_axes"
+_NAME = re.compile(r"epoch-(\d{3,9})-step-(\d{8,15})")
+_STATE_BYTES = 1_000_000  # ample for a state and the headers of the tensors
 
-Tensors = dict[str, npt.NDArray[np.float32]]
 
+@dataclass
+class Checkpoint:
+    """What a run goes on from.
 
-def save_model(path: str | PathLike[str], model: Classifier) -> None:
-    """Write a classifier to a file, whole or not at all.
-
-    A file that was there stays until the new one is complete.
-
-    Raises:
-        OSError: the file cannot be written; the message says why and how many bytes were needed.
+    Attributes:
+        model: the classifier.
+        momentum: the last update of every parameter, as :meth:`pyalexnet.AlexNet.momentum` gives it.
+        colour_axes: float32 (3, 3), see :class:`pyalexnet.data.statistics.Statistics`.
+        state: where the run stands.
+        settings: what the run was asked to do.
+        data: what its images were, as JSON holds it.
     """
-    tensors = {name: np.ascontiguousarray(value) for name, value in model.net.parameters().items()}
-    tensors[_MEAN] = np.ascontiguousarray(model.mean)
-    about = {
-        "format": _FORMAT,
-        "classes": model.classes,
-        "num_classes": model.net.num_classes,
-        "options": asdict(model.net.options),
-        "step": model.net.step,
-        "checksum": _checksum(tensors),
-    }
-    write_atomically(path, safetensors.numpy.save(tensors, {"pyalexnet": json.dumps(about)}))
 
+    model: Classifier
+    momentum: dict[str, npt.NDArray[np.float32]]
+    colour_axes: npt.NDArray[np.float32]
+    state: RunState
+    settings: Settings
+    data: dict[str, Any]
 
-def load_model(
-    path: str | PathLike[str],
-    *,
-    devices: Sequence[str] | None = None,
-    memory_limit: int | None = None,
-) -> Classifier:
-    """Read a classifier from a file that :func:`save_model` wrote.
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write a checkpoint into a run's folder, whole or not at all.
 
-    Args:
-        path: the file.
-        devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
-        memory_limit: bytes that the net may take on each device; by default what the device has.
+        Returns:
+            The checkpoint's own folder; one of the same place that is there already stays as it is.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
-    try:
-        about, tensors = _read(path)
-        _require_intact(path, about, tensors)
-        classes, num_classes, step = tuple(about["classes"]), about["num_classes"], about["step"]
-        _require_shapes(path, tensors, {**parameter_shapes(num_classes), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)})
-        net = AlexNet(
-            num_classes,
-            devices=default_devices() if devices is None else devices,
-            memory_limit=memory_limit,
-            **about["options"],
+        Raises:
+            OSError: it cannot be written; the message says why and how many bytes were needed.
+        """
+        path = Path(folder) / CHECKPOINTS / _name(self.state.epoch, self.model.net.step)
+        if path.exists():
+            return path
+        contents = {
+            MODEL_FILE: model_content(self.model),
+            MOMENTUM_FILE: pack({**self.momentum, _COLOUR_AXES: self.colour_axes}, {}),
+        }
+        contents[STATE_FILE] = self._state_content({name: zlib.crc32(content) for name, content in contents.items()})
+        try:
+            with folder_written_atomically(path) as unfinished:
+                for name, content in contents.items():
+                    write_through(unfinished / name, content)
+        except OSError as error:
+            size_bytes = sum(map(len, contents.values()))
+            reason = f"cannot write {path} ({size_bytes:,} bytes): {error.strerror or error}"
+            raise OSError(error.errno, reason) from error
+        return path
+
+    def _state_content(self, checksums: Mapping[str, int]) -> bytes:
+        about: dict[str, Any] = {
+            "format": _FORMAT,
+            "versions": {name: version(name) for name in ("pyalexnet", "numpy", "pillow")}
+            | {"python": platform.python_version()},
+            "checksums": checksums,
+            "settings": asdict(self.settings),
+            "data": self.data,
+            "state": self.state.as_json(),
+        }
+        return json.dumps(about | {"checksum": _json_checksum(about)}, indent=2, allow_nan=False).encode()
+
+    @classmethod
+    def load(cls, path: Path, *, devices: Sequence[str] | None = None, memory_limit: int | None = None) -> Checkpoint:
+        """Read a checkpoint.
+
+        Args:
+            path: the checkpoint's own folder.
+            devices: where the net is to compute; by default where it was.
+            memory_limit: bytes that the net may take on each device; by default what the device has.
+
+        Raises:
+            ModelFileError: a file of it is missing, damaged, another's or of another checkpoint; the message names it.
+            OutOfMemoryError: the net does not fit.
+        """
+        about = _read_state(path / STATE_FILE)
+        try:
+            for name in (MODEL_FILE, MOMENTUM_FILE):
+                _require_checksum(path / name, about["checksums"][name])
+            state = RunState.from_json(about["state"])
+            settings, data = Settings.from_dict(about["settings"]), dict(about["data"])
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(f"{path / STATE_FILE} is not as this pyalexnet writes it: {error}") from error
+        devices = settings.devices if devices is None else devices
+        model = load_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
+        model.net.seed = settings.seed
+        _, momentum = read(path / MOMENTUM_FILE, "momentum file")
+        require_shapes(
+            path / MOMENTUM_FILE, momentum, {**parameter_shapes(model.net.num_classes), _COLOUR_AXES: (3, 3)}
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path} describes its net in a way not known here: {error!r}") from error
-    mean = tensors.pop(_MEAN)
-    net.load_parameters(tensors)
-    net.step = step
-    return Classifier(net, classes, mean)
+        colour_axes = np.array(momentum.pop(_COLOUR_AXES))
+        model.net.load_parameters(model.net.parameters(), momentum)
+        return cls(model, momentum, colour_axes, state, settings, data)
 
 
-def require_room(folder: str | PathLike[str], num_classes: int) -> None:
-    """Make a folder if there is none yet; refuse one that cannot take a model with that many outputs.
-
-    Raises:
-        OSError: it cannot be made or written to, or its disk has not enough space.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}") from error
-    needed = 4 * (parameter_count(num_classes) + 3 * IMAGE_SIZE**2) + _HEADER_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            errno.ENOSPC,
-            f"cannot write to the folder {fspath(folder)}: a model takes {needed:,} bytes, and {free:,} are free",
-        )
+def newest_checkpoint(folder: str | PathLike[str]) -> Path | None:
+    """The folder of the checkpoint that came furthest in a run's folder, if it has any."""
+    return max(_checkpoints(folder), key=_place, default=None)
 
 
-def write_atomically(path: str | PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: into a new file beside it, which then takes its name.
+def prune_checkpoints(folder: str | PathLike[str], *, keep: int, best: EpochRecord | None) -> None:
+    """Remove all checkpoints but the last ``keep`` and that of the best epoch, and what killed writers left.
 
     Raises:
-        OSError: it cannot be written; what was at ``path`` is unchanged.
+        OSError: one cannot be removed.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    found = sorted(_checkpoints(folder), key=_place)
+    best_name = None if best is None else _name(best.epoch + 1, best.steps)
+    for path in found[:-keep]:
+        if path.name != best_name:
+            remove_folder(path)
+    remove_unfinished(Path(folder) / CHECKPOINTS)
+
+
+def checkpoint_bytes(num_classes: int) -> int:
+    """What a checkpoint takes on the disk."""
+    return 2 * 4 * parameter_count(num_classes) + 4 * 3 * IMAGE_SIZE**2 + _STATE_BYTES
+
+
+def _checkpoints(folder: str | PathLike[str]) -> list[Path]:
+    parent = Path(folder) / CHECKPOINTS
+    return [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
+
+
+def _name(epoch: int, steps: int) -> str:
+    return f"epoch-{epoch:03}-step-{steps:08}"
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Steps done and the epoch under way: after an epoch's last step comes its validation, then the next epoch."""
+    epoch, steps = path.name.removeprefix("epoch-").split("-step-")
+    return int(steps), int(epoch)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        about = json.loads(path.read_bytes())
+        found_format, checksum = about["format"], about.pop("checksum")
     except OSError as error:
-        reason = f"cannot write {path} ({len(content):,} bytes): {error.strerror or error}"
-        raise OSError(error.errno, reason) from error
-    finally:
-        with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
-            temporary.unlink()
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            entry = (file.metadata() or {}).get("pyalexnet")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is no model file or is cut short: {error}") from error
-    if entry is None:
-        raise ModelFileError(f"{path} is a safetensors file, but not one that pyalexnet wrote")
-    return json.loads(entry), tensors
-
-
-def _require_intact(path: Path, about: dict[str, Any], tensors: Tensors) -> None:
-    if about["format"] != _FORMAT:
-        raise ModelFileError(f"{path} has format {about['format']}; this pyalexnet reads format {_FORMAT}")
-    if _checksum(tensors) != about["checksum"]:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is no checkpoint's state or is cut short: {error!r}") from error
+    if found_format != _FORMAT:
+        raise ModelFileError(f"{path} has format {found_format}; this pyalexnet reads format {_FORMAT}")
+    if checksum != _json_checksum(about):
         raise ModelFileError(f"{path} is damaged: its content does not match its checksum")
+    return dict(about)
 
 
-def _require_shapes(path: Path, tensors: Tensors, expected: dict[str, tuple[int, ...]]) -> None:
-    for name in expected.keys() | tensors.keys():
-        found = tensors[name].shape if name in tensors else "missing"
-        if found != expected.get(name):
-            raise ModelFileError(f"{path}: {name} is {found}; it must be {expected.get(name, 'absent')}")
+def _json_checksum(about: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
-def _checksum(tensors: Tensors) -> int:
-    checksum = 0
-    for name in sorted(tensors):
-        checksum = zlib.crc32(np.ascontiguousarray(tensors[name]).data, zlib.crc32(name.encode(), checksum))
-    return checksum
+def _require_checksum(path: Path, expected: int) -> None:
+    value = 0
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                value = zlib.crc32(block, value)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if value != expected:
+        raise ModelFileError(f"{path} is cut short, damaged or of another checkpoint: its checksum is wrong")

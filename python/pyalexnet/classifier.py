@@ -28,7 +28,7 @@ class Classifier:
 
     def input_batch(self, images: npt.NDArray[np.uint8], variations: Variations) -> ImageBatch:
         """What the net takes: uint8 images (N, 256, 256, 3), each varied in its way, less the mean."""
-        return ImageBatch(images, variations.offsets, variations.flips, variations.shifts, self.mean)
+        return ImageBatch(images, variations.offsets, variations.flips, variations.shifts, self.mean, variations.scale)
 
     def class_name(self, output: int) -> str:
         """The name of an output; outputs beyond the named classes have their number."""

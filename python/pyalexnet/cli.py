@@ -1,4 +1,4 @@
-"""The command ``pyalexnet``: train, evaluate, predict, devices."""
+"""The command ``pyalexnet``: prepare, train, evaluate, predict, devices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from rich.table import Table
 
 from pyalexnet.architecture import CHOICES
 from pyalexnet.backend import devices
-from pyalexnet.checkpoint import load_model
+from pyalexnet.data import PreparedImages
 from pyalexnet.data.augmentation import VIEWS
+from pyalexnet.data.prepare import SHARD_SIZE, prepare
 from pyalexnet.errors import CudaError
 from pyalexnet.evaluation import evaluate, predict
-from pyalexnet.recipe import DIGITS, PAPER
-from pyalexnet.training import MODEL_FILE, train
+from pyalexnet.interrupt import Terminated
+from pyalexnet.model_file import MODEL_FILE, load_model
+from pyalexnet.recipe import DIGITS, PAPER, PRESETS
+from pyalexnet.training import train
 
-_FAILED, _WRONG_INPUT, _INTERRUPTED = 1, 2, 130
+_FAILED, _WRONG_INPUT, _INTERRUPTED, _TERMINATED = 1, 2, 130, 143
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -30,13 +33,17 @@ AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on 
 examples:
   pyalexnet train                                learn handwritten digits: nothing to download, a few minutes
   pyalexnet train photos --out run --epochs 30   learn from photos/cat/*.jpg, photos/dog/*.jpg, ...
+  pyalexnet prepare ILSVRC2012_img_train.tar set bring a large data set to 256×256 once, for fast training
   pyalexnet evaluate run/model.safetensors test  how often the model is right on test/cat/*.jpg, ...
   pyalexnet predict run/model.safetensors a.jpg  what a.jpg shows
   pyalexnet devices                              where a net can run on this machine
 
 `pyalexnet COMMAND --help` explains a command."""
 
-_DATA_HELP = "a folder with one subfolder of JPEG or PNG images for each class"
+_DATA_HELP = (
+    "a folder that prepare made; or one with a subfolder of JPEG or PNG images for each class; or one of IDX files, as "
+    "MNIST has; or digits or fashion-mnist"
+)
 
 _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -46,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 1 if the computer or the training failed; 2 if an argument or a file is wrong; 130
-        after Ctrl-C.
+        after Ctrl-C, 143 after SIGTERM.
     """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("pyalexnet: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _TERMINATED if isinstance(error, Terminated) else _INTERRUPTED
     except (CudaError, ArithmeticError, OSError, ValueError, TypeError) as error:
         if options.debug:
             raise
@@ -66,6 +73,27 @@ def _exit_status(error: Exception) -> int:
     return _WRONG_INPUT if wrong_input else _FAILED
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    if options.verify:
+        prepared = PreparedImages(options.source)
+        prepared.verify()
+        print(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {options.source}: all as written")
+        return 0
+    if options.destination is None:
+        raise ValueError("DEST is missing; it must be the folder to write")
+    prepare(
+        options.source,
+        options.destination,
+        labels=options.labels,
+        classes=options.classes,
+        on_error=options.on_error,
+        shard_size=options.shard_size,
+        workers=options.workers,
+        progress=not options.quiet,
+    )
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in _TRAIN_ARGUMENTS and value is not None}
     result = train(options.data, **given)
@@ -73,9 +101,10 @@ def _train(options: argparse.Namespace) -> int:
         print(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
     if options.out is not None:
         print(f"model: {options.out}/{MODEL_FILE}")
-    if result.stopped == "interrupted":
-        print(f"pyalexnet train: interrupted after {result.model.net.step} steps", file=sys.stderr)
-        return _INTERRUPTED
+    if result.stopped in ("interrupted", "terminated"):
+        advice = f"; to go on, repeat the command with --resume --out {options.out}" if options.out else ""
+        print(f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}", file=sys.stderr)
+        return _INTERRUPTED if result.stopped == "interrupted" else _TERMINATED
     return 0
 
 
@@ -116,11 +145,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pyalexnet {version('pyalexnet')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_prepare(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     _add_command(commands, "devices", _devices, "list the devices that a net can run on")
     return parser
+
+
+def _add_prepare(commands: Any) -> None:
+    command = _add_command(
+        commands,
+        "prepare",
+        _prepare,
+        "bring image files to 256×256 once, for fast training",
+        "Write the images of SOURCE into DEST: shorter side to 256, the middle kept, 8-bit RGB, in large files that "
+        "training reads fast (192 KiB an image), with mean image, colour statistics and checksums. If it is stopped, "
+        "however roughly, the same command continues.",
+    )
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder with one subfolder or one tar file a class; an uncompressed tar file of either, such as "
+        "ILSVRC2012_img_train.tar; or, with --labels, a folder or tar file of images, such as ILSVRC2012_img_val.tar",
+    )
+    command.add_argument("destination", metavar="DEST", nargs="?", help="the folder to write")
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="text file with the class of each image: a name or number a line in the order of the images' sorted "
+        "names, or lines 'file label'; numbers count from 0 if one is 0, else from 1",
+    )
+    command.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="a folder that prepare made, or a text file with a class name a line: the classes and their order "
+        "(default: the names found, sorted)",
+    )
+    command.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what a broken image does; those skipped are listed in DEST/report.json (default: %(default)s)",
+    )
+    command.add_argument(
+        "--shard-size", type=int, default=SHARD_SIZE, metavar="N", help="images a file (default: %(default)s)"
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    command.add_argument(
+        "--verify", action="store_true", help="only check the files of SOURCE, which prepare made, by their checksums"
+    )
+    command.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _add_train(commands: Any) -> None:
@@ -131,65 +206,51 @@ def _add_train(commands: Any) -> None:
         "train a net",
         "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits; so few "
         f"images need smaller steps and more of them: batches of {DIGITS.batch_size}, a learning rate of "
-        f"{DIGITS.lr:g}, {DIGITS.epochs} epochs, biases from 0.1, no mirror images. Ctrl-C ends training and keeps "
-        "what was learned.",
+        f"{DIGITS.lr:g}, {DIGITS.epochs} epochs, biases from 0.1, no mirror images. Ctrl-C and SIGTERM finish the "
+        "step, save and end; a second Ctrl-C stops at once.",
     )
-    command.add_argument("data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: the digits)")
-    command.add_argument("--out", metavar="DIR", help="write model.safetensors and run.json here, after each epoch")
+    command.add_argument("data", nargs="?", metavar="DATA", help=f"{_DATA_HELP} (default: digits)")
     command.add_argument(
         "--validation",
         type=_fraction_or_folder,
         metavar="PART",
-        help="the part of DATA that is held out to measure accuracy, 0 for none, or a folder like "
-        f"DATA (default: {PAPER.validation:g}; digits {DIGITS.validation:g})",
+        help="the part of DATA that is held out to measure accuracy, 0 for none, or data of its own "
+        f"(default: what DATA itself holds out, else {PAPER.validation:g}; digits {DIGITS.validation:g})",
     )
     _add_recipe(command)
+    _add_schedule(command)
+    _add_run(command)
     _add_placement(command)
     net = command.add_argument_group("the net, where its sources differ (see the README)")
     for name, choices in CHOICES.items():
         flag = f"--{name.replace('_', '-')}"
         if choices == (False, True):
-            net.add_argument(flag, action="store_true", default=None, help="default: no")
+            net.add_argument(flag, action=argparse.BooleanOptionalAction, help="default: no")
         else:
             digits = f"; digits: {DIGITS.net_options[name]}" if name in DIGITS.net_options else ""
             net.add_argument(flag, choices=choices, help=f"default: {choices[0]}{digits}")
     net.add_argument("--dropout", type=float, metavar="P", help="chance to drop a hidden output (default: 0.5)")
     net.add_argument("--num-classes", type=int, metavar="N", help="outputs (default: as many as DATA has classes)")
-    command.add_argument("--quiet", dest="progress", action="store_false", default=None, help="show no progress")
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
-    recipe = command.add_argument_group("recipe")
-    for name, kind in (("epochs", int), ("batch_size", int), ("lr", float)):
-        paper, digits = getattr(PAPER, name), getattr(DIGITS, name)
-        known = f"default: {paper:g}" if paper == digits else f"default: {paper:g}; digits {digits:g}"
-        text = {"epochs": "passes over the images", "batch_size": "images a step", "lr": "learning rate"}[name]
-        recipe.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            metavar="N" if kind is int else "X",
-            help=f"{text} ({known})",
-        )
-    recipe.add_argument("--momentum", type=float, metavar="X", help=f"default: {_default('momentum')}")
-    recipe.add_argument("--weight-decay", type=float, metavar="X", help=f"default: {_default('weight_decay')}")
+    recipe = command.add_argument_group("recipe (defaults are the paper's)")
+    recipe.add_argument("--preset", choices=PRESETS, help="a source's whole recipe, which the options below change")
+    for name, kind, text in (
+        ("epochs", int, "passes over the images"),
+        ("batch_size", int, "images a step"),
+        ("momentum", float, "share of the last update that is kept"),
+        ("weight_decay", float, "pull of weights towards 0, relative to the learning rate"),
+        ("colour_noise", float, "strength of random colour shifts"),
+    ):
+        _add_setting(recipe, name, kind, text)
     recipe.add_argument(
-        "--patience",
-        type=int,
-        metavar="N",
-        help="divide the learning rate by 10 after N epochs in which the held-out images' error was not lower, 0 "
-        f"for never (default: {PAPER.patience}; digits {DIGITS.patience})",
-    )
-    recipe.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same net (default: 0)")
-    recipe.add_argument(
-        "--reflect",
+        "--colour-noise-scaled",
         action=argparse.BooleanOptionalAction,
-        help="mirror half of the crops (default: yes; digits: no)",
+        help="divide images by 1 + the strength of the colour shifts (default: no)",
     )
     recipe.add_argument(
-        "--colour-noise",
-        type=float,
-        metavar="X",
-        help=f"strength of random colour shifts (default: {_default('colour_noise')})",
+        "--reflect", action=argparse.BooleanOptionalAction, help="mirror half of the crops (default: yes; digits: no)"
     )
     recipe.add_argument(
         "--no-mean",
@@ -197,6 +258,54 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
         action="store_false",
         default=None,
         help="feed raw pixels, without subtracting the mean image",
+    )
+    recipe.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same net (default: 0)")
+
+
+def _add_schedule(command: argparse.ArgumentParser) -> None:
+    schedule = command.add_argument_group("learning rate")
+    _add_setting(schedule, "lr", float, "learning rate at the start")
+    schedule.add_argument(
+        "--schedule",
+        metavar="RATES",
+        help="plateau: divide the rate by 10 when the held-out images' error stops improving; or rates by epoch, such "
+        "as 0.01@0,0.001@30; or source2012; or a schedule file, FILE.json (default: plateau)",
+    )
+    _add_setting(schedule, "patience", int, "epochs in a row without a lower error that make a plateau, 0 for never")
+    schedule.add_argument("--floor", type=float, metavar="X", help="the lowest rate (default: a thousandth of --lr)")
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    run = command.add_argument_group("the run")
+    run.add_argument("--out", metavar="DIR", help="write the model, checkpoints, run.json and metrics.jsonl here")
+    run.add_argument(
+        "--resume", action="store_true", default=None, help="go on from the newest checkpoint in --out, if there is one"
+    )
+    run.add_argument(
+        "--allow-changes", action="store_true", default=None, help="resume with other settings or data than before"
+    )
+    run.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        metavar="X",
+        help="time between checkpoints; there is one after each epoch in any case "
+        f"(default: {_default('checkpoint_minutes')})",
+    )
+    run.add_argument(
+        "--keep", type=int, metavar="N", help=f"checkpoints that stay, beside the best (default: {_default('keep')})"
+    )
+    run.add_argument("--tensorboard", action="store_true", default=None, help="write TensorBoard's files into --out")
+    run.add_argument(
+        "--report-relus", action="store_true", default=None, help="after each epoch, tell how many ReLUs are dead"
+    )
+    run.add_argument("--quiet", dest="progress", action="store_false", default=None, help="show no progress")
+
+
+def _add_setting(group: Any, name: str, kind: type, text: str) -> None:
+    paper, digits = getattr(PAPER, name), getattr(DIGITS, name)
+    known = f"default: {paper:g}" if paper == digits else f"default: {paper:g}; digits {digits:g}"
+    group.add_argument(
+        f"--{name.replace('_', '-')}", type=kind, metavar="N" if kind is int else "X", help=f"{text} ({known})"
     )
 
 

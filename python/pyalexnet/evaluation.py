@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.classifier import Classifier
-from pyalexnet.data import Dataset, DataSource, Digits, as_dataset, split
+from pyalexnet.data import DataSource
 from pyalexnet.data.augmentation import view_variations
-from pyalexnet.data.dataset import labels_among
-from pyalexnet.data.digits import TEST_FRACTION
+from pyalexnet.data.dataset import as_test_dataset, labels_among
 from pyalexnet.data.images import fit_image, read_image
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import in_batches, prefetch, read_ahead
 from pyalexnet.errors import DataError
 
 
@@ -61,9 +60,8 @@ def evaluate(
 
     Args:
         model: what :func:`pyalexnet.train` or :func:`pyalexnet.load_model` returned.
-        data: a folder with one subfolder a class, a pair ``(images, labels)`` of arrays or a data set, with
-            classes of the model's names; by default the handwritten digits that :func:`pyalexnet.train` holds
-            out.
+        data: labelled images, named as for :func:`pyalexnet.train`, with classes of the model's names. Data with a
+            held-out part of its own is judged by that part, the digits (default) by what training by default holds out.
         batch_size: images that the net computes at a time.
         views: 1 judges the centre of each image; 5 averages the probabilities over the centre and the four
             corners; 10 over these and their mirror images, as the paper does. Mirror images serve only where left
@@ -76,10 +74,10 @@ def evaluate(
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     require_batch_size(batch_size)
-    dataset = default_test_set() if data is None else as_dataset(data)
+    dataset = as_test_dataset(data)
     label_of_class = labels_among(dataset, model.classes)
     losses, ranks = [], []
-    for images, labels in prefetch(dataset.batch, in_batches(np.arange(len(dataset)), batch_size)):
+    for images, labels in read_ahead(dataset, in_batches(np.arange(len(dataset)), batch_size)):
         probabilities = mean_probabilities(model, images, views)
         expected = label_of_class[labels]
         own = probabilities[np.arange(len(labels)), expected]
@@ -125,11 +123,6 @@ def predict(
     if top < 1:
         raise ValueError(f"top is {top}; it must be at least 1")
     return list(_predictions(model, _as_list(images), top, views, batch_size))
-
-
-def default_test_set() -> Dataset:
-    """The handwritten digits that training by default holds out."""
-    return split(Digits(), TEST_FRACTION)[1]
 
 
 def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: int = 1) -> npt.NDArray[np.float64]:

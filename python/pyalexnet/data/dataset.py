@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from os import PathLike
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -63,27 +65,126 @@ class Subset:
 
 
 def as_dataset(data: DataSource) -> Dataset:
-    """A data set from what a user names.
+    """A data set from what a user names; where it comes in two parts, the one to train on.
 
     Args:
-        data: a folder with one subfolder a class, a pair ``(images, labels)`` of arrays, or a data set.
+        data: a data set; a pair ``(images, labels)`` of arrays, as :class:`pyalexnet.data.ImageArrays` takes them; a
+            name, ``"digits"`` or ``"fashion-mnist"``; or a folder: one that ``pyalexnet prepare`` has written, or that
+            has such a one as its ``train`` and perhaps another as its ``val``; one of IDX files, the pair ``train-*``
+            and perhaps the pair ``t10k-*``; or one with a subfolder of image files for each class. Where there is a
+            folder by the name of a data set, the folder is meant.
 
     Raises:
-        DataError: the folder or the arrays cannot serve; the message says why.
+        DataError: there is no such folder or name, or what is there cannot serve; the message says why.
         TypeError: ``data`` is none of these.
     """
     from pyalexnet.data.arrays import ImageArrays
-    from pyalexnet.data.folder import ImageFolder
 
     if isinstance(data, str | PathLike):
-        return ImageFolder(data)
+        return _parts(data).training()
     if isinstance(data, tuple) and len(data) == 2:
         return ImageArrays(*data)
     if isinstance(data, Dataset):
         return data
     raise TypeError(
-        f"data is a {type(data).__name__}; it must be a folder's path, a pair (images, labels) or a Dataset"
+        f"data is a {type(data).__name__}; it must be a folder's path, a name ({_shortened(list(_NAMED))}), a pair "
+        "(images, labels) or a Dataset"
     )
+
+
+def held_out_part(data: DataSource) -> Dataset | None:
+    """The images that come with the data but not for training on: a folder's ``val``, or its ``t10k-*`` files.
+
+    Args:
+        data: as in :func:`as_dataset`.
+
+    Returns:
+        The held-out part; None where the data has none of its own.
+
+    Raises:
+        DataError: there is no such folder or name, or the held-out part cannot serve; the message says why.
+    """
+    open_held_out = _parts(data).held_out if isinstance(data, str | PathLike) else None
+    return open_held_out() if open_held_out else None
+
+
+def as_test_dataset(data: DataSource | None = None) -> Dataset:
+    """What a classifier is judged by: the held-out part where the data has one of its own, else all of it.
+
+    Of the digits it is what :func:`pyalexnet.train` by default holds out, unless they are given as a data set.
+
+    Args:
+        data: as in :func:`as_dataset`; None for ``"digits"``, whatever folders there are.
+
+    Raises:
+        DataError: there is no such folder or name, or what is there cannot serve; the message says why.
+        TypeError: ``data`` is of none of the kinds that :func:`as_dataset` takes.
+    """
+    from pyalexnet.data.digits import TEST_FRACTION, Digits
+
+    held_out = None if data is None else held_out_part(data)
+    if held_out is not None:
+        return held_out
+    dataset = Digits() if data is None else as_dataset(data)
+    return split(dataset, TEST_FRACTION)[1] if isinstance(dataset, Digits) and dataset is not data else dataset
+
+
+class _Parts(NamedTuple):
+    """How to open the parts of a data set."""
+
+    training: Callable[[], Dataset]
+    held_out: Callable[[], Dataset] | None = None
+
+
+def _parts(data: str | PathLike[str]) -> _Parts:
+    path = Path(data)
+    if path.is_dir():
+        return _folder_parts(path)
+    if is_name(data):
+        return _NAMED[fspath(data)]()
+    raise DataError(f"{path} is not a folder, nor the name of a data set: {_shortened(list(_NAMED))}")
+
+
+def _folder_parts(path: Path) -> _Parts:
+    from pyalexnet.data.folder import ImageFolder
+    from pyalexnet.data.idx import IdxImages, has_idx_part
+    from pyalexnet.data.prepared import MANIFEST_FILE, PreparedImages
+
+    training, held_out = path / "train", path / "val"
+    if (path / MANIFEST_FILE).is_file():
+        return _Parts(partial(PreparedImages, path))
+    if (training / MANIFEST_FILE).is_file():
+        has_held_out = (held_out / MANIFEST_FILE).is_file()
+        return _Parts(partial(PreparedImages, training), partial(PreparedImages, held_out) if has_held_out else None)
+    if has_idx_part(path, "train"):
+        has_held_out = has_idx_part(path, "t10k")
+        return _Parts(partial(IdxImages, path, "train"), partial(IdxImages, path, "t10k") if has_held_out else None)
+    if any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
+        return _Parts(partial(ImageFolder, path))
+    raise DataError(
+        f"the folder {path} holds no data: neither {MANIFEST_FILE} or train/{MANIFEST_FILE}, as pyalexnet prepare "
+        "writes them, nor train-images-idx3-ubyte[.gz], nor a subfolder of images for each class"
+    )
+
+
+def _digits_parts() -> _Parts:
+    from pyalexnet.data.digits import Digits
+
+    return _Parts(Digits)
+
+
+def _fashion_mnist_parts() -> _Parts:
+    from pyalexnet.data.idx import fashion_mnist
+
+    return _Parts(fashion_mnist, partial(fashion_mnist, "t10k"))
+
+
+_NAMED = {"digits": _digits_parts, "fashion-mnist": _fashion_mnist_parts}
+
+
+def is_name(data: object) -> bool:
+    """Whether a user's word names a data set, and no file or folder."""
+    return isinstance(data, str) and data in _NAMED and not Path(data).exists()
 
 
 def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.errors import DataError
@@ -28,12 +28,28 @@ def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
         DataError: the file is missing, broken or no image; the message names it.
     """
     try:
-        with Image.open(path) as image:
+        return decode_image(path)
+    except DataError as error:
+        raise DataError(f"cannot read the image {path}: {error}") from error
+
+
+def decode_image(file: str | PathLike[str] | BinaryIO) -> npt.NDArray[np.uint8]:
+    """:func:`read_image` of an open file or a path, with errors that give the reason alone.
+
+    Raises:
+        DataError: the file is missing, broken or no image; the same bytes give the same message.
+    """
+    try:
+        with Image.open(file) as image:
             # Photographs far larger than needed are decoded at a half, a quarter or an eighth of their size.
             image.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
             return _fit(_to_rgb(ImageOps.exif_transpose(image)))
+    except MemoryError:  # it says nothing about the image
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError("it is no image of a known format, or its beginning is damaged") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
-        raise DataError(f"cannot read the image {path}: {_reason(error)}") from error
+        raise DataError(_reason(error)) from error
 
 
 def fit_image(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -58,7 +74,10 @@ def _fit(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         # convert() would cut every value at 255: 65535 becomes 255 by a division by 257.
-        return Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).astype(np.uint8))
+        values = np.asarray(image, np.int64).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError("its pixels are floating-point numbers, for which there is no common range")
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
         white = Image.new("RGBA", transparent.size, "white")

@@ -11,10 +11,69 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.architecture import IMAGE_SIZE
+from pyalexnet.data.dataset import Dataset
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, len(os.sched_getaffinity(0)))
+_READERS = min(32, len(os.sched_getaffinity(0)))
+_PART = 8  # images: enough to make a part's own costs small, few enough for all threads to share a batch
+
+
+def read_ahead(
+    dataset: Dataset, batches: Iterable[npt.NDArray[np.intp]], *, ahead: int = 2, threads: int = _READERS
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]]:
+    """Images and labels of one batch after the other, read in background threads while the last one is in use.
+
+    All threads read one batch together before they begin the next: the first comes soon, and memory is taken for
+    ``ahead`` + 1 batches, however many threads, cores or images there are. An error in reading comes out in place of
+    its batch. Threads end when the iterator does.
+
+    Args:
+        dataset: what is read.
+        batches: the indices of each batch, intp (n,).
+        ahead: how many batches are read ahead of the one in use, at least 1.
+        threads: how many read at the same time.
+
+    Yields:
+        uint8 (n, 256, 256, 3) and int32 (n,), new arrays each time.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="pyalexnet-data") as pool:
+        pending: deque[_BatchInReading] = deque()
+        try:
+            for indices in batches:
+                pending.append(_BatchInReading(dataset, indices, pool))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _BatchInReading:
+    """A batch whose parts are read by the threads of a pool."""
+
+    def __init__(self, dataset: Dataset, indices: npt.NDArray[np.intp], pool: ThreadPoolExecutor) -> None:
+        self.images = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        self.labels = np.empty(len(indices), np.int32)
+
+        def read(part: slice) -> None:
+            self.images[part], self.labels[part] = dataset.batch(indices[part])
+
+        parts = [slice(start, start + _PART) for start in range(0, len(indices), _PART)]
+        self.parts = [pool.submit(read, part) for part in parts]
+
+    def result(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """Wait for all parts."""
+        for part in self.parts:
+            part.result()
+        return self.images, self.labels
 
 
 def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: int = _THREADS) -> Iterator[Result]:

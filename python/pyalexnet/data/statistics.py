@@ -30,10 +30,48 @@ class Statistics:
     colour_axes: npt.NDArray[np.float32]
 
 
+class ImageSums:
+    """Sums over images from which :class:`Statistics` follow.
+
+    They are sums of integers and exact: no order of summation and no division among workers changes a bit.
+    """
+
+    def __init__(self) -> None:
+        """Sums over no images."""
+        self.count = 0
+        self._pixels = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint64)
+        self._products = np.zeros((3, 3), np.uint64)
+
+    def add(self, images: npt.NDArray[np.uint8]) -> None:
+        """Count these images, uint8 (n, 256, 256, 3), in."""
+        self.count += len(images)
+        self._pixels += images.sum(axis=0, dtype=np.uint64)
+        for image in images:
+            self._products += _colour_products(image)
+
+    def merge(self, other: ImageSums) -> None:
+        """Count other images' sums in."""
+        self.count += other.count
+        self._pixels += other._pixels
+        self._products += other._products
+
+    def covariance(self) -> npt.NDArray[np.float64]:
+        """Covariance of red, green and blue over all pixels, (3, 3), each value the float64 nearest to the true one."""
+        pixels = self.count * IMAGE_SIZE**2
+        colours = [int(total) for total in self._pixels.sum(axis=(0, 1))]
+        products = self._products.tolist()
+        # Python's integers are exact, and its division of them rounds once.
+        return np.array(
+            [[(pixels * products[i][j] - colours[i] * colours[j]) / pixels**2 for j in range(3)] for i in range(3)]
+        )
+
+    def statistics(self) -> Statistics:
+        """The statistics of all images counted in, at least one."""
+        return Statistics((self._pixels / self.count).astype(np.float32), _colour_axes(self.covariance()))
+
+
 def measure(dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None) -> Statistics:
     """One pass over a data set; memory does not grow with it.
-
-    The sums are of integers below 2^53 and therefore exact: no order of summation changes a bit.
 
     Args:
         dataset: the images, at least one.
@@ -42,32 +80,24 @@ def measure(dataset: Dataset, on_images: Callable[[int], None] = lambda _count: 
     Raises:
         DataError: an image cannot be read.
     """
-    pixel_sum = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint64)
-    products = np.zeros((3, 3))
 
-    def batch_sums(
-        indices: npt.NDArray[np.intp],
-    ) -> tuple[int, npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
-        images, _ = dataset.batch(indices)
-        return (
-            len(images),
-            images.sum(axis=0, dtype=np.uint32),
-            sum(map(_colour_products, images), np.zeros((3, 3))),
-        )
+    def batch_sums(indices: npt.NDArray[np.intp]) -> ImageSums:
+        sums = ImageSums()
+        sums.add(dataset.batch(indices)[0])
+        return sums
 
-    for count, batch_sum, batch_products in prefetch(batch_sums, in_batches(np.arange(len(dataset)), _BATCH)):
-        pixel_sum += batch_sum
-        products += batch_products
-        on_images(count)
-    pixels = len(dataset) * IMAGE_SIZE**2
-    mean_colour = pixel_sum.sum(axis=(0, 1)) / pixels
-    covariance = products / pixels - np.outer(mean_colour, mean_colour)
-    return Statistics((pixel_sum / len(dataset)).astype(np.float32), _colour_axes(covariance))
+    total = ImageSums()
+    for sums in prefetch(batch_sums, in_batches(np.arange(len(dataset)), _BATCH)):
+        total.merge(sums)
+        on_images(sums.count)
+    return total.statistics()
 
 
-def _colour_products(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    pixels = image.reshape(-1, 3).astype(np.float64)
-    return pixels.T @ pixels
+def _colour_products(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    # The largest sum, 256² · 255², is just below 2³².
+    colours = image.reshape(-1, 3).T.astype(np.uint32, order="C")
+    products: npt.NDArray[np.uint32] = np.einsum("ip,jp->ij", colours, colours)
+    return products
 
 
 def _colour_axes(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

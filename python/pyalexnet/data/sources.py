@@ -1,0 +1,325 @@
+"""Where images to prepare lie: in folders or tar files, one a class, or all together with a list of labels.
+
+Nothing is unpacked: an image in a tar, or in a tar within a tar, is a range of bytes of the outer file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
+from pyalexnet.errors import DataError
+
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
+)
+_WORDNET_ID = re.compile(r"n\d{8}")
+_TAR_BLOCK = 512
+_NO_FILE = -1
+
+
+class SourceImage(NamedTuple):
+    """One image file, or the part of a tar file that is one.
+
+    Attributes:
+        name: "class/file", or "file" where labels come from a list; no two images have the same.
+        label: index of its class.
+        path: the file to read.
+        offset: its first byte in that file.
+        size: its number of bytes.
+    """
+
+    name: str
+    label: int
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The image file's content.
+
+        Raises:
+            OSError: it cannot be read, or is shorter than it was.
+        """
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot read {self.path}: {error.strerror or error}") from error
+        if len(content) != self.size:
+            raise OSError(f"{self.path} has become shorter since preparation began")
+        return content
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images to prepare, in the order in which they will lie.
+
+    Attributes:
+        images: sorted by class folder and name, or by name where labels come from a list.
+        classes: the classes' names; a label is an index into them.
+        passed_over: names of further files with the reason why they are not among the images.
+    """
+
+    images: Sequence[SourceImage]
+    classes: tuple[str, ...]
+    passed_over: Sequence[tuple[str, str]]
+
+
+class _File(NamedTuple):
+    """What was found: ``folder`` is where it lies below the source, "" for the source itself.
+
+    Where it is no regular file, ``size`` is ``_NO_FILE``.
+    """
+
+    folder: str
+    name: str
+    path: str
+    offset: int
+    size: int
+
+
+def find_images(
+    path: str | PathLike[str], labels: str | PathLike[str] | None = None, classes: str | PathLike[str] | None = None
+) -> Source:
+    """List a source's images; none is opened yet.
+
+    Args:
+        path: a folder with one subfolder or one tar file a class; a tar file of either; or, with ``labels``, a
+            folder or tar file of images.
+        labels: a text file with a class name or number a line, in the order of the images' sorted names, or with
+            lines "file label" in any order. Numbers count from 0 if one is 0, else from 1.
+        classes: a prepared folder or a text file with a class name a line, which gives the classes and their
+            order; by default the names found, sorted.
+
+    Raises:
+        DataError: the source, the labels or the classes cannot serve; the message says why.
+        OSError: a file cannot be read.
+    """
+    path = Path(path)
+    known = None if classes is None else read_classes(classes)
+    found = list(_listed(path))
+    files = sorted(file for file in found if (labels is None or not file.name.endswith(".tar")) and _is_image(file))
+    passed_over = [(_joined(file), _why_passed_over(file)) for file in found if not _is_image(file)]
+    if labels is None:
+        passed_over += [(file.name, "it is in no class's folder") for file in files if not file.folder]
+        images, names = _by_folder(path, [file for file in files if file.folder], known)
+    else:
+        images, names = _by_list(path, files, Path(labels), known)
+    _require_distinct(images, path)
+    return Source(images, names, sorted(passed_over))
+
+
+def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
+    """Class names in order, of a prepared folder or a text file with a name a line.
+
+    In a list of WordNet ids with words behind them, as ILSVRC's synset_words.txt, only the ids count.
+
+    Raises:
+        DataError: there is no such list, it is empty, or it names a class twice.
+        OSError: it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / MANIFEST_FILE).is_file():
+            raise DataError(f"{path} is no prepared folder; classes must name one, or a text file")
+        return tuple(read_manifest(path)["classes"])
+    names = _lines(path)
+    if all(_WORDNET_ID.match(name) for name in names):
+        names = [name.split()[0] for name in names]
+    if not names:
+        raise DataError(f"{path} is empty; it must have a class name a line")
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{path} names the class {name!r} {times} times")
+    return tuple(names)
+
+
+def _listed(path: Path) -> Iterator[_File]:
+    """Every file of a source, those in its class tars included."""
+    if path.is_dir():
+        yield from _listed_folder(path)
+    elif path.is_file():
+        with open(path, "rb") as file:
+            yield from _listed_tar(file, path, 0)
+    else:
+        raise DataError(f"{path} is neither a folder nor a file; it must hold the images to prepare")
+
+
+def _listed_folder(path: Path) -> Iterator[_File]:
+    for entry in list(os.scandir(path)):
+        if entry.is_dir() and not entry.name.startswith("."):
+            files = [_folder_entry(entry.name, inner) for inner in os.scandir(entry.path)]
+            if not any(map(_is_image, files)):
+                raise DataError(f"the folder {entry.path} has no images")
+            yield from files
+        elif entry.name.endswith(".tar") and entry.is_file():
+            with open(entry.path, "rb") as file:
+                for member in _listed_tar(file, Path(entry.path), 0):
+                    yield member._replace(folder=entry.name.removesuffix(".tar"))
+        else:
+            yield _folder_entry("", entry)
+
+
+def _folder_entry(folder: str, entry: os.DirEntry[str]) -> _File:
+    return _File(folder, entry.name, entry.path, 0, entry.stat().st_size if entry.is_file() else _NO_FILE)
+
+
+def _listed_tar(file: IO[bytes], path: Path, offset: int) -> Iterator[_File]:
+    """The files of a tar that begins at ``offset`` of the file at ``path``."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                if member.isdir():
+                    continue
+                place = offset + member.offset_data
+                inner = tar.extractfile(member) if member.isreg() and name.endswith(".tar") else None
+                if inner is None:
+                    yield _File(folder, name, fspath(path), place, member.size if member.isreg() else _NO_FILE)
+                    continue
+                for image in _listed_tar(inner, path, place):
+                    yield image._replace(folder=name.removesuffix(".tar"))
+            _require_end(file, tar.offset)
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"{path} is no tar file, is compressed, or is cut off ({error}); it must be an uncompressed tar"
+        ) from error
+
+
+def _require_end(file: IO[bytes], offset: int) -> None:
+    # tarfile takes a damaged header, or the end of the file, for the end of the archive.
+    file.seek(offset)
+    if file.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
+        raise tarfile.ReadError("a header is damaged or the archive's end is missing")
+
+
+def _is_image(file: _File) -> bool:
+    return not _why_passed_over(file)
+
+
+def _why_passed_over(file: _File) -> str:
+    if file.name.startswith("."):
+        return "its name begins with a dot"
+    if file.size == _NO_FILE:
+        return "it is no regular file"
+    if not file.name.lower().endswith(_SUFFIXES):
+        return "its name does not end as that of an image"
+    return ""
+
+
+def _joined(file: _File) -> str:
+    return f"{file.folder}/{file.name}" if file.folder else file.name
+
+
+def _by_folder(
+    path: Path, files: Sequence[_File], known: tuple[str, ...] | None
+) -> tuple[list[SourceImage], tuple[str, ...]]:
+    """Images whose folder's name is their class."""
+    parents = {file.folder.rpartition("/")[0] for file in files}
+    if not files:
+        raise DataError(
+            f"{path} has no images in folders or tar files named for their classes; it must hold one for each class, "
+            "or labels must name a file that lists the images' classes"
+        )
+    if len(parents) > 1:
+        first, second, *_ = sorted(parents)
+        raise DataError(
+            f"{path} has class folders in {first or 'itself'!r} and in {second!r}; they must lie side by side"
+        )
+    found = sorted({file.folder.rpartition("/")[2] for file in files})
+    names = tuple(found) if known is None else known
+    index = {name: label for label, name in enumerate(names)}
+    unknown = [name for name in found if name not in index]
+    if unknown:
+        raise DataError(f"{path} has the class {unknown[0]!r}, which is not among the {len(names)} classes given")
+    images = []
+    for file in files:
+        name = file.folder.rpartition("/")[2]
+        images.append(SourceImage(f"{name}/{file.name}", index[name], file.path, file.offset, file.size))
+    return images, names
+
+
+def _by_list(
+    path: Path, files: Sequence[_File], labels: Path, known: tuple[str, ...] | None
+) -> tuple[list[SourceImage], tuple[str, ...]]:
+    """Images whose classes a list tells."""
+    files = sorted(files, key=lambda file: file.name)
+    if not files:
+        raise DataError(f"{path} has no images")
+    texts = _label_texts(labels, [file.name for file in files])
+    names, numbers = _numbered(texts, known, labels)
+    return [
+        SourceImage(file.name, number, file.path, file.offset, file.size)
+        for file, number in zip(files, numbers, strict=True)
+    ], names
+
+
+def _label_texts(path: Path, names: Sequence[str]) -> list[str]:
+    """What the list says about every image."""
+    lines = _lines(path)
+    if len(lines) != len(names):
+        raise DataError(f"{path} labels {len(lines)} images, but there are {len(names)}")
+    pairs = [line.rpartition(" ")[::2] for line in lines]
+    given = {file.strip().rpartition("/")[2]: text for file, text in pairs}
+    if names[0] not in given:
+        return lines
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise DataError(f"{path} has no label for the image {missing[0]}")
+    return [given[name] for name in names]
+
+
+def _numbered(texts: Sequence[str], known: tuple[str, ...] | None, path: Path) -> tuple[tuple[str, ...], list[int]]:
+    """Class names, and for every label its class's number."""
+    if (known is not None and set(texts) <= set(known)) or not all(text.isdecimal() for text in texts):
+        names = tuple(sorted(set(texts))) if known is None else known
+        index = {name: number for number, name in enumerate(names)}
+        unknown = [text for text in texts if text not in index]
+        if unknown:
+            raise DataError(f"{path} has the label {unknown[0]!r}, which is not among the {len(names)} classes given")
+        return names, [index[text] for text in texts]
+    numbers = [int(text) for text in texts]
+    if known is None:
+        names = tuple(map(str, sorted(set(numbers))))
+        return names, [names.index(str(number)) for number in numbers]
+    first = 0 if 0 in numbers else 1
+    if max(numbers) - first >= len(known):
+        raise DataError(f"{path} has the label {max(numbers)}, but there are {len(known)} classes")
+    if first == 1 and len(known) > 1:
+        _require_sure_order(known, path)
+    return known, [number - first for number in numbers]
+
+
+def _require_sure_order(classes: Sequence[str], path: Path) -> None:
+    # ILSVRC's own validation labels count classes from 1 in the order of its development kit. By the order of
+    # the training folders nearly every label would be wrong, and nothing would show it but the net's error.
+    if all(_WORDNET_ID.fullmatch(name) for name in classes) and list(classes) == sorted(classes):
+        raise DataError(
+            f"{path} numbers classes from 1, as ILSVRC does in an order of its own, but the classes given are in "
+            "alphabetical order; classes must list the WordNet ids in the order of the numbers (meta.mat of the "
+            "development kit has it), or the labels must be WordNet ids"
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text file: {error}") from error
+
+
+def _require_distinct(images: Sequence[SourceImage], path: Path) -> None:
+    names = Counter(image.name for image in images)
+    if len(names) < len(images):
+        raise DataError(f"{path} has {names.most_common(1)[0][0]} more than once")

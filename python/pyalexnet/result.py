@@ -1,0 +1,72 @@
+"""What a training run leaves: a model, its history, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from pyalexnet.classifier import Classifier
+from pyalexnet.files import write_atomically
+from pyalexnet.model_file import MODEL_FILE, save_model
+from pyalexnet.recipe import Settings
+from pyalexnet.run_state import EpochRecord, best_epoch
+
+BEST_FILE, RUN_FILE = "best.safetensors", "run.json"
+
+
+@dataclass
+class TrainingResult:
+    """What :func:`train` returns.
+
+    Attributes:
+        model: the trained net with its classes and mean image, for :func:`pyalexnet.evaluate`,
+            :func:`pyalexnet.predict` and :func:`pyalexnet.save_model`.
+        history: one record for each whole epoch.
+        settings: what was asked for, defaults filled in.
+        stopped: why training ended: all epochs ``"finished"``, Ctrl-C ``"interrupted"`` it, SIGTERM ``"terminated"``
+            it, or it ``"diverged"``; ``"running"`` while it has not.
+    """
+
+    model: Classifier
+    history: list[EpochRecord]
+    settings: Settings
+    stopped: Literal["running", "finished", "interrupted", "terminated", "diverged"] = "running"
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Accuracy on the held-out images after the last whole epoch."""
+        return self.history[-1].validation_accuracy if self.history else None
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The first epoch with the lowest validation error; None where none was measured."""
+        return best_epoch(self.history)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write ``model.safetensors`` and ``run.json`` (settings and history) into a folder.
+
+        Raises:
+            OSError: a file cannot be written; what was there before is unchanged.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(folder / MODEL_FILE, self.model)
+        self.save_record(folder)
+
+    def save_record(self, folder: Path) -> None:
+        """Write ``run.json`` alone into a folder.
+
+        Raises:
+            OSError: it cannot be written; what was there before is unchanged.
+        """
+        run = {
+            "settings": asdict(self.settings),
+            "stopped": self.stopped,
+            "steps": self.model.net.step,
+            "best": None if self.best is None else self.best.epoch,
+            "history": [asdict(record) for record in self.history],
+        }
+        write_atomically(folder / RUN_FILE, (json.dumps(run, indent=2) + "\n").encode())

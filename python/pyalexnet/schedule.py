@@ -1,0 +1,359 @@
+"""Learning rates over a training run: the paper's, by plateau; or fixed ones, from a text or a file.
+
+A schedule file is JSON, a list of stages, each in force from its epoch to the next one's::
+
+    [
+      {"epoch": 0, "lr": 0.01},
+      {"epoch": 30, "lr": 0.001, "layers": {"conv1": 0.0001, "conv2": 0, "fc8.bias": 0.002}, "colour_noise": 0}
+    ]
+
+``epoch`` counts the epochs done and may be a fraction. ``layers`` gives layers, or single parameters, rates of their
+own; 0 freezes. ``colour_noise`` replaces the run's, and changes only between whole epochs. What a stage does not name
+it takes from no earlier one: layers then have ``lr``, and the colour noise is the run's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import pairwise
+from os import PathLike, fspath
+from typing import Any, Final, Literal, Protocol
+
+from pyalexnet.architecture import layers, parameter_shapes
+
+PLATEAU: Final = "plateau"
+SHIPPED = ("source2012",)
+
+# What JSON can hold of a schedule: its kind, or the stages as a schedule file has them.
+Description = Literal["plateau"] | list[dict[str, Any]]
+
+_DIVISOR = 10
+_REDUCTIONS = 3
+_LAYERS = tuple(layer.name for layer in layers(2))
+_NAMES = {*_LAYERS, *parameter_shapes(2)}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a schedule says for one moment of a run.
+
+    Attributes:
+        lr: learning rate of all that ``by_layer`` does not name.
+        by_layer: rates by layer (``conv1``) or parameter (``conv1.bias``); 0 freezes.
+        colour_noise: strength of the colour shifts; None for the run's.
+    """
+
+    lr: float
+    by_layer: Mapping[str, float] = field(default_factory=dict)
+    colour_noise: float | None = None
+
+    def for_step(self) -> float | dict[str, float]:
+        """What :meth:`pyalexnet.AlexNet.train_step` takes as ``lr``."""
+        return dict.fromkeys(_LAYERS, self.lr) | dict(self.by_layer) if self.by_layer else self.lr
+
+
+class Schedule(Protocol):
+    """The learning rates of a run, epoch for epoch."""
+
+    @property
+    def description(self) -> Description:
+        """What :func:`make_schedule` makes the same schedule of, given the same rate, patience and floor."""
+
+    def at(self, epoch: float) -> Rates:
+        """The rates in force once so many epochs are done: steps done by steps an epoch has."""
+
+    def update(self, validation_error: float | None) -> None:
+        """Take an epoch's validation error into account; None where nothing was measured."""
+
+    def state(self) -> dict[str, Any]:
+        """What JSON needs to hold to go on from here."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called.
+
+        Raises:
+            ValueError: it is no state of this kind of schedule.
+        """
+
+
+class PlateauSchedule:
+    """The paper's: divide the learning rate by 10 whenever the validation error stops improving.
+
+    Attributes:
+        lr: the rate in force.
+        patience: epochs in a row without a lower error before it is divided; 0 keeps it.
+        floor: it goes no lower.
+    """
+
+    description: Description = PLATEAU
+
+    def __init__(self, lr: float, patience: int, floor: float | None = None) -> None:
+        """Begin with a rate.
+
+        Args:
+            lr: the first rate, above 0.
+            patience: at least 0.
+            floor: at most ``lr``; by default ``lr`` / 1000, after the paper's three reductions.
+
+        Raises:
+            ValueError: an argument is not as described.
+        """
+        if not 0 < lr < math.inf:
+            raise ValueError(f"lr is {lr!r}; it must be above 0 and finite")
+        if patience < 0:
+            raise ValueError(f"patience is {patience!r}; it must be at least 0")
+        if floor is not None and not 0 <= floor <= lr:
+            raise ValueError(f"floor is {floor!r}; it must be from 0 to lr = {lr:g}")
+        self.lr = lr
+        self.patience = patience
+        self.floor = lr / _DIVISOR**_REDUCTIONS if floor is None else floor
+        self._best_error = math.inf
+        self._epochs_without_improvement = 0
+
+    def at(self, epoch: float) -> Rates:  # noqa: ARG002
+        """The one rate for all layers, whatever the epoch."""
+        return Rates(self.lr)
+
+    def update(self, validation_error: float | None) -> None:
+        """Take an epoch's validation error into account; NaN is no improvement, None no epoch."""
+        if not self.patience or validation_error is None:
+            return
+        if validation_error < self._best_error:
+            self._best_error = validation_error
+            self._epochs_without_improvement = 0
+            return
+        self._epochs_without_improvement += 1
+        if self._epochs_without_improvement == self.patience:
+            self.lr = max(self.lr / _DIVISOR, self.floor)
+            self._epochs_without_improvement = 0
+
+    def state(self) -> dict[str, Any]:
+        """The rate, the lowest error so far (None before the first) and the epochs since."""
+        return {
+            "lr": self.lr,
+            "best_error": None if math.isinf(self._best_error) else self._best_error,
+            "epochs_without_improvement": self._epochs_without_improvement,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called.
+
+        Raises:
+            ValueError: it is no state of this kind of schedule; nothing has changed then.
+        """
+        if state.keys() != self.state().keys():
+            raise ValueError(f"a plateau schedule's state has {', '.join(self.state())}; got {dict(state)!r}")
+        lr, best_error = _rate("state", state, "lr"), state["best_error"]
+        best_error = math.inf if best_error is None else _rate("state", state, "best_error")
+        waited = state["epochs_without_improvement"]
+        if type(waited) is not int or waited < 0:
+            raise ValueError(
+                f"state: epochs_without_improvement is {waited!r}; it must be a whole number of at least 0"
+            )
+        self.lr, self._best_error, self._epochs_without_improvement = lr, best_error, waited
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rates and the epoch from which they are in force."""
+
+    epoch: float
+    rates: Rates
+
+
+class FixedSchedule:
+    """Rates that follow from the epoch alone.
+
+    Attributes:
+        stages: in the order of their epochs, from epoch 0 on.
+    """
+
+    def __init__(self, stages: Sequence[Stage], *, source: str = "schedule") -> None:
+        """Take stages.
+
+        Args:
+            stages: at least one; the first begins at epoch 0, each later one after the one before.
+            source: what messages call the schedule: where it came from.
+
+        Raises:
+            ValueError: the stages are not as described, or one changes the colour noise within an epoch.
+        """
+        if not stages:
+            raise ValueError(f"{source} is empty; it must have at least one stage, from epoch 0 on")
+        if stages[0].epoch != 0:
+            raise ValueError(f"{source}: stage 1: epoch is {stages[0].epoch:g}; the first stage must begin at 0")
+        for number, (before, stage) in enumerate(pairwise(stages), 2):
+            if not stage.epoch > before.epoch:
+                raise ValueError(
+                    f"{source}: stage {number}: epoch is {stage.epoch:g}; it must be above the {before.epoch:g} of "
+                    "the stage before"
+                )
+            if stage.rates.colour_noise != before.rates.colour_noise and not float(stage.epoch).is_integer():
+                raise ValueError(
+                    f"{source}: stage {number}: epoch is {stage.epoch:g}, but colour_noise changes; it can only "
+                    "between whole epochs"
+                )
+        self.stages = tuple(stages)
+
+    @property
+    def description(self) -> Description:
+        """The stages as a schedule file has them."""
+        return list(map(_described, self.stages))
+
+    def at(self, epoch: float) -> Rates:
+        """The rates of the last stage that has begun by then."""
+        return [stage.rates for stage in self.stages if stage.epoch <= epoch][-1]
+
+    def update(self, validation_error: float | None) -> None:
+        """Nothing: the rates do not depend on it."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the rates follow from the epoch."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called.
+
+        Raises:
+            ValueError: there is something in it, so it is another kind of schedule's.
+        """
+        if state:
+            raise ValueError(f"a fixed schedule has no state; got {dict(state)!r}")
+
+
+def make_schedule(
+    schedule: str | PathLike[str] | Sequence[Mapping[str, Any]] = PLATEAU,
+    *,
+    lr: float,
+    patience: int = 0,
+    floor: float | None = None,
+) -> Schedule:
+    """A schedule from what a user names, or from a schedule's own description.
+
+    Args:
+        schedule: ``"plateau"``; or rates as :func:`parse_fixed` reads them; or ``"source2012"``, the 2012 run's; or
+            the path of a schedule file, which ends in ``.json``; or stages as such a file holds them.
+        lr: the first rate of a plateau schedule; a fixed one has its own.
+        patience: see :class:`PlateauSchedule`.
+        floor: see :class:`PlateauSchedule`.
+
+    Raises:
+        ValueError: it is none of these, or holds something that makes no sense; the message says where.
+        OSError: the file cannot be read.
+    """
+    if schedule == PLATEAU:
+        return PlateauSchedule(lr, patience, floor)
+    if isinstance(schedule, PathLike) or (isinstance(schedule, str) and schedule.endswith(".json")):
+        return load_schedule(schedule)
+    if schedule in SHIPPED:
+        return load_schedule(schedule)
+    return parse_fixed(schedule) if isinstance(schedule, str) else _from_entries("schedule", schedule)
+
+
+def parse_fixed(text: str) -> FixedSchedule:
+    """A schedule from rates and their epochs: ``"0.01"``, or ``"0.01@0,0.001@30,0.0001@60.5"``.
+
+    Raises:
+        ValueError: the text is no such list, or its epochs do not rise from 0.
+    """
+    stages = []
+    for part in text.split(","):
+        rate, at, epoch = part.partition("@")
+        try:
+            stages.append({"epoch": float(epoch) if at else 0, "lr": float(rate)})
+        except ValueError:
+            kinds = f"{PLATEAU!r}, {', '.join(map(repr, SHIPPED))}, a .json file, or rates such as '0.01@0,0.001@30'"
+            raise ValueError(f"schedule is {text!r}; it must be {kinds}") from None
+    return _from_entries(f"schedule {text!r}", stages)
+
+
+def load_schedule(path: str | PathLike[str]) -> FixedSchedule:
+    """A schedule from a file, as this module's docstring shows it; or one of :data:`SHIPPED` by its name.
+
+    Raises:
+        ValueError: the content is not as described; the message names file, stage and field.
+        OSError: the file cannot be read.
+    """
+    if path in SHIPPED:
+        content = resources.files("pyalexnet").joinpath("schedules", f"{path}.json").read_bytes()
+    else:
+        with open(path, "rb") as file:
+            content = file.read()
+    try:
+        entries = json.loads(content, object_pairs_hook=_without_duplicates)
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ones too
+        raise ValueError(f"{fspath(path)} is no JSON: {error}") from error
+    return _from_entries(fspath(path), entries)
+
+
+def summary(description: Description) -> str:
+    """A description in the form of a short text, such as ``0.01@0, 0.001@30 (conv1 0)``."""
+    return description if isinstance(description, str) else ", ".join(map(_summary, description))
+
+
+# Stages and their descriptions ----------------------------------------------------------------------------------
+
+
+def _from_entries(source: str, entries: Any) -> FixedSchedule:
+    if not isinstance(entries, list | tuple):
+        raise ValueError(f"{source} is {_kind(entries)}; it must be a list of stages")
+    return FixedSchedule([_stage(f"{source}: stage {i}", entry) for i, entry in enumerate(entries, 1)], source=source)
+
+
+def _stage(where: str, entry: Any) -> Stage:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{where} is {_kind(entry)}; it must be an object with at least epoch and lr")
+    if unknown := entry.keys() - {"epoch", "lr", "layers", "colour_noise"}:
+        raise ValueError(f"{where}: {min(unknown)!r} is unknown; a stage has epoch, lr, layers and colour_noise")
+    by_layer = entry.get("layers", {})
+    if not isinstance(by_layer, Mapping):
+        raise ValueError(f"{where}: layers is {_kind(by_layer)}; it must be an object of layers and their rates")
+    if unknown := by_layer.keys() - _NAMES:
+        raise ValueError(
+            f"{where}: layers has {min(unknown)!r}; it must be one of {', '.join(_LAYERS)}, or with .weight or .bias"
+        )
+    rates = Rates(
+        lr=_rate(where, entry, "lr"),
+        by_layer={name: _rate(f"{where}: layers", by_layer, name) for name in by_layer},
+        colour_noise=_rate(where, entry, "colour_noise") if "colour_noise" in entry else None,
+    )
+    return Stage(_rate(where, entry, "epoch"), rates)
+
+
+def _rate(where: str, entry: Mapping[str, Any], name: str) -> float:
+    if name not in entry:
+        raise ValueError(f"{where}: {name} is missing")
+    value = entry[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{where}: {name} is {value!r}; it must be a finite number of at least 0")
+    return float(value)
+
+
+def _described(stage: Stage) -> dict[str, Any]:
+    rates = stage.rates
+    return (
+        {"epoch": stage.epoch, "lr": rates.lr}
+        | ({"layers": dict(rates.by_layer)} if rates.by_layer else {})
+        | ({} if rates.colour_noise is None else {"colour_noise": rates.colour_noise})
+    )
+
+
+def _summary(entry: Mapping[str, Any]) -> str:
+    own = [f"{name} {rate:g}" for name, rate in entry.get("layers", {}).items()]
+    own += [f"colour noise {entry['colour_noise']:g}"] if "colour_noise" in entry else []
+    return f"{entry['lr']:g}@{entry['epoch']:g}" + (f" ({', '.join(own)})" if own else "")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} occurs twice in one object")
+    return dict(pairs)
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"of type {type(value).__name__}"

@@ -1,0 +1,100 @@
+"""Memory does not grow with the data: a prepared set far larger than the memory allowed is read all the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyalexnet.data import as_dataset
+from pyalexnet.data.prepared import (
+    COLOUR_AXES_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    HEADER_BYTES,
+    IMAGE_BYTES,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MEAN_FILE,
+)
+
+IMAGES, SHARDS = 8192, 4  # 1.6 GB
+ALLOWED_BYTES = 512 * 2**20
+
+# Two epochs as training reads them. What is mapped from files does not count against the limit on the process's own
+# data, so the peak of all resident memory is reported too.
+READER = f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+from pyalexnet.data import as_dataset
+from pyalexnet.data.augmentation import epoch_order
+from pyalexnet.data.prefetch import in_batches, read_ahead
+
+dataset, hoard = as_dataset(sys.argv[1]), []
+resource.setrlimit(resource.RLIMIT_DATA, ({ALLOWED_BYTES}, {ALLOWED_BYTES}))
+read = 0
+for epoch in (1, 2):
+    order = epoch_order(len(dataset), seed=0, epoch=epoch)
+    for images, labels in read_ahead(dataset, in_batches(order, 64)):
+        read += len(images)
+        if sys.argv[2] == "hoard":
+            hoard.append(images)
+status = Path("/proc/self/status").read_text()  # its peak is this program's own, ru_maxrss the test's too
+print(read, 1024 * int(status.split("VmHWM:")[1].split()[0]))
+"""
+
+
+@pytest.fixture
+def large_set(tmp_path: Path) -> Path:
+    """A prepared folder of sparse files, which take no room on the disk."""
+    shards = []
+    for number in range(SHARDS):
+        with open(tmp_path / f"{number}.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": (IMAGES // SHARDS, 256, 256, 3)}
+            )
+            assert file.tell() == HEADER_BYTES
+            file.truncate(HEADER_BYTES + IMAGES // SHARDS * IMAGE_BYTES)
+        shards.append({"file": f"{number}.npy", "images": IMAGES // SHARDS, "sha256": ""})
+    arrays = {
+        LABELS_FILE: np.zeros(IMAGES, np.int32),
+        MEAN_FILE: np.zeros((256, 256, 3), np.float32),
+        COLOUR_AXES_FILE: np.zeros((3, 3), np.float32),
+    }
+    for name, values in arrays.items():
+        np.save(tmp_path / name, values)
+    manifest = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "classes": ["all"],
+        "shards": shards,
+        "files": {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in arrays},
+    }
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(manifest))
+    return tmp_path
+
+
+def read_in_process(folder: Path, mode: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", READER, folder, mode], capture_output=True, text=True, timeout=200)
+
+
+def test_a_set_three_times_as_large_as_memory_is_read(large_set: Path) -> None:
+    assert len(as_dataset(large_set)) * IMAGE_BYTES >= 3 * ALLOWED_BYTES
+    finished = read_in_process(large_set, "let go")
+    assert finished.returncode == 0, finished.stderr
+    read, peak_bytes = map(int, finished.stdout.split())
+    assert read == 2 * IMAGES
+    assert peak_bytes < ALLOWED_BYTES
+
+
+def test_the_limit_holds(large_set: Path) -> None:
+    """What the other test relies on: a process that keeps all images meets the limit."""
+    finished = read_in_process(large_set, "hoard")
+    assert finished.returncode != 0
+    assert "MemoryError" in finished.stderr

@@ -1,0 +1,192 @@
+"""Reading prepared images: any order, many threads, little memory; and folders that are damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyalexnet import prepare
+from pyalexnet.cli import main
+from pyalexnet.data import Dataset, PreparedImages
+from pyalexnet.data.statistics import measure
+from pyalexnet.errors import DataError
+
+COUNT = 11
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    rng = np.random.default_rng(0)
+    for number in range(COUNT):
+        path = folder / "photos" / f"class {number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (256, 256, 3), np.uint8)).save(path, compress_level=0)
+    prepare(folder / "photos", folder / "out", shard_size=4, workers=1, progress=False)
+    return folder / "out"
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    copy = tmp_path / "out"
+    copy.mkdir()
+    for file in made.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
+def pixels_of(folder: Path) -> np.ndarray:
+    return np.concatenate([np.load(file) for file in sorted(folder.glob("images-*.npy"))])
+
+
+def test_any_order_of_images(made: Path, rng: np.random.Generator) -> None:
+    prepared, expected = PreparedImages(made), pixels_of(made)
+    assert isinstance(prepared, Dataset)
+    assert len(prepared) == COUNT
+    assert prepared.labels.dtype == np.int32
+    for indices in (np.arange(COUNT), rng.permutation(COUNT), rng.integers(-COUNT, COUNT, 40), np.array([], np.intp)):
+        images, labels = prepared.batch(indices)
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, expected[indices])
+        assert np.array_equal(labels, prepared.labels[indices])
+    with pytest.raises(IndexError):
+        prepared.batch(np.array([COUNT]))
+
+
+def test_many_threads_read_at_once(made: Path, rng: np.random.Generator) -> None:
+    prepared, expected = PreparedImages(made), pixels_of(made)
+    orders = [rng.permutation(COUNT) for _ in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        for order, (images, _) in zip(orders, pool.map(prepared.batch, orders), strict=True):
+            assert np.array_equal(images, expected[order])
+
+
+def test_statistics_are_those_that_training_measures(made: Path) -> None:
+    prepared = PreparedImages(made)
+    measured = measure(prepared)
+    assert np.array_equal(prepared.statistics.mean, measured.mean)
+    assert np.array_equal(prepared.statistics.colour_axes, measured.colour_axes)
+
+
+def remove_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def cut_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text()[:300])
+
+
+def foreign_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"name": "something else"}')
+
+
+def changed_manifest(key: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+
+    return change
+
+
+def remove_shard(folder: Path) -> None:
+    (folder / "images-00001.npy").unlink()
+
+
+def cut_shard(folder: Path) -> None:
+    with open(folder / "images-00001.npy", "r+b") as shard:
+        shard.truncate(1000)
+
+
+def change_labels(folder: Path) -> None:
+    np.save(folder / "labels.npy", np.zeros(COUNT, np.int32))
+
+
+def remove_mean(folder: Path) -> None:
+    (folder / "mean.npy").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (remove_manifest, "has no manifest.json; `pyalexnet prepare` writes it when all else is done"),
+        (cut_manifest, "cannot read .*manifest.json"),
+        (foreign_manifest, "manifest.json is no manifest of prepared images"),
+        (changed_manifest("version", 2), "has version 2 of the format; this one reads 1"),
+        (changed_manifest("shards", [{"file": "../x.npy", "images": 1, "sha256": ""}]), "manifest.json is damaged"),
+        (changed_manifest("shards", [{"file": "x.npy", "images": -1, "sha256": ""}]), "manifest.json is damaged"),
+        (changed_manifest("shards", []), "has 0 images, but 11 labels"),
+        (changed_manifest("classes", None), "manifest.json is damaged"),
+        (changed_manifest("classes", ["one"]), "labels go up to 2, but there are 1 classes"),
+        (changed_manifest("files", {}), "manifest.json is damaged"),
+        (remove_shard, "images-00001.npy is missing"),
+        (cut_shard, "images-00001.npy has 1,000 bytes; 4 images need 786,560"),
+        (change_labels, "labels.npy is damaged"),
+        (remove_mean, "cannot read .*mean.npy: No such file"),
+    ],
+)
+def test_damaged_folders_are_refused(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        PreparedImages(folder)
+
+
+def test_verify_finds_a_changed_byte(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared = PreparedImages(folder)
+    seen: list[int] = []
+    prepared.verify(seen.append)
+    assert sum(seen) == COUNT
+    assert main(["prepare", str(folder), "--verify"]) == 0
+    with open(folder / "images-00002.npy", "r+b") as shard:
+        shard.seek(-1, 2)
+        last = shard.read(1)
+        shard.seek(-1, 2)
+        shard.write(bytes([last[0] ^ 1]))
+    with pytest.raises(DataError, match=r"images-00002\.npy is damaged"):
+        prepared.verify()
+    assert main(["prepare", str(folder), "--verify"]) == 2
+    assert "images-00002.npy is damaged" in capsys.readouterr().err
+
+
+def test_shards_that_vanish_or_shrink_are_named(folder: Path) -> None:
+    prepared = PreparedImages(folder)
+    cut_shard(folder)
+    with pytest.raises(DataError, match=r"images-00001\.npy has become shorter: image 2 is missing"):
+        prepared.batch(np.array([0, 6]))
+    remove_shard(folder)
+    with pytest.raises(DataError, match=r"cannot read .*images-00001\.npy: No such file"):
+        prepared.batch(np.array([6]))
+
+
+READ_ALL = """
+import resource, sys
+import numpy as np
+from pyalexnet.data import PreparedImages
+
+prepared = PreparedImages(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for start in range(0, len(prepared), 32):
+    prepared.batch(np.arange(start, min(start + 32, len(prepared))))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    source = tmp_path / "photos" / "a"
+    source.mkdir(parents=True)
+    for number in range(600):
+        Image.new("L", (8, 8), number % 256).save(source / f"{number}.png")
+    prepare(tmp_path / "photos", tmp_path / "out", shard_size=200, workers=1, progress=False)
+    found = subprocess.run(
+        [sys.executable, "-c", READ_ALL, str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    # 118 MB of images are read; a batch takes 6 MB, and there are two when the next one begins.
+    assert int(found.stdout) * 1024 < 25e6

@@ -1,0 +1,264 @@
+"""A run that is stopped in any way goes on to the very bits of the run that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyalexnet.checkpoint import CHECKPOINTS, newest_checkpoint
+from pyalexnet.data import ImageArrays
+from pyalexnet.errors import DataError, ModelFileError
+from pyalexnet.result import TrainingResult
+from pyalexnet.training import train
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(14) % 2
+IMAGES = (RNG.integers(0, 100, (14, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
+EPOCHS, STEPS_AN_EPOCH = 2, 3
+
+SHORT: dict[str, Any] = {
+    "batch_size": 4,
+    "epochs": EPOCHS,
+    "validation": 1 / 7,
+    "patience": 1,
+    "devices": ["cpu:0"],
+    "bias_init": "caffe",
+    "progress": False,
+}
+
+# What a process does that is killed: train on the same images, with a checkpoint after every step.
+PROGRAM = """
+import json, sys
+import numpy as np
+import pyalexnet
+stored = np.load(sys.argv[1])
+result = pyalexnet.train((stored["images"], stored["labels"]), out=sys.argv[2], resume=True, checkpoint_minutes=0,
+                         **json.loads(sys.argv[3]))
+"""
+
+
+class StoppingArrays(ImageArrays):
+    """Images that stop the process's training, as Ctrl-C does, once so many have been read."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(IMAGES, LABELS)
+        self.left = after
+
+    def batch(self, indices: Any) -> Any:
+        self.left -= len(indices)
+        if self.left < 0:
+            self.left = 10**9
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # the main thread takes signals
+        return super().batch(indices)
+
+
+@pytest.fixture(scope="module")
+def whole() -> TrainingResult:
+    return train((IMAGES, LABELS), **SHORT)
+
+
+def assert_same_run(result: TrainingResult, expected: TrainingResult) -> None:
+    def without_times(run: TrainingResult) -> list[tuple[Any, ...]]:
+        return [(r.epoch, r.steps, r.lr, r.train_loss, r.validation_loss, r.validation_error) for r in run.history]
+
+    assert result.stopped == expected.stopped == "finished"
+    assert without_times(result) == without_times(expected)
+    assert_same_net(result, expected)
+
+
+def assert_same_net(result: TrainingResult, expected: TrainingResult) -> None:
+    assert result.model.net.step == expected.model.net.step
+    np.testing.assert_array_equal(result.model.mean, expected.model.mean)
+    for kind in ("parameters", "momentum"):
+        found = getattr(result.model.net, kind)()
+        for name, value in getattr(expected.model.net, kind)().items():
+            np.testing.assert_array_equal(found[name], value, err_msg=f"{kind} {name}")
+
+
+# 14 images are measured first, and two batches of 4 may be prepared ahead of a step.
+@pytest.mark.parametrize("after", [14, 20, 26, 30, 36])
+@pytest.mark.parametrize("devices", [["cpu:0"], ["cpu:0", "cpu:1"]])
+def test_stopped_and_resumed(tmp_path: Path, whole: TrainingResult, after: int, devices: list[str]) -> None:
+    stopped = train(StoppingArrays(after), out=tmp_path, **SHORT)
+    assert stopped.stopped == "interrupted"
+    assert newest_checkpoint(tmp_path) is not None
+    resumed = train((IMAGES, LABELS), out=tmp_path, resume=True, **(SHORT | {"devices": devices}))
+    assert_same_run(resumed, whole)
+
+
+def lines_without_times(folder: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    times = ("time", "images_per_second", "seconds")
+    return [{name: value for name, value in line.items() if name not in times} for line in lines]
+
+
+def kill_until_finished(folder: Path, seconds: random.Random, kills: int) -> int:
+    """Start the same run again and again and kill each at a random moment, the last one excepted."""
+    data, out = folder / "data.npz", folder / "run"
+    np.savez(data, images=IMAGES, labels=LABELS)
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out), json.dumps(SHORT)]
+    killed = 0
+    for _ in range(kills):
+        with subprocess.Popen(command) as process:
+            # Starting takes a second or more; steps and checkpoints follow.
+            try:
+                process.wait(seconds.uniform(1.0, 6.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                killed += 1
+    subprocess.run(command, check=True)
+    return killed
+
+
+@pytest.mark.parametrize(("seed", "kills"), [(0, 5), pytest.param(1, 60, marks=pytest.mark.slow)])
+@pytest.mark.timeout(1200)
+def test_killed_at_random(tmp_path: Path, whole: TrainingResult, seed: int, kills: int) -> None:
+    killed = kill_until_finished(tmp_path, random.Random(seed), kills)
+    assert killed >= 1
+    assert_same_run(train((IMAGES, LABELS), out=tmp_path / "run", resume=True, **SHORT), whole)
+    train((IMAGES, LABELS), out=tmp_path / "uninterrupted", **SHORT)
+    assert lines_without_times(tmp_path / "run") == lines_without_times(tmp_path / "uninterrupted")
+    names = {path.name for path in (tmp_path / "run" / CHECKPOINTS).iterdir()}
+    assert not any(name.startswith(".") for name in names)
+    assert len(names) <= 3  # the last two, and the best
+
+
+def test_sigterm_saves_and_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number, (pixels, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
+        path = tmp_path / "images" / f"class {label}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    command = [sys.executable, "-m", "pyalexnet.cli", "train", tmp_path / "images", "--out", tmp_path / "run"]
+    options = ["--epochs", "1000", "--batch-size", "4", "--devices", "cpu:0"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not process.stdout.readline().startswith(b"epoch   1"):
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"terminated after" in errors
+    assert b"--resume" in errors
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["stopped"] == "terminated"
+    newest = newest_checkpoint(tmp_path / "run")
+    assert newest is not None
+    assert newest.name.endswith(f"step-{run['steps']:08}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    train((IMAGES, LABELS), out=folder, **(SHORT | {"epochs": 1}))
+    return folder
+
+
+def test_a_finished_run_only_comes_back(finished: Path) -> None:
+    again = train((IMAGES, LABELS), out=finished, resume=True, progress=False)
+    assert again.stopped == "finished"
+    assert again.model.net.step == STEPS_AN_EPOCH
+    assert again.settings.batch_size == 4  # what is not given is the run's own
+
+
+def test_a_run_is_not_overwritten(finished: Path) -> None:
+    with pytest.raises(FileExistsError, match=r"holds a run with checkpoints; go on with it \(resume=True"):
+        train((IMAGES, LABELS), out=finished, **SHORT)
+
+
+def test_without_a_checkpoint_a_resumed_run_begins(tmp_path: Path) -> None:
+    result = train((IMAGES, LABELS), out=tmp_path, resume=True, **(SHORT | {"epochs": 1}))
+    assert result.model.net.step == STEPS_AN_EPOCH
+
+
+def test_changes_are_named_and_need_a_flag(finished: Path) -> None:
+    changed = {"epochs": 2, "lr": 0.02, "dropout": 0.25, "progress": False}
+    other = (IMAGES[:12], LABELS[:12])
+    with pytest.raises(ValueError, match="the run that is resumed had other settings") as caught:
+        train(other, out=finished, resume=True, **changed)
+    message = str(caught.value)
+    for expected in ("epochs was 1 and is 2", "lr was 0.01 and is 0.02", "dropout was 0.5 and is 0.25",
+                     "the training data was 12 images", "allow_changes=True"):  # fmt: skip
+        assert expected in message
+    assert "batch_size" not in message
+
+
+def test_changes_that_are_allowed(tmp_path: Path) -> None:
+    train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1}))
+    changed = {"epochs": 2, "lr": 0.001, "batch_size": 3, "dropout": 0.0, "progress": False}
+    result = train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, **changed)
+    assert result.model.net.step == STEPS_AN_EPOCH + 4
+    assert [record.lr for record in result.history] == [0.01, 0.001]
+    assert result.model.net.options.dropout == 0.0
+    again = train((IMAGES, LABELS), out=tmp_path, resume=True, progress=False)
+    assert again.settings == result.settings
+
+
+def test_arrays_must_be_given_again(finished: Path) -> None:
+    with pytest.raises(DataError, match="the run learned from arrays; resuming it needs them"):
+        train(out=finished, resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out": None, "resume": True}, "resume is True; it must be False where out names no folder"),
+        ({"out": None, "tensorboard": True}, "tensorboard is True; it must be False where out names no folder"),
+        ({"keep": 0}, "keep is 0; it must be at least 1"),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes is -1.0; it must be at least 0"),
+        ({"schedule": "0.01@0", "lr": 0.01}, "lr is 0.01; it must be left out, since the schedule has rates"),
+        ({"preset": "resnet"}, "preset is 'resnet'; it must be one of 'paper'"),
+    ],
+)
+def test_arguments_that_make_no_sense(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train((IMAGES, LABELS), **(SHORT | {"patience": None, "out": tmp_path} | changes))
+
+
+def damaged(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "pickle":
+        path.write_bytes(b"\x80\x04cposix\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    else:
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+@pytest.mark.parametrize("kind", ["cut short", "missing", "pickle", "one bit"])
+@pytest.mark.parametrize("name", ["model.safetensors", "momentum.safetensors", "state.json"])
+def test_a_checkpoint_that_is_not_whole_is_refused(finished: Path, name: str, kind: str) -> None:
+    newest = newest_checkpoint(finished)
+    assert newest is not None
+    path = newest / name
+    content = path.read_bytes()
+    try:
+        damaged(path, kind)
+        with pytest.raises(ModelFileError, match=name):
+            train((IMAGES, LABELS), out=finished, resume=True, progress=False)
+    finally:
+        path.write_bytes(content)
+
+
+def test_parts_of_two_checkpoints_are_not_one(finished: Path, tmp_path: Path) -> None:
+    train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1, "seed": 1}))
+    ours, other = newest_checkpoint(finished), newest_checkpoint(tmp_path)
+    assert ours is not None
+    assert other is not None
+    (other / "momentum.safetensors").write_bytes((ours / "momentum.safetensors").read_bytes())
+    with pytest.raises(ModelFileError, match=r"momentum\.safetensors is cut short, damaged or of another checkpoint"):
+        train((IMAGES, LABELS), out=tmp_path, resume=True, progress=False)
