@@ -125,7 +125,7 @@ def remove_mean(folder: Path) -> None:
         (changed_manifest("shards", [{"file": "x.npy", "images": -1, "sha256": ""}]), "manifest.json is damaged"),
         (changed_manifest("shards", []), "has 0 images, but 11 labels"),
         (changed_manifest("classes", None), "manifest.json is damaged"),
-        (changed_manifest("classes", ["one"]), "labels go up to 2, but there are 1 classes"),
+        (changed_manifest("classes", ["one"]), "is damaged: it has the label 2, but 1 classes"),
         (changed_manifest("files", {}), "manifest.json is damaged"),
         (remove_shard, "images-00001.npy is missing"),
         (cut_shard, "images-00001.npy has 1,000 bytes; 4 images need 786,560"),
