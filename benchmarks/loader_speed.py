@@ -31,15 +31,15 @@ from rich.console import Console
 from rich.table import Table
 
 from layer_timing import positive, spread
-from pyalexnet.architecture import INPUT_SIZE
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 from pyalexnet.backend import devices, get_device
 from pyalexnet.data import Dataset, ImageFolder
 from pyalexnet.data.augmentation import Variations, epoch_order, epoch_variations
-from pyalexnet.data.prefetch import in_batches, read_ahead
+from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.data.prepare import prepare
 from pyalexnet.data.statistics import Statistics
 from pyalexnet.network import ImageBatch
-from pyalexnet.tensor import Tensor, host_array
+from pyalexnet.tensor import Tensor, host_array, pinned_array
 
 CLASSES = ("land", "sea")
 SIZE = (500, 375)  # ImageNet's most frequent
@@ -75,6 +75,8 @@ class DeviceInput:
         self.device = get_device(device)
         self.out = Tensor.empty((batch, INPUT_SIZE, INPUT_SIZE, 3), device=device)
         self.arrays: dict[str, Any] = {}
+        shape = (batch, IMAGE_SIZE, IMAGE_SIZE, 3)
+        self.buffers = [pinned_array(self.device, shape, "uint8") for _ in range(AHEAD + 1)]
 
     def prepare(self, images: ImageBatch) -> None:
         """Copy a batch to the device, prepare it and wait."""
@@ -83,7 +85,7 @@ class DeviceInput:
             if name not in self.arrays:
                 self.arrays[name] = Tensor.empty(value.shape, dtype=value.dtype.name, device=str(self.device)).array
             native.copy(self.arrays[name], host_array(self.device, value), stream)
-        native.prepare_input(self.out.array, *self.arrays.values(), images.scale, stream)
+        native.prepare_input(self.out.array, *self.arrays.values(), INPUT_SIZE, images.scale, stream)
         stream.synchronize()
 
 
@@ -179,7 +181,7 @@ def make_work(count: int, epochs: int, batch: int, found: Statistics) -> Work:
 def our_batches(target: DeviceInput, dataset: Dataset, work: Work) -> Iterator[Tensor]:
     """The input of each batch; the same memory every time."""
     batches = list(in_batches(np.arange(len(work.order)), work.batch))
-    images_read = read_ahead(dataset, (work.order[positions] for positions in batches))
+    images_read = read_ahead(dataset, (work.order[positions] for positions in batches), buffers=target.buffers)
     for positions, (images, _) in zip(batches, images_read, strict=True):
         drawn = work.variations[positions]
         target.prepare(ImageBatch(images, drawn.offsets, drawn.flips, drawn.shifts, work.mean))

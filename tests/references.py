@@ -182,10 +182,11 @@ def prepare_input(
     mean: Array | None,
     crop: int,
     scale: float = 1.0,
+    size: int | None = None,
 ) -> Array:
-    out = []
-    for image, (y, x), flip, shift in zip(images, offsets, flips, shifts, strict=True):
+    out = np.zeros((len(images), size or crop, size or crop, 3))
+    for to, image, (y, x), flip, shift in zip(out, images, offsets, flips, shifts, strict=True):
         whole = image.astype(np.float64) - (0.0 if mean is None else mean)
         part = whole[y : y + crop, x : x + crop]
-        out.append(((part[:, ::-1] if flip else part) + shift) * scale)
-    return np.stack(out)
+        to[:crop, :crop] = ((part[:, ::-1] if flip else part) + shift) * scale
+    return out

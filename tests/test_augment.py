@@ -47,6 +47,19 @@ def test_scale_multiplies_pixels_mean_and_shift(device: str, rng: np.random.Gene
     assert np.abs(out - np.asarray(plain)).max() > 1
 
 
+@pytest.mark.parametrize(("crop", "size"), [(224, 227), (5, 6), (4, 9)])
+def test_zeros_surround_a_crop_smaller_than_the_output(
+    device: str, rng: np.random.Generator, crop: int, size: int
+) -> None:
+    drawn = _draw(rng, 3, crop + 32, crop + 32, crop)
+    mean = 100 * rng.random((crop + 32, crop + 32, 3), dtype=np.float32)
+    out = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=crop, size=size, device=device))
+    np.testing.assert_allclose(out, references.prepare_input(*drawn.values(), mean, crop, size=size), rtol=0, atol=4e-5)
+    assert (out[:, crop:] == 0).all()
+    assert (out[:, :, crop:] == 0).all()
+    assert (out[:, :crop, :crop] != 0).any()
+
+
 @pytest.mark.parametrize("crop", [4, 5, 6, 7])
 def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, crop: int) -> None:
     drawn = _draw(rng, 2, 9, 8, crop)
@@ -55,7 +68,7 @@ def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, cr
     memory = on.native.Memory(on.index, bytes_needed)
     out = memory.array(0, [2, crop, crop, 3], "float32", [crop * pitch, pitch, 3, 1])
     tensors = [Tensor.from_array(array, device=device) for array in drawn.values()]
-    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, 1.0, on.stream)
+    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, crop, 1.0, on.stream)
     on.stream.synchronize()
     rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
     found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)
@@ -102,5 +115,7 @@ def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> Non
     for crop in (0, 9, -2):
         with pytest.raises(ValueError, match=f"crop is {crop}; it must be from 1 to the images' smaller side, 8"):
             prepare(crop=crop)
+    with pytest.raises(ValueError, match="size is 3; it must be at least the crop's 4"):
+        ops.prepare_input(*good.values(), crop=4, size=3, device=device)
     with pytest.raises(TypeError, match=r"crop is 2\.5; it must be an integer"):
         prepare(crop=2.5)  # type: ignore[arg-type]

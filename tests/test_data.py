@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyalexnet.backend import get_device
 from pyalexnet.data import Digits, ImageArrays, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations, view_variations
 from pyalexnet.data.dataset import as_test_dataset, held_out_part, labels_among
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.data.prepare import prepare
 from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError
+from pyalexnet.tensor import pinned_array
 
 AXES = np.diag([30.0, 10.0, 1.0]).astype(np.float32)
 
@@ -258,3 +260,29 @@ def test_in_batches() -> None:
     indices = np.arange(7)
     assert [part.tolist() for part in in_batches(indices, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [part.tolist() for part in in_batches(indices, 3, drop_last=True)] == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_batches_are_read_ahead_in_order(buffered: bool) -> None:
+    dataset = ImageArrays(np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8), np.arange(50))
+    order = np.random.default_rng(3).permutation(50)
+    buffers = [np.empty((8, 256, 256, 3), np.uint8) for _ in range(AHEAD + 1)] if buffered else []
+    seen, homes = [], set()
+    for images, labels in read_ahead(dataset, in_batches(order, 8), buffers=buffers, threads=3):
+        time.sleep(0.01)  # batches behind this one are read meanwhile
+        assert (images == labels[:, None, None, None]).all()
+        seen += labels.tolist()
+        homes.add(images.ctypes.data)
+    assert seen == order.tolist()
+    if buffered:
+        assert homes == {buffer.ctypes.data for buffer in buffers}
+
+
+def test_pinned_arrays_hold_what_is_written(device: str) -> None:
+    array = pinned_array(get_device(device), (3, 5, 7), "int32")
+    assert array.shape == (3, 5, 7)
+    assert array.flags.c_contiguous
+    array[...] = np.arange(105).reshape(3, 5, 7)
+    part = array[1]
+    del array  # the memory lives as long as a view of it
+    assert part.tolist() == np.arange(35, 70).reshape(5, 7).tolist()

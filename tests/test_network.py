@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pyalexnet import OutOfMemoryError, backend
+from pyalexnet import OutOfMemoryError, backend, ops
 from pyalexnet.architecture import parameter_count, parameter_shapes
 from pyalexnet.network import AlexNet, ImageBatch
 
@@ -238,6 +238,14 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(1)
     with pytest.raises(ValueError, match="bias_init is 'zero'; it must be one of 'paper', 'notes', 'caffe'"):
         AlexNet(CLASSES, bias_init="zero")
+    with pytest.raises(ValueError, match="crop is 225; it must be one of 227, 224"):
+        AlexNet(CLASSES, crop=225)
+    with pytest.raises(ValueError, match="lrn is 1; it must be one of True, False"):
+        AlexNet(CLASSES, lrn=1)
+    with pytest.raises(ValueError, match="lrn_k is 0; it must be above 0 and finite"):
+        AlexNet(CLASSES, lrn_k=0)
+    with pytest.raises(ValueError, match="relu1_last is True, but activation is 'tanh'"):
+        AlexNet(CLASSES, relu1_last=True, activation="tanh")
     with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
         AlexNet(CLASSES, devices="cpu:0")
     with pytest.raises(ValueError, match="different ones of the same target"):
@@ -246,62 +254,125 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(CLASSES, devices=["cpu:7"])
 
 
-@pytest.mark.parametrize("pool_before_lrn", [False, True])
-@pytest.mark.parametrize("lrn_alpha", ["paper", "caffe"])
-def test_step_equals_pytorch(batch: tuple[Any, Any], pool_before_lrn: bool, lrn_alpha: str) -> None:
-    torch = pytest.importorskip("torch")
-    functional = torch.nn.functional
-    x, labels = batch
-    # Weights larger than the paper's give gradients of all layers a size that rounding does not hide.
-    net = AlexNet(CLASSES, weight_init="source2012", dropout=0.0, pool_before_lrn=pool_before_lrn, lrn_alpha=lrn_alpha)
-    before = net.parameters()
+class TorchNet:
+    """The net in PyTorch and float64, written down once more.
 
-    def on_towers(h: Any) -> Any:
+    Where rounding decides which of two values is the greater, or whether one is above zero, it decides as a step of
+    ``net`` did, if that is asked for: one maximum of another place would change gradients by more than all rounding.
+    """
+
+    def __init__(self, torch: Any, net: AlexNet, *, decide_as_last_step: bool = False) -> None:
+        self.torch, self.functional = torch, torch.nn.functional
+        self.net, self.options = net, net.options
+        self.decided = decide_as_last_step
+        self.weights = {
+            name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
+            for name, value in net.parameters().items()
+        }
+
+    def logits(self, x: npt.NDArray[np.float32], masks: Mapping[str, Any] | None = None) -> Any:
+        """Of x (N, 227, 227, 3); masks multiply fc6 and fc7."""
+        towers, options = self.options.towers, self.options
+        h = self.torch.tensor(x, dtype=self.torch.float64).permute(0, 3, 1, 2)
+        h = self.conv("conv1", h, stride=4)
+        h = self.act("conv1", self.norm_pool("conv1", h) if options.relu1_last else h)
+        h = h if options.relu1_last else self.norm_pool("conv1", h)
+        h = self.norm_pool("conv2", self.act("conv2", self.conv("conv2", h, padding=2, groups=towers)))
+        h = self.act("conv3", self.conv("conv3", h, padding=1))
+        h = self.act("conv4", self.conv("conv4", h, padding=1, groups=towers))
+        h = self.pool("conv5", self.act("conv5", self.conv("conv5", h, padding=1, groups=towers)))
+        h = h.permute(0, 2, 3, 1).flatten(1)
+        for name in ("fc6", "fc7"):
+            h = self.act(name, self.linear(name, h)) * (masks or {}).get(name, 1)
+        return self.linear("fc8", h)
+
+    def conv(self, name: str, h: Any, **geometry: Any) -> Any:
+        kernel = self.weights[f"{name}.weight"].permute(3, 2, 0, 1)
+        return self.functional.conv2d(h, kernel, self.weights[f"{name}.bias"], **geometry)
+
+    def linear(self, name: str, h: Any) -> Any:
+        return h @ self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def act(self, name: str, h: Any) -> Any:
+        if self.options.activation == "tanh":
+            return self.torch.tanh(h)
+        if not self.decided:
+            return self.functional.relu(h)
+        last = self.options.relu1_last and name == "conv1"
+        return h * (self.ours(f"{name}.{'out' if last else 'y'}") > 0)
+
+    def norm_pool(self, name: str, h: Any) -> Any:
+        return self.lrn(self.pool(name, h)) if self.options.pool_before_lrn else self.pool(name, self.lrn(h))
+
+    def lrn(self, h: Any) -> Any:
         # PyTorch divides alpha by the window's size.
-        alpha = 1e-4 * (5 if lrn_alpha == "paper" else 1)
-        towers = [functional.local_response_norm(t, 5, alpha, 0.75, 2.0) for t in h.chunk(2, dim=1)]
-        return torch.cat(towers, dim=1)
+        alpha = 1e-4 * (5 if self.options.lrn_alpha == "paper" else 1)
+        towers = h.chunk(self.options.towers, dim=1)
+        normalised = [self.functional.local_response_norm(t, 5, alpha, 0.75, self.options.lrn_k) for t in towers]
+        return self.torch.cat(normalised, dim=1) if self.options.lrn else h
 
-    def pool(h: Any) -> Any:
-        return functional.max_pool2d(h, 3, 2)
+    def pool(self, name: str, h: Any) -> Any:
+        kernel = 3 if self.options.pooling == "overlapping" else 2
+        if not self.decided:
+            return self.functional.max_pool2d(h, kernel, 2)
+        _, places = self.functional.max_pool2d(self.ours(f"{name}.pool.x"), kernel, 2, return_indices=True)
+        return h.flatten(2).gather(2, places.flatten(2)).view_as(places)
 
-    def normalise_and_pool(h: Any) -> Any:
-        return on_towers(pool(h)) if pool_before_lrn else pool(on_towers(h))
+    def ours(self, name: str) -> Any:
+        """An array of the step, all towers, as PyTorch lays it out."""
+        step = self.net.last_step()
+        parts = [self.net.read(step.array(name, tower), tower) for tower in range(self.options.towers)]
+        return self.torch.tensor(np.moveaxis(np.concatenate(parts, axis=-1), -1, 1))
 
-    weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in before.items()}
-    for value in weights.values():
-        value.requires_grad_()
 
-    def conv(name: str, h: Any, **geometry: Any) -> Any:
-        kernel = weights[f"{name}.weight"].permute(3, 2, 0, 1)
-        return functional.relu(functional.conv2d(h, kernel, weights[f"{name}.bias"], **geometry))
-
-    h = torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2)
-    h = normalise_and_pool(conv("conv1", h, stride=4))
-    h = normalise_and_pool(conv("conv2", h, padding=2, groups=2))
-    h = conv("conv3", h, padding=1)
-    h = conv("conv4", h, padding=1, groups=2)
-    h = pool(conv("conv5", h, padding=1, groups=2))
-    h = h.permute(0, 2, 3, 1).flatten(1)
-    for name in ("fc6", "fc7"):
-        h = functional.relu(h @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
-    logits = h @ weights["fc8.weight"] + weights["fc8.bias"]
-    loss = functional.cross_entropy(logits, torch.tensor(labels))
-    loss.backward()
-
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lrn_alpha": "caffe", "lrn_k": 1.0},
+        {"pool_before_lrn": True},
+        {"relu1_last": True},
+        {"relu1_last": True, "pool_before_lrn": True},
+        {"dropout": 0.5},
+        {"activation": "tanh"},
+        {"activation": "tanh", "dropout": 0.5},
+        {"pooling": "plain"},
+        {"lrn": False},
+        {"lrn": False, "relu1_last": True},
+        {"towers": 1},
+        {"towers": 1, "activation": "tanh", "pooling": "plain", "lrn": False, "dropout": 0.25},
+    ],
+    ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()) or "paper",
+)
+def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    x, labels = batch
+    if options.get("activation") == "tanh":
+        x = x / np.float32(20)  # near ±1 little is left of the bits of tanh's slope, 1 - y²
+    # Weights larger than the paper's give gradients of all layers a size that rounding does not hide.
+    net = AlexNet(CLASSES, weight_init="source2012", **({"dropout": 0.0} | options))
+    before = net.parameters()
     # Five products in a row of up to 9216 terms: rounding of about sqrt(9216) ulp each, in units of the
     # largest value.
     relative = 5 * np.sqrt(9216) * np.finfo(np.float32).eps
-    expected = logits.detach().numpy()
+
+    expected = TorchNet(torch, net).logits(x).detach().numpy()
     np.testing.assert_allclose(net.forward(x), expected, rtol=0, atol=relative * np.abs(expected).max())
-    assert net.train_step(x, labels, lr=0.01, momentum=0.9, weight_decay=5e-4) == pytest.approx(
-        loss.item(), rel=relative
-    )
+
+    ones, p = np.ones((len(x), 4096), np.float32), net.options.dropout
+    drawn = {"fc6": ops.dropout(ones, p=p, seed=0, offset=5), "fc7": ops.dropout(ones, p=p, seed=0, offset=6)}
+    masks = {name: torch.tensor(mask.numpy(), dtype=torch.float64) for name, mask in drawn.items()}
+    found = net.train_step(x, labels, lr=0.0)
+    peer = TorchNet(torch, net, decide_as_last_step=True)
+    loss = torch.nn.functional.cross_entropy(peer.logits(x, masks), torch.tensor(labels))
+    loss.backward()
+    assert found == pytest.approx(loss.item(), rel=relative)
+
+    net.step = 0  # the same masks again
+    net.train_step(x, labels, lr=0.01, momentum=0.9, weight_decay=5e-4)
     after = net.parameters()
     for name, gradient in net.gradients().items():
-        expected = weights[name].grad.numpy()
-        # A ReLU or a maximum decided otherwise by rounding moves single elements; the norm bounds them
-        # together.
+        expected = peer.weights[name].grad.numpy()
         error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
         assert error <= relative, f"{name}: relative error {error:.2e} above {relative:.2e}"
         step = -0.01 * (expected + 5e-4 * before[name].astype(np.float64))
@@ -311,3 +382,46 @@ def test_step_equals_pytorch(batch: tuple[Any, Any], pool_before_lrn: bool, lrn_
             rtol=0,
             atol=relative * np.abs(step).max() + np.finfo(np.float32).eps * np.abs(before[name]).max(),
         )
+
+
+def test_one_tower_is_the_net_for_one_gpu() -> None:
+    net = AlexNet(1000, towers=1)
+    filters = {name: shape[-1] for name, shape in net.shapes.items() if name.endswith(".weight")}
+    assert list(filters.values()) == [48, 128, 192, 192, 256, 4096, 4096, 1000]
+    # conv2 to conv5 see all channels of the layer before.
+    assert [net.shapes[f"conv{number}.weight"][2] for number in range(1, 6)] == [3, 48, 128, 192, 192]
+    assert sum(value.size for value in net.parameters().values()) == parameter_count(1000, towers=1)
+    assert not any(entry.operation.startswith(("exchange", "add")) for entry in net.program(1, training=True).backward)
+    with pytest.raises(ValueError, match=r"devices is .*; it must be a list of one name, for a net of one tower"):
+        AlexNet(CLASSES, devices=["cpu:0", "cpu:1"], towers=1)
+
+
+@pytest.mark.parametrize("options", [{"activation": "tanh", "dropout": 0.5}, {"relu1_last": True, "crop": 224}])
+def test_variants_give_the_same_bits_on_two_devices(
+    device: str, rng: np.random.Generator, options: dict[str, Any]
+) -> None:
+    pair = two_devices(device)
+    crop = options.get("crop", 227)
+    images = ImageBatch(
+        images=rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8),
+        offsets=rng.integers(0, 257 - crop, (2, 2), np.int32),
+        flips=np.array([0, 1], np.uint8),
+        shifts=np.zeros((2, 3), np.float32),
+        mean=np.full(3, 128, np.float32),
+    )
+    batch = images, np.array([3, 7])
+    expected = bits_of_run(AlexNet(CLASSES, devices=[device], **options), batch, steps=2)
+    assert bits_of_run(AlexNet(CLASSES, devices=pair, **options), batch, steps=2) == expected
+
+
+def test_a_crop_of_224_has_zeros_behind_it(rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    offsets = np.array([[32, 0], [7, 32]], np.int32)
+    x = np.zeros((2, 227, 227, 3), np.float32)
+    x[0, :224, :224], x[1, :224, :224] = images[0, 32:, :224], images[1, 7:231, 32:][:, ::-1]
+    flips, nothing = np.array([0, 1], np.uint8), np.zeros((2, 3), np.float32)
+    net = AlexNet(CLASSES, crop=224)
+    found = net.forward(ImageBatch(images, offsets, flips, nothing, nothing[0]))
+    np.testing.assert_array_equal(found, net.forward(x))
+    with pytest.raises(ValueError, match="offsets reach from 0 to 33; crops of 224 lie inside images of 256 only from"):
+        net.forward(ImageBatch(images, offsets + np.array([1, 0], np.int32), flips, nothing, nothing[0]))

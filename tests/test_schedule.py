@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from pyalexnet.architecture import parameter_shapes
 from pyalexnet.schedule import (
+    SHIPPED,
     FixedSchedule,
     PlateauSchedule,
     Rates,
@@ -115,7 +117,7 @@ def test_text_gives_rates_by_epoch() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fast", r"schedule is 'fast'; it must be 'plateau', 'source2012', a \.json file, or rates such as"),
+        ("fast", r"schedule is 'fast'; it must be 'plateau', 'source2012', 'source2012-4gpu', a \.json file, or rates"),
         ("", "schedule is ''"),
         ("0.01@", "schedule is '0.01@'"),
         ("0.01@1", "stage 1: epoch is 1; the first stage must begin at 0"),
@@ -150,6 +152,17 @@ def test_file_gives_rates_by_layer(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_biases_of_layers_that_are_not_named_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    layers = {"biases": 0.5, "conv1": 0, "conv2.weight": 0.25, "fc8.bias": 0.125}
+    step = load_schedule(written(tmp_path, [GOOD | {"layers": layers}])).at(0).for_step()
+    assert isinstance(step, dict)
+    by_parameter = {name: step.get(name, step[name.split(".")[0]]) for name in parameter_shapes(2)}
+    biases = {name: 0.5 for name in by_parameter if name.endswith(".bias")}
+    expected = dict.fromkeys(by_parameter, 0.01) | biases
+    own = {"conv1.weight": 0, "conv1.bias": 0, "conv2.weight": 0.25, "fc8.bias": 0.125}
+    assert by_parameter == expected | own
+
+
 GOOD = {"epoch": 0, "lr": 0.01}
 
 
@@ -170,7 +183,7 @@ GOOD = {"epoch": 0, "lr": 0.01}
         ([GOOD, {"epoch": 3, "lr": 1, "layers": [1]}], "stage 2: layers is of type list"),
         (
             [GOOD, {"epoch": 3, "lr": 1, "layers": {"conv9": 1}}],
-            "stage 2: layers has 'conv9'; it must be one of conv1,",
+            "stage 2: layers has 'conv9'; it must be biases, or one of conv1,",
         ),
         ([GOOD, {"epoch": 3, "lr": 1, "layers": {"conv1": -1}}], "stage 2: layers: conv1 is -1; it must be"),
         ([GOOD, {"epoch": 3, "lr": 1, "colour_noise": None}], "stage 2: colour_noise is None"),
@@ -191,21 +204,33 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_schedule(tmp_path / "rates.json")
 
 
-def test_source2012_replays_the_run() -> None:
+def rates(schedule: Schedule, epoch: float) -> tuple[float, float, float, float, float | None]:
+    """The rates of conv1's, conv2's and fc8's weights and of fc8's biases, and the colour noise."""
+    now = schedule.at(epoch)
+    step = now.for_step()
+    layers = step if isinstance(step, dict) else dict.fromkeys(("conv1", "conv2", "fc8"), step)
+    conv1, conv2 = (layers.get(f"{layer}.weight", layers[layer]) for layer in ("conv1", "conv2"))
+    return conv1, conv2, layers["fc8"], layers.get("fc8.bias", layers["fc8"]), now.colour_noise
+
+
+def test_source2012_replays_net_145_on_ilsvrc_2010() -> None:
     schedule = make_schedule("source2012", lr=0.01)
+    assert rates(schedule, 0) == rates(schedule, 22.99) == (0.01, 0.01, 0.01, 0.01, None)
+    assert rates(schedule, 23) == rates(schedule, 50.99) == (0.001, 0.001, 0.001, 0.001, None)
+    assert rates(schedule, 51) == rates(schedule, 67.99) == (0.0001, 0.0001, 0.0001, 0.001, None)
+    assert rates(schedule, 68) == rates(schedule, 71.99) == (0.00001, 0.0001, 0.0001, 0.001, 0)
+    assert rates(schedule, 72) == rates(schedule, 77.99) == (0, 0.0001, 0.0001, 0.001, 0)
+    assert rates(schedule, 78) == rates(schedule, 92.99) == (0, 0.00001, 0.00001, 0.001, 0)
 
-    def rates(epoch: float) -> tuple[float, float, float, float | None]:
-        now = schedule.at(epoch)
-        step = now.for_step()
-        layers = step if isinstance(step, dict) else dict.fromkeys(("conv1", "conv2", "fc8"), step)
-        return layers["conv1"], layers["conv2"], layers["fc8"], now.colour_noise
 
-    assert rates(0) == rates(21.99) == (0.01, 0.01, 0.01, None)
-    assert rates(22) == rates(48.99) == (0.001, 0.001, 0.001, None)
-    assert rates(49) == rates(65.99) == (0.0001, 0.0001, 0.0001, None)
-    assert rates(66) == rates(72.99) == (0.00001, 0.00001, 0.0001, 0)
-    assert rates(73) == rates(80.99) == (0, 0, 0.0001, 0)
-    assert rates(81) == rates(94.99) == (0, 0, 0.00001, 0)
+def test_source2012_4gpu_replays_the_run_on_four_gpus() -> None:
+    schedule = make_schedule("source2012-4gpu", lr=0.01)
+    assert rates(schedule, 0) == rates(schedule, 21.99) == (0.01, 0.01, 0.01, 0.01, None)
+    assert rates(schedule, 22) == rates(schedule, 48.99) == (0.001, 0.001, 0.001, 0.001, None)
+    assert rates(schedule, 49) == rates(schedule, 65.99) == (0.0001, 0.0001, 0.0001, 0.001, None)
+    assert rates(schedule, 66) == rates(schedule, 72.99) == (0.00001, 0.00001, 0.0001, 0.001, 0)
+    assert rates(schedule, 73) == rates(schedule, 80.99) == (0, 0, 0.0001, 0.001, 0)
+    assert rates(schedule, 81) == rates(schedule, 94.99) == (0, 0, 0.00001, 0.001, 0)
 
 
 def test_a_description_makes_the_same_schedule() -> None:
@@ -213,7 +238,7 @@ def test_a_description_makes_the_same_schedule() -> None:
     again = make_schedule(plateau.description, lr=0.5, patience=3, floor=0.1)
     assert isinstance(again, PlateauSchedule)
     assert (again.lr, again.patience, again.floor) == (0.5, 3, 0.1)
-    for text in ("0.01@0,0.003@0.25", "source2012"):
+    for text in ("0.01@0,0.003@0.25", *SHIPPED):
         fixed = make_schedule(text, lr=1)
         copy = make_schedule(json.loads(json.dumps(fixed.description)), lr=1)
         assert isinstance(fixed, FixedSchedule)
@@ -234,4 +259,4 @@ def test_summaries_are_short() -> None:
     assert summary("plateau") == "plateau"
     last = make_schedule("source2012", lr=1).description[-1:]
     assert isinstance(last, list)
-    assert summary(last) == "1e-05@81 (conv1 0, conv2 0, colour noise 0)"
+    assert summary(last) == "1e-05@78 (conv1 0, biases 0.001, colour noise 0)"

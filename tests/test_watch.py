@@ -170,6 +170,23 @@ def test_two_devices_show_what_one_shows(net: AlexNet, initial: dict[str, Any]) 
     assert dead_relus(two) == dead_relus(net)
 
 
+def test_a_relu_behind_the_pooling_is_counted() -> None:
+    net = AlexNet(CLASSES, devices=["cpu:0"], bias_init="caffe", relu1_last=True)
+    net.train_step(X, Y, lr=1e-3)
+    outputs = net.read(net.last_step().array("conv1.out", 1), 1)
+    found = next(activity for activity in dead_relus(net) if (activity.layer, activity.tower) == ("conv1", 1))
+    assert found.units == 48
+    assert found.zero_share == pytest.approx(np.mean(outputs == 0), abs=1e-12)
+    assert found.zero_share > 0
+
+
+def test_a_net_of_tanh_has_no_relus() -> None:
+    net = AlexNet(CLASSES, devices=["cpu:0"], activation="tanh")
+    net.train_step(X, Y, lr=1e-3)
+    assert dead_relus(net) == []
+    assert "the net has no ReLUs that could be dead" in explain_stuck(net)
+
+
 # A stuck loss ---------------------------------------------------------------------------------------------------------
 
 

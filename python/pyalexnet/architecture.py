@@ -22,7 +22,7 @@ TOWERS = 2
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with ReLU, then perhaps LRN and max-pooling; channels count both towers together.
+    """A convolution with its nonlinearity, then perhaps LRN and max-pooling; channels count all towers together.
 
     Attributes:
         name: as in the parameters' names.
@@ -32,9 +32,10 @@ class Conv:
         stride: pixels from one window to the next.
         padding: zeros on each side.
         size: height and width of the input.
-        sees_both: whether a tower reads both towers' channels (which makes an exchange) or its own.
+        sees_both: whether a tower reads all towers' channels (which makes an exchange) or its own.
         lrn: whether local response normalisation follows.
-        pool: whether 3×3 max-pooling with stride 2 follows.
+        pool: whether max-pooling follows, over windows of 3×3 or 2×2 pixels, 2 apart: either gives the same size.
+        towers: how many the filters are split over.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Conv:
     sees_both: bool
     lrn: bool = False
     pool: bool = False
+    towers: int = TOWERS
 
     @property
     def hidden(self) -> bool:
@@ -61,17 +63,17 @@ class Conv:
     @property
     def pooled_size(self) -> int:
         """Height and width after the pooling."""
-        return (self.output_size - POOL_KERNEL) // POOL_STRIDE + 1 if self.pool else self.output_size
+        return self.output_size // POOL_STRIDE if self.pool else self.output_size
 
     @property
     def tower_channels(self) -> int:
         """Input channels that one tower's filters read."""
-        return self.channels if self.sees_both else self.channels // TOWERS
+        return self.channels if self.sees_both else self.channels // self.towers
 
     @property
     def tower_filters(self) -> int:
         """Filters of one tower."""
-        return self.filters // TOWERS
+        return self.filters // self.towers
 
     @property
     def tower_weight_shape(self) -> tuple[int, ...]:
@@ -81,20 +83,22 @@ class Conv:
 
 @dataclass(frozen=True)
 class Linear:
-    """A fully-connected layer; it reads both towers' outputs.
+    """A fully-connected layer; it reads all towers' outputs.
 
     Attributes:
         name: as in the parameters' names.
         inputs: inputs of the whole net.
         outputs: outputs of the whole net.
-        hidden: whether ReLU and dropout follow, and the outputs are split over the towers. The last layer is not
-            hidden: tower 0's device computes all its outputs, so that the loss needs no further exchange.
+        hidden: whether a nonlinearity and dropout follow, and the outputs are split over the towers. The last layer is
+            not hidden: tower 0's device computes all its outputs, so that the loss needs no further exchange.
+        towers: how many the outputs of a hidden layer are split over.
     """
 
     name: str
     inputs: int
     outputs: int
     hidden: bool = True
+    towers: int = TOWERS
 
     @property
     def sees_both(self) -> bool:
@@ -104,7 +108,7 @@ class Linear:
     @property
     def tower_outputs(self) -> int:
         """Outputs of one tower."""
-        return self.outputs // TOWERS if self.hidden else self.outputs
+        return self.outputs // self.towers if self.hidden else self.outputs
 
     @property
     def tower_weight_shape(self) -> tuple[int, ...]:
@@ -112,7 +116,7 @@ class Linear:
         return (self.inputs, self.tower_outputs)
 
 
-POOL_KERNEL, POOL_STRIDE = 3, 2
+POOL_STRIDE = 2
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
 
 CONVOLUTIONS = (
@@ -123,42 +127,70 @@ CONVOLUTIONS = (
     Conv("conv5", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True),
 )
 
+# The paper's net for one GPU (section 3.2 and its footnote): half the filters but in conv5, so that the fully-connected
+# layers are as large as the two towers' together.
+ONE_TOWER_CONVOLUTIONS = (
+    Conv("conv1", 3, 48, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True, towers=1),
+    Conv("conv2", 48, 128, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True, towers=1),
+    Conv("conv3", 128, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv4", 192, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv5", 192, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
+)
 
-def linears(num_classes: int) -> tuple[Linear, ...]:
-    """The three fully-connected layers of a net with that many classes."""
+
+def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
+    """All eight layers in order.
+
+    Args:
+        num_classes: outputs of the last one.
+        towers: 2 for the net, 1 for the paper's net for one GPU.
+    """
     return (
-        Linear("fc6", 6 * 6 * 256, 4096),
-        Linear("fc7", 4096, 4096),
-        Linear("fc8", 4096, num_classes, hidden=False),
+        *(CONVOLUTIONS if towers == TOWERS else ONE_TOWER_CONVOLUTIONS),
+        Linear("fc6", 6 * 6 * 256, 4096, towers=towers),
+        Linear("fc7", 4096, 4096, towers=towers),
+        Linear("fc8", 4096, num_classes, hidden=False, towers=towers),
     )
-
-
-def layers(num_classes: int) -> tuple[Conv | Linear, ...]:
-    """All eight layers in order."""
-    return (*CONVOLUTIONS, *linears(num_classes))
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the sources disagree on; each default is the paper's.
+    """What the sources disagree on, and what the paper compares its net with; each default is the paper's net.
 
     Attributes:
         weight_init: standard deviation of the initial weights: ``paper`` 0.01; ``notes`` 0.1, with which training
-            diverges; ``source2012`` 0.03 for conv3 to conv5 and 0.01 elsewhere.
+            diverges; ``source2012`` 0.03 in conv3 to conv5 and 0.01 elsewhere; ``caffe`` 0.005 in fc6 and fc7 and 0.01
+            elsewhere.
         bias_init: ``paper`` 1 in conv2, conv4, conv5, fc6 and fc7, else 0; ``notes`` 1 in fc8 too (the same softmax
             at the start); ``caffe`` 0.1 where the paper has 1, which avoids a long first plateau.
         lrn_alpha: ``paper`` as in the formula; ``caffe`` divided by the window's size, as the 2012 code does too.
+        lrn_k: LRN's constant: 2 in the paper and the 2012 code, 1 in Caffe.
         pool_before_lrn: pool, then normalise (CaffeNet), instead of normalising first.
+        relu1_last: conv1's ReLU comes after LRN and pooling, as in the 2012 code, instead of before them.
+        crop: pixels a side that the net sees of an image: 227 as in Caffe, or 224 as the paper says, with 3 rows and
+            columns of zeros below and to the right, where the 2012 code's last windows reach over the edge.
         bias_update: ``paper`` as weights; ``source2012`` twice the learning rate and no decay.
         dropout: the chance that a hidden output of fc6 and fc7 is dropped in training; 0 for none.
+        activation: the nonlinearity of all layers but fc8; ``tanh`` is what section 3.1 compares ReLU with.
+        pooling: over ``overlapping`` windows of 3×3, 2 apart, or over ``plain`` ones of 2×2, as section 3.4 compares.
+        lrn: whether there is local response normalisation (section 3.3).
+        towers: 2; or 1 for the net that section 3.2 compares two GPUs with: half the filters in conv1 to conv4, and
+            every layer sees all of the one before.
     """
 
-    weight_init: Literal["paper", "notes", "source2012"] = "paper"
+    weight_init: Literal["paper", "notes", "source2012", "caffe"] = "paper"
     bias_init: Literal["paper", "notes", "caffe"] = "paper"
     lrn_alpha: Literal["paper", "caffe"] = "paper"
+    lrn_k: float = LRN_K
     pool_before_lrn: bool = False
+    relu1_last: bool = False
+    crop: Literal[227, 224] = 227
     bias_update: Literal["paper", "source2012"] = "paper"
     dropout: float = 0.5
+    activation: Literal["relu", "tanh"] = "relu"
+    pooling: Literal["overlapping", "plain"] = "overlapping"
+    lrn: bool = True
+    towers: Literal[2, 1] = 2
 
     def __post_init__(self) -> None:
         """Check every choice.
@@ -168,22 +200,38 @@ class Options:
         """
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if value not in choices:
+            if type(value) is not type(choices[0]) or value not in choices:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+        if not 0 < self.lrn_k < math.inf:
+            raise ValueError(f"lrn_k is {self.lrn_k!r}; it must be above 0 and finite")
+        if self.relu1_last and self.activation != "relu":
+            raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
 
     @property
     def lrn_arguments(self) -> dict[str, Any]:
         """Size, alpha, beta and k as the LRN kernels take them."""
         alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
-        return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": LRN_K}
+        return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": self.lrn_k}
+
+    @property
+    def pool_arguments(self) -> dict[str, Any]:
+        """Kernel, stride and padding as the pooling kernels take them."""
+        return {"kernel": 3 if self.pooling == "overlapping" else 2, "stride": POOL_STRIDE, "padding": 0}
+
+    def steps_after(self, layer: Conv) -> list[str]:
+        """What follows a convolution and its nonlinearity, in order: ``lrn``, ``pool``, both or neither."""
+        steps = [step for step, wanted in (("lrn", layer.lrn and self.lrn), ("pool", layer.pool)) if wanted]
+        return steps[::-1] if self.pool_before_lrn else steps
 
     def weight_std(self, layer: str) -> float:
         """Standard deviation of a layer's initial weights."""
         if self.weight_init == "notes":
             return 0.1
-        return 0.03 if self.weight_init == "source2012" and layer in ("conv3", "conv4", "conv5") else 0.01
+        if self.weight_init == "source2012" and layer in ("conv3", "conv4", "conv5"):
+            return 0.03
+        return 0.005 if self.weight_init == "caffe" and layer in ("fc6", "fc7") else 0.01
 
     def bias_value(self, layer: str) -> float:
         """Initial value of a layer's biases."""
@@ -192,28 +240,34 @@ class Options:
         return 1.0 if self.bias_init == "notes" and layer == "fc8" else 0.0
 
 
-CHOICES = {
-    "weight_init": ("paper", "notes", "source2012"),
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "weight_init": ("paper", "notes", "source2012", "caffe"),
     "bias_init": ("paper", "notes", "caffe"),
     "lrn_alpha": ("paper", "caffe"),
     "pool_before_lrn": (False, True),
+    "relu1_last": (False, True),
+    "crop": (227, 224),
     "bias_update": ("paper", "source2012"),
+    "activation": ("relu", "tanh"),
+    "pooling": ("overlapping", "plain"),
+    "lrn": (True, False),
+    "towers": (2, 1),
 }
 
 
-def parameter_shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(num_classes: int, towers: int = TOWERS) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers(num_classes):
+    for layer in layers(num_classes, towers):
         outputs = layer.filters if isinstance(layer, Conv) else layer.outputs
         shapes[f"{layer.name}.weight"] = (*layer.tower_weight_shape[:-1], outputs)
         shapes[f"{layer.name}.bias"] = (outputs,)
     return shapes
 
 
-def parameter_count(num_classes: int) -> int:
+def parameter_count(num_classes: int, towers: int = TOWERS) -> int:
     """Number of learned values: 60,965,224 with 1000 classes."""
-    return sum(math.prod(shape) for shape in parameter_shapes(num_classes).values())
+    return sum(math.prod(shape) for shape in parameter_shapes(num_classes, towers).values())
 
 
 def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -222,7 +276,7 @@ def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterato
     Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its
     values do not depend on the others' sizes.
     """
-    for number, (name, shape) in enumerate(parameter_shapes(num_classes).items()):
+    for number, (name, shape) in enumerate(parameter_shapes(num_classes, options.towers).items()):
         layer, kind = name.split(".")
         if kind == "bias":
             yield name, np.full(shape, options.bias_value(layer), np.float32)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.architecture import IMAGE_SIZE, parameter_count, parameter_shapes
+from pyalexnet.architecture import IMAGE_SIZE, parameter_count
 from pyalexnet.classifier import Classifier
 from pyalexnet.errors import ModelFileError
 from pyalexnet.files import folder_written_atomically, remove_folder, remove_unfinished, write_through
@@ -129,9 +129,7 @@ class Checkpoint:
         model = load_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
         model.net.seed = settings.seed
         _, momentum = read(path / MOMENTUM_FILE, "momentum file")
-        require_shapes(
-            path / MOMENTUM_FILE, momentum, {**parameter_shapes(model.net.num_classes), _COLOUR_AXES: (3, 3)}
-        )
+        require_shapes(path / MOMENTUM_FILE, momentum, {**model.net.shapes, _COLOUR_AXES: (3, 3)})
         colour_axes = np.array(momentum.pop(_COLOUR_AXES))
         model.net.load_parameters(model.net.parameters(), momentum)
         return cls(model, momentum, colour_axes, state, settings, data)
@@ -156,9 +154,9 @@ def prune_checkpoints(folder: str | PathLike[str], *, keep: int, best: EpochReco
     remove_unfinished(Path(folder) / CHECKPOINTS)
 
 
-def checkpoint_bytes(num_classes: int) -> int:
+def checkpoint_bytes(num_classes: int, towers: int) -> int:
     """What a checkpoint takes on the disk."""
-    return 2 * 4 * parameter_count(num_classes) + 4 * 3 * IMAGE_SIZE**2 + _STATE_BYTES
+    return 2 * 4 * parameter_count(num_classes, towers) + 4 * 3 * IMAGE_SIZE**2 + _STATE_BYTES
 
 
 def _checkpoints(folder: str | PathLike[str]) -> list[Path]:

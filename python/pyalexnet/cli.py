@@ -221,14 +221,15 @@ def _add_train(commands: Any) -> None:
     _add_schedule(command)
     _add_run(command)
     _add_placement(command)
-    net = command.add_argument_group("the net, where its sources differ (see the README)")
+    net = command.add_argument_group("the net, where its sources differ or the paper compares (see docs/ledger.md)")
     for name, choices in CHOICES.items():
-        flag = f"--{name.replace('_', '-')}"
-        if choices == (False, True):
-            net.add_argument(flag, action=argparse.BooleanOptionalAction, help="default: no")
+        flag, default = f"--{name.replace('_', '-')}", choices[0]
+        if isinstance(default, bool):
+            net.add_argument(flag, action=argparse.BooleanOptionalAction, help=f"default: {'yes' if default else 'no'}")
         else:
             digits = f"; digits: {DIGITS.net_options[name]}" if name in DIGITS.net_options else ""
-            net.add_argument(flag, choices=choices, help=f"default: {choices[0]}{digits}")
+            net.add_argument(flag, type=type(default), choices=choices, help=f"default: {default}{digits}")
+    net.add_argument("--lrn-k", type=float, metavar="K", help="constant of the normalisation (default: 2; Caffe: 1)")
     net.add_argument("--dropout", type=float, metavar="P", help="chance to drop a hidden output (default: 0.5)")
     net.add_argument("--num-classes", type=int, metavar="N", help="outputs (default: as many as DATA has classes)")
 
@@ -395,6 +396,7 @@ def _gib(size_bytes: int) -> str:
 _TRAIN_ARGUMENTS = {name for name in inspect.signature(train).parameters if name not in ("data", "net_options")} | {
     *CHOICES,
     "dropout",
+    "lrn_k",
 }
 
 

@@ -56,10 +56,10 @@ def _shape_arguments(operation: str, arguments: dict[str, Any]) -> tuple[Any, ..
     if kind == "maxpool":
         return (*shape["x"], arguments["kernel"], arguments["stride"], arguments["padding"])
     if kind == "prepare":
-        return (shape["images"], shape["out"][1], arguments["out"].strides[1], True)
+        return (shape["images"][0], arguments["crop"], shape["out"][1], arguments["out"].strides[1], True)
     if kind == "cross":
         return tuple(shape["logits"])
     main = shape.get("out") or shape.get("y") or shape.get("w") or shape["dx"]
-    if kind in ("relu", "sgd"):
+    if kind in ("relu", "sgd", "tanh"):
         return (math.prod(main),)
     return (math.prod(main[:-1]), main[-1])

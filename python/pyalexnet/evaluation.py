@@ -15,7 +15,7 @@ from pyalexnet.data import DataSource
 from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import as_test_dataset, labels_among
 from pyalexnet.data.images import fit_image, read_image
-from pyalexnet.data.prefetch import in_batches, prefetch, read_ahead
+from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.errors import DataError
 
 
@@ -77,7 +77,9 @@ def evaluate(
     dataset = as_test_dataset(data)
     label_of_class = labels_among(dataset, model.classes)
     losses, ranks = [], []
-    for images, labels in read_ahead(dataset, in_batches(np.arange(len(dataset)), batch_size)):
+    batches = in_batches(np.arange(len(dataset)), batch_size)
+    buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
+    for images, labels in read_ahead(dataset, batches, buffers=buffers):
         probabilities = mean_probabilities(model, images, views)
         expected = label_of_class[labels]
         own = probabilities[np.arange(len(labels)), expected]
@@ -136,7 +138,7 @@ def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: 
     Returns:
         float64 (N, outputs).
     """
-    variations = view_variations(len(images), views)
+    variations = view_variations(len(images), views, model.net.options.crop)
     by_view = [_softmax(model.net.forward(model.input_batch(images, view))) for view in variations]
     return np.asarray(np.mean(by_view, axis=0))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyalexnet.architecture import IMAGE_SIZE, parameter_shapes
+from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.errors import ModelFileError
 from pyalexnet.files import write_atomically
@@ -68,19 +68,13 @@ def load_model(
     about, tensors = read(path, "model file")
     try:
         classes, num_classes, step = _strings(about["classes"]), _count(about["num_classes"]), _count(about["step"])
-        options = dict(about["options"])
+        options = Options(**about["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} describes its net in a way not known here: {error!r}") from error
-    require_shapes(path, tensors, {**parameter_shapes(num_classes), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)})
-    try:
-        net = AlexNet(
-            num_classes,
-            devices=default_devices() if devices is None else devices,
-            memory_limit=memory_limit,
-            **options,
-        )
-    except TypeError as error:
-        raise ModelFileError(f"{path} describes its net in a way not known here: {error}") from error
+    shapes = parameter_shapes(num_classes, options.towers)
+    require_shapes(path, tensors, {**shapes, _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)})
+    devices = default_devices() if devices is None else devices
+    net = AlexNet(num_classes, devices=devices, memory_limit=memory_limit, **vars(options))
     mean = tensors.pop(_MEAN)
     net.load_parameters(tensors)
     net.step = step

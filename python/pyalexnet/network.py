@@ -14,6 +14,8 @@ from pyalexnet.architecture import (
     INPUT_CHANNELS,
     INPUT_SIZE,
     TOWERS,
+    Conv,
+    Linear,
     Options,
     initial_parameters,
     layers,
@@ -22,7 +24,7 @@ from pyalexnet.architecture import (
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
-from pyalexnet.tensor import DTYPES, host_array
+from pyalexnet.tensor import DTYPES, host_array, pinned_array
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,21 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, crop: int = INPUT_SIZE) -> dict[str, npt.NDArray[Any]]:
         """All arrays by name, contiguous and checked, with a mean for every pixel.
+
+        Args:
+            crop: height and width of what is taken from each image.
 
         Raises:
             TypeError: an array has another dtype.
             ValueError: an array has another shape, or a crop would leave its image.
         """
         n, size = len(self.images), IMAGE_SIZE
-        if self.offsets.size and not 0 <= self.offsets.min() <= self.offsets.max() <= size - INPUT_SIZE:
+        if self.offsets.size and not 0 <= self.offsets.min() <= self.offsets.max() <= size - crop:
             raise ValueError(
-                f"offsets reach from {self.offsets.min()} to {self.offsets.max()}; crops of {INPUT_SIZE} lie inside "
-                f"images of {size} only from 0 to {size - INPUT_SIZE}"
+                f"offsets reach from {self.offsets.min()} to {self.offsets.max()}; crops of {crop} lie inside "
+                f"images of {size} only from 0 to {size - crop}"
             )
         return {
             "images": _checked("images", self.images, np.uint8, (n, size, size, INPUT_CHANNELS)),
@@ -79,7 +84,7 @@ Input = npt.NDArray[np.float32] | ImageBatch
 
 
 class AlexNet:
-    """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), in two towers.
+    """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), in two towers, or what the options make of it.
 
     The towers are placed on one device or on one each. They exchange only before conv3, fc6, fc7 and fc8 and in those
     layers' backward. The bits of a run do not depend on the placement, nor on whether two devices can access each
@@ -88,7 +93,8 @@ class AlexNet:
     Attributes:
         num_classes: outputs of fc8.
         devices: names of the devices.
-        options: the choices on which the sources differ.
+        options: the choices on which the sources differ, and what the paper compares its net with.
+        shapes: the parameters' names and shapes, as :meth:`parameters` gives them.
         seed: what the initial weights and dropout's masks follow from.
         step: training steps done; dropout draws other masks each step.
         placement: the devices' streams, and the links between them.
@@ -128,17 +134,22 @@ class AlexNet:
             raise ValueError(f"memory_limit is {memory_limit}; it must be a number of bytes, or None")
         if isinstance(devices, str) or len(devices) not in (1, TOWERS):
             raise ValueError(f"devices is {devices!r}; it must be a list of one or two names, such as ['cpu:0']")
+        self.options = Options(**options)
+        if len(devices) > self.options.towers:
+            raise ValueError(f"devices is {list(devices)}; it must be a list of one name, for a net of one tower")
         self.num_classes = num_classes
+        self.shapes = parameter_shapes(num_classes, self.options.towers)
         self.seed = seed
         self.step = 0
-        self.options = Options(**options)
         self.devices = tuple(devices)
         self._memory_limit = memory_limit
         self.placement = _place(self.devices, peer_access)
         self._values = tuple(Arena(device) for device in self.placement.devices)
         # Momentum and gradients, which only training takes memory for.
         self._updates = tuple(Arena(device) for device in self.placement.devices)
-        self._parameters = _describe_parameters(num_classes, self.placement, self._values, self._updates)
+        self._parameters = _describe_parameters(
+            layers(num_classes, self.options.towers), self.placement, self._values, self._updates
+        )
         self._programs: dict[tuple[int, bool], Program] = {}
         self._last_step: Program | None = None
         self.knobs = Knobs()
@@ -217,7 +228,7 @@ class AlexNet:
         """
         for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
             _require_rate(name, value)
-        rates = _rates_by_parameter(lr, parameter_shapes(self.num_classes))
+        rates = _rates_by_parameter(lr, self.shapes)
         n = _batch_size(x)
         labels = self._check_labels(labels, n)
         program = self.program(n, training=True)
@@ -247,6 +258,22 @@ class AlexNet:
         """A copy in host memory of a program's native array, which lies on that tower's device."""
         return self._download(array, self.placement.place(tower))
 
+    def image_buffers(self, batch_size: int, count: int) -> list[npt.NDArray[np.uint8]]:
+        """Arrays for the images of an :class:`ImageBatch`, from which they reach the devices fastest.
+
+        Args:
+            batch_size: images of each.
+            count: how many.
+
+        Returns:
+            uint8 (batch_size, 256, 256, 3) each, in page-locked memory, not initialised.
+
+        Raises:
+            CudaError: there is not enough memory that can be locked.
+        """
+        shape = (batch_size, IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)
+        return [pinned_array(self.placement.devices[0], shape, "uint8") for _ in range(count)]
+
     def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
         """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes.
 
@@ -255,7 +282,7 @@ class AlexNet:
         """
         if not self._updates[0].memory:
             raise RuntimeError("there are no gradients: no training step has been made")
-        return {name: self._read_parameter(name, "gradient") for name in parameter_shapes(self.num_classes)}
+        return {name: self._read_parameter(name, "gradient") for name in self.shapes}
 
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """All weights and biases by name, towers side by side along the last axis, tower 0 first.
@@ -264,13 +291,13 @@ class AlexNet:
         inputs in (row, column, channel) order, ``fc8.bias`` (num_classes,): those of one net with grouped
         convolutions.
         """
-        return {name: self._read_parameter(name, "value") for name in parameter_shapes(self.num_classes)}
+        return {name: self._read_parameter(name, "value") for name in self.shapes}
 
     def momentum(self) -> dict[str, npt.NDArray[np.float32]]:
         """The last update of every parameter, by name and in the shapes of :meth:`parameters`; zeros before a step."""
         if not self._updates[0].memory:
-            return {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(self.num_classes).items()}
-        return {name: self._read_parameter(name, "momentum") for name in parameter_shapes(self.num_classes)}
+            return {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
+        return {name: self._read_parameter(name, "momentum") for name in self.shapes}
 
     def load_parameters(
         self,
@@ -301,11 +328,10 @@ class AlexNet:
                 self._write_parameter(name, "momentum", value)
 
     def _check_parameters(self, argument: str, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        shapes = parameter_shapes(self.num_classes)
-        if values.keys() != shapes.keys():
-            missing, unknown = shapes.keys() - values.keys(), values.keys() - shapes.keys()
+        if values.keys() != self.shapes.keys():
+            missing, unknown = self.shapes.keys() - values.keys(), values.keys() - self.shapes.keys()
             raise ValueError(f"{argument} lack {sorted(missing)} and have unknown {sorted(unknown)}")
-        for name, shape in shapes.items():
+        for name, shape in self.shapes.items():
             if values[name].dtype != np.float32:
                 raise TypeError(f"{argument}: {name} has dtype {values[name].dtype}; it must be float32")
             if values[name].shape != shape:
@@ -388,7 +414,7 @@ class AlexNet:
         """Bring the input to each device that has a tower."""
         for place in range(len(self.placement.devices)):
             if isinstance(x, ImageBatch):
-                for name, value in x.arrays().items():
+                for name, value in x.arrays(self.options.crop).items():
                     self._upload(program.array(f"input.{name}", place), value, place)
             else:
                 self._upload(program.array("input.joint", place), np.ascontiguousarray(x), place)
@@ -397,7 +423,7 @@ class AlexNet:
             self._run(program.prepare)
 
     def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
-        """Copy in stream order. CUDA has read pageable host memory when its copy returns, so ``value`` may go."""
+        """Copy in stream order. CUDA has read pageable memory when its copy returns; image_buffers() outlive a step."""
         device = self.placement.devices[place]
         device.native.copy(to, host_array(device, value), self.placement.streams[place])
 
@@ -434,7 +460,7 @@ class AlexNet:
         return whole
 
     def _write_parameter(self, name: str, kind: str, value: npt.NDArray[np.float32]) -> None:
-        holders = [tower for tower in range(TOWERS) if name in self._parameters[tower]]
+        holders = [tower for tower, parameters in enumerate(self._parameters) if name in parameters]
         for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
             place = self.placement.place(tower)
             to = getattr(self._parameters[tower][name], kind).array()
@@ -466,12 +492,12 @@ def _place(names: Sequence[str], peer_access: bool) -> Placement:
 
 
 def _describe_parameters(
-    num_classes: int, placement: Placement, values: Sequence[Arena], updates: Sequence[Arena]
+    of: Sequence[Conv | Linear], placement: Placement, values: Sequence[Arena], updates: Sequence[Arena]
 ) -> list[dict[str, Parameter]]:
     """Each tower's parameters; fc8's are tower 0's alone."""
-    parameters: list[dict[str, Parameter]] = [{} for _ in range(TOWERS)]
-    for layer in layers(num_classes):
-        for tower in range(TOWERS if layer.hidden else 1):
+    parameters: list[dict[str, Parameter]] = [{} for _ in range(of[0].towers)]
+    for layer in of:
+        for tower in range(layer.towers if layer.hidden else 1):
             place = placement.place(tower)
             for kind, shape in (
                 ("weight", layer.tower_weight_shape),

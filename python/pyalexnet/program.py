@@ -5,7 +5,7 @@ plan of each device's arena. Building it lays the arrays out and binds them to t
 one end of an exchange, with the layer, direction and tower it belongs to, so that the benchmark can time and a reader
 can list exactly what a training step does.
 
-The towers meet only before conv3, fc6, fc7 and fc8, and in those layers' backward. The inputs of these layers are
+Two towers meet only before conv3, fc6, fc7 and fc8, and in those layers' backward. The inputs of these layers are
 joint arrays: tower 0's channels, then tower 1's. On one device the towers share a joint array and each writes its
 half. On two devices each has one, writes its half of it, and the other half comes over a link. Towers run the same
 kernels on the same shapes wherever they are, and sums over towers are always tower 0 + tower 1, so the bits do not
@@ -24,8 +24,6 @@ from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
     INPUT_SIZE,
-    POOL_KERNEL,
-    POOL_STRIDE,
     TOWERS,
     Conv,
     Linear,
@@ -41,8 +39,6 @@ _INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANN
 
 # Work without a layer of its own: the input's preparation and the loss.
 INPUT, LOSS = "input", "loss"
-
-_POOLING: dict[str, Any] = {"kernel": POOL_KERNEL, "stride": POOL_STRIDE, "padding": 0}
 
 
 @dataclass
@@ -176,7 +172,7 @@ class Program:
         self.forward: list[Entry] = []
         self.backward: list[Entry] = []
         self.update: list[Entry] = []
-        self._layers = layers(num_classes)
+        self._layers = layers(num_classes, options.towers)
         self._options = options
         self._placement = placement
         self._parameters = parameters
@@ -222,6 +218,7 @@ class Program:
                 flips=self._new(INPUT, "flips", place, (n,), "uint8"),
                 shifts=self._new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
                 mean=self._new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
+                crop=self._options.crop,
                 scale=lambda knobs: knobs.input_scale,
             )  # fmt: skip
 
@@ -240,43 +237,61 @@ class Program:
         self._refs[f"{layer.name}.x", tower] = x
         if joint and (f"{layer.name}.joint", tower) not in self._refs:
             self._new_joint(layer.name, f"{layer.name}.joint", self._joint_shape(layer))
-        out = self._refs[f"{layer.name}.joint", tower].part(tower, TOWERS) if joint else None
+        out = self._refs[f"{layer.name}.joint", tower].part(tower, layer.towers) if joint else None
         if isinstance(layer, Conv):
             self._describe_convolution(layer, tower, x, out)
         else:
             self._describe_linear(layer, tower, x, out)
 
     def _describe_convolution(self, layer: Conv, tower: int, x: Ref, out: Ref | None) -> None:
-        """Convolution with ReLU, then LRN and pooling in the order that the options say."""
+        """Convolution with its nonlinearity, then LRN and pooling in the order that the options say."""
         n, size, filters = self.batch_size, layer.output_size, layer.tower_filters
+        steps, relu_last = self._options.steps_after(layer), self._relu_comes_last(layer)
         y = self._new(layer.name, "y", tower, (n, size, size, filters))
         weight, bias = self._of(layer, tower)
         self._emit(
-            layer.name, "conv_forward", tower, workspace=True,
-            y=y, x=x, w=weight.value, b=bias.value, relu=True, **_geometry(layer),
+            layer.name, "conv_forward", tower, workspace=True, y=y, x=x, w=weight.value, b=bias.value,
+            relu=self._is_relu and not relu_last, **_geometry(layer),
         )  # fmt: skip
-        for step in self._steps_after(layer):
+        if not self._is_relu:
+            self._emit(layer.name, "tanh_forward", tower, y=y, x=y)
+        for step in steps:
             x, size = y, layer.pooled_size if step == "pool" else size
-            last = step == self._steps_after(layer)[-1]
-            y = out if last and out else self._new(layer.name, step, tower, (n, size, size, filters))
+            y = out if out and step == steps[-1] else self._new(layer.name, step, tower, (n, size, size, filters))
             if step == "lrn":
                 self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
             else:
-                self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **_POOLING)
+                self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **self._options.pool_arguments)
             self._refs[f"{layer.name}.{step}.x", tower] = x
+        if relu_last:
+            self._emit(layer.name, "relu_forward", tower, y=y, x=y)
         self._refs[f"{layer.name}.out", tower] = y
 
     def _describe_linear(self, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
-        """Matrix product; in hidden layers with ReLU, and with dropout when training."""
+        """Matrix product; in hidden layers with its nonlinearity, and with dropout when training."""
         y = out or self._new(layer.name, "y", tower, (self.batch_size, layer.tower_outputs))
         weight, bias = self._of(layer, tower)
+        has_dropout = bool(layer.hidden and self.training and self._options.dropout)
+        # ReLU's backward finds what it needs behind the dropout, tanh's does not.
+        inner = self._new(layer.name, "tanh", tower, y.shape) if has_dropout and not self._is_relu else y
         self._emit(
             layer.name, "linear_forward", tower, workspace=True,
-            y=y, x=x.reshaped(self.batch_size, layer.inputs), w=weight.value, b=bias.value, relu=layer.hidden,
+            y=inner, x=x.reshaped(self.batch_size, layer.inputs), w=weight.value, b=bias.value,
+            relu=layer.hidden and self._is_relu,
         )  # fmt: skip
-        if layer.hidden and self.training and self._options.dropout:
-            self._emit(layer.name, "dropout_forward", tower, y=y, x=y, **self._dropout_arguments(layer, tower))
+        if layer.hidden and not self._is_relu:
+            self._emit(layer.name, "tanh_forward", tower, y=inner, x=inner)
+        if has_dropout:
+            self._emit(layer.name, "dropout_forward", tower, y=y, x=inner, **self._dropout_arguments(layer, tower))
+        self._refs[f"{layer.name}.y", tower] = inner
         self._refs[f"{layer.name}.out", tower] = y
+
+    @property
+    def _is_relu(self) -> bool:
+        return self._options.activation == "relu"
+
+    def _relu_comes_last(self, layer: Conv) -> bool:
+        return self._options.relu1_last and layer.name == "conv1"
 
     def _exchange_halves(self, layer: Conv | Linear, joint: str) -> None:
         """Bring each tower of the layer the half of its joint input that the other tower computed."""
@@ -284,7 +299,7 @@ class Program:
             return
         for tower in self._towers(layer):
             other = 1 - tower
-            to, source = (self._refs[joint, side].part(other, TOWERS) for side in (tower, other))
+            to, source = (self._refs[joint, side].part(other, layer.towers) for side in (tower, other))
             self._exchange_start(layer, tower, to, source)
         for tower in self._towers(layer):
             self._exchange_finish(layer, tower)
@@ -311,25 +326,32 @@ class Program:
             if self._options.dropout:
                 arguments = self._dropout_arguments(layer, tower)
                 self._emit(layer.name, "dropout_backward", tower, dx=dout, dy=dout, **arguments)
-            y = self._refs[f"{layer.name}.out", tower]
-            self._emit(layer.name, "relu_backward", tower, dx=dout, dy=dout, y=y)
+            self._describe_nonlinearity_backward(layer, tower, dout, self._refs[f"{layer.name}.y", tower])
         return dout
 
     def _describe_steps_backward(self, layer: Conv, tower: int, dy: Ref) -> Ref:
         """Back through pooling and LRN; the one that follows the ReLU goes on through it, as it reads its output."""
-        steps = self._steps_after(layer)
-        if not steps:
-            self._emit(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=self._refs[f"{layer.name}.y", tower])
+        steps = self._options.steps_after(layer)
+        relu_follows = self._is_relu and not self._relu_comes_last(layer)
+        if self._relu_comes_last(layer):
+            self._describe_nonlinearity_backward(layer, tower, dy, self._refs[f"{layer.name}.out", tower])
         for step in reversed(steps):
             x = self._refs[f"{layer.name}.{step}.x", tower]
             dx = self._new(layer.name, f"d{step}", tower, x.shape)
-            arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x, "x_from_relu": step == steps[0]}
+            through_relu = relu_follows and step == steps[0]
+            arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x, "x_from_relu": through_relu}
             if step == "lrn":
                 self._emit(layer.name, "lrn_backward", tower, **arguments, **self._options.lrn_arguments)
             else:
-                self._emit(layer.name, "maxpool_backward", tower, **arguments, **_POOLING)
+                self._emit(layer.name, "maxpool_backward", tower, **arguments, **self._options.pool_arguments)
             dy = dx
+        if not self._is_relu or (relu_follows and not steps):
+            self._describe_nonlinearity_backward(layer, tower, dy, self._refs[f"{layer.name}.y", tower])
         return dy
+
+    def _describe_nonlinearity_backward(self, layer: Conv | Linear, tower: int, dy: Ref, y: Ref) -> None:
+        """Back through the ReLU or tanh that gave y, in place."""
+        self._emit(layer.name, f"{self._options.activation}_backward", tower, dx=dy, dy=dy, y=y)
 
     def _describe_product_backward(self, layer: Conv | Linear, dy: list[Ref]) -> list[Ref]:
         """Gradients by input, weights and biases; returns those by the previous layer's outputs.
@@ -337,15 +359,13 @@ class Program:
         The gradient by the input comes first, so that its exchange runs while the gradient by the weights is
         computed.
         """
-        if layer.name == "conv1":
-            self._describe_weight_gradient(layer, 0, dy[0])
-            self._describe_weight_gradient(layer, 1, dy[1])
-            return []
-        dx = [self._describe_input_gradient(layer, tower, dy[tower]) for tower in self._towers(layer)]
-        received = self._start_gradient_exchange(layer, dx) if layer.sees_both else []
+        needs_dx = layer.name != "conv1"
+        dx = [self._describe_input_gradient(layer, tower, dy[tower]) for tower in self._towers(layer) if needs_dx]
+        meets = needs_dx and layer.sees_both and layer.towers > 1
+        received = self._start_gradient_exchange(layer, dx) if meets else []
         for tower in self._towers(layer):
             self._describe_weight_gradient(layer, tower, dy[tower])
-        return self._sum_halves(layer, dx, received) if layer.sees_both else dx
+        return self._sum_halves(layer, dx, received) if meets else dx
 
     def _describe_input_gradient(self, layer: Conv | Linear, tower: int, dy: Ref) -> Ref:
         x = self._refs[f"{layer.name}.x", tower]
@@ -422,16 +442,11 @@ class Program:
 
     def _towers(self, layer: Conv | Linear) -> range:
         """The towers that compute a layer: tower 0 alone the last one."""
-        return range(TOWERS if layer.hidden else 1)
+        return range(layer.towers if layer.hidden else 1)
 
     def _of(self, layer: Conv | Linear, tower: int) -> tuple[Parameter, Parameter]:
         parameters = self._parameters[tower]
         return parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
-
-    def _steps_after(self, layer: Conv) -> list[str]:
-        """What follows a convolution and its ReLU, in order."""
-        steps = [step for step, wanted in (("lrn", layer.lrn), ("pool", layer.pool)) if wanted]
-        return steps[::-1] if self._options.pool_before_lrn else steps
 
     def _joint_shape(self, layer: Conv | Linear) -> tuple[int, ...]:
         if isinstance(layer, Conv):

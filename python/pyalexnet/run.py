@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pyalexnet.checkpoint import Checkpoint, prune_checkpoints
 from pyalexnet.data import Dataset
 from pyalexnet.data.augmentation import epoch_order, epoch_variations
-from pyalexnet.data.prefetch import in_batches, read_ahead
+from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.errors import DivergedError, SaveError
 from pyalexnet.evaluation import Evaluation, evaluate
 from pyalexnet.files import link_atomically
@@ -85,6 +85,7 @@ class Run:
         if self.at.stuck_loss:
             self.stuck_loss.load_state(self.at.stuck_loss)
         self.steps_an_epoch = len(training) // self.settings.batch_size
+        self.buffers = self.net.image_buffers(self.settings.batch_size, AHEAD + 1)
         self.last_saved = time.monotonic()
         self.remember()
 
@@ -174,10 +175,11 @@ class Run:
             colour_noise=settings.colour_noise if noise is None else noise,
             colour_axes=self.checkpoint.colour_axes,
             colour_noise_scaled=settings.colour_noise_scaled,
+            crop=self.net.options.crop,
         )
         todo = np.arange(len(self.at.losses) * settings.batch_size, count)
         batches = list(in_batches(todo, settings.batch_size, drop_last=True))
-        images_read = read_ahead(self.training, (order[positions] for positions in batches))
+        images_read = read_ahead(self.training, (order[positions] for positions in batches), buffers=self.buffers)
         for positions, (images, labels) in zip(batches, images_read, strict=True):
             yield self.model.input_batch(images, variations[positions]), labels
 

@@ -8,8 +8,13 @@ A schedule file is JSON, a list of stages, each in force from its epoch to the n
     ]
 
 ``epoch`` counts the epochs done and may be a fraction. ``layers`` gives layers, or single parameters, rates of their
-own; 0 freezes. ``colour_noise`` replaces the run's, and changes only between whole epochs. What a stage does not name
-it takes from no earlier one: layers then have ``lr``, and the colour noise is the run's.
+own, and ``biases`` among them gives one to the biases of all layers that are not named; 0 freezes. ``colour_noise``
+replaces the run's, and changes only between whole epochs. What a stage does not name it takes from no earlier one:
+layers then have ``lr``, and the colour noise is the run's.
+
+``source2012`` is the schedule of net 145 of the 2012 source code on ILSVRC-2010, by the notes in its parameter file;
+``source2012-4gpu`` that of a sibling on four GPUs, by its script. Their biases are meant for ``bias_update``
+``"source2012"``, which doubles all biases' rates.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from typing import Any, Final, Literal, Protocol
 from pyalexnet.architecture import layers, parameter_shapes
 
 PLATEAU: Final = "plateau"
-SHIPPED = ("source2012",)
+SHIPPED = ("source2012", "source2012-4gpu")
 
 # What JSON can hold of a schedule: its kind, or the stages as a schedule file has them.
 Description = Literal["plateau"] | list[dict[str, Any]]
@@ -34,7 +39,8 @@ Description = Literal["plateau"] | list[dict[str, Any]]
 _DIVISOR = 10
 _REDUCTIONS = 3
 _LAYERS = tuple(layer.name for layer in layers(2))
-_NAMES = {*_LAYERS, *parameter_shapes(2)}
+_BIASES: Final = "biases"
+_NAMES = {*_LAYERS, *parameter_shapes(2), _BIASES}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class Rates:
 
     Attributes:
         lr: learning rate of all that ``by_layer`` does not name.
-        by_layer: rates by layer (``conv1``) or parameter (``conv1.bias``); 0 freezes.
+        by_layer: rates by layer (``conv1``) or parameter (``conv1.bias``), or of all ``biases`` that no other name
+            says; 0 freezes.
         colour_noise: strength of the colour shifts; None for the run's.
     """
 
@@ -53,7 +60,13 @@ class Rates:
 
     def for_step(self) -> float | dict[str, float]:
         """What :meth:`pyalexnet.AlexNet.train_step` takes as ``lr``."""
-        return dict.fromkeys(_LAYERS, self.lr) | dict(self.by_layer) if self.by_layer else self.lr
+        if not self.by_layer:
+            return self.lr
+        rates = dict.fromkeys(_LAYERS, self.lr) | dict(self.by_layer)
+        if _BIASES in rates:
+            unnamed = [f"{layer}.bias" for layer in _LAYERS if layer not in self.by_layer]
+            rates = dict.fromkeys(unnamed, rates.pop(_BIASES)) | rates
+        return rates
 
 
 class Schedule(Protocol):
@@ -314,7 +327,8 @@ def _stage(where: str, entry: Any) -> Stage:
         raise ValueError(f"{where}: layers is {_kind(by_layer)}; it must be an object of layers and their rates")
     if unknown := by_layer.keys() - _NAMES:
         raise ValueError(
-            f"{where}: layers has {min(unknown)!r}; it must be one of {', '.join(_LAYERS)}, or with .weight or .bias"
+            f"{where}: layers has {min(unknown)!r}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps with "
+            ".weight or .bias"
         )
     rates = Rates(
         lr=_rate(where, entry, "lr"),

@@ -209,6 +209,21 @@ def host_array(on: Device, host: npt.NDArray[Any]) -> Any:
     return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, -1)
 
 
+def pinned_array(on: Device, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+    """A NumPy array in page-locked memory, which the device copies from and to at full speed; not initialised.
+
+    Args:
+        on: the device.
+        shape: the array's shape, without zeros.
+        dtype: the name of one of :data:`DTYPES`.
+
+    Raises:
+        CudaError: there is not enough memory that can be locked.
+    """
+    memory = on.native.PinnedMemory(math.prod(shape) * DTYPES[dtype].itemsize)
+    return np.frombuffer(memory, DTYPES[dtype]).reshape(shape)
+
+
 def _from_cuda_array(data: Any, device: str | None) -> Tensor:
     described = data.__cuda_array_interface__
     dtype = np.dtype(described["typestr"])

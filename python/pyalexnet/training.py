@@ -147,7 +147,8 @@ def train(
     _require_enough_images_and_outputs(settings, chosen.training)
     if out is not None:
         written = 1 if checkpoint else keep + 2  # the last ones, the best and, before one goes, a new one
-        require_room(out, written * checkpoint_bytes(settings.num_classes), "the run with its checkpoints")
+        room = written * checkpoint_bytes(settings.num_classes, Options(**settings.net_options).towers)
+        require_room(out, room, "the run with its checkpoints")
     with Display(enabled=progress) as display:
         if checkpoint:
             display.line(f"going on at step {checkpoint.model.net.step}, in epoch {checkpoint.state.epoch}")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.architecture import layers
 from pyalexnet.network import AlexNet
 from pyalexnet.ops import dropout
 from pyalexnet.program import INPUT, Entry
@@ -144,7 +143,7 @@ def dead_relus(net: AlexNet) -> list[LayerActivity]:
         net: a net after :meth:`AlexNet.train_step`.
 
     Returns:
-        conv1 to fc7, tower 0 before tower 1 in each.
+        conv1 to fc7, tower 0 before tower 1 in each; nothing for a net without ReLUs.
 
     Raises:
         RuntimeError: there is no training step to look at.
@@ -153,7 +152,7 @@ def dead_relus(net: AlexNet) -> list[LayerActivity]:
     dropouts = {(entry.layer, entry.tower): entry for entry in program.forward if entry.operation == "dropout_forward"}
     activities = []
     for entry in program.forward:
-        if entry.arguments.get("relu"):
+        if entry.arguments.get("relu") or entry.operation == "relu_forward":
             y = net.read(entry.arguments["y"], entry.tower)
             by_unit = y.reshape(-1, y.shape[-1])
             mask_of = dropouts.get((entry.layer, entry.tower))
@@ -271,7 +270,7 @@ def explain_stuck(net: AlexNet) -> str:
 def _relative_steps(net: AlexNet) -> dict[str, float]:
     """By layer, how far the last gradient alone moved its weights, relative to their size; none that are frozen."""
     gradients, parameters, rates = net.gradients(), net.parameters(), net.knobs.lr
-    names = [f"{layer.name}.weight" for layer in layers(net.num_classes)]
+    names = [name for name in net.shapes if name.endswith(".weight")]
     return {
         name.removesuffix(".weight"): float(
             rates[name] * np.linalg.norm(gradients[name]) / max(np.linalg.norm(parameters[name]), _TINY)
@@ -282,6 +281,8 @@ def _relative_steps(net: AlexNet) -> dict[str, float]:
 
 
 def _describe_activities(activities: Sequence[LayerActivity]) -> str:
+    if not activities:
+        return "the net has no ReLUs that could be dead"
     dead = [activity for activity in activities if activity.dead_share >= _DEAD_LAYER]
     if dead:
         return "dead layers: " + ", ".join(f"{a.layer} tower {a.tower} ({a.dead_share:.0%} of its ReLUs)" for a in dead)

@@ -26,9 +26,9 @@ const float* mean_floats(const Array* mean, int64_t height, int64_t width) {
 }
 
 // The distance between out's rows, whose padding must be out's own too.
-int64_t row_pitch(const Array& out, int64_t crop) {
+int64_t row_pitch(const Array& out, int64_t size) {
   const int64_t pitch = out.strides[1];
-  require(out.strides[3] == 1 && out.strides[2] == 3 && out.strides[0] == crop * pitch, "out has strides ",
+  require(out.strides[3] == 1 && out.strides[2] == 3 && out.strides[0] == size * pitch, "out has strides ",
           shape_text(out.strides), "; its rows must lie at one distance from each other");
   return pitch;
 }
@@ -41,38 +41,40 @@ void register_augment(pybind11::module_& module) {
   module.def(
       "prepare_input",
       [](const Array& out, const Array& images, const Array& offsets, const Array& flips, const Array& shifts,
-         const Array* mean, float scale, const Stream& stream) {
+         const Array* mean, int64_t crop, float scale, const Stream& stream) {
         require_rank("images", images, 4, "(images, height, width, 3)");
-        require_rank("out", out, 4, "(images, crop, crop, 3)");
+        require_rank("out", out, 4, "(images, size, size, 3)");
         const int64_t count = images.shape[0], height = images.shape[1], width = images.shape[2];
-        const int64_t crop = out.shape[1];
+        const int64_t size = out.shape[1];
         const PrepareInput params{.images = count,
                                   .height = height,
                                   .width = width,
                                   .crop = crop,
-                                  .out_row_pitch = row_pitch(out, crop),
+                                  .size = size,
+                                  .out_row_pitch = row_pitch(out, size),
                                   .mean = mean_of(mean),
                                   .scale = scale};
         const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
                                      : stream.on(out, images, offsets, flips, shifts);
-        prepare_input(strided_floats("out", out, {count, crop, crop, 3}),
+        prepare_input(strided_floats("out", out, {count, size, size, 3}),
                       bytes("images", images, {count, height, width, 3}), int32s("offsets", offsets, {count, 2}),
                       bytes("flips", flips, {count}), floats("shifts", shifts, {count, 3}),
                       mean_floats(mean, height, width), params, on);
       },
-      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "scale"_a, "stream"_a);
+      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "crop"_a, "scale"_a, "stream"_a);
 
   module.def(
       "prepare_input_cost",
-      [](int64_t images, int64_t crop, int64_t out_row_pitch, bool mean_image) {
+      [](int64_t images, int64_t crop, int64_t size, int64_t out_row_pitch, bool mean_image) {
         return prepare_input_cost({.images = images,
                                    .height = crop,
                                    .width = crop,
                                    .crop = crop,
+                                   .size = size,
                                    .out_row_pitch = out_row_pitch,
                                    .mean = mean_image ? Mean::pixel : Mean::none});
       },
-      "images"_a, "crop"_a, "out_row_pitch"_a, "mean_image"_a);
+      "images"_a, "crop"_a, "size"_a, "out_row_pitch"_a, "mean_image"_a);
 }
 
 }  // namespace pyalexnet

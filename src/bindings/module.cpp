@@ -15,6 +15,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_conv(module);
   register_linear(module);
   register_relu(module);
+  register_tanh(module);
   register_lrn(module);
   register_maxpool(module);
   register_dropout(module);

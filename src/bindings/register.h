@@ -14,6 +14,7 @@ void register_exchange(pybind11::module_& module);
 void register_conv(pybind11::module_& module);
 void register_linear(pybind11::module_& module);
 void register_relu(pybind11::module_& module);
+void register_tanh(pybind11::module_& module);
 void register_lrn(pybind11::module_& module);
 void register_maxpool(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);

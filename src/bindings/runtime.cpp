@@ -63,6 +63,13 @@ Array borrow(py::object owner, uintptr_t address, const std::string& dtype, std:
           std::move(strides)};
 }
 
+// Page-locked host memory as Python's buffer protocol shows it.
+struct PinnedMemory {
+  explicit PinnedMemory(int64_t bytes) : start(pinned_memory(bytes)), bytes(bytes) {}
+  std::shared_ptr<void> start;
+  int64_t bytes;
+};
+
 }  // namespace
 
 void register_array(py::module_& module) {
@@ -92,6 +99,12 @@ void register_array(py::module_& module) {
             return memory.array(offset_bytes, std::move(shape), dtype_named(dtype), std::move(strides));
           },
           "offset_bytes"_a, "shape"_a, "dtype"_a = "float32", "strides"_a = std::vector<int64_t>{});
+
+  py::class_<PinnedMemory>(module, "PinnedMemory", py::module_local(), py::buffer_protocol())
+      .def(py::init<int64_t>(), "bytes"_a)
+      .def_buffer([](PinnedMemory& memory) {
+        return py::buffer_info(static_cast<uint8_t*>(memory.start.get()), memory.bytes);
+      });
 }
 
 void register_runtime(py::module_& module) {

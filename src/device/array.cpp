@@ -78,6 +78,14 @@ Memory::Memory(int device, int64_t bytes) : device(device), bytes(bytes) {
   });
 }
 
+std::shared_ptr<void> pinned_memory(int64_t bytes) {
+  require(bytes > 0, "bytes is ", bytes, "; it must be at least 1");
+  void* pointer = nullptr;
+  const std::string call = "cudaHostAlloc of " + std::to_string(bytes) + " bytes";
+  check_cuda(cudaHostAlloc(&pointer, static_cast<size_t>(bytes), cudaHostAllocPortable), call.c_str());
+  return {pointer, [](void* memory) { cudaFreeHost(memory); }};
+}
+
 Array Memory::array(int64_t offset_bytes, std::vector<int64_t> shape, DType dtype, std::vector<int64_t> strides) const {
   if (strides.empty()) strides = contiguous_strides(shape);
   require(strides.size() == shape.size(), "strides has ", strides.size(), " axes; shape has ", shape.size());

@@ -63,6 +63,10 @@ class Memory {
   std::shared_ptr<void> start;
 };
 
+// Page-locked host memory, which any device copies from and to at full speed and while it computes. Freed with its last
+// reference, by when no copy may be under way. Throws CudaError where there is not enough.
+std::shared_ptr<void> pinned_memory(int64_t bytes);
+
 // Arrays of one shape as equally many rows: of the last axis, or one long row where all are contiguous.
 struct NamedArray {
   const char* name;

@@ -123,9 +123,7 @@ void Link::reserve_staging(size_t bytes) {
   if (bytes <= staging_bytes) return;
   destination_copies.synchronize();  // the memory to be replaced may still be read
   PYALEXNET_CHECK_CUDA(cudaSetDevice(source.device));
-  void* pointer = nullptr;
-  PYALEXNET_CHECK_CUDA(cudaHostAlloc(&pointer, bytes, cudaHostAllocPortable));
-  staging = std::shared_ptr<void>(pointer, [](void* memory) { cudaFreeHost(memory); });
+  staging = pinned_memory(static_cast<int64_t>(bytes));
   staging_bytes = bytes;
 }
 

@@ -17,11 +17,12 @@ __device__ inline int64_t clamp_offset(int64_t offset, int64_t size, int64_t cro
 // A block takes rows of the output, a thread pixels; the row's padding counts as pixels outside of the crop.
 __global__ void prepare_input_kernel(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips,
                                      const float* shifts, const float* mean, PrepareInput p) {
-  const ThreadShare rows = block_share(p.images * p.crop);
+  const ThreadShare rows = block_share(p.images * p.size);
   const ThreadShare pixels = row_share(ceil_div(p.out_row_pitch, kColours));
   for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
-    const Split image_y = split(row, p.crop);
+    const Split image_y = split(row, p.size);
     const int64_t image = image_y.quotient;
+    const int64_t crop_columns = image_y.remainder < p.crop ? p.crop : 0;
     const int64_t top = clamp_offset(offsets[2 * image], p.height, p.crop);
     const int64_t left = clamp_offset(offsets[2 * image + 1], p.width, p.crop);
     const int64_t first_pixel = (top + image_y.remainder) * p.width + left;
@@ -35,7 +36,7 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
     }
     for (int64_t x = pixels.begin; x < pixels.end; x += pixels.step) {
       float* const to = out + row * p.out_row_pitch + x * kColours;
-      if (x >= p.crop) {
+      if (x >= crop_columns) {
         for (int64_t i = x * kColours; i < p.out_row_pitch && i < (x + 1) * kColours; ++i) to[i - x * kColours] = 0.0f;
         continue;
       }
@@ -56,10 +57,11 @@ void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, co
           shape_text({p.images, p.height, p.width, kColours}));
   require(p.crop >= 1 && p.crop <= p.height && p.crop <= p.width, "crop must be from 1 to the image's smaller side, ",
           std::min(p.height, p.width), "; got ", p.crop);
-  require(p.out_row_pitch >= p.crop * kColours, "out_row_pitch must be at least ", p.crop * kColours, " floats; got ",
+  require(p.size >= p.crop, "size must be at least the crop's ", p.crop, "; got ", p.size);
+  require(p.out_row_pitch >= p.size * kColours, "out_row_pitch must be at least ", p.size * kColours, " floats; got ",
           p.out_row_pitch);
   require(std::isfinite(p.scale) && p.scale > 0, "scale must be above 0 and finite; got ", p.scale);
-  launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.crop,
+  launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.size,
                                               ceil_div(p.out_row_pitch, kColours), 5 * kColours, stream),
                                out, images, offsets, flips, shifts, mean, p);
 }
@@ -68,7 +70,7 @@ Cost prepare_input_cost(const PrepareInput& p) {
   const int64_t pixels = p.crop * p.crop * kColours;
   const int64_t mean_bytes = p.mean == Mean::pixel ? 4 * pixels : 0;
   constexpr int64_t kSubtractShiftAndScale = 3;
-  return {kSubtractShiftAndScale * p.images * pixels, p.images * (pixels + 4 * p.crop * p.out_row_pitch) + mean_bytes};
+  return {kSubtractShiftAndScale * p.images * pixels, p.images * (pixels + 4 * p.size * p.out_row_pitch) + mean_bytes};
 }
 
 }  // namespace pyalexnet

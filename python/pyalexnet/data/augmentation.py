@@ -15,16 +15,13 @@ from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 
 VIEWS = (1, 5, 10)
 
-_LAST_OFFSET = IMAGE_SIZE - INPUT_SIZE
-_CENTRE = _LAST_OFFSET // 2
-
 
 @dataclass(frozen=True)
 class Variations:
     """How each of n images is shown to the net.
 
     Attributes:
-        offsets: int32 (n, 2), row and column at which the 227×227 crop begins.
+        offsets: int32 (n, 2), row and column at which the crop begins.
         flips: uint8 (n,), 1 where the crop is mirrored left to right.
         shifts: float32 (n, 3), added to every pixel's red, green and blue.
         scale: what all pixels are multiplied by at the end.
@@ -54,6 +51,7 @@ def epoch_variations(
     colour_noise: float,
     colour_axes: npt.NDArray[np.float32],
     colour_noise_scaled: bool = False,
+    crop: int = INPUT_SIZE,
 ) -> Variations:
     """Random variations for the ``count`` images of an epoch, in the order in which they are used.
 
@@ -65,9 +63,10 @@ def epoch_variations(
         colour_noise: standard deviation of the factors on ``colour_axes``; 0 leaves colours as they are.
         colour_axes: float32 (3, 3), see :class:`pyalexnet.data.statistics.Statistics`.
         colour_noise_scaled: divide the centred and shifted images by 1 + ``colour_noise``, as the 2012 code does.
+        crop: height and width of the crops.
     """
     rng = np.random.default_rng([seed, epoch, 1])
-    offsets = rng.integers(0, _LAST_OFFSET + 1, (count, 2), np.int32)
+    offsets = rng.integers(0, IMAGE_SIZE - crop + 1, (count, 2), np.int32)
     flips = rng.integers(0, 2, count, np.uint8)
     alpha = rng.standard_normal((count, 3), np.float32) * np.float32(colour_noise)
     # Products summed by hand, colour by colour: a matrix product's order of sums would be the BLAS's own.
@@ -76,20 +75,22 @@ def epoch_variations(
     return Variations(offsets, flips if reflect else np.zeros_like(flips), shifts, scale)
 
 
-def view_variations(count: int, views: int) -> list[Variations]:
+def view_variations(count: int, views: int, crop: int = INPUT_SIZE) -> list[Variations]:
     """The crops by which ``count`` images are judged.
 
     Args:
         count: number of images.
         views: 1 for the centre; 5 for the centre and the four corners; 10 for these and their mirror images.
+        crop: height and width of the crops.
 
     Raises:
         ValueError: ``views`` is another number.
     """
     if views not in VIEWS:
         raise ValueError(f"views is {views}; it must be one of {', '.join(map(str, VIEWS))}")
-    last = _LAST_OFFSET
-    places = [(_CENTRE, _CENTRE), (0, 0), (0, last), (last, 0), (last, last)]
+    last = IMAGE_SIZE - crop
+    centre = last // 2
+    places = [(centre, centre), (0, 0), (0, last), (last, 0), (last, last)]
     flips = (0, 1) if views == 10 else (0,)
     return [
         Variations(

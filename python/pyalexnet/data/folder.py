@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.data.images import read_image
+from pyalexnet.data.images import IMAGE_SUFFIXES, read_image
 from pyalexnet.errors import DataError
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class ImageFolder:
-    """JPEG and PNG files in one subfolder a class, decoded as they are asked for.
+    """Image files in one subfolder a class, decoded as they are asked for.
 
-    Classes are the subfolders in alphabetical order, images the files in them whose names end in .jpg, .jpeg
-    or .png; other files and names that begin with a dot are passed over.
+    Classes are the subfolders in alphabetical order, images the files in them whose names end as those of images do,
+    such as .jpg or .png; other files and names that begin with a dot are passed over.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -59,8 +57,8 @@ def _image_files(path: Path) -> list[str]:
     names = sorted(
         entry.name
         for entry in os.scandir(path)
-        if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+        if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
     )
     if not names:
-        raise DataError(f"the folder {path} has no images; it must hold files that end in {', '.join(_SUFFIXES)}")
+        raise DataError(f"the folder {path} has no images; it must hold files that end in {', '.join(IMAGE_SUFFIXES)}")
     return names

@@ -12,6 +12,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.errors import DataError
 
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
+)
+"""How the names of image files end, in lower case."""
+
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 

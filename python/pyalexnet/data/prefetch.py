@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,28 +17,36 @@ from pyalexnet.data.dataset import Dataset
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+AHEAD = 2
+"""Batches that are read ahead of the one in use."""
+
 _THREADS = min(8, len(os.sched_getaffinity(0)))
 _READERS = min(32, len(os.sched_getaffinity(0)))
 _PART = 8  # images: enough to make a part's own costs small, few enough for all threads to share a batch
 
 
 def read_ahead(
-    dataset: Dataset, batches: Iterable[npt.NDArray[np.intp]], *, ahead: int = 2, threads: int = _READERS
+    dataset: Dataset,
+    batches: Iterable[npt.NDArray[np.intp]],
+    *,
+    buffers: Sequence[npt.NDArray[np.uint8]] = (),
+    threads: int = _READERS,
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]]:
     """Images and labels of one batch after the other, read in background threads while the last one is in use.
 
     All threads read one batch together before they begin the next: the first comes soon, and memory is taken for
-    ``ahead`` + 1 batches, however many threads, cores or images there are. An error in reading comes out in place of
-    its batch. Threads end when the iterator does.
+    :data:`AHEAD` + 1 batches, however many threads, cores or images there are. An error in reading comes out in place
+    of its batch. Threads end when the iterator does.
 
     Args:
         dataset: what is read.
         batches: the indices of each batch, intp (n,).
-        ahead: how many batches are read ahead of the one in use, at least 1.
+        buffers: AHEAD + 1 arrays, uint8 (at least n, 256, 256, 3), that the images are read into by turns, so that a
+            batch is there only until the next one is asked for; without any, each batch has new arrays.
         threads: how many read at the same time.
 
     Yields:
-        uint8 (n, 256, 256, 3) and int32 (n,), new arrays each time.
+        uint8 (n, 256, 256, 3) and int32 (n,).
 
     Raises:
         DataError: an image cannot be read.
@@ -46,9 +54,11 @@ def read_ahead(
     with ThreadPoolExecutor(threads, thread_name_prefix="pyalexnet-data") as pool:
         pending: deque[_BatchInReading] = deque()
         try:
-            for indices in batches:
-                pending.append(_BatchInReading(dataset, indices, pool))
-                if len(pending) > ahead:
+            for number, indices in enumerate(batches):
+                # The buffer's last batch was in use until this one was asked for.
+                images = buffers[number % (AHEAD + 1)][: len(indices)] if buffers else _new_images(len(indices))
+                pending.append(_BatchInReading(dataset, indices, images, pool))
+                if len(pending) > AHEAD:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -59,8 +69,14 @@ def read_ahead(
 class _BatchInReading:
     """A batch whose parts are read by the threads of a pool."""
 
-    def __init__(self, dataset: Dataset, indices: npt.NDArray[np.intp], pool: ThreadPoolExecutor) -> None:
-        self.images = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: npt.NDArray[np.intp],
+        images: npt.NDArray[np.uint8],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.images = images
         self.labels = np.empty(len(indices), np.int32)
 
         def read(part: slice) -> None:
@@ -74,6 +90,10 @@ class _BatchInReading:
         for part in self.parts:
             part.result()
         return self.images, self.labels
+
+
+def _new_images(count: int) -> npt.NDArray[np.uint8]:
+    return np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
 
 
 def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: int = _THREADS) -> Iterator[Result]:

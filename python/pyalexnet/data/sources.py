@@ -15,13 +15,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from pyalexnet.data.images import IMAGE_SUFFIXES
 from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
 from pyalexnet.errors import DataError
 
-_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
-)
 _WORDNET_ID = re.compile(r"n\d{8}")
 _TAR_BLOCK = 512
 _NO_FILE = -1
@@ -213,7 +210,7 @@ def _why_passed_over(file: _File) -> str:
         return "its name begins with a dot"
     if file.size == _NO_FILE:
         return "it is no regular file"
-    if not file.name.lower().endswith(_SUFFIXES):
+    if not file.name.lower().endswith(IMAGE_SUFFIXES):
         return "its name does not end as that of an image"
     return ""
 

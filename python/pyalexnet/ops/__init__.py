@@ -13,6 +13,7 @@ from pyalexnet.ops.maxpool import max_pool2d, max_pool2d_backward
 from pyalexnet.ops.relu import relu, relu_backward
 from pyalexnet.ops.sgd import sgd_step
 from pyalexnet.ops.softmax import cross_entropy, softmax
+from pyalexnet.ops.tanh import tanh, tanh_backward
 
 __all__ = [
     "conv2d",
@@ -33,4 +34,6 @@ __all__ = [
     "relu_backward",
     "sgd_step",
     "softmax",
+    "tanh",
+    "tanh_backward",
 ]

@@ -18,6 +18,7 @@ def prepare_input(
     mean: Any = None,
     *,
     crop: int = 227,
+    size: int | None = None,
     scale: float = 1.0,
     device: str | None = None,
 ) -> Tensor:
@@ -31,16 +32,18 @@ def prepare_input(
         flips: uint8 array (images,); mirrored left to right where not 0.
         shifts: float32 array (images, 3), added to every pixel.
         mean: float32 array (height, width, 3) or (3,), or None to subtract nothing.
-        crop: height and width of the output.
+        crop: height and width of what is taken from each image.
+        size: height and width of the output, at least ``crop``, with zeros below and to the right of the crop
+            (default: ``crop``).
         scale: what the result is multiplied by, above 0; the 2012 code has 1 / 1.1 where colours are added.
         device: where to compute when no array is on a device yet.
 
     Returns:
-        Tensor (images, crop, crop, 3) of float32.
+        Tensor (images, size, size, 3) of float32.
 
     Raises:
-        TypeError: an argument is not an array of its dtype, ``crop`` is not an integer or ``scale`` no number.
-        ValueError: an array is empty or of the wrong shape, the crop is larger than the images, an offset
+        TypeError: an argument is not an array of its dtype, ``crop`` or ``size`` no integer or ``scale`` no number.
+        ValueError: an array is empty or of the wrong shape, the crop is larger than the images or the output, an offset
             leaves the image, the scale is not above 0 and finite, or the devices differ.
     """
     arrays = {"images_u8": images_u8, "offsets": offsets, "flips": flips, "shifts": shifts}
@@ -50,10 +53,13 @@ def prepare_input(
     flips = to_device("flips", flips, on, dtype="uint8")
     shifts = to_device("shifts", shifts, on)
     mean = None if mean is None else to_device("mean", mean, on)
-    require_integers(crop=crop)
+    size = crop if size is None else size
+    require_integers(crop=crop, size=size)
     require_numbers(scale=scale)
     _check_crops(images, offsets, crop)
-    out = empty((images.shape[0], crop, crop, 3), on)
+    if size < crop:
+        raise ValueError(f"size is {size}; it must be at least the crop's {crop}")
+    out = empty((images.shape[0], size, size, 3), on)
     on.native.prepare_input(
         out.array,
         images.array,
@@ -61,6 +67,7 @@ def prepare_input(
         flips.array,
         shifts.array,
         None if mean is None else mean.array,
+        crop,
         scale,
         on.stream,
     )

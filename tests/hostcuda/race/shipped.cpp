@@ -13,6 +13,7 @@
 #include "kernels/relu.cuh"
 #include "kernels/sgd.cuh"
 #include "kernels/softmax.cuh"
+#include "kernels/tanh.cuh"
 #include "kernels/transpose.cuh"
 
 #include <cstdlib>
@@ -210,6 +211,12 @@ TEST(relu_in_place) {
   relu_backward(x.data, 301, x.data, 301, y.data, 301, 9, 301, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
+TEST(tanh_in_place) {
+  const Floats x(9 * 301), y(9 * 301);
+  tanh_forward(y.data, 301, y.data, 301, 9, 301, stream);
+  tanh_backward(x.data, 301, x.data, 301, y.data, 301, 9, 301, stream);
+  CHECK_CUDA(cudaDeviceSynchronize());
+}
 TEST(add_in_place) {
   const Floats a(9 * 301), b(9 * 301);
   add_slices(a.data, 301, a.data, 301, b.data, 301, 9, 301, stream);
@@ -227,7 +234,7 @@ TEST(transpose_odd_matrices) {
 }
 TEST(input_of_a_step) {
   const PrepareInput params{
-      .images = 3, .height = 40, .width = 40, .crop = 33, .out_row_pitch = 100, .mean = Mean::pixel};
+      .images = 3, .height = 40, .width = 40, .crop = 31, .size = 33, .out_row_pitch = 100, .mean = Mean::pixel};
   const Floats out(3 * 33 * 100), shifts(3 * 3), mean(40 * 40 * 3);
   const DeviceArray<uint8_t> images(3 * 40 * 40 * 3), flips(3);
   const DeviceArray<int32_t> offsets(3 * 2);
