@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from layer_timing import positive, spread
+from layer_timing import positive
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 from pyalexnet.backend import devices, get_device
 from pyalexnet.data import Dataset, ImageFolder
@@ -40,6 +40,7 @@ from pyalexnet.data.prepare import prepare
 from pyalexnet.data.statistics import Statistics
 from pyalexnet.network import ImageBatch
 from pyalexnet.tensor import Tensor, host_array, pinned_array
+from pyalexnet.timing import spread
 
 CLASSES = ("land", "sea")
 SIZE = (500, 375)  # ImageNet's most frequent

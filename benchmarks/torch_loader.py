@@ -53,7 +53,7 @@ def torch_batches(dataset: Dataset, work: Work, workers: int) -> Iterator[torch.
 
 def _reader(dataset: Dataset) -> Callable[[int], Pixels]:
     if isinstance(dataset, ImageFolder):
-        return partial(_decode, [dataset.path / file for file in dataset.files])
+        return partial(_decode, [dataset.path / file for file in dataset.names])
     assert isinstance(dataset, PreparedImages)
     shards = [np.load(dataset.path / shard.file, mmap_mode="r") for shard in dataset.shards]
     return partial(_row, shards, np.cumsum([0, *map(len, shards)]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,3 +24,17 @@ def device(request: pytest.FixtureRequest) -> str:
 def rng() -> np.random.Generator:
     """Random numbers, the same for each run of a test."""
     return np.random.default_rng(2012)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that learned handwritten digits for one epoch, its rate divided on the way."""
+    out = tmp_path_factory.mktemp("digits") / "run"
+    pyalexnet.train("digits", epochs=1, schedule="0.005@0,0.0005@0.75", out=out, devices=["cpu:0"], progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def digits_model(digits_run: Path) -> pyalexnet.Classifier:
+    """The net of that run."""
+    return pyalexnet.load_model(digits_run, devices=["cpu:0"])

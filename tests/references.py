@@ -88,6 +88,21 @@ def lrn(x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: flo
     return y
 
 
+def lrn_in_map_scale(x: Array, size: int, alpha: float, k: float) -> Array:
+    """K + alpha times the squares' sum over the pixels around, channel by channel."""
+    _, height, width, _ = x.shape
+    half, squares = size // 2, np.square(x, dtype=np.float64)
+    scale = np.empty(x.shape)
+    for row, column in np.ndindex(height, width):
+        window = squares[:, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1]
+        scale[:, row, column] = k + alpha * window.sum(axis=(1, 2))
+    return scale
+
+
+def lrn_in_map(x: Array, size: int = 5, alpha: float = 4e-5, beta: float = 0.75, k: float = 1.0) -> Array:
+    return x / lrn_in_map_scale(x, size, alpha, k) ** beta
+
+
 def _pool_windows(
     shape: tuple[int, ...], kernel: int, stride: int, padding: int
 ) -> list[tuple[int, int, slice, slice]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import resource
@@ -57,21 +58,94 @@ def test_train_writes_a_model_and_the_run(run: Path) -> None:
     assert len(described["history"]) == 1
 
 
-def test_evaluate_prints_errors(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(run / "model.safetensors"), str(photos), "--devices", "cpu:0"]) == 0
+def test_evaluate_prints_errors(run: Path, photos: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = tmp_path / "errors.json"
+    assert main(["evaluate", str(run), str(photos), "--devices", "cpu:0", "--json", str(report)]) == 0
     printed = capsys.readouterr().out
     assert "20 images, 1 view each" in printed
     assert "top-5 error   0.00%" in printed
+    assert "class (row) taken for" in printed
+    found = json.loads(report.read_text())
+    assert found["images"] == sum(one["images"] for one in found["classes"]) == 20
+    assert np.sum(found["confusion"]) == 20
+    assert found["top1_interval"][0] <= found["top1_error"] <= found["top1_interval"][1]
 
 
-def test_predict_names_classes(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = str(photos / "dark" / "0.jpg")
-    model = str(run / "model.safetensors")
-    assert main(["predict", model, image, image, "--views", "10", "--devices", "cpu:0"]) == 0
+@pytest.fixture
+def prediction(run: Path, photos: Path) -> list[str]:
+    return ["predict", str(run / "model.safetensors"), str(photos / "dark" / "0.jpg"), "--devices", "cpu:0"]
+
+
+def test_predict_writes_a_table(prediction: list[str], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*prediction, "--views", "10"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == lines[3] == image
-    assert {line.split()[1] for line in lines[1:3]} == {"bright", "dark"}
-    assert sum(float(line.split()[0].rstrip("%")) for line in lines[1:3]) == pytest.approx(100, abs=0.02)
+    rows = [line.split() for line in lines if str(photos / "dark" / "0.jpg") in line]
+    assert [row[1] for row in rows] == ["1", "2"]
+    assert {row[2] for row in rows} == {"bright", "dark"}
+    assert sum(float(row[3].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.02)
+
+
+def test_predict_writes_json_and_csv(prediction: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main([*prediction, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert main([*prediction, "--format", "csv", "--output", str(tmp_path / "found.csv")]) == 0
+    assert capsys.readouterr().out == ""
+    with open(tmp_path / "found.csv", newline="") as file:
+        again = list(csv.DictReader(file))
+    assert [(row["image"], row["label"], str(row["probability"])) for row in rows] == [
+        (row["image"], row["label"], row["probability"]) for row in again
+    ]
+    assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-6)
+
+
+def test_predict_takes_folders_and_skips_what_is_broken(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.jpg").write_bytes((photos / "dark" / "0.jpg").read_bytes())
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    (tmp_path / "notes.txt").write_text("no image either, and not named as one")
+    command = ["predict", str(run), str(tmp_path), "--devices", "cpu:0", "--top", "1", "--format", "json"]
+    assert main(command) == 2
+    assert f"cannot read the image {tmp_path}/b.jpg" in capsys.readouterr().err
+    assert main([*command, "--on-error", "skip"]) == 2
+    shown = capsys.readouterr()
+    assert [row["image"] for row in json.loads(shown.out)] == [f"{tmp_path}/deep/a.jpg"]
+    assert f"skipped: cannot read the image {tmp_path}/b.jpg" in shown.err
+
+
+def test_features_and_neighbours(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query, file = str(photos / "dark" / "3.jpg"), str(tmp_path / "fc6.npz")
+    assert main(["features", str(run), str(photos), file, "--layer", "fc6", "--devices", "cpu:0"]) == 0
+    assert np.load(file)["features"].shape == (20, 4096)
+    capsys.readouterr()
+    outputs = []
+    for where in (file, str(photos)):
+        search = ["neighbours", str(run), where, query, "--layer", "fc6", "--count", "3", "--format", "json"]
+        assert main([*search, "--devices", "cpu:0"]) == 0
+        outputs.append(json.loads(capsys.readouterr().out))
+    assert outputs[0] == outputs[1]
+    assert [row["rank"] for row in outputs[0]] == [1, 2, 3]
+    assert outputs[0][0]["image"] == "dark/3.jpg"
+    # The same image, in a batch of another size, whose sums round otherwise.
+    assert outputs[0][0]["distance"] < 1e-3 * outputs[0][1]["distance"]
+
+
+def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
+    at = ["--devices", "cpu:0"]
+    for name, arguments in {
+        "filters": [run, tmp_path / "filters.png", *at],
+        "predictions": [run, tmp_path / "predictions.png", "--from", photos, "--sample", "3", *at],
+        "neighbours": [run, photos, tmp_path / "neighbours.svg", photos / "dark", "--count", "2", *at],
+        "curves": [run, tmp_path / "curves.pdf"],
+    }.items():
+        assert main(["figure", name, *map(str, arguments)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "filters.png",
+        "predictions.png",
+        "neighbours.svg",
+        "curves.pdf",
+    }
 
 
 def test_devices_are_listed() -> None:
@@ -84,9 +158,14 @@ def test_devices_are_listed() -> None:
 def test_help_explains_every_command() -> None:
     shown = shell("--help")
     assert shown.returncode == 0
-    for command in ("train", "evaluate", "predict", "devices"):
+    commands = (
+        *("prepare", "train", "evaluate", "predict", "features", "neighbours"),
+        *("figure", "report", "ablate", "devices"),
+    )
+    for command in commands:
         assert f"pyalexnet {command}" in shown.stdout
-        assert shell(command, "--help").returncode == 0
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +184,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--validation", "/nowhere"], "/nowhere is not a folder"),
         (["train", "--out", "/dev/null/run"], "Not a directory"),
         (["evaluate", "/nowhere.safetensors"], "there is no model file /nowhere.safetensors"),
-        (["predict", __file__, "a.jpg"], "is no model file"),
+        (["predict", __file__, __file__], "is no model file"),
+        (["predict", "model", "/nowhere.jpg"], "there is no image /nowhere.jpg"),
+        (["features", "model", "/nowhere", "out.npz"], "/nowhere is not a folder"),
+        (["neighbours", "model", "/nowhere", "/nowhere.jpg"], "there is no image /nowhere.jpg"),
+        (["figure", "curves", "/nowhere", "out.png"], "/nowhere holds no run: there is no run.json in it"),
+        (["figure", "predictions", "model", "out.png"], "there are no images; name files or folders, or a data set"),
+        (["report", "/nowhere", "out.html"], "/nowhere holds no run: there is no run.json in it"),
+        (["ablate", "digits", "--epochs", "0"], "epochs is 0; it must be at least 1"),
+        (["ablate", "digits", "--devices", "cpu:0,cpu:1"], "it must be one device"),
     ],
 )
 def test_wrong_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

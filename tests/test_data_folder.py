@@ -112,7 +112,7 @@ def test_subfolders_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     dataset = ImageFolder(tmp_path)
     assert dataset.classes == ("cat", "dog")
-    assert dataset.files == ["cat/c.png", "dog/a.jpeg", "dog/b.PNG"]
+    assert dataset.names == ["cat/c.png", "dog/a.jpeg", "dog/b.PNG"]
     images, labels = dataset.batch(np.array([2, 0]))
     assert labels.tolist() == [1, 0]
     assert images[:, 0, 0, 0].tolist() == [2, 3]

@@ -11,7 +11,7 @@ from PIL import Image
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import _rank, _softmax, evaluate, mean_probabilities, predict
+from pyalexnet.evaluation import _rank, _softmax, evaluate, mean_probabilities, predict, wilson_interval
 from pyalexnet.network import AlexNet
 
 CLASSES = tuple("abcdefgh")
@@ -67,9 +67,41 @@ def test_evaluate_counts_errors(model: Classifier, images: np.ndarray, batch_siz
 def test_classes_are_matched_by_name(model: Classifier, images: np.ndarray) -> None:
     labels = np.arange(5)
     backwards = ImageArrays(images, 7 - labels, CLASSES[::-1])
-    assert evaluate(model, backwards) == evaluate(model, ImageArrays(images, labels, CLASSES))
+    found, expected = evaluate(model, backwards), evaluate(model, ImageArrays(images, labels, CLASSES))
+    assert found.loss == expected.loss
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    np.testing.assert_array_equal(found.top5_wrong, expected.top5_wrong)
     with pytest.raises(DataError, match="the data has the class '0'; the net knows only 'a', 'b'"):
         evaluate(model, (images, labels))
+
+
+def test_confusion_and_classes_are_counted(model: Classifier, images: np.ndarray) -> None:
+    probabilities = naive_probabilities(model, images, 14, 14, mirrored=False)
+    labels = np.array([2, 2, 0, 7, 2])
+    found = evaluate(model, ImageArrays(images, labels, CLASSES))
+    expected = np.zeros((8, 8), int)
+    for label, best in zip(labels, probabilities.argmax(axis=1), strict=True):
+        expected[label, best] += 1
+    np.testing.assert_array_equal(found.confusion, expected)
+    by_class = found.by_class()
+    assert [one.name for one in by_class] == list(CLASSES)
+    assert [one.count for one in by_class] == [1, 0, 3, 0, 0, 0, 0, 1]
+    assert by_class[2].top1_error == pytest.approx(1 - expected[2, 2] / 3, abs=1e-15)
+    assert np.isnan(by_class[1].top1_error)
+    assert by_class[1].top1_interval == (0.0, 1.0)
+    top5 = np.argsort(-probabilities, axis=1)[:, :5]
+    wrong = [label not in best for label, best in zip(labels, top5, strict=True)]
+    assert found.top5_error == np.mean(wrong)
+    assert by_class[7].top5_error == wrong[3]
+
+
+@pytest.mark.parametrize(("wrong", "count"), [(0, 10), (10, 10), (3, 10), (1204, 10000), (1, 1)])
+def test_intervals_are_wilsons(wrong: int, count: int) -> None:
+    z, share = 1.959963984540054, wrong / count  # the normal distribution's quantile of 0.975
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    # Both are a few float64 operations.
+    np.testing.assert_allclose(wilson_interval(wrong, count), (centre - half, centre + half), rtol=0, atol=1e-12)
 
 
 def test_rank_counts_ties_by_index_and_nan_as_wrong() -> None:
@@ -98,6 +130,19 @@ def test_predict_names_the_most_probable(model: Classifier, images: np.ndarray, 
         np.testing.assert_allclose([p.probability for p in found], np.sort(expected)[:-4:-1], rtol=1e-6)
     assert predict(model, paths[0]) == predict(model, images[0]) == predict(model, [images[0]])
     assert len(predict(model, paths[0], top=100)[0]) == 8
+
+
+def test_unreadable_images_may_be_skipped(model: Classifier, images: np.ndarray) -> None:
+    broken, errors = np.zeros((0, 3), np.uint8), []
+    mixed = [images[0], broken, images[1], broken]
+    for batch_size in (1, 3):
+        found = predict(model, mixed, batch_size=batch_size, on_error=errors.append)
+        assert [len(predictions) for predictions in found] == [5, 0, 5, 0]
+        assert [found[0], found[2]] == predict(model, images[:2])
+    assert [str(error) for error in errors] == ["an image has shape (0, 3); it must be (H, W) or (H, W, 3)"] * 4
+    assert predict(model, [broken], on_error=errors.append) == [[]]
+    with pytest.raises(DataError, match=r"an image has shape \(0, 3\)"):
+        predict(model, mixed)
 
 
 def test_outputs_beyond_the_classes_have_a_number(model: Classifier, images: np.ndarray) -> None:

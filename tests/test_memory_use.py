@@ -72,12 +72,34 @@ def large_set(tmp_path: Path) -> Path:
     manifest = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "classes": ["all"],
+        "classes": ["all", "none"],
         "shards": shards,
         "files": {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in arrays},
     }
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(manifest))
     return tmp_path
+
+
+# A whole training run on the set. What the net takes is known beforehand, and a run keeps a copy of the parameters to
+# go back to; beside these it may have the allowed bytes.
+TRAINING = f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+import pyalexnet
+
+options = {{"dropout": 0.0, "bias_init": "caffe"}}
+net = pyalexnet.AlexNet(2, **options)
+net_bytes = net.plan(64).total_bytes[0] + sum(value.nbytes for value in net.parameters().values())
+del net
+limit = net_bytes + {ALLOWED_BYTES}
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+result = pyalexnet.train(
+    sys.argv[1], epochs=1, batch_size=64, validation=0, num_classes=2, devices=["cpu:0"], progress=False, **options
+)
+status = Path("/proc/self/status").read_text()
+print(result.model.net.step, net_bytes, 1024 * int(status.split("VmHWM:")[1].split()[0]))
+"""
 
 
 def read_in_process(folder: Path, mode: str) -> subprocess.CompletedProcess[str]:
@@ -98,3 +120,15 @@ def test_the_limit_holds(large_set: Path) -> None:
     finished = read_in_process(large_set, "hoard")
     assert finished.returncode != 0
     assert "MemoryError" in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_net_is_trained_on_a_set_three_times_as_large_as_memory(large_set: Path) -> None:
+    command = [sys.executable, "-c", TRAINING, large_set]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert finished.returncode == 0, finished.stderr
+    steps, net_bytes, peak_bytes = map(int, finished.stdout.split())
+    assert steps == IMAGES // 64
+    assert IMAGES * IMAGE_BYTES > 3 * ALLOWED_BYTES
+    assert peak_bytes - net_bytes < ALLOWED_BYTES

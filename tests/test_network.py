@@ -244,6 +244,8 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(CLASSES, lrn=1)
     with pytest.raises(ValueError, match="lrn_k is 0; it must be above 0 and finite"):
         AlexNet(CLASSES, lrn_k=0)
+    with pytest.raises(ValueError, match="second_lrn is True, but lrn is False"):
+        AlexNet(CLASSES, second_lrn=True, lrn=False)
     with pytest.raises(ValueError, match="relu1_last is True, but activation is 'tanh'"):
         AlexNet(CLASSES, relu1_last=True, activation="tanh")
     with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
@@ -302,7 +304,16 @@ class TorchNet:
         return h * (self.ours(f"{name}.{'out' if last else 'y'}") > 0)
 
     def norm_pool(self, name: str, h: Any) -> Any:
-        return self.lrn(self.pool(name, h)) if self.options.pool_before_lrn else self.pool(name, self.lrn(h))
+        if self.options.pool_before_lrn:
+            return self.norm(name, self.pool(name, h))
+        return self.pool(name, self.norm(name, h))
+
+    def norm(self, name: str, h: Any) -> Any:
+        h = self.lrn(h)
+        if not (self.options.second_lrn and name == "conv2"):
+            return h
+        sums = 25 * self.functional.avg_pool2d(h**2, 5, 1, 2)
+        return h / (1 + 0.001 / 25 * sums) ** 0.75
 
     def lrn(self, h: Any) -> Any:
         # PyTorch divides alpha by the window's size.
@@ -330,15 +341,11 @@ class TorchNet:
     [
         {},
         {"lrn_alpha": "caffe", "lrn_k": 1.0},
-        {"pool_before_lrn": True},
-        {"relu1_last": True},
-        {"relu1_last": True, "pool_before_lrn": True},
+        {"pool_before_lrn": True, "second_lrn": True},
+        {"relu1_last": True, "second_lrn": True},
         {"dropout": 0.5},
-        {"activation": "tanh"},
         {"activation": "tanh", "dropout": 0.5},
-        {"pooling": "plain"},
-        {"lrn": False},
-        {"lrn": False, "relu1_last": True},
+        {"pooling": "plain", "lrn": False, "relu1_last": True},
         {"towers": 1},
         {"towers": 1, "activation": "tanh", "pooling": "plain", "lrn": False, "dropout": 0.25},
     ],

@@ -38,6 +38,7 @@ PAPERS = {
     "lrn_alpha": "paper",
     "pool_before_lrn": False,
     "lrn_k": 2.0,
+    "second_lrn": False,
     "relu1_last": False,
     "crop": 227,
     "activation": "relu",
@@ -72,6 +73,7 @@ PAPERS = {
             {
                 "weight_init": "source2012",
                 "lrn_alpha": "caffe",
+                "second_lrn": True,
                 "relu1_last": True,
                 "crop": 224,
                 "bias_update": "source2012",

@@ -134,6 +134,26 @@ def test_killed_at_random(tmp_path: Path, whole: TrainingResult, seed: int, kill
     assert len(names) <= 3  # the last two, and the best
 
 
+def test_a_second_ctrl_c_stops_at_once_and_spoils_nothing(tmp_path: Path, whole: TrainingResult) -> None:
+    data, out = tmp_path / "data.npz", tmp_path / "run"
+    np.savez(data, images=IMAGES, labels=LABELS)
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out), json.dumps(SHORT)]
+    between = random.Random(7)
+    stopped = 0
+    for _ in range(4):
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            try:
+                process.wait(between.uniform(2.0, 4.0))  # steps, each with a checkpoint, have begun
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                time.sleep(between.uniform(0.0, 0.2))
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=20)
+                stopped += process.returncode == -signal.SIGINT  # KeyboardInterrupt came through
+    assert stopped >= 1
+    assert_same_run(train((IMAGES, LABELS), out=out, resume=True, **SHORT), whole)
+
+
 def test_sigterm_saves_and_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
     from PIL import Image
 

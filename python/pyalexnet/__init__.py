@@ -16,11 +16,14 @@ from pyalexnet.errors import (
     OutOfMemoryError,
     SaveError,
 )
-from pyalexnet.evaluation import Evaluation, Prediction, evaluate, predict
+from pyalexnet.evaluation import ClassResult, Evaluation, Interval, Prediction, evaluate, predict
+from pyalexnet.features import Features, extract_features, save_features
 from pyalexnet.memory import MemoryPlan
 from pyalexnet.model_file import load_model, save_model
+from pyalexnet.neighbours import Neighbour, find_neighbours
 from pyalexnet.network import AlexNet, ImageBatch
 from pyalexnet.result import TrainingResult
+from pyalexnet.run_record import RunRecord, load_run
 from pyalexnet.run_state import EpochRecord
 from pyalexnet.tensor import Tensor
 from pyalexnet.training import train
@@ -29,6 +32,7 @@ __version__ = version("pyalexnet")
 
 __all__ = [
     "AlexNet",
+    "ClassResult",
     "Classifier",
     "CudaError",
     "DataError",
@@ -37,21 +41,29 @@ __all__ = [
     "DivergedError",
     "EpochRecord",
     "Evaluation",
+    "Features",
     "ImageBatch",
+    "Interval",
     "MemoryPlan",
     "ModelFileError",
+    "Neighbour",
     "Options",
     "OutOfMemoryError",
     "Prediction",
+    "RunRecord",
     "SaveError",
     "Tensor",
     "TrainingResult",
     "devices",
     "evaluate",
+    "extract_features",
+    "find_neighbours",
     "load_model",
+    "load_run",
     "ops",
     "predict",
     "prepare",
+    "save_features",
     "save_model",
     "train",
 ]

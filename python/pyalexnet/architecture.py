@@ -119,6 +119,9 @@ class Linear:
 POOL_STRIDE = 2
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
 
+# The 2012 code's cnorm2, whose scale of 0.001 is divided by the window's pixels.
+SECOND_LRN: dict[str, Any] = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
+
 CONVOLUTIONS = (
     Conv("conv1", 3, 96, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True),
     Conv("conv2", 96, 256, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True),
@@ -166,6 +169,7 @@ class Options:
         lrn_alpha: ``paper`` as in the formula; ``caffe`` divided by the window's size, as the 2012 code does too.
         lrn_k: LRN's constant: 2 in the paper and the 2012 code, 1 in Caffe.
         pool_before_lrn: pool, then normalise (CaffeNet), instead of normalising first.
+        second_lrn: conv2's LRN is followed by another one within each map, over 5×5 pixels, as in the 2012 code.
         relu1_last: conv1's ReLU comes after LRN and pooling, as in the 2012 code, instead of before them.
         crop: pixels a side that the net sees of an image: 227 as in Caffe, or 224 as the paper says, with 3 rows and
             columns of zeros below and to the right, where the 2012 code's last windows reach over the edge.
@@ -183,6 +187,7 @@ class Options:
     lrn_alpha: Literal["paper", "caffe"] = "paper"
     lrn_k: float = LRN_K
     pool_before_lrn: bool = False
+    second_lrn: bool = False
     relu1_last: bool = False
     crop: Literal[227, 224] = 227
     bias_update: Literal["paper", "source2012"] = "paper"
@@ -206,6 +211,8 @@ class Options:
             raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
         if not 0 < self.lrn_k < math.inf:
             raise ValueError(f"lrn_k is {self.lrn_k!r}; it must be above 0 and finite")
+        if self.second_lrn and not self.lrn:
+            raise ValueError("second_lrn is True, but lrn is False; it must be True then")
         if self.relu1_last and self.activation != "relu":
             raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
 
@@ -221,9 +228,10 @@ class Options:
         return {"kernel": 3 if self.pooling == "overlapping" else 2, "stride": POOL_STRIDE, "padding": 0}
 
     def steps_after(self, layer: Conv) -> list[str]:
-        """What follows a convolution and its nonlinearity, in order: ``lrn``, ``pool``, both or neither."""
-        steps = [step for step, wanted in (("lrn", layer.lrn and self.lrn), ("pool", layer.pool)) if wanted]
-        return steps[::-1] if self.pool_before_lrn else steps
+        """What follows a convolution and its nonlinearity, in order: some of ``lrn``, ``lrn_in_map`` and ``pool``."""
+        norms = [("lrn", layer.lrn and self.lrn), ("lrn_in_map", layer.name == "conv2" and self.second_lrn)]
+        pool = [("pool", layer.pool)]
+        return [step for step, wanted in (pool + norms if self.pool_before_lrn else norms + pool) if wanted]
 
     def weight_std(self, layer: str) -> float:
         """Standard deviation of a layer's initial weights."""
@@ -245,6 +253,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "bias_init": ("paper", "notes", "caffe"),
     "lrn_alpha": ("paper", "caffe"),
     "pool_before_lrn": (False, True),
+    "second_lrn": (False, True),
     "relu1_last": (False, True),
     "crop": (227, 224),
     "bias_update": ("paper", "source2012"),
@@ -253,6 +262,24 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "lrn": (True, False),
     "towers": (2, 1),
 }
+
+
+def feature_names(options: Options) -> dict[str, str]:
+    """What a net computes on its way, in order: what a user calls it, and the name of the program's array.
+
+    ``conv1`` to ``conv5`` are outputs of a convolution behind its nonlinearity (but conv1's before it, where
+    ``relu1_last`` puts it behind the pooling), ``lrn1``, ``pool1`` and so on what follows, ``fc6`` and ``fc7`` the
+    hidden layers' outputs, without dropout, and ``fc8`` the logits.
+    """
+    names = {}
+    for layer in layers(2, options.towers):
+        if isinstance(layer, Conv):
+            names[layer.name] = f"{layer.name}.y"
+            for step in options.steps_after(layer):
+                names[f"{step}{layer.name[-1]}"] = f"{layer.name}.{step}.y"
+        else:
+            names[layer.name] = f"{layer.name}.out"
+    return names
 
 
 def parameter_shapes(num_classes: int, towers: int = TOWERS) -> dict[str, tuple[int, ...]]:

@@ -48,8 +48,7 @@ class Checkpoint:
     """What a run goes on from.
 
     Attributes:
-        model: the classifier.
-        momentum: the last update of every parameter, as :meth:`pyalexnet.AlexNet.momentum` gives it.
+        model: the classifier; its net has the momentum too.
         colour_axes: float32 (3, 3), see :class:`pyalexnet.data.statistics.Statistics`.
         state: where the run stands.
         settings: what the run was asked to do.
@@ -57,7 +56,6 @@ class Checkpoint:
     """
 
     model: Classifier
-    momentum: dict[str, npt.NDArray[np.float32]]
     colour_axes: npt.NDArray[np.float32]
     state: RunState
     settings: Settings
@@ -77,7 +75,7 @@ class Checkpoint:
             return path
         contents = {
             MODEL_FILE: model_content(self.model),
-            MOMENTUM_FILE: pack({**self.momentum, _COLOUR_AXES: self.colour_axes}, {}),
+            MOMENTUM_FILE: pack({**self.model.net.momentum(), _COLOUR_AXES: self.colour_axes}, {}),
         }
         contents[STATE_FILE] = self._state_content({name: zlib.crc32(content) for name, content in contents.items()})
         try:
@@ -132,7 +130,7 @@ class Checkpoint:
         require_shapes(path / MOMENTUM_FILE, momentum, {**model.net.shapes, _COLOUR_AXES: (3, 3)})
         colour_axes = np.array(momentum.pop(_COLOUR_AXES))
         model.net.load_parameters(model.net.parameters(), momentum)
-        return cls(model, momentum, colour_axes, state, settings, data)
+        return cls(model, colour_axes, state, settings, data)
 
 
 def newest_checkpoint(folder: str | PathLike[str]) -> Path | None:

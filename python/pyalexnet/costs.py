@@ -60,6 +60,6 @@ def _shape_arguments(operation: str, arguments: dict[str, Any]) -> tuple[Any, ..
     if kind == "cross":
         return tuple(shape["logits"])
     main = shape.get("out") or shape.get("y") or shape.get("w") or shape["dx"]
-    if kind in ("relu", "sgd", "tanh"):
+    if kind in ("relu", "sgd", "tanh") or operation.startswith("lrn_in_map"):
         return (math.prod(main),)
     return (math.prod(main[:-1]), main[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -18,27 +19,107 @@ from pyalexnet.data.images import fit_image, read_image
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.errors import DataError
 
+CONFIDENCE = 0.95
+"""Of the intervals around errors: how often such an interval holds the true error."""
+
+
+class Interval(NamedTuple):
+    """The range that holds the true value with a probability of :data:`CONFIDENCE`."""
+
+    low: float
+    high: float
+
 
 @dataclass(frozen=True)
+class ClassResult:
+    """Errors among the images of one class; NaN where there are none.
+
+    Attributes:
+        name: the class.
+        count: its images.
+        top1_error: the part of them for which another class was the most probable.
+        top5_error: the part of them for which it was not among the five most probable.
+        top1_interval: around ``top1_error``.
+        top5_interval: around ``top5_error``.
+    """
+
+    name: str
+    count: int
+    top1_error: float
+    top5_error: float
+    top1_interval: Interval
+    top5_interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What :func:`evaluate` found.
 
     Attributes:
-        count: number of images.
-        top1_error: the part of them whose label is not the most probable class.
-        top5_error: the part of them whose label is not among the five most probable classes.
+        views: crops by which each image was judged.
         loss: mean of -log(probability of the label).
+        classes: the model's classes.
+        confusion: int64 (classes, outputs): images of a class (row) for which an output (column) was the most probable.
+        top5_wrong: int64 (classes,): images of each class that was not among the five most probable.
     """
 
-    count: int
-    top1_error: float
-    top5_error: float
+    views: int
     loss: float
+    classes: tuple[str, ...]
+    confusion: npt.NDArray[np.int64]
+    top5_wrong: npt.NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1_error(self) -> float:
+        """The part of the images whose label is not the most probable class."""
+        return self._top1_wrong / self.count
+
+    @property
+    def top5_error(self) -> float:
+        """The part of the images whose label is not among the five most probable classes."""
+        return int(self.top5_wrong.sum()) / self.count
+
+    @property
+    def top1_interval(self) -> Interval:
+        """Around :attr:`top1_error`."""
+        return wilson_interval(self._top1_wrong, self.count)
+
+    @property
+    def top5_interval(self) -> Interval:
+        """Around :attr:`top5_error`."""
+        return wilson_interval(int(self.top5_wrong.sum()), self.count)
 
     @property
     def accuracy(self) -> float:
         """The part of the images whose label is the most probable class."""
         return 1 - self.top1_error
+
+    def by_class(self) -> list[ClassResult]:
+        """The errors class by class, in the model's order."""
+        results = []
+        for label, name in enumerate(self.classes):
+            count, top5_wrong = int(self.confusion[label].sum()), int(self.top5_wrong[label])
+            top1_wrong = count - int(self.confusion[label, label])
+            results.append(
+                ClassResult(
+                    name=name,
+                    count=count,
+                    top1_error=top1_wrong / count if count else math.nan,
+                    top5_error=top5_wrong / count if count else math.nan,
+                    top1_interval=wilson_interval(top1_wrong, count),
+                    top5_interval=wilson_interval(top5_wrong, count),
+                )
+            )
+        return results
+
+    @property
+    def _top1_wrong(self) -> int:
+        return self.count - int(np.trace(self.confusion))
 
 
 class Prediction(NamedTuple):
@@ -76,7 +157,9 @@ def evaluate(
     require_batch_size(batch_size)
     dataset = as_test_dataset(data)
     label_of_class = labels_among(dataset, model.classes)
-    losses, ranks = [], []
+    confusion = np.zeros((len(model.classes), model.net.num_classes), np.int64)
+    top5_wrong = np.zeros(len(model.classes), np.int64)
+    losses = []
     batches = in_batches(np.arange(len(dataset)), batch_size)
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for images, labels in read_ahead(dataset, batches, buffers=buffers):
@@ -84,15 +167,26 @@ def evaluate(
         expected = label_of_class[labels]
         own = probabilities[np.arange(len(labels)), expected]
         losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
-        ranks.append(_rank(probabilities, expected))
+        rank = _rank(probabilities, expected)
+        np.add.at(confusion, (expected, _answer(probabilities, expected, rank)), 1)
+        np.add.at(top5_wrong, expected, rank >= 5)
         on_images(len(labels))
-    rank = np.concatenate(ranks)
-    return Evaluation(
-        count=len(rank),
-        top1_error=float(np.mean(rank >= 1)),
-        top5_error=float(np.mean(rank >= 5)),
-        loss=float(np.mean(np.concatenate(losses))),
-    )
+    return Evaluation(views, float(np.mean(np.concatenate(losses))), model.classes, confusion, top5_wrong)
+
+
+def wilson_interval(successes: int, count: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927), at :data:`CONFIDENCE`; from 0 to 1 where nothing was counted.
+
+    Args:
+        successes: what was counted.
+        count: of how many.
+    """
+    from scipy.stats import binomtest  # here, since it takes half a second
+
+    if count == 0:
+        return Interval(0.0, 1.0)
+    found = binomtest(successes, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def predict(
@@ -102,6 +196,7 @@ def predict(
     top: int = 5,
     views: int = 1,
     batch_size: int = 64,
+    on_error: Callable[[DataError], None] | None = None,
 ) -> list[list[Prediction]]:
     """The most probable classes of images.
 
@@ -112,19 +207,32 @@ def predict(
         top: how many classes to name for each image.
         views: as in :func:`evaluate`.
         batch_size: images that the net computes at a time.
+        on_error: called, if given, with the error of each image that cannot be read, which then has no classes.
 
     Returns:
         For each image its classes, the most probable first.
 
     Raises:
-        DataError: an image cannot be read, or an array is no image.
+        DataError: an image cannot be read, or an array is no image, and there is no ``on_error``.
         ValueError: ``top``, ``views`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     require_batch_size(batch_size)
     if top < 1:
         raise ValueError(f"top is {top}; it must be at least 1")
-    return list(_predictions(model, _as_list(images), top, views, batch_size))
+    return list(_predictions(model, _as_list(images), top, views, batch_size, on_error))
+
+
+def as_images(images: Any) -> npt.NDArray[np.uint8]:
+    """Images as :func:`predict` takes them, brought to uint8 (N, 256, 256, 3).
+
+    Raises:
+        DataError: an image cannot be read, or an array is no image; or there is none.
+    """
+    listed = _as_list(images)
+    if not listed:
+        raise DataError("there are no images; there must be at least one")
+    return np.stack([_prepared(image) for image in listed])
 
 
 def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: int = 1) -> npt.NDArray[np.float64]:
@@ -154,15 +262,31 @@ def require_batch_size(batch_size: int) -> None:
 
 
 def _predictions(
-    model: Classifier, images: Sequence[Any], top: int, views: int, batch_size: int
+    model: Classifier,
+    images: Sequence[Any],
+    top: int,
+    views: int,
+    batch_size: int,
+    on_error: Callable[[DataError], None] | None,
 ) -> Iterator[list[Prediction]]:
-    def prepare(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
-        return np.stack([_prepared(images[index]) for index in indices])
+    def prepare(indices: npt.NDArray[np.intp]) -> list[npt.NDArray[np.uint8] | DataError]:
+        return [_prepared_or_error(images[index]) for index in indices]
 
     for batch in prefetch(prepare, in_batches(np.arange(len(images)), batch_size)):
-        for probabilities in mean_probabilities(model, batch, views):
-            best = np.argsort(-probabilities, kind="stable")[:top]
-            yield [Prediction(model.class_name(output), float(probabilities[output])) for output in best]
+        for error in batch:
+            if isinstance(error, DataError):
+                if on_error is None:
+                    raise error
+                on_error(error)
+        readable = [image for image in batch if not isinstance(image, DataError)]
+        found = iter(mean_probabilities(model, np.stack(readable), views) if readable else ())
+        for image in batch:
+            yield [] if isinstance(image, DataError) else _most_probable_classes(model, next(found), top)
+
+
+def _most_probable_classes(model: Classifier, probabilities: npt.NDArray[np.float64], top: int) -> list[Prediction]:
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return [Prediction(model.class_name(output), float(probabilities[output])) for output in best]
 
 
 def _as_list(images: Any) -> list[Any]:
@@ -170,6 +294,13 @@ def _as_list(images: Any) -> list[Any]:
     if alone or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3):
         return [images]
     return list(images)
+
+
+def _prepared_or_error(image: Any) -> npt.NDArray[np.uint8] | DataError:
+    try:
+        return _prepared(image)
+    except DataError as error:
+        return error
 
 
 def _prepared(image: Any) -> npt.NDArray[np.uint8]:
@@ -187,6 +318,15 @@ def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # logits that are not finite give NaN, which counts as wrong
         powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _answer(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32], rank: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """The output that counts as the net's answer: the label's where that is first, never where it is not."""
+    others = np.nan_to_num(probabilities, nan=-1.0)
+    others[np.arange(len(labels)), labels] = -2.0
+    return np.where(rank == 0, labels, others.argmax(axis=1))
 
 
 def _rank(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
+from typing import BinaryIO
 
 # Names that begin so belong to writes that have not ended, or never will.
 _UNFINISHED = ".unfinished-"
@@ -21,15 +22,30 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was at ``path`` is unchanged.
     """
+    try:
+        with file_written_atomically(path) as file:
+            file.write(content)
+    except OSError as error:
+        reason = f"cannot write {fspath(path)} ({len(content):,} bytes): {error.strerror or error}"
+        raise OSError(error.errno, reason) from error
+
+
+@contextlib.contextmanager
+def file_written_atomically(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file to fill, which takes the name ``path`` when the block ends; if it fails, there is no new file.
+
+    Raises:
+        OSError: it cannot be written; what was at ``path`` is unchanged.
+    """
     path = Path(path)
     temporary = _unfinished(path)
     try:
-        write_through(temporary, content)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        reason = f"cannot write {path} ({len(content):,} bytes): {error.strerror or error}"
-        raise OSError(error.errno, reason) from error
     finally:
         with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
             temporary.unlink()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
 # TensorBoard shows what is this old at most, and a killed process loses it.
 _TENSORBOARD_FLUSH_SECONDS = 10
@@ -137,6 +139,19 @@ class TensorBoardLog:
 
     def _add(self, step: int, **content: Any) -> None:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, **content))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a :class:`MetricsLog`; a torn last one is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is no line of such a log; the message names it.
+    """
+    with open(path, "rb") as file:
+        for number, content in enumerate(file, start=1):
+            if not _is_torn(content):
+                yield _line(path, number, content)
 
 
 def _kept_bytes(path: Path, keep_steps: int | None, keep_epochs: int | None) -> int:

@@ -56,7 +56,7 @@ def load_model(
     """Read a classifier from a file that :func:`save_model` wrote.
 
     Args:
-        path: the file.
+        path: the file, or a run's folder, for its ``model.safetensors``.
         devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that the net may take on each device; by default what the device has.
 
@@ -65,6 +65,8 @@ def load_model(
         ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
     """
     path = Path(path)
+    if path.is_dir():
+        path /= MODEL_FILE
     about, tensors = read(path, "model file")
     try:
         classes, num_classes, step = _strings(about["classes"]), _count(about["num_classes"]), _count(about["step"])

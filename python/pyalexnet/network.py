@@ -17,6 +17,7 @@ from pyalexnet.architecture import (
     Conv,
     Linear,
     Options,
+    feature_names,
     initial_parameters,
     layers,
     parameter_shapes,
@@ -190,11 +191,34 @@ class AlexNet:
             ValueError: ``x`` has another shape.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
+        return self.features(x, "fc8")
+
+    def features(self, x: Input, layer: str) -> npt.NDArray[np.float32]:
+        """What a layer computes of images, without dropout.
+
+        Args:
+            x: as in :meth:`forward`.
+            layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``conv1``, ``pool5`` or ``fc7``.
+
+        Returns:
+            float32 (N, height, width, channels) or (N, units), the towers side by side.
+
+        Raises:
+            TypeError: ``x`` is not float32.
+            ValueError: ``x`` has another shape, or there is no such layer.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        names = feature_names(self.options)
+        if layer not in names:
+            raise ValueError(f"layer is {layer!r}; it must be one of {', '.join(names)}")
         program = self.program(_batch_size(x), training=False)
         self._last_step = None  # its arrays lie in the same memory
         self._upload_input(program, x)
         self._run(program.forward)
-        return self._download(program.array("fc8.out"), self.placement.place(0))
+        towers = range(1 if layer == "fc8" else self.options.towers)
+        parts = [self._download(program.array(names[layer], tower), self.placement.place(tower)) for tower in towers]
+        whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
+        return whole
 
     def train_step(
         self,

@@ -24,6 +24,7 @@ from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
     INPUT_SIZE,
+    SECOND_LRN,
     TOWERS,
     Conv,
     Linear,
@@ -258,14 +259,22 @@ class Program:
         for step in steps:
             x, size = y, layer.pooled_size if step == "pool" else size
             y = out if out and step == steps[-1] else self._new(layer.name, step, tower, (n, size, size, filters))
-            if step == "lrn":
-                self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
-            else:
-                self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **self._options.pool_arguments)
+            self._describe_step(layer, step, tower, x, y)
             self._refs[f"{layer.name}.{step}.x", tower] = x
+            self._refs[f"{layer.name}.{step}.y", tower] = y
         if relu_last:
             self._emit(layer.name, "relu_forward", tower, y=y, x=y)
         self._refs[f"{layer.name}.out", tower] = y
+
+    def _describe_step(self, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> None:
+        """Pooling or a normalisation, from x to y."""
+        if step == "lrn":
+            self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
+        elif step == "lrn_in_map":
+            scale = self._new(layer.name, "scale", tower, x.shape)
+            self._emit(layer.name, "lrn_in_map_forward", tower, y=y, scale=scale, x=x, **SECOND_LRN)
+        else:
+            self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **self._options.pool_arguments)
 
     def _describe_linear(self, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
         """Matrix product; in hidden layers with its nonlinearity, and with dropout when training."""
@@ -339,11 +348,18 @@ class Program:
             x = self._refs[f"{layer.name}.{step}.x", tower]
             dx = self._new(layer.name, f"d{step}", tower, x.shape)
             through_relu = relu_follows and step == steps[0]
-            arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x, "x_from_relu": through_relu}
+            arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x}
             if step == "lrn":
-                self._emit(layer.name, "lrn_backward", tower, **arguments, **self._options.lrn_arguments)
+                arguments |= {"x_from_relu": through_relu, **self._options.lrn_arguments}
+                self._emit(layer.name, "lrn_backward", tower, **arguments)
+            elif step == "lrn_in_map":
+                scale = self._refs[f"{layer.name}.scale", tower]
+                terms = self._new(layer.name, "terms", tower, x.shape)
+                arguments |= {"scale": scale, "terms": terms, **SECOND_LRN}
+                self._emit(layer.name, "lrn_in_map_backward", tower, **arguments)
             else:
-                self._emit(layer.name, "maxpool_backward", tower, **arguments, **self._options.pool_arguments)
+                arguments |= {"x_from_relu": through_relu, **self._options.pool_arguments}
+                self._emit(layer.name, "maxpool_backward", tower, **arguments)
             dy = dx
         if not self._is_relu or (relu_follows and not steps):
             self._describe_nonlinearity_backward(layer, tower, dy, self._refs[f"{layer.name}.y", tower])

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pyalexnet.classifier import Classifier
 from pyalexnet.files import write_atomically
@@ -26,6 +26,7 @@ class TrainingResult:
             :func:`pyalexnet.predict` and :func:`pyalexnet.save_model`.
         history: one record for each whole epoch.
         settings: what was asked for, defaults filled in.
+        data: what the images were, see :attr:`pyalexnet.data.choice.DataChoice.description`.
         stopped: why training ended: all epochs ``"finished"``, Ctrl-C ``"interrupted"`` it, SIGTERM ``"terminated"``
             it, or it ``"diverged"``; ``"running"`` while it has not.
     """
@@ -33,6 +34,7 @@ class TrainingResult:
     model: Classifier
     history: list[EpochRecord]
     settings: Settings
+    data: dict[str, Any]
     stopped: Literal["running", "finished", "interrupted", "terminated", "diverged"] = "running"
 
     @property
@@ -46,7 +48,7 @@ class TrainingResult:
         return best_epoch(self.history)
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write ``model.safetensors`` and ``run.json`` (settings and history) into a folder.
+        """Write ``model.safetensors`` and ``run.json`` (settings, data and history) into a folder.
 
         Raises:
             OSError: a file cannot be written; what was there before is unchanged.
@@ -64,6 +66,7 @@ class TrainingResult:
         """
         run = {
             "settings": asdict(self.settings),
+            "data": self.data,
             "stopped": self.stopped,
             "steps": self.model.net.step,
             "best": None if self.best is None else self.best.epoch,

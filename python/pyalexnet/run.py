@@ -251,7 +251,6 @@ class Run:
             return
         folder = self.saving.folder
         self.at.schedule, self.at.stuck_loss = self.schedule.state(), self.stuck_loss.state()
-        self.checkpoint.momentum = self.net.momentum()
         try:
             path = self.checkpoint.save(folder)
             link_atomically(path / MODEL_FILE, folder / MODEL_FILE)

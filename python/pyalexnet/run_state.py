@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -34,6 +34,25 @@ class EpochRecord:
     images_per_second: float
     seconds: float
 
+    @classmethod
+    def from_json(cls, found: Any) -> EpochRecord:
+        """The record that a file holds.
+
+        Raises:
+            ValueError: it is not one; the message names the part and says what it must be.
+        """
+        names = {entry.name for entry in fields(cls)}
+        _require_names("an epoch of history", _mapping("history", found), names)
+        values: dict[str, Any] = {}
+        for name in names:
+            if name in ("epoch", "steps"):
+                values[name] = _count(name, found[name])
+            elif name.startswith("validation") and found[name] is None:
+                values[name] = None
+            else:
+                values[name] = _number(name, found[name])
+        return cls(**values)
+
     def __str__(self) -> str:
         accuracy = "" if self.validation_accuracy is None else f"  accuracy {self.validation_accuracy:6.2%}"
         return (
@@ -42,7 +61,7 @@ class EpochRecord:
         )
 
 
-def best_epoch(history: list[EpochRecord]) -> EpochRecord | None:
+def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord | None:
     """The first epoch with the lowest validation error; None where none was measured."""
     measured = [(record.validation_error, record) for record in history if record.validation_error is not None]
     return min(measured, key=lambda pair: pair[0], default=(None, None))[1]
@@ -98,24 +117,10 @@ class RunState:
             losses=[_number("losses", loss) for loss in _list("losses", found["losses"])],
             train_seconds=_number("train_seconds", found["train_seconds"]),
             epoch_seconds=_number("epoch_seconds", found["epoch_seconds"]),
-            history=[_record(record) for record in _list("history", found["history"])],
+            history=[EpochRecord.from_json(record) for record in _list("history", found["history"])],
             schedule=dict(_mapping("schedule", found["schedule"])),
             stuck_loss=dict(_mapping("stuck_loss", found["stuck_loss"])),
         )
-
-
-def _record(found: Any) -> EpochRecord:
-    names = {entry.name for entry in fields(EpochRecord)}
-    _require_names("an epoch of history", _mapping("history", found), names)
-    values: dict[str, Any] = {}
-    for name in names:
-        if name in ("epoch", "steps"):
-            values[name] = _count(name, found[name])
-        elif name.startswith("validation") and found[name] is None:
-            values[name] = None
-        else:
-            values[name] = _number(name, found[name])
-    return EpochRecord(**values)
 
 
 def _require_names(what: str, found: Mapping[str, Any], names: set[str]) -> None:

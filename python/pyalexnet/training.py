@@ -20,7 +20,7 @@ from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError
 from pyalexnet.files import require_room
 from pyalexnet.interrupt import InterruptRequest
-from pyalexnet.metrics import Log, MetricsLog, TensorBoardLog
+from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
 from pyalexnet.progress import Display
 from pyalexnet.recipe import DIGITS, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences, require
@@ -28,8 +28,6 @@ from pyalexnet.result import TrainingResult
 from pyalexnet.run import Run, Saving
 from pyalexnet.run_state import RunState
 from pyalexnet.schedule import PLATEAU, make_schedule
-
-METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
 _RECIPES = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST}
 _SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options"}
@@ -137,7 +135,7 @@ def train(
         data, validation = data_as_before(data, validation, checkpoint.data)
     elif data is None:
         data = "digits"
-    recipe = _recipe(data, preset)
+    recipe = recipe_of(data, preset)
     chosen = choose_data(data, validation, recipe.validation)
     if checkpoint:
         settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
@@ -156,7 +154,7 @@ def train(
             checkpoint = _beginning(settings, chosen, memory_limit, display)
         checkpoint.model.net.plan(settings.batch_size).require_fit()
         display.line(_summary(settings, chosen))
-        result = TrainingResult(checkpoint.model, checkpoint.state.history, settings)
+        result = TrainingResult(checkpoint.model, checkpoint.state.history, settings, chosen.description)
         logs = _logs(out, checkpoint, tensorboard)
         try:
             with InterruptRequest() as interrupt:
@@ -203,7 +201,12 @@ def _earlier_checkpoint(out: str | PathLike[str] | None, resume: bool) -> Path |
     return earlier
 
 
-def _recipe(data: DataSource, preset: str | None) -> Recipe:
+def recipe_of(data: DataSource, preset: str | None) -> Recipe:
+    """What fills in the settings that are not given: the preset's recipe, else the data's own, else the paper's.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
     require(preset is None or preset in PRESETS, "preset", preset, f"one of {', '.join(map(repr, PRESETS))}")
     if preset is not None:
         return PRESETS[preset]
@@ -284,7 +287,7 @@ def _beginning(settings: Settings, chosen: DataChoice, memory_limit: int | None,
     statistics = _statistics(chosen.training, display)
     mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
     model = Classifier(net, chosen.training.classes, mean)
-    return Checkpoint(model, net.momentum(), statistics.colour_axes, RunState(), settings, chosen.description)
+    return Checkpoint(model, statistics.colour_axes, RunState(), settings, chosen.description)
 
 
 def _statistics(training: Dataset, display: Display) -> Statistics:

@@ -17,6 +17,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_relu(module);
   register_tanh(module);
   register_lrn(module);
+  register_lrn_in_map(module);
   register_maxpool(module);
   register_dropout(module);
   register_softmax(module);

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "device/powers.cuh"
 #include "device/rows.cuh"
-#include "device/vec_lanes.cuh"
 
 namespace pyalexnet {
 
@@ -41,20 +41,6 @@ __device__ inline Vec<N> squares(const float* x, int64_t channel, int64_t channe
   return value * value;
 }
 
-// s^-0.75 and s^-1.75 without a power function.
-template <int N>
-struct Powers {
-  Vec<N> minus_beta, minus_beta_1;
-};
-template <int N>
-__device__ inline Powers<N> powers(const Vec<N>& s) {
-  static_assert(kBeta == 0.75f, "the roots below make this power");
-  const Vec<N> inverse_root = rsqrt(s);
-  const Vec<N> inverse = inverse_root * inverse_root;
-  const Vec<N> minus_beta = inverse * rsqrt(inverse_root);
-  return {minus_beta, minus_beta * inverse};
-}
-
 __global__ void lrn_forward_kernel(float* y, int64_t y_pitch, const float* x, Lrn p) {
   constexpr int N = kVectorFloats;
   const Vec<N> alpha = broadcast<N>(p.alpha), k = broadcast<N>(p.k);
@@ -64,7 +50,7 @@ __global__ void lrn_forward_kernel(float* y, int64_t y_pitch, const float* x, Lr
     for (int64_t c = first; c < end; c += N) {
       const Vec<N> after = squares<N>(pixel, c + N, p.channels);
       const Vec<N> s = fma(alpha, window_sum(before, here, after), k);
-      store(y + row * y_pitch + c, load<N>(pixel + c) * powers(s).minus_beta);
+      store(y + row * y_pitch + c, load<N>(pixel + c) * powers_of_three_quarters(s).minus_beta);
       before = here, here = after;
     }
   });
@@ -80,7 +66,7 @@ __device__ inline BackwardTerms<N> backward_terms(const float* dy, const float* 
   if (channel < 0 || channel >= p.channels) return {broadcast<N>(0.0f), broadcast<N>(0.0f)};
   const Vec<N> sum = window_sum(squares<N>(x, channel - N, p.channels), squares<N>(x, channel, p.channels),
                                 squares<N>(x, channel + N, p.channels));
-  const Powers<N> power = powers(fma(broadcast<N>(p.alpha), sum, broadcast<N>(p.k)));
+  const Powers<N> power = powers_of_three_quarters(fma(broadcast<N>(p.alpha), sum, broadcast<N>(p.k)));
   return {power.minus_beta, load<N>(dy + channel) * load<N>(x + channel) * power.minus_beta_1};
 }
 

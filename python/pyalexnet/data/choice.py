@@ -62,7 +62,8 @@ def choose_data(data: DataSource, validation: float | DataSource | None, usual_f
         labels_among(held_out, training.classes)
     description = {
         "source": _name(data),
-        "validation": validation if isinstance(validation, int | float | None) else _name(validation),
+        # What makes the same choice again, whatever is usual by then.
+        "validation": (fraction or None) if validation is None else _fraction_or_name(validation),
         "training": _describe(training),
         "held_out": _describe(held_out) if held_out else None,
     }
@@ -90,6 +91,10 @@ def data_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if was[part] != now[part]:
             changes.append(f"{name} was {_readable(was[part])} and is {_readable(now[part])}")
     return changes
+
+
+def _fraction_or_name(validation: float | DataSource) -> float | str | None:
+    return validation if isinstance(validation, int | float) else _name(validation)
 
 
 def _name(data: DataSource) -> str | None:

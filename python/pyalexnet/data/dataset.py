@@ -42,6 +42,12 @@ class Dataset(Protocol):
 DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[Any, Any]
 
 
+def image_names(dataset: Dataset) -> list[str]:
+    """What a data set's images are called: by its ``names``, where it has such, else by their numbers."""
+    names = getattr(dataset, "names", None)
+    return list(map(str, range(len(dataset)) if names is None else names))
+
+
 class Subset:
     """Some images of a data set."""
 
@@ -55,6 +61,12 @@ class Subset:
     def classes(self) -> tuple[str, ...]:
         """The classes of the whole data set."""
         return self.dataset.classes
+
+    @property
+    def names(self) -> list[str]:
+        """The images' names in the whole data set."""
+        names = image_names(self.dataset)
+        return [names[index] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -204,6 +216,32 @@ def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
             f"validation is {fraction}, which holds out {count} of {len(dataset)} images; some must be on either side"
         )
     return Subset(dataset, np.flatnonzero(~held_out)), Subset(dataset, np.flatnonzero(held_out))
+
+
+def sample(dataset: Dataset, count: int, *, seed: int = 0) -> npt.NDArray[np.intp]:
+    """The indices of some images, at random, but the classes by turns; the same seed gives the same ones.
+
+    Args:
+        dataset: what they are taken of.
+        count: how many; all where there are not more.
+        seed: at least 0.
+
+    Raises:
+        ValueError: ``count`` is below 1 or ``seed`` below 0.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
+    rng = np.random.default_rng([seed, _SPLIT_SEED])
+    order = rng.permutation(len(dataset))
+    labels = dataset.labels[order]
+    turn = np.empty(len(order), np.intp)  # an image's number among those of its class
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        turn[members] = np.arange(len(members))
+    chosen: npt.NDArray[np.intp] = order[np.argsort(turn, kind="stable")[:count]]
+    return chosen
 
 
 def labels_among(dataset: Dataset, classes: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from os import PathLike
+from collections.abc import Sequence
+from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
@@ -32,21 +33,39 @@ class ImageFolder:
         self.classes = tuple(_subfolders(self.path))
         if not self.classes:
             raise DataError(f"the folder {self.path} has no subfolders; it must hold one for each class")
-        self.files: list[str] = []
+        self.names: list[str] = []
         labels: list[int] = []
         for label, name in enumerate(self.classes):
             found = _image_files(self.path / name)
-            self.files += [f"{name}/{file}" for file in found]
+            self.names += [f"{name}/{file}" for file in found]
             labels += [label] * len(found)
         self.labels = np.array(labels, np.int32)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def batch(self, indices: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """See :meth:`pyalexnet.data.Dataset.batch`."""
-        images = np.stack([read_image(self.path / self.files[index]) for index in indices])
+        images = np.stack([read_image(self.path / self.names[index]) for index in indices])
         return images, self.labels[indices]
+
+
+class ImageFiles:
+    """Image files of no known class, decoded as they are asked for; their labels are -1."""
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, files: Sequence[str | PathLike[str]]) -> None:
+        """Keep the files' paths; none is opened yet."""
+        self.names = [fspath(file) for file in files]
+        self.labels = np.full(len(self.names), -1, np.int32)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(self, indices: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """See :meth:`pyalexnet.data.Dataset.batch`."""
+        return np.stack([read_image(self.names[index]) for index in indices]), self.labels[indices]
 
 
 def _subfolders(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +20,27 @@ IMAGE_SUFFIXES = (
 """How the names of image files end, in lower case."""
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def find_image_files(path: str | PathLike[str]) -> list[Path]:
+    """An image file itself, or all files below a folder whose names end as those of images do, in order.
+
+    Raises:
+        DataError: there is nothing of that name, or the folder has no images.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(f"there is no image {path}")
+        return [path]
+    found = sorted(file for file in path.rglob("*") if _is_image_file(file))
+    if not found:
+        raise DataError(f"the folder {path} has no images; it must hold files that end in {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def _is_image_file(file: Path) -> bool:
+    return file.name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith(".") and file.is_file()
 
 
 def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:

@@ -87,6 +87,11 @@ class PreparedImages:
                 f"{self.path} is damaged: it has the label {self.labels.max()}, but {len(self.classes)} classes"
             )
 
+    @property
+    def names(self) -> list[str]:
+        """The images' names, "class/file" or "file", read from disk each time."""
+        return list(map(str, json.loads(_read(self.path / NAMES_FILE))))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -134,13 +139,17 @@ class PreparedImages:
 
     def _array(self, file: str, checksums: dict[str, str]) -> Any:
         path = self.path / file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
+        content = _read(path)
         if hashlib.sha256(content).hexdigest() != checksums[file]:
             raise DataError(f"{path} is damaged: its checksum is not the one in {MANIFEST_FILE}")
         return np.load(path, allow_pickle=False)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

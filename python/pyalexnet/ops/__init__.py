@@ -9,6 +9,7 @@ from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_we
 from pyalexnet.ops.dropout import dropout, dropout_backward
 from pyalexnet.ops.linear import linear, linear_backward_input, linear_backward_weight
 from pyalexnet.ops.lrn import lrn, lrn_backward
+from pyalexnet.ops.lrn_in_map import lrn_in_map, lrn_in_map_backward
 from pyalexnet.ops.maxpool import max_pool2d, max_pool2d_backward
 from pyalexnet.ops.relu import relu, relu_backward
 from pyalexnet.ops.sgd import sgd_step
@@ -27,6 +28,8 @@ __all__ = [
     "linear_backward_weight",
     "lrn",
     "lrn_backward",
+    "lrn_in_map",
+    "lrn_in_map_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "prepare_input",

@@ -8,6 +8,7 @@
 #include "kernels/dropout.cuh"
 #include "kernels/linear.cuh"
 #include "kernels/lrn.cuh"
+#include "kernels/lrn_in_map.cuh"
 #include "kernels/maxpool.cuh"
 #include "kernels/peak.cuh"
 #include "kernels/relu.cuh"
@@ -187,6 +188,13 @@ TEST(lrn_both_ways) {
   const Floats x(40 * 96), y(40 * 96), dx(40 * 96);
   lrn_forward(y.data, lrn.channels, x.data, lrn, stream);
   lrn_backward(dx.data, y.data, lrn.channels, x.data, lrn, stream);
+  CHECK_CUDA(cudaDeviceSynchronize());
+}
+TEST(lrn_in_map_both_ways) {
+  const LrnInMap lrn{.images = 2, .height = 6, .width = 5, .channels = 24};
+  const Floats x(2 * 6 * 5 * 24), y(2 * 6 * 5 * 24), scale(2 * 6 * 5 * 24), terms(2 * 6 * 5 * 24), dx(2 * 6 * 5 * 24);
+  lrn_in_map_forward(y.data, lrn.channels, scale.data, x.data, lrn, stream);
+  lrn_in_map_backward(dx.data, terms.data, y.data, lrn.channels, x.data, scale.data, lrn, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(maxpool_both_ways) {

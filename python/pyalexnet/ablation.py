@@ -1,0 +1,339 @@
+"""What each of the net's choices brings, measured: the comparisons of sections 3.1 to 3.4 and 4.2 of the paper.
+
+Two kinds of measurement. A *race* (section 3.1): ReLU and tanh, without any regularisation, each at the learning rate
+of several that suits it best, to a given training error. *Runs* (sections 3.2 to 3.4 and 4.2): the paper's net and
+nets that lack one thing each, trained on the same images in the same order, judged by the same held-out images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.backend import devices as known_devices
+from pyalexnet.backend import get_device
+from pyalexnet.classifier import Classifier, default_devices
+from pyalexnet.data import Dataset, DataSource, Subset
+from pyalexnet.data.augmentation import epoch_order, view_variations
+from pyalexnet.data.choice import choose_data
+from pyalexnet.data.dataset import sample
+from pyalexnet.data.prefetch import read_ahead
+from pyalexnet.data.statistics import measure
+from pyalexnet.errors import DataError
+from pyalexnet.evaluation import evaluate
+from pyalexnet.files import write_atomically
+from pyalexnet.network import AlexNet
+from pyalexnet.recipe import Recipe, require
+from pyalexnet.training import recipe_of, train
+
+# The training error of a race is the mean over so many steps.
+_WINDOW_STEPS = 20
+
+_PART_AT_FULL_RATE = 0.75
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A net that is trained and judged.
+
+    Attributes:
+        name: what it is called.
+        section: of the paper, where it is compared.
+        options: in what it differs, as options of :class:`pyalexnet.AlexNet`.
+    """
+
+    name: str
+    section: str
+    options: dict[str, Any]
+
+
+PAPERS_NET = Variant("the paper's net", "", {})
+VARIANTS = (
+    PAPERS_NET,
+    Variant("one tower", "3.2", {"towers": 1}),
+    Variant("no LRN", "3.3", {"lrn": False}),
+    Variant("plain pooling", "3.4", {"pooling": "plain"}),
+    Variant("no dropout", "4.2", {"dropout": 0.0}),
+)
+ACTIVATIONS = ("relu", "tanh")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        images: training images, the same number of each class as far as there are so many.
+        held_out: held-out images.
+        epochs: of each run.
+        batch_size: images a step.
+        lr: of the runs: for three quarters of the epochs, then a tenth.
+        seeds: of the runs; each variant is trained with each.
+        race_lrs: learning rates that each activation tries.
+        race_error: the training error to reach.
+        race_steps: at most.
+    """
+
+    images: int = 2000
+    held_out: int = 5000
+    epochs: int = 8
+    batch_size: int = 32
+    lr: float = 0.003
+    seeds: tuple[int, ...] = (0, 1)
+    race_lrs: tuple[float, ...] = (0.001, 0.003, 0.01)
+    race_error: float = 0.25
+    race_steps: int = 400
+
+    def __post_init__(self) -> None:
+        """Check the values that no other part checks.
+
+        Raises:
+            ValueError: a value makes no sense; the message names it and says what it must be.
+        """
+        for name in ("images", "held_out", "epochs", "batch_size", "race_steps"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.batch_size <= self.images, "batch_size", self.batch_size, f"at most images, {self.images}")
+        require(0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite")
+        require(len(self.seeds) > 0, "seeds", self.seeds, "at least one number")
+        require(len(self.race_lrs) > 0, "race_lrs", self.race_lrs, "at least one rate")
+        require(0 < self.race_error < 1, "race_error", self.race_error, "above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One activation at one rate; ``steps`` is None where the error was not reached."""
+
+    activation: str
+    lr: float
+    steps: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+    train_error: float
+    held_out_error: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass
+class Ablation:
+    """What was measured.
+
+    Attributes:
+        data: what the images were, by name.
+        device: on what it was measured last.
+        plan: what was to be measured.
+        laps: those of the race.
+        trials: those of the runs.
+    """
+
+    data: str
+    device: str
+    plan: Plan
+    laps: list[Lap] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The time that all measurements took together."""
+        return math.fsum(lap.seconds for lap in self.laps) + math.fsum(trial.seconds for trial in self.trials)
+
+    def best_lap(self, activation: str) -> Lap:
+        """The lap with the fewest steps; one that did not arrive where none did."""
+        laps = [lap for lap in self.laps if lap.activation == activation]
+        return min(laps, key=lambda lap: lap.steps or math.inf)
+
+    def held_out_errors(self, variant: str) -> list[float]:
+        """A variant's held-out error with each seed."""
+        return [trial.held_out_error for trial in self.trials if trial.variant == variant]
+
+    def mean_train_error(self, variant: str) -> float:
+        """A variant's training error, the mean over the seeds."""
+        return statistics.fmean(trial.train_error for trial in self.trials if trial.variant == variant)
+
+
+def ablate(
+    data: DataSource,
+    plan: Plan | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    devices: Sequence[str] | None = None,
+    memory_limit: int | None = None,
+    on_result: Callable[[Lap | Trial], None] = lambda _result: None,
+) -> Ablation:
+    """Measure what each of the net's choices brings.
+
+    Args:
+        data: images to learn from, named as for :func:`pyalexnet.train`; those that come with a held-out part are
+            judged by that, others by a part of theirs.
+        plan: what to measure.
+        out: a JSON file, written after each measurement. If it is there already, made with the same plan, what it holds
+            is not measured again.
+        devices: one device; by default the first GPU, or the CPU where there is none.
+        memory_limit: bytes that a net may take there; by default what the device has.
+        on_result: called with each new measurement.
+
+    Raises:
+        DataError: the data cannot serve, or ``out`` is no such file or was made with another plan.
+        ValueError: an argument makes no sense.
+        OSError: ``out`` cannot be written.
+        OutOfMemoryError: a net does not fit.
+        DivergedError: a run's loss became infinite or NaN.
+    """
+    plan = plan or Plan()
+    devices = list(default_devices() if devices is None else devices)
+    require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")
+    recipe = recipe_of(data, None)
+    chosen = choose_data(data, None, recipe.validation)
+    if chosen.held_out is None:
+        raise DataError("no images are held out; there must be some to judge by")
+    training = Subset(chosen.training, sample(chosen.training, plan.images))
+    held_out = Subset(chosen.held_out, sample(chosen.held_out, plan.held_out))
+    found = Ablation(str(chosen.description["source"] or "arrays"), _describe(devices[0]), plan)
+    if out is not None and Path(out).exists():
+        found = _begun(out, found)
+    bench = _Bench(plan, recipe, training, held_out, {"devices": devices, "memory_limit": memory_limit})
+    for result in bench.measurements(found):
+        (found.laps if isinstance(result, Lap) else found.trials).append(result)  # type: ignore[arg-type]
+        if out is not None:
+            write_atomically(out, (json.dumps(asdict(found), indent=2) + "\n").encode())
+        on_result(result)
+    return found
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all measurements share."""
+
+    plan: Plan
+    recipe: Recipe
+    training: Dataset
+    held_out: Dataset
+    placement: dict[str, Any]
+
+    def measurements(self, found: Ablation) -> Iterator[Lap | Trial]:
+        """All that the plan asks for and that was not found yet."""
+        done = {(lap.activation, lap.lr) for lap in found.laps}
+        for activation in ACTIVATIONS:
+            for lr in self.plan.race_lrs:
+                if (activation, lr) not in done:
+                    yield self.race(activation, lr)
+        trained = {(trial.variant, trial.seed) for trial in found.trials}
+        for seed in self.plan.seeds:
+            for variant in VARIANTS:
+                if (variant.name, seed) not in trained:
+                    yield self.train(variant, seed)
+
+    def options(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """A net's options: the data's own, where it has such, but the paper's dropout."""
+        return self.recipe.net_options | {"dropout": 0.5} | changes
+
+    def race(self, activation: str, lr: float) -> Lap:
+        """Train without dropout, weight decay and augmentation until the training error is low enough."""
+        start, plan, training = time.perf_counter(), self.plan, self.training
+        options = self.options({"activation": activation, "dropout": 0.0})
+        net = AlexNet(len(training.classes), seed=plan.seeds[0], **self.placement, **options)
+        model = Classifier(net, training.classes, measure(training).mean)
+        (centre,) = view_variations(plan.batch_size, 1, net.options.crop)
+        errors: deque[float] = deque(maxlen=_WINDOW_STEPS)
+        for images, labels in read_ahead(training, self.race_batches()):
+            loss = net.train_step(model.input_batch(images, centre), labels, lr=lr, weight_decay=0.0)
+            if not math.isfinite(loss):
+                break
+            answers = net.read(net.last_step().array("fc8.out")).argmax(axis=1)
+            errors.append(float(np.mean(answers != labels)))
+            if len(errors) == _WINDOW_STEPS and statistics.fmean(errors) <= plan.race_error:
+                return Lap(activation, lr, net.step, time.perf_counter() - start)
+        return Lap(activation, lr, None, time.perf_counter() - start)
+
+    def race_batches(self) -> Iterator[npt.NDArray[np.intp]]:
+        """The batches of a race, epoch after epoch, up to its last step."""
+        plan, steps_an_epoch = self.plan, len(self.training) // self.plan.batch_size
+        for step in range(plan.race_steps):
+            epoch, place = divmod(step, steps_an_epoch)
+            order = epoch_order(len(self.training), seed=plan.seeds[0], epoch=epoch)
+            yield order[place * plan.batch_size : (place + 1) * plan.batch_size]
+
+    def train(self, variant: Variant, seed: int) -> Trial:
+        """Train a variant and judge it."""
+        start, plan, recipe = time.perf_counter(), self.plan, self.recipe
+        result = train(
+            self.training,
+            validation=self.held_out,
+            epochs=plan.epochs,
+            batch_size=plan.batch_size,
+            schedule=f"{plan.lr}@0,{plan.lr / 10}@{_PART_AT_FULL_RATE * plan.epochs}",
+            reflect=recipe.reflect,
+            colour_noise=recipe.colour_noise,
+            subtract_mean=recipe.subtract_mean,
+            seed=seed,
+            progress=False,
+            **self.placement,
+            **self.options(variant.options),
+        )
+        if result.stopped != "finished":
+            raise KeyboardInterrupt
+        last = result.history[-1]
+        assert last.validation_error is not None  # there are held-out images
+        return Trial(
+            variant=variant.name,
+            seed=seed,
+            train_error=evaluate(result.model, self.training).top1_error,
+            held_out_error=last.validation_error,
+            images_per_second=statistics.median(record.images_per_second for record in result.history),
+            seconds=time.perf_counter() - start,
+        )
+
+
+def _describe(device: str) -> str:
+    name = str(get_device(device))
+    info = next(info for info in known_devices() if info.name == name)
+    return f"{info.name}, {info.cores} cores of {info.description}"
+
+
+def read_ablation(path: str | PathLike[str]) -> Ablation:
+    """What :func:`ablate` wrote into a file.
+
+    Raises:
+        DataError: it is no such file.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        plan = {**content["plan"], **{name: tuple(content["plan"][name]) for name in ("seeds", "race_lrs")}}
+        return Ablation(
+            data=content["data"],
+            device=content["device"],
+            plan=Plan(**plan),
+            laps=[Lap(**lap) for lap in content["laps"]],
+            trials=[Trial(**trial) for trial in content["trials"]],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{fspath(path)} holds no ablation: {error!r}; name another file") from error
+
+
+def _begun(path: str | PathLike[str], expected: Ablation) -> Ablation:
+    """What a file holds, if it was made with the same plan on the same data, to go on with."""
+    found = read_ablation(path)
+    if (found.data, found.plan) != (expected.data, expected.plan):
+        raise DataError(
+            f"{fspath(path)} was made with {found.plan} on {found.data}; name another file, or remove this one"
+        )
+    return replace(found, device=expected.device)

@@ -1,0 +1,111 @@
+"""Arguments that several subcommands have, and how their texts become values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pyalexnet.classifier import Classifier
+from pyalexnet.data.augmentation import VIEWS
+from pyalexnet.features import DEFAULT_LAYER
+from pyalexnet.model_file import MODEL_FILE, load_model
+
+DATA_HELP = (
+    "a folder that prepare made; or one with a subfolder of images for each class; or one of IDX files, as MNIST has; "
+    "or digits or fashion-mnist"
+)
+
+_SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str = ""
+) -> Any:
+    """A subcommand with what all have; ``run`` takes the parsed arguments and returns the exit status."""
+    command = commands.add_parser(name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.")
+    command.add_argument("--debug", action="store_true", help="show where in the program an error came from")
+    command.set_defaults(run=run)
+    return command
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """The model; :func:`open_model` loads it."""
+    command.add_argument(
+        "model", metavar="MODEL", help=f"a model file that train wrote, or a run's folder, for its {MODEL_FILE}"
+    )
+
+
+def open_model(options: argparse.Namespace) -> Classifier:
+    """The model that the arguments name, on the devices that they name."""
+    return load_model(options.model, devices=options.devices, memory_limit=options.memory_limit)
+
+
+def add_views(command: argparse.ArgumentParser) -> None:
+    """How many crops of an image are judged."""
+    command.add_argument(
+        "--views",
+        type=int,
+        choices=VIEWS,
+        default=1,
+        help="crops whose probabilities are averaged. 1: the centre; 5: and the corners; 10: and the mirror images "
+        "of all, as in the paper, but not for writing (default: %(default)s)",
+    )
+
+
+def add_batch_size(command: argparse.ArgumentParser) -> None:
+    """How many images the net computes at a time."""
+    command.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: %(default)s)"
+    )
+
+
+def add_layer(command: argparse.ArgumentParser) -> None:
+    """Which layer's outputs are meant."""
+    command.add_argument(
+        "--layer",
+        default=DEFAULT_LAYER,
+        metavar="NAME",
+        help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8 (default: "
+        "%(default)s)",
+    )
+
+
+def add_placement(command: argparse.ArgumentParser) -> None:
+    """Devices and memory."""
+    placement = command.add_argument_group("where to compute")
+    placement.add_argument(
+        "--devices",
+        type=lambda text: text.split(","),
+        metavar="NAMES",
+        help="one device, or two with a half of the net each, such as cpu:0 or cuda:0,cuda:1 "
+        "(default: the first GPU, else cpu:0)",
+    )
+    placement.add_argument(
+        "--memory-limit",
+        type=byte_count,
+        metavar="SIZE",
+        help="what the net may take on each device, such as 3GiB (default: what it has)",
+    )
+
+
+def add_quiet(command: Any) -> None:
+    """Whether progress is shown."""
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def fraction_or_name(text: str) -> float | str:
+    """A number, or what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def byte_count(text: str) -> int:
+    """A size, such as ``3GiB``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or a number with a unit, like 3GiB")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])

@@ -1,0 +1,133 @@
+"""``pyalexnet evaluate``: how often a model is right."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    add_batch_size,
+    add_command,
+    add_model,
+    add_placement,
+    add_quiet,
+    add_views,
+    open_model,
+)
+from pyalexnet.cli.output import as_json, print_tables, table_of, write_text
+from pyalexnet.data.dataset import as_test_dataset
+from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
+from pyalexnet.progress import Display
+
+# As many classes are shown one by one, and as a table of which is taken for which; of more the worst ones are.
+_FEW = 20
+_WORST = 10
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "evaluate",
+        run,
+        "measure a model's error on labelled images",
+        "Measure top-1 and top-5 error with confidence intervals, as a whole and by class, and, where there are few "
+        "classes, which is taken for which.",
+    )
+    add_model(command)
+    command.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help=f"{DATA_HELP}; of what comes in two parts, the held-out one (default: the digits that training holds out)",
+    )
+    add_views(command)
+    add_batch_size(command)
+    command.add_argument("--by-class", action="store_true", help=f"show all classes, also if there are over {_FEW}")
+    command.add_argument("--json", metavar="FILE", help="write all figures there")
+    add_quiet(command)
+    add_placement(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, show, and write JSON if asked."""
+    model = open_model(options)
+    data = as_test_dataset(options.data)
+    with Display(enabled=not options.quiet) as display:
+        display.begin("evaluating", len(data))
+        found = evaluate(model, data, batch_size=options.batch_size, views=options.views, on_images=display.advance)
+    print_tables(*_shown(found, by_class=options.by_class))
+    if options.json:
+        write_text(as_json(as_record(found)), options.json)
+    return 0
+
+
+def as_record(found: Evaluation) -> dict[str, Any]:
+    """All that was found, as JSON holds it; errors of classes without images are null."""
+    return {
+        "images": found.count,
+        "views": found.views,
+        "loss": found.loss,
+        "confidence": CONFIDENCE,
+        **_errors(found, found.count),
+        "classes": [{"name": one.name, "images": one.count, **_errors(one, one.count)} for one in found.by_class()],
+        "confusion": found.confusion.tolist(),
+    }
+
+
+def _errors(of: Evaluation | ClassResult, count: int) -> dict[str, Any]:
+    return {
+        "top1_error": of.top1_error if count else None,
+        "top1_interval": list(of.top1_interval),
+        "top5_error": of.top5_error if count else None,
+        "top5_interval": list(of.top5_interval),
+    }
+
+
+def _shown(found: Evaluation, *, by_class: bool) -> Iterator[Table | str]:
+    views = "1 view" if found.views == 1 else f"{found.views} views"
+    yield f"{found.count:,} images, {views} each; intervals hold {CONFIDENCE:.0%}"
+    yield f"top-1 error {found.top1_error:7.2%}  {_interval(found.top1_interval)}   accuracy {found.accuracy:.2%}"
+    yield f"top-5 error {found.top5_error:7.2%}  {_interval(found.top5_interval)}"
+    yield f"loss        {found.loss:7.4f}"
+    results = [one for one in found.by_class() if one.count]
+    if len(results) <= _FEW or by_class:
+        yield class_table(results)
+    else:
+        worst = sorted(results, key=lambda one: -one.top1_error)[:_WORST]
+        yield class_table(worst, f"the {_WORST} classes with the largest errors, of {len(results)}")
+    if len(found.classes) <= _FEW:
+        yield _confusion_table(found)
+
+
+def class_table(results: Sequence[ClassResult], title: str = "") -> Table:
+    """Errors by class."""
+    rows = [
+        (
+            one.name,
+            str(one.count),
+            f"{one.top1_error:.2%}",
+            _interval(one.top1_interval),
+            f"{one.top5_error:.2%}",
+            _interval(one.top5_interval),
+        )
+        for one in results
+    ]
+    return table_of(("class", "images", "top-1 error", "", "top-5 error", ""), rows, left=1, title=title)
+
+
+def _confusion_table(found: Evaluation) -> Table:
+    numbers = range(found.confusion.shape[1])
+    rows = [
+        (f"{number} {name}", *(str(count) if count else "·" for count in row))
+        for number, (name, row) in enumerate(zip(found.classes, found.confusion, strict=True))
+    ]
+    return table_of(("class (row) taken for", *map(str, numbers)), rows, left=1)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.2%} to {interval.high:.2%}"

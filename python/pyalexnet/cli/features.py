@@ -1,0 +1,58 @@
+"""``pyalexnet features``: a layer's outputs for every image, in a file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    add_batch_size,
+    add_command,
+    add_layer,
+    add_model,
+    add_placement,
+    add_quiet,
+    open_model,
+)
+from pyalexnet.data.dataset import as_dataset, as_test_dataset
+from pyalexnet.data.folder import ImageFiles
+from pyalexnet.data.images import find_image_files
+from pyalexnet.features import save_features
+from pyalexnet.progress import Display
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "features",
+        run,
+        "write a layer's outputs for every image into a file",
+        "Write what a layer computes of the centre of every image, fc7's 4096 numbers for example, into a NumPy "
+        "archive: features, labels, names, classes, layer. numpy.load reads it; neighbours searches in it.",
+    )
+    add_model(command)
+    command.add_argument("data", metavar="DATA", help=f"{DATA_HELP}; with --files an image file, or a folder of them")
+    command.add_argument("out", metavar="FILE.npz", help="the file to write")
+    add_layer(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--held-out", action="store_true", help="of what comes in two parts, the held-out one")
+    which.add_argument("--files", action="store_true", help="DATA is an image, or a folder of images of no known class")
+    add_batch_size(command)
+    add_quiet(command)
+    add_placement(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compute and write."""
+    if options.files:
+        data: Any = ImageFiles(find_image_files(options.data))
+    else:
+        data = as_test_dataset(options.data) if options.held_out else as_dataset(options.data)
+    model = open_model(options)
+    with Display(enabled=not options.quiet) as display:
+        display.begin(f"computing {options.layer}", len(data))
+        save_features(options.out, model, data, options.layer, batch_size=options.batch_size, on_images=display.advance)
+        display.line(f"{options.layer} of {len(data):,} images: {options.out}")
+    return 0

@@ -1,0 +1,176 @@
+"""``pyalexnet figure``: the paper's figures, of one's own net."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    add_batch_size,
+    add_command,
+    add_layer,
+    add_model,
+    add_placement,
+    add_views,
+    open_model,
+)
+from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
+from pyalexnet.data.images import find_image_files
+from pyalexnet.evaluation import as_images
+from pyalexnet.neighbours import find_neighbours
+from pyalexnet.run_record import load_run
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def add(commands: Any) -> None:
+    """Add the command and its four figures."""
+    command = commands.add_parser("figure", help="draw filters, predictions, neighbours or learning curves")
+    figures = command.add_subparsers(title="figures", dest="figure", metavar="FIGURE", required=True)
+    _add_filters(figures)
+    _add_predictions(figures)
+    _add_neighbours(figures)
+    _add_curves(figures)
+
+
+def _add_filters(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "filters",
+        _draw_filters,
+        "conv1's filters, tower 0 above tower 1, and how far each is from grey",
+        "Draw conv1's filters, tower 0 above tower 1 (the paper's figure 3), with the colour index of each: 0 is grey, "
+        "1 colour alone, 0.82 what random weights have.",
+    )
+    add_model(command)
+    _add_out(command)
+    add_placement(command)
+
+
+def _add_predictions(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "predictions",
+        _draw_predictions,
+        "images with their five most probable classes",
+        "Draw images with the bars of their five most probable classes (the paper's figure 4, left).",
+    )
+    add_model(command)
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
+    _add_sampling(command, 8)
+    add_views(command)
+    add_batch_size(command)
+    add_placement(command)
+
+
+def _add_neighbours(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "neighbours",
+        _draw_neighbours,
+        "images, each with the most similar ones of a data set",
+        "Draw images, each with those of DATA that are nearest in a layer's outputs (the paper's figure 4, right).",
+    )
+    add_model(command)
+    command.add_argument("where", metavar="DATA", help=f"where to look: {DATA_HELP}")
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="QUERY", help="image files, or folders of them")
+    _add_sampling(command, 5)
+    command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
+    add_layer(command)
+    add_batch_size(command)
+    add_placement(command)
+
+
+def _add_curves(figures: Any) -> None:
+    command = add_command(figures, "curves", _draw_curves, "a run's loss and error, with the learning rate's changes")
+    command.add_argument("folder", metavar="RUN", help="a run's folder")
+    _add_out(command)
+
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument("out", metavar="FILE", help="the file to write; its name ends in .png, .svg or .pdf")
+
+
+def _add_sampling(command: argparse.ArgumentParser, count: int) -> None:
+    command.add_argument(
+        "--from",
+        dest="data",
+        metavar="DATA",
+        help=f"take images of this data, classes by turns, with their labels: {DATA_HELP}; of what comes in two parts, "
+        "the held-out one",
+    )
+    command.add_argument("--sample", type=int, default=count, metavar="N", help="how many (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default: %(default)s)")
+
+
+def _draw_filters(options: argparse.Namespace) -> int:
+    from pyalexnet.figures import filter_pictures, save_figure
+    from pyalexnet.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
+
+    model = open_model(options)
+    save_figure(filter_pictures(model), options.out)
+    rows = [
+        (f"{found.tower}", f"{found.median:.2f}", f"{min(found.values):.2f}", f"{max(found.values):.2f}")
+        for found in colour_by_tower(model)
+    ]
+    print_tables(
+        table_of(("tower", "median colour index", "lowest", "highest"), rows, left=1),
+        f"0: grey, 1: colour alone, {RANDOM_COLOUR_INDEX:.2f}: random weights",
+    )
+    return 0
+
+
+def _draw_predictions(options: argparse.Namespace) -> int:
+    from pyalexnet.figures import prediction_panel, save_figure
+
+    images, labels = _chosen(options)
+    panel = prediction_panel(
+        open_model(options), list(images), labels, views=options.views, batch_size=options.batch_size
+    )
+    save_figure(panel, options.out)
+    return 0
+
+
+def _draw_neighbours(options: argparse.Namespace) -> int:
+    from pyalexnet.figures import neighbour_rows, save_figure
+
+    images, labels = _chosen(options, default=options.where)
+    data = as_dataset(options.where)
+    found = find_neighbours(
+        open_model(options),
+        list(images),
+        data,
+        count=options.count,
+        layer=options.layer,
+        batch_size=options.batch_size,
+    )
+    save_figure(neighbour_rows(list(images), found, data, labels), options.out)
+    return 0
+
+
+def _draw_curves(options: argparse.Namespace) -> int:
+    from pyalexnet.figures import learning_curves, save_figure
+
+    save_figure(learning_curves(load_run(options.folder)), options.out)
+    return 0
+
+
+def _chosen(options: argparse.Namespace, default: str | None = None) -> tuple[Pixels, list[str] | None]:
+    """The images that the arguments name, or some of a data set's with their labels."""
+    if options.images and options.data:
+        raise ValueError(f"--from is {options.data!r}; it must be left out where images are named")
+    if options.images:
+        return as_images([file for given in options.images for file in find_image_files(given)]), None
+    data = options.data or default
+    if data is None:
+        raise ValueError("there are no images; name files or folders, or a data set by --from")
+    dataset = as_test_dataset(data)
+    images, labels = dataset.batch(sample(dataset, options.sample, seed=options.seed))
+    return images, [dataset.classes[label] for label in labels]

@@ -1,0 +1,66 @@
+"""``pyalexnet neighbours``: the images most like others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    add_batch_size,
+    add_command,
+    add_layer,
+    add_model,
+    add_placement,
+    open_model,
+)
+from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.data.images import find_image_files
+from pyalexnet.neighbours import find_neighbours
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "neighbours",
+        run,
+        "find the images most like others",
+        "Find the images of DATA that are nearest to each query, by the Euclidean distance between a layer's outputs.",
+    )
+    add_model(command)
+    command.add_argument("data", metavar="DATA", help=f"{DATA_HELP}; or a file that features wrote, which is faster")
+    command.add_argument("queries", nargs="+", metavar="QUERY", help="image files, or folders of them")
+    command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
+    add_layer(command)
+    add_batch_size(command)
+    add_output(command)
+    add_placement(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, and write a row for each query and neighbour."""
+    files: list[Path] = [file for given in options.queries for file in find_image_files(given)]
+    found = find_neighbours(
+        open_model(options),
+        files,
+        options.data,
+        count=options.count,
+        layer=options.layer,
+        batch_size=options.batch_size,
+    )
+    rows = [
+        {
+            "query": str(file),
+            "rank": rank,
+            "image": near.name,
+            "label": near.label,
+            "index": near.index,
+            "distance": near.distance,
+        }
+        for file, nearest in zip(files, found, strict=True)
+        for rank, near in enumerate(nearest, start=1)
+    ]
+    write_rows(rows, options.format, options.output)
+    return 0

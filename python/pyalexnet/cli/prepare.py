@@ -1,0 +1,78 @@
+"""``pyalexnet prepare``: image files of any size become shards that training reads fast."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pyalexnet.cli.arguments import add_command, add_quiet
+from pyalexnet.data import PreparedImages
+from pyalexnet.data.prepare import SHARD_SIZE, prepare
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "prepare",
+        run,
+        "bring image files to 256×256 once, for fast training",
+        "Write the images of SOURCE into DEST: shorter side to 256, the middle kept, 8-bit RGB, in large files that "
+        "training reads fast (192 KiB an image), with mean image, colour statistics and checksums. If it is stopped, "
+        "however roughly, the same command continues.",
+    )
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder with one subfolder or one tar file a class; an uncompressed tar file of either, such as "
+        "ILSVRC2012_img_train.tar; or, with --labels, a folder or tar file of images, such as ILSVRC2012_img_val.tar",
+    )
+    command.add_argument("destination", metavar="DEST", nargs="?", help="the folder to write")
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="text file with the class of each image: a name or number a line in the order of the images' sorted "
+        "names, or lines 'file label'; numbers count from 0 if one is 0, else from 1",
+    )
+    command.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="a folder that prepare made, or a text file with a class name a line: the classes and their order "
+        "(default: the names found, sorted)",
+    )
+    command.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what a broken image does; those skipped are listed in DEST/report.json (default: %(default)s)",
+    )
+    command.add_argument(
+        "--shard-size", type=int, default=SHARD_SIZE, metavar="N", help="images a file (default: %(default)s)"
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core)")
+    command.add_argument(
+        "--verify", action="store_true", help="only check the files of SOURCE, which prepare made, by their checksums"
+    )
+    add_quiet(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prepare or, if asked, verify."""
+    if options.verify:
+        prepared = PreparedImages(options.source)
+        prepared.verify()
+        print(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {options.source}: all as written")
+        return 0
+    if options.destination is None:
+        raise ValueError("DEST is missing; it must be the folder to write")
+    prepare(
+        options.source,
+        options.destination,
+        labels=options.labels,
+        classes=options.classes,
+        on_error=options.on_error,
+        shard_size=options.shard_size,
+        workers=options.workers,
+        progress=not options.quiet,
+    )
+    return 0

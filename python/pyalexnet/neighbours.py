@@ -1,0 +1,133 @@
+"""The images that a net finds most alike: nearest in a layer's outputs (Krizhevsky et al. 2012, section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.classifier import Classifier
+from pyalexnet.data import DataSource
+from pyalexnet.data.dataset import as_dataset, image_names
+from pyalexnet.errors import DataError
+from pyalexnet.evaluation import as_images
+from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An image near a query.
+
+    Attributes:
+        index: its number in the data.
+        name: what it is called there.
+        label: its class, "" where it has none.
+        distance: Euclidean, between the layer's outputs.
+    """
+
+    index: int
+    name: str
+    label: str
+    distance: float
+
+
+def find_neighbours(
+    model: Classifier,
+    queries: Any,
+    data: DataSource,
+    *,
+    count: int = 6,
+    layer: str = DEFAULT_LAYER,
+    batch_size: int = 64,
+    on_images: Callable[[int], None] = lambda _count: None,
+) -> list[list[Neighbour]]:
+    """The images nearest to each query, by the Euclidean distance between a layer's outputs.
+
+    Args:
+        model: the classifier.
+        queries: images, as :func:`pyalexnet.predict` takes them.
+        data: where to look: images named as for :func:`pyalexnet.train` (of what comes in two parts, those to train
+            on), or a feature file (``.npz``) that the same net computed, which saves computing them again.
+        count: how many to find for each query; fewer where the data has fewer.
+        layer: by which layer's outputs; of a feature file, the layer that it holds.
+        batch_size: images that the net computes at a time.
+        on_images: called with the number of images looked at since the last call.
+
+    Returns:
+        For each query its neighbours, the nearest first; among equally near ones the earlier in the data first.
+
+    Raises:
+        DataError: an image or the data cannot serve, or a feature file is another net's or another layer's.
+        ValueError: ``count``, ``layer`` or ``batch_size`` makes no sense.
+        OutOfMemoryError: a device has not memory for ``batch_size`` images.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
+    images = as_images(queries)
+    wanted = np.concatenate(
+        [features_of(model, images[start : start + batch_size], layer) for start in range(0, len(images), batch_size)]
+    )
+    if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":
+        file = FeatureFile(data)
+        _require_same(file, model, layer)
+        batches, labels, classes, names = file.batches(), file.labels, file.classes, file.names
+    else:
+        dataset = as_dataset(data)
+        batches = feature_batches(model, dataset, layer, batch_size, on_images)
+        labels, classes, names = dataset.labels, dataset.classes, tuple(image_names(dataset))
+    distances, indices = nearest(wanted, batches, count)
+    return [
+        [
+            Neighbour(int(index), names[index], _label(labels[index], classes), float(distance))
+            for distance, index in zip(*row, strict=True)
+        ]
+        for row in zip(distances, indices, strict=True)
+    ]
+
+
+def nearest(
+    queries: Values, batches: Iterable[Values], count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """The rows nearest to each query.
+
+    Args:
+        queries: float32 (Q, ...).
+        batches: the rows in order, float32 (n, ...) each; they are looked at once, one batch after the other.
+        count: how many to find.
+
+    Returns:
+        Distances, float64 (Q, count), the nearest first, and row numbers, intp (Q, count); fewer columns where there
+        are fewer rows. NaN is farther than everything.
+    """
+    from scipy.spatial.distance import cdist  # here, since it takes a moment
+
+    flat = queries.reshape(len(queries), -1).astype(np.float64)
+    distances: npt.NDArray[np.float64] = np.empty((len(flat), 0))
+    indices: npt.NDArray[np.intp] = np.empty((len(flat), 0), np.intp)
+    seen = 0
+    for batch in batches:
+        found = cdist(flat, batch.reshape(len(batch), -1).astype(np.float64))
+        numbers = np.broadcast_to(np.arange(seen, seen + len(batch)), found.shape)
+        distances, indices = np.hstack([distances, found]), np.hstack([indices, numbers])
+        # A stable sort leaves equals in the order of their numbers, and puts NaN last.
+        best = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        distances = np.take_along_axis(distances, best, axis=1)
+        indices = np.take_along_axis(indices, best, axis=1)
+        seen += len(batch)
+    return distances, indices
+
+
+def _require_same(file: FeatureFile, model: Classifier, layer: str) -> None:
+    if file.layer != layer:
+        raise DataError(f"{file.path} holds features of {file.layer}; they must be those of {layer}")
+    if file.model != model_checksum(model):
+        raise DataError(f"{file.path} holds another net's features; compute them again with this one")
+
+
+def _label(label: int, classes: Sequence[str]) -> str:
+    return classes[label] if label >= 0 else ""

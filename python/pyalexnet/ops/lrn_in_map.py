@@ -1,0 +1,89 @@
+"""Local response normalisation within a map, over pixels instead of channels, and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
+from pyalexnet.tensor import Tensor
+
+
+def lrn_in_map(
+    x: Any,
+    *,
+    size: int = 5,
+    alpha: float = 4e-5,
+    beta: float = 0.75,
+    k: float = 1.0,
+    device: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Divide x by (k + alpha · Σ x²)^beta over the pixels around, channel by channel (the 2012 code's cnorm2).
+
+    The sum runs over the pixels at most ``size // 2`` rows and columns away that exist. ``alpha`` is not divided by
+    the window's pixels; the 2012 code divides its 0.001 by 25.
+
+    Args:
+        x: float32 array (images, height, width, channels).
+        size: rows and columns of a window, at least 1.
+        alpha: weight of the squares, not negative.
+        beta: exponent, not negative.
+        k: what keeps the base of the power from 0, positive.
+        device: where to compute when ``x`` is not on a device yet.
+
+    Returns:
+        The result, a Tensor of x's shape, and the bases of the powers, another, for :func:`lrn_in_map_backward`.
+
+    Raises:
+        TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
+        ValueError: ``x`` is empty or has not four axes, or a number is out of range.
+    """
+    on = common_device(device, x=x)
+    x = to_device("x", x, on)
+    require_integers(size=size)
+    require_numbers(alpha=alpha, beta=beta, k=k)
+    y, scale = empty(x.shape, on), empty(x.shape, on)
+    on.native.lrn_in_map_forward(y.array, scale.array, x.array, size, alpha, beta, k, on.stream)
+    on.stream.synchronize()
+    return y, scale
+
+
+def lrn_in_map_backward(
+    dy: Any,
+    x: Any,
+    scale: Any,
+    *,
+    size: int = 5,
+    alpha: float = 4e-5,
+    beta: float = 0.75,
+    k: float = 1.0,
+    device: str | None = None,
+) -> Tensor:
+    """The gradient of :func:`lrn_in_map` by its input.
+
+    Args:
+        dy: float32 array of x's shape, the loss's gradient by the first result of :func:`lrn_in_map`.
+        x: float32 array (images, height, width, channels), what it was given.
+        scale: its second result.
+        size: as given to it, like ``alpha``, ``beta`` and ``k``.
+        alpha: see ``size``.
+        beta: see ``size``.
+        k: see ``size``.
+        device: where to compute when no array is on a device yet.
+
+    Returns:
+        Tensor of x's shape.
+
+    Raises:
+        TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
+        ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
+    """
+    on = common_device(device, dy=dy, x=x, scale=scale)
+    dy, x, scale = to_device("dy", dy, on), to_device("x", x, on), to_device("scale", scale, on)
+    require_integers(size=size)
+    require_numbers(alpha=alpha, beta=beta, k=k)
+    dx, terms = empty(x.shape, on), empty(x.shape, on)
+    on.native.lrn_in_map_backward(
+        dx.array, terms.array, dy.array, x.array, scale.array, size, alpha, beta, k, on.stream
+    )
+    on.stream.synchronize()
+    return dx

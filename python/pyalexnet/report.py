@@ -1,0 +1,372 @@
+"""A run in one HTML file that needs nothing else: curves, errors, figures, ledger, settings, times and memory."""
+
+from __future__ import annotations
+
+import base64
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from io import BytesIO
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pyalexnet.architecture import Options
+from pyalexnet.classifier import Classifier
+from pyalexnet.data import Dataset, DataSource, Subset
+from pyalexnet.data.choice import DataChoice, choose_data, data_as_before
+from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
+from pyalexnet.errors import DataError
+from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
+from pyalexnet.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
+from pyalexnet.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
+from pyalexnet.files import write_atomically
+from pyalexnet.ledger import LEDGER, SOURCES, Row
+from pyalexnet.model_file import MODEL_FILE, load_model
+from pyalexnet.neighbours import find_neighbours
+from pyalexnet.network import AlexNet
+from pyalexnet.progress import duration
+from pyalexnet.recipe import Settings
+from pyalexnet.result import BEST_FILE
+from pyalexnet.run_record import RunRecord, load_run
+from pyalexnet.schedule import make_schedule, summary
+from pyalexnet.timing import Stopwatch
+
+_SECTIONS = (
+    ("curves", "Learning curves"),
+    ("errors", "Errors"),
+    ("figures", "Figures"),
+    ("ledger", "Ledger"),
+    ("settings", "Settings and data"),
+    ("times", "Layer times"),
+    ("memory", "Memory plan"),
+)
+
+# Of more classes than this the worst are shown, and no table of which is taken for which.
+_FEW = 20
+
+_HISTORY_HEADINGS = ("epoch", "steps", "rate", "training loss", "held-out loss", "accuracy", "images/s", "time")
+
+_SHOWN_IMAGES, _QUERIES, _SEARCHED = 8, 5, 5000
+_REPEATS = 3
+
+
+class Drawn(NamedTuple):
+    """A figure as the page shows it; width and height in CSS pixels."""
+
+    base64: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+class LedgerLine(NamedTuple):
+    """A row of the ledger, filled in by a run."""
+
+    what: str
+    setting: str
+    value: str
+    sources: str
+    paper: str
+    as_paper: bool
+
+
+def write_report(
+    path: str | PathLike[str],
+    folder: str | PathLike[str],
+    *,
+    data: DataSource | None = None,
+    best: bool = False,
+    views: int = 1,
+    limit: int | None = None,
+    batch_size: int = 64,
+    timing: bool = True,
+    devices: Sequence[str] | None = None,
+    memory_limit: int | None = None,
+    on_stage: Callable[[str], None] = lambda _stage: None,
+) -> None:
+    """Write a run's report, whole or not at all.
+
+    Args:
+        path: the HTML file.
+        folder: the run's, ``out`` of :func:`pyalexnet.train`.
+        data: the images, named as for :func:`pyalexnet.train`; by default the run's own, where they have a name.
+            Without images there are no errors, predictions and neighbours.
+        best: show the net of the best epoch instead of the last.
+        views: crops by which each held-out image is judged, as in :func:`pyalexnet.evaluate`.
+        limit: how many held-out images are judged at most, a random part (default: all).
+        batch_size: images that the net computes at a time.
+        timing: whether to measure the layers' times, on a net of the same kind, with the run's batch size.
+        devices: where the nets compute; by default the first GPU, or the CPU where there is none.
+        memory_limit: bytes that a net may take on each device; by default what the device has.
+        on_stage: called with what begins.
+
+    Raises:
+        DataError: the folder holds no run, or ``data`` cannot serve.
+        ModelFileError: the run's model is damaged.
+        FileNotFoundError: the run's folder has no model.
+        ValueError: an argument makes no sense.
+        OSError: the file cannot be written; what was there before is unchanged.
+        OutOfMemoryError: a net does not fit.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    run = load_run(folder)
+    model = load_model(run.folder / (BEST_FILE if best else MODEL_FILE), devices=devices, memory_limit=memory_limit)
+    chosen, no_data = _data(run, data)
+    context: dict[str, Any] = {
+        "title": f"AlexNet: {run.folder.resolve().name}",
+        "subtitle": _subtitle(run, model),
+        "sections": _SECTIONS,
+        "curves": _drawn(
+            learning_curves(run), "Loss and held-out error over the steps", "Each dotted line is a change of rate."
+        ),
+        "history": [_history_row(record) for record in run.history],
+        "history_headings": (
+            "epoch",
+            "steps",
+            "rate",
+            "training loss",
+            "held-out loss",
+            "accuracy",
+            "images/s",
+            "time",
+        ),
+        "ledger": [_ledger_line(row, run.settings, views) for row in LEDGER if row.setting],
+        "settings": list(_settings_rows(run)),
+        "memory": str(model.net.plan(run.settings.batch_size)),
+        "no_data": no_data,
+        "errors": None,
+        "times": None,
+    }
+    on_stage("drawing filters")
+    context["figures"] = [_filters(model)]
+    found = None
+    if chosen is not None:
+        held_out = _limited(chosen.held_out or chosen.training, limit)
+        on_stage(f"evaluating {len(held_out):,} images")
+        found = evaluate(model, held_out, views=views, batch_size=batch_size)
+        context["errors"] = _errors(found, held_out_exists=chosen.held_out is not None)
+        on_stage("drawing predictions and neighbours")
+        context["figures"] += _image_figures(model, chosen, batch_size)
+    context["numbers"] = list(_numbers(run, found))
+    if timing:
+        on_stage("timing layers")
+        context["times"] = _times(model, run.settings.batch_size, memory_limit)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pyalexnet"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    write_atomically(path, environment.get_template("report.html").render(context).encode())
+
+
+def _data(run: RunRecord, data: DataSource | None) -> tuple[DataChoice | None, str]:
+    """The images to show and judge by, or why there are none."""
+    if data is not None:
+        training, held_out = as_dataset(data), as_test_dataset(data)
+        return DataChoice(training, held_out, {}), ""
+    try:
+        source, validation = data_as_before(None, None, run.data)
+        return choose_data(source, validation, 0.0), ""
+    except DataError as error:
+        return None, f"The run's images are not at hand: {error}."
+
+
+def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+    if limit is None or limit >= len(dataset):
+        return dataset
+    return Subset(dataset, np.sort(sample(dataset, limit)))
+
+
+# Pieces of the page ------------------------------------------------------------------------------------------------
+
+
+def _subtitle(run: RunRecord, model: Classifier) -> str:
+    epochs = len(run.history)
+    return (
+        f"{run.stopped} after {epochs} of {run.settings.epochs} epochs, {run.steps:,} steps; the net shown is that of "
+        f"step {model.net.step:,}. pyalexnet {version('pyalexnet')}"
+    )
+
+
+def _numbers(run: RunRecord, found: Evaluation | None) -> Iterator[tuple[str, str]]:
+    if found:
+        yield "top-1 error", f"{found.top1_error:.2%}"
+        yield "top-5 error", f"{found.top5_error:.2%}"
+        yield "images judged", f"{found.count:,}"
+    elif run.best and run.best.validation_error is not None:
+        yield "lowest held-out error", f"{run.best.validation_error:.2%}"
+    yield "steps", f"{run.steps:,}"
+    if run.history:
+        yield "training", duration(sum(record.seconds for record in run.history))
+        speeds = [record.images_per_second for record in run.history]
+        yield "images a second", f"{statistics.median(speeds):.1f}"
+
+
+def _history_row(record: Any) -> tuple[str, ...]:
+    return (
+        str(record.epoch),
+        f"{record.steps:,}",
+        f"{record.lr:g}",
+        f"{record.train_loss:.4f}",
+        "" if record.validation_loss is None else f"{record.validation_loss:.4f}",
+        "" if record.validation_accuracy is None else f"{record.validation_accuracy:.2%}",
+        f"{record.images_per_second:.1f}",
+        duration(record.seconds),
+    )
+
+
+def _errors(found: Evaluation, *, held_out_exists: bool) -> dict[str, Any]:
+    results = [one for one in found.by_class() if one.count]
+    shown = results if len(results) <= _FEW else sorted(results, key=lambda one: -one.top1_error)[:_FEW]
+    which = "held-out images" if held_out_exists else "training images, as none were held out"
+    return {
+        "sentence": (
+            f"{found.count:,} {which}, {found.views} {'view' if found.views == 1 else 'views'} each: top-1 error "
+            f"{found.top1_error:.2%} ({_interval(found.top1_interval)}), top-5 error {found.top5_error:.2%} "
+            f"({_interval(found.top5_interval)}), loss {found.loss:.4f}. Intervals hold {CONFIDENCE:.0%}."
+        ),
+        "classes": [_class_row(one) for one in shown],
+        "left_out": f"The {_FEW} worst of {len(results)} classes." if len(shown) < len(results) else "",
+        "names": found.classes,
+        "confusion": found.confusion[:, : len(found.classes)].tolist() if len(found.classes) <= _FEW else None,
+    }
+
+
+def _class_row(one: ClassResult) -> tuple[str, ...]:
+    return (
+        one.name,
+        f"{one.count:,}",
+        f"{one.top1_error:.2%}",
+        _interval(one.top1_interval),
+        f"{one.top5_error:.2%}",
+        _interval(one.top5_interval),
+    )
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.2%} to {interval.high:.2%}"
+
+
+def _filters(model: Classifier) -> Drawn:
+    medians = " and ".join(f"{tower.median:.2f} (tower {tower.tower})" for tower in colour_by_tower(model))
+    return _drawn(
+        filter_pictures(model),
+        "conv1's filters, tower by tower, and the colour index of each",
+        f"conv1's filters. Their colour index, 0 for grey and 1 for colour alone, has the median {medians}; random "
+        f"weights have {RANDOM_COLOUR_INDEX:.2f}.",
+    )
+
+
+def _image_figures(model: Classifier, chosen: DataChoice, batch_size: int) -> list[Drawn]:
+    judged = chosen.held_out or chosen.training
+    images, labels = judged.batch(sample(judged, _SHOWN_IMAGES))
+    names = [judged.classes[label] for label in labels]
+    panel = prediction_panel(model, list(images), names, batch_size=batch_size)
+    searched = _limited(chosen.training, _SEARCHED)
+    queries, query_names = list(images[:_QUERIES]), names[:_QUERIES]
+    found = find_neighbours(model, queries, searched, batch_size=batch_size)
+    rows = neighbour_rows(queries, found, searched, query_names)
+    which = "held-out" if chosen.held_out else "training"
+    return [
+        _drawn(
+            panel,
+            f"{which} images, each with bars for its five most probable classes",
+            f"Some {which} images with the net's five most probable classes; orange is right.",
+        ),
+        _drawn(
+            rows,
+            f"{which} images, each with the training images nearest to it",
+            f"The same images with the nearest of {len(searched):,} training images, by the Euclidean distance between "
+            "fc7's outputs, written below the class.",
+        ),
+    ]
+
+
+def _drawn(figure: Figure, alt: str, caption: str) -> Drawn:
+    content = encoded(figure, "png")
+    with Image.open(BytesIO(content)) as image:
+        width, height = image.size
+    return Drawn(base64.b64encode(content).decode(), 2 * width // 3, 2 * height // 3, alt, caption)
+
+
+def _ledger_line(row: Row, settings: Settings, views: int) -> LedgerLine:
+    values = vars(settings) | vars(Options(**settings.net_options)) | {"views": views}
+    value = values[row.setting]
+    sources = [source for source in SOURCES if _does(row, source, value, settings)]
+    paper = row.ways["paper"]
+    return LedgerLine(
+        what=row.what,
+        setting=row.setting,
+        value=_readable(value),
+        sources=", ".join(SOURCES[source] for source in sources) or "none of the sources",
+        paper=paper.text,
+        as_paper="paper" in sources,
+    )
+
+
+def _does(row: Row, source: str, value: Any, settings: Settings) -> bool:
+    way = row.ways[source].value
+    if way is None:
+        return False
+    if row.setting == "schedule":
+        return bool(make_schedule(way, lr=settings.lr).description == value)
+    return bool(way == value)
+
+
+def _settings_rows(run: RunRecord) -> Iterator[tuple[str, str]]:
+    for name, value in asdict(run.settings).items():
+        if name != "net_options":
+            yield name, _readable(value)
+    for name, value in asdict(Options(**run.settings.net_options)).items():
+        yield name, _readable(value)
+    yield "data", str(run.data.get("source") or "arrays")
+    for part, name in (("training", "training images"), ("held_out", "held-out images")):
+        about = run.data.get(part) or {}
+        yield name, f"{about.get('images', 0):,} of {len(about.get('classes', ())):,} classes"
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return summary(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return "not set" if value is None else str(value)
+
+
+def _times(model: Classifier, batch_size: int, memory_limit: int | None) -> dict[str, Any]:
+    net = AlexNet(
+        model.net.num_classes, devices=model.net.devices, memory_limit=memory_limit, **vars(model.net.options)
+    )
+    watch = Stopwatch(net, batch_size)
+    timings, peak_gflops = watch.time_layers(_REPEATS)
+    step_ms = statistics.median(watch.time_step() for _ in range(_REPEATS))
+    return {
+        "sentence": (
+            f"Batch {batch_size} on {' and '.join(net.devices)} ({watch.cores} cores of {watch.description}), medians "
+            f"of {_REPEATS}, ± the width of the middle half; a whole step takes {step_ms:.0f} ms, "
+            f"{1e3 * batch_size / step_ms:.1f} images/s. Peak: {peak_gflops:.0f} GFLOP/s of multiply-adds, measured."
+        ),
+        "rows": [
+            (
+                row.name,
+                row.direction,
+                f"{row.ms:.1f}",
+                f"{row.spread_ms:.1f}",
+                f"{row.gflops:.0f}",
+                f"{row.gb_per_s:.1f}",
+                f"{row.peak_fraction:.0%}",
+            )
+            for row in timings
+        ],
+    }

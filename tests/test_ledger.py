@@ -1,0 +1,47 @@
+"""The ledger agrees with the presets, the options and the documentation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pyalexnet.architecture import Options
+from pyalexnet.ledger import LEDGER, SOURCES
+from pyalexnet.recipe import PRESETS
+
+UPDATE_DOCS = Path(__file__).resolve().parent.parent / "tools" / "update_docs.py"
+
+# What is no matter of the sources: the paper compares its own net with these.
+COMPARISONS = {"activation", "pooling"}
+
+
+@pytest.mark.parametrize("source", PRESETS)
+def test_presets_do_what_the_ledger_says(source: str) -> None:
+    recipe = PRESETS[source]
+    settings = vars(recipe) | vars(Options(**recipe.net_options))
+    rows = {row.setting: row for row in LEDGER if row.setting and row.setting != "views"}
+    assert {name: row.ways[source].value for name, row in rows.items()} == {name: settings[name] for name in rows}
+
+
+def test_every_option_has_a_row() -> None:
+    settings = [row.setting for row in LEDGER if row.setting]
+    assert len(settings) == len(set(settings))
+    options = {field.name for field in fields(Options)}
+    assert options - set(settings) == COMPARISONS
+
+
+def test_rows_name_the_sources_of_a_value() -> None:
+    rows = {row.setting: row for row in LEDGER}
+    assert all(list(row.ways) == list(SOURCES) for row in LEDGER)
+    assert rows["bias_update"].sources_with("source2012") == ["source2012", "caffe"]
+    assert rows["dropout"].sources_with(0.3) == []
+    assert rows[""].sources_with(None) == []
+
+
+def test_documents_are_up_to_date() -> None:
+    finished = subprocess.run([sys.executable, UPDATE_DOCS, "--check"], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr

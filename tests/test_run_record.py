@@ -1,0 +1,72 @@
+"""A run's folder is read back as it was written; what is damaged or missing is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyalexnet.errors import DataError
+from pyalexnet.run_record import load_run
+
+
+def test_a_run_is_read_back(digits_run: Path) -> None:
+    run = load_run(digits_run)
+    written = json.loads((digits_run / "run.json").read_text())
+    assert (run.stopped, run.steps) == ("finished", 44)
+    assert run.settings.schedule == [{"epoch": 0.0, "lr": 0.005}, {"epoch": 0.75, "lr": 0.0005}]
+    assert [vars(record) for record in run.history] == written["history"]
+    assert run.best == run.history[0]
+    assert run.data["source"] == "digits"
+    assert run.data["training"]["images"] == 1438
+    assert run.log.steps.tolist() == list(range(1, 45))
+    assert run.log.rates.tolist() == [0.005] * 33 + [0.0005] * 11
+    assert run.history[0].train_loss == pytest.approx(run.log.losses.mean(), rel=1e-12)
+
+
+@pytest.fixture
+def copied(digits_run: Path, tmp_path: Path) -> Path:
+    for name in ("run.json", "metrics.jsonl"):
+        shutil.copy(digits_run / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_torn_log_is_read_up_to_there(copied: Path) -> None:
+    path = copied / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"kind": "step", "ti')
+    assert len(load_run(copied).log.steps) == 44
+
+
+def test_losses_that_are_not_finite_are_nan(copied: Path) -> None:
+    path = copied / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"loss": "Infinity"})
+    path.write_text("\n".join(lines) + "\n")
+    losses = load_run(copied).log.losses
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [3]
+
+
+def test_a_run_without_a_log_has_no_steps(copied: Path) -> None:
+    (copied / "metrics.jsonl").unlink()
+    assert len(load_run(copied).log.steps) == 0
+
+
+def test_what_is_no_run_is_refused(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere holds no run: there is no run\.json in it"):
+        load_run(tmp_path / "nowhere")
+    whole = json.loads((copied / "run.json").read_text())
+    for content, message in {
+        "{": r"cannot read .*run\.json",
+        json.dumps({**whole, "history": [{}]}): r"run\.json is not as this pyalexnet writes it: an epoch of history",
+        json.dumps({name: value for name, value in whole.items() if name != "data"}): "is not as this pyalexnet",
+    }.items():
+        (copied / "run.json").write_text(content)
+        with pytest.raises(DataError, match=message):
+            load_run(copied)
+    (copied / "run.json").write_text(json.dumps(whole))
+    (copied / "metrics.jsonl").write_text("no log\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl.* line 1 is no JSON object"):
+        load_run(copied)

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Rewrite the tables in README.md and docs/ that come from measurements and from the package itself.
+
+    python benchmarks/layer_timing.py --batch 128 --compare torch --json benchmarks/layer_timing.json
+    python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
+    python benchmarks/fashion_mnist.py RUN --json benchmarks/fashion_mnist.json
+    pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
+    tools/update_docs.py
+
+Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyalexnet.ablation import read_ablation
+from pyalexnet.cli.ablate import race_rows, run_rows
+from pyalexnet.ledger import LEDGER, SOURCES, Way
+from pyalexnet.progress import duration
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a text file that a function writes."""
+
+    file: str
+    name: str
+    content: Callable[[], str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite all blocks, or check them.
+
+    Returns:
+        1 if a block that was to be checked is not up to date, else 0.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is not up to date")
+    options = parser.parse_args(arguments)
+    stale = [block for block in BLOCKS if update(block, write=not options.check)]
+    outcome = "is not up to date; run tools/update_docs.py" if options.check else "written"
+    for block in stale:
+        print(f"{block.file}: {block.name} {outcome}")
+    return 1 if stale and options.check else 0
+
+
+def update(block: Block, *, write: bool) -> bool:
+    """Put a block's content between its markers; returns whether that changes the file."""
+    path = ROOT / block.file
+    begin, end = f"<!-- {block.name} -->", f"<!-- end of {block.name} -->"
+    before = path.read_text(encoding="utf-8")
+    pattern = re.escape(begin) + ".*" + re.escape(end)
+    if not re.search(pattern, before, flags=re.DOTALL):
+        raise SystemExit(f"{path} has no lines {begin!r} and {end!r}")
+    after = re.sub(pattern, lambda _: f"{begin}\n{block.content()}\n{end}", before, flags=re.DOTALL)
+    if write and after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def layer_times() -> str:
+    """What layer_timing.py measured."""
+    report = measured("layer_timing.json")
+    compared = report["step_ms_torch"] is not None
+    heading = ["layer", "direction", "ms", "GFLOP/s", "of peak", *(["PyTorch ms", "ratio"] if compared else [])]
+    rows = []
+    for layer in report["layers"]:
+        row = [
+            layer["name"],
+            layer["direction"],
+            f"{layer['ms']:.1f}",
+            f"{layer['gflops']:.0f}",
+            f"{layer['peak_fraction']:.0%}",
+        ]
+        if compared:
+            torch_ms = layer["ms_torch"]
+            row += [f"{torch_ms:.1f}", f"{torch_ms / layer['ms']:.2f}×"] if torch_ms else ["", ""]
+        rows.append(row)
+    total = ["**whole step**", "", f"**{report['step_ms']:.0f}**", "", ""]
+    if compared:
+        total += [f"**{report['step_ms_torch']:.0f}**", f"**{report['step_ms_torch'] / report['step_ms']:.2f}×**"]
+    images_per_s = 1e3 * report["batch"] / report["step_ms"]
+    sentence = (
+        f"Batch {report['batch']} on `{report['device']}` ({report['cores']} cores of {report['description']}, "
+        f"{report['peak_gflops']:.0f} GFLOP/s measured multiply-add peak): {images_per_s:.0f} images/s. Medians of "
+        f"{report['repeats']}; the middle half of the steps spans {report['step_spread_ms']:.0f} ms."
+    )
+    return f"{sentence}\n\n{table(heading, [*rows, total], left=2)}"
+
+
+def loader_speed() -> str:
+    """What loader_speed.py measured."""
+    report = measured("loader_speed.json")
+    heading = ["source", "images/s", "±", "PyTorch images/s", "±", "ratio"]
+    rows = [
+        [
+            speed["source"],
+            f"{speed['median']:.0f}",
+            f"{speed['spread']:.0f}",
+            f"{speed['median_torch']:.0f}",
+            f"{speed['spread_torch']:.0f}",
+            f"{speed['ratio']:.2f}×",
+        ]
+        for speed in report["speeds"]
+    ]
+    sentence = (
+        f"Images a second on {report['cores']} cores, batch {report['batch']}, medians of {report['repeats']} with the "
+        f"width of the middle half; PyTorch's DataLoader with {report['torch_workers']} workers."
+    )
+    return f"{sentence}\n\n{table(heading, rows, left=1)}"
+
+
+def fashion_mnist() -> str:
+    """What fashion_mnist.py measured."""
+    report = measured("fashion_mnist.json")
+    one, five = (report["errors"][views] for views in ("1", "5"))
+    low, high = one["top1_interval"]
+    heading = ["test images", "accuracy", "95% interval", "with 5 views", "training", "images/s"]
+    row = [
+        f"{one['images']:,}",
+        f"**{1 - one['top1_error']:.2%}**",
+        f"{1 - high:.2%} to {1 - low:.2%}",
+        f"{1 - five['top1_error']:.2%}",
+        f"{duration(report['seconds'])}, {report['epochs']} {'epoch' if report['epochs'] == 1 else 'epochs'}",
+        f"{report['images_per_s']:.1f}",
+    ]
+    where = f"On `{report['device']}`, {report['cores']} cores of {report['description']}; one view but where said:"
+    return f"{where}\n\n{table(heading, [row], left=0)}"
+
+
+def ablation() -> str:
+    """What `pyalexnet ablate` measured."""
+    found = read_ablation(ROOT / "benchmarks" / "ablation.json")
+    plan = found.plan
+    race = table(
+        ["activation", *(f"lr {lr:g}" for lr in plan.race_lrs), "best"], [list(row) for row in race_rows(found)], left=1
+    )
+    runs = table(
+        ["net", "section", "held-out error", "by seed", "training error", "against the paper's net"],
+        [list(row) for row in run_rows(found)],
+        left=2,
+    )
+    return (
+        f"Steps of {plan.batch_size} images to a training error of {plan.race_error:.0%}, without regularisation:\n\n"
+        f"{race}\n\n"
+        f"{plan.images:,} training images, {plan.epochs} epochs, {plan.held_out:,} held-out images, means of "
+        f"{len(plan.seeds)} seeds:\n\n{runs}\n\n"
+        f"Measured in {duration(found.seconds)} on {found.device}."
+    )
+
+
+def ledger() -> str:
+    """Where the sources differ, and which setting gives what."""
+    heading = ["what", "setting", *SOURCES.values()]
+    rows = [
+        [row.what, f"`{row.setting}`" if row.setting else "", *(way_text(row.ways[source]) for source in SOURCES)]
+        for row in LEDGER
+    ]
+    return table(heading, rows, left=len(heading))
+
+
+def way_text(way: Way) -> str:
+    """What a source does and, in front of it, the setting's value that gives it."""
+    if way.value is None:
+        return way.text
+    value = f"{way.value:g}" if isinstance(way.value, float) else str(way.value)
+    return f"{way.text}: `{value}`" if way.text != value else f"`{value}`"
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """A Markdown table whose first columns are set flush left, the others right."""
+    rule = ["---"] * left + ["---:"] * (len(heading) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heading, rule, *rows))
+
+
+def measured(name: str) -> Any:
+    """The figures that a benchmark wrote."""
+    return json.loads((ROOT / "benchmarks" / name).read_text())
+
+
+BLOCKS = (
+    Block("README.md", "Fashion-MNIST, by benchmarks/fashion_mnist.py", fashion_mnist),
+    Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
+    Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
+    Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
