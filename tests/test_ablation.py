@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from pyalexnet.ablation import PAPERS_NET, VARIANTS, Ablation, Lap, Plan, Trial, ablate
-from pyalexnet.cli.ablate import race_rows, run_rows
+from pyalexnet.cli.ablate import race_rows, run_rows, search_rows
 from pyalexnet.errors import DataError
 
 SMALL = Plan(
-    images=48,
-    held_out=20,
+    images=24,
+    held_out=10,
     epochs=1,
-    batch_size=16,
-    seeds=(0,),
+    batch_size=8,
+    lrs=(0.003, 100.0),
+    seeds=(0, 1),
     race_lrs=(0.003, 100.0),
     race_error=0.95,
-    race_steps=30,
+    race_steps=25,
 )
 
 
@@ -38,13 +39,20 @@ def test_all_is_measured_once(measured: tuple[Path, Ablation, list[Lap | Trial]]
         ("tanh", 0.003),
         ("tanh", 100.0),
     ]
-    assert [trial.variant for trial in found.trials] == [variant.name for variant in VARIANTS]
+    names = [variant.name for variant in VARIANTS]
+    assert [(trial.variant, trial.seed, trial.lr) for trial in found.trials] == [
+        *((name, 0, lr) for name in names for lr in SMALL.lrs),
+        *((name, 1, found.best_lr(name)) for name in names),
+    ]
     for trial in found.trials:
-        assert 0 <= trial.train_error <= 1
-        assert 0 <= trial.held_out_error <= 1
+        if trial.held_out_error is not None:
+            assert 0 <= trial.held_out_error <= 1
+        assert (trial.train_error is None) == (trial.held_out_error is None)
     # Rates that differ by four orders are not both reached in the same way; 100 diverges in a net of ReLUs.
     relu = {lap.lr: lap.steps for lap in found.laps if lap.activation == "relu"}
     assert relu[100.0] is None
+    assert found.search(PAPERS_NET.name)[1].held_out_error is None
+    assert found.best_lr(PAPERS_NET.name) == 0.003
     assert relu[0.003] is not None
     assert 20 <= relu[0.003] <= SMALL.race_steps
 
@@ -52,14 +60,24 @@ def test_all_is_measured_once(measured: tuple[Path, Ablation, list[Lap | Trial]]
 def test_measurements_are_repeatable_and_are_continued(measured: tuple[Path, Ablation, list[Lap | Trial]]) -> None:
     out, found, _ = measured
     content = json.loads(out.read_text())
-    kept_laps, kept_trials = content["laps"][:2], content["trials"][:3]
+    kept_laps, kept_trials = content["laps"][:3], content["trials"][:-2]
     out.write_text(json.dumps({**content, "laps": kept_laps, "trials": kept_trials}))
+    begun: list[tuple[str, int]] = []
     results: list[Lap | Trial] = []
-    again = ablate("digits", SMALL, out=out, devices=["cpu:0"], on_result=results.append)
-    assert results == [*again.laps[2:], *again.trials[3:]]
+    again = ablate(
+        "digits",
+        SMALL,
+        out=out,
+        devices=["cpu:0"],
+        on_begin=lambda name, done: begun.append((name, done)),
+        on_result=results.append,
+    )
+    assert results == [*again.laps[3:], *again.trials[-2:]]
+    assert begun[0] == ("tanh at lr 100", SMALL.measurements - 3)
+    assert begun[-1] == ("no dropout at lr 0.003, seed 1", SMALL.measurements - 1)
 
     def without_speed(one: Ablation) -> list[tuple[object, ...]]:
-        return [(t.variant, t.seed, t.train_error, t.held_out_error) for t in one.trials]
+        return [(t.variant, t.seed, t.lr, t.train_error, t.held_out_error) for t in one.trials]
 
     assert [(lap.activation, lap.lr, lap.steps) for lap in again.laps] == [
         (lap.activation, lap.lr, lap.steps) for lap in found.laps
@@ -69,7 +87,7 @@ def test_measurements_are_repeatable_and_are_continued(measured: tuple[Path, Abl
 
 def test_files_of_other_plans_are_refused(measured: tuple[Path, Ablation, list[Lap | Trial]], tmp_path: Path) -> None:
     out, _, _ = measured
-    with pytest.raises(DataError, match=r"found\.json was made with Plan\(images=48"):
+    with pytest.raises(DataError, match=r"found\.json was made with Plan\(images=24"):
         ablate("digits", Plan(images=49), out=out, devices=["cpu:0"])
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(DataError, match=r"other\.json holds no ablation"):
@@ -77,21 +95,39 @@ def test_files_of_other_plans_are_refused(measured: tuple[Path, Ablation, list[L
 
 
 def test_tables_show_means_and_differences() -> None:
-    plan = Plan(seeds=(0, 1), race_lrs=(0.1, 0.2))
+    plan = Plan(lrs=(0.1, 0.2, 0.4), seeds=(0, 1), race_lrs=(0.1, 0.2))
     laps = [
         Lap(activation, lr, steps, 10.0)
         for activation, lr, steps in (("relu", 0.1, 50), ("relu", 0.2, 40), ("tanh", 0.1, None), ("tanh", 0.2, 300))
     ]
     trials = [
-        Trial(variant.name, seed, 0.125, 0.25 + 0.01 * number + 0.02 * seed, 50.0, 60.0)
+        trial
         for number, variant in enumerate(VARIANTS)
-        for seed in plan.seeds
+        for trial in (
+            Trial(variant.name, 0, 0.1, 0.5, 0.5, 20.0),
+            Trial(variant.name, 0, 0.2, 0.125, 0.25 + 0.01 * number, 20.0),
+            Trial(variant.name, 0, 0.4, None, None, 20.0),
+            Trial(variant.name, 1, 0.2, 0.125, 0.27 + 0.01 * number, 60.0),
+        )
     ]
     found = Ablation("digits", "a device", plan, laps, trials)
     assert found.seconds == 640
+    assert search_rows(found)[0] == (PAPERS_NET.name, "50.00%", "25.00%", "diverged", "lr 0.2")
     assert race_rows(found) == [("relu", "50", "40", "40"), ("tanh", "over 400", "300", "300")]
     assert run_rows(found)[0] == (PAPERS_NET.name, "", "26.00%", "25.00% 27.00%", "12.50%", "")
     assert run_rows(found)[2] == ("no LRN", "3.3", "28.00%", "27.00% 29.00%", "12.50%", "+2.00 points")
+
+
+def test_a_run_that_diverged_has_no_mean() -> None:
+    plan = Plan(lrs=(0.1,), seeds=(0, 1))
+    trials = [
+        Trial(variant.name, seed, 0.1, error, error, 20.0)
+        for variant in VARIANTS
+        for seed, error in ((0, 0.25), (1, None if variant.name == "no LRN" else 0.27))
+    ]
+    found = Ablation("digits", "a device", plan, [], trials)
+    assert run_rows(found)[2] == ("no LRN", "3.3", "diverged", "25.00% diverged", "diverged", "")
+    assert run_rows(found)[3][-1] == "+0.00 points"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +135,10 @@ def test_tables_show_means_and_differences() -> None:
     [
         ({"images": 0}, "images is 0; it must be at least 1"),
         ({"batch_size": 5000}, "batch_size is 5000; it must be at most images, 2000"),
-        ({"lr": 0.0}, "lr is 0.0; it must be above 0 and finite"),
-        ({"seeds": ()}, r"seeds is \(\); it must be at least one number"),
+        ({"lrs": (0.01, 0.0)}, r"lrs is \(0\.01, 0\.0\); it must be rates above 0 and finite"),
+        ({"race_lrs": (0.1, 0.1)}, r"race_lrs is \(0\.1, 0\.1\); it must be one number or several different ones"),
+        ({"seeds": ()}, r"seeds is \(\); it must be one number or several different ones"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\); it must be one number or several different ones"),
         ({"race_error": 1.0}, "race_error is 1.0; it must be above 0 and below 1"),
     ],
 )

@@ -141,7 +141,18 @@ def whole_numbers(path: Path) -> None:
     np.savez(path, features=np.ones((1, 3), int), labels=[0], names=["a"], classes=["a"], layer="fc7", model="")
 
 
-@pytest.mark.parametrize("spoil", [cut, text, without_labels, pickled, whole_numbers, Path.unlink])
+def without_names(path: Path) -> None:
+    np.savez(path, features=np.ones((2, 3), "f4"), labels=[0, 0], names=["a"], classes=["a"], layer="fc7", model="")
+
+
+def without_a_class(path: Path) -> None:
+    np.savez(path, features=np.ones((1, 3), "f4"), labels=[1], names=["a"], classes=["a"], layer="fc7", model="")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [cut, text, without_labels, pickled, whole_numbers, without_names, without_a_class, Path.unlink],
+)
 def test_damaged_files_are_refused(
     model: Classifier, data: ImageArrays, tmp_path: Path, spoil: Callable[[Path], Any]
 ) -> None:

@@ -81,7 +81,8 @@ def large_set(tmp_path: Path) -> Path:
 
 
 # A whole training run on the set. What the net takes is known beforehand, and a run keeps a copy of the parameters to
-# go back to; beside these it may have the allowed bytes.
+# go back to; beside these and what the program has once it has had a net, it may have the allowed bytes. The limit is
+# one on addresses, of which the threads of a block reserve many for stacks that they hardly touch.
 TRAINING = f"""
 import resource, sys
 from pathlib import Path
@@ -92,13 +93,16 @@ options = {{"dropout": 0.0, "bias_init": "caffe"}}
 net = pyalexnet.AlexNet(2, **options)
 net_bytes = net.plan(64).total_bytes[0] + sum(value.nbytes for value in net.parameters().values())
 del net
-limit = net_bytes + {ALLOWED_BYTES}
+
+def status_bytes(name):
+    return 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+
+limit = status_bytes("VmData") + net_bytes + {ALLOWED_BYTES}
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 result = pyalexnet.train(
     sys.argv[1], epochs=1, batch_size=64, validation=0, num_classes=2, devices=["cpu:0"], progress=False, **options
 )
-status = Path("/proc/self/status").read_text()
-print(result.model.net.step, net_bytes, 1024 * int(status.split("VmHWM:")[1].split()[0]))
+print(result.model.net.step, net_bytes, status_bytes("VmHWM"))
 """
 
 
@@ -130,5 +134,5 @@ def test_a_net_is_trained_on_a_set_three_times_as_large_as_memory(large_set: Pat
     assert finished.returncode == 0, finished.stderr
     steps, net_bytes, peak_bytes = map(int, finished.stdout.split())
     assert steps == IMAGES // 64
-    assert IMAGES * IMAGE_BYTES > 3 * ALLOWED_BYTES
+    assert IMAGES * IMAGE_BYTES >= 3 * ALLOWED_BYTES
     assert peak_bytes - net_bytes < ALLOWED_BYTES

@@ -75,6 +75,8 @@ def test_files_of_another_net_or_layer_are_refused(model: Classifier, tmp_path: 
     other = Classifier(AlexNet(2, devices=["cpu:0"], seed=1), CLASSES, model.mean)
     with pytest.raises(DataError, match=r"fc6\.npz holds another net's features"):
         find_neighbours(other, IMAGES[0], tmp_path / "fc6.npz", layer="fc6")
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        find_neighbours(model, IMAGES[0], DATA, batch_size=0)
     with pytest.raises(ValueError, match="count is 0; it must be at least 1"):
         find_neighbours(model, IMAGES[0], DATA, count=0)
     with pytest.raises(DataError, match="there are no images"):

@@ -2,7 +2,9 @@
 
 Two kinds of measurement. A *race* (section 3.1): ReLU and tanh, without any regularisation, each at the learning rate
 of several that suits it best, to a given training error. *Runs* (sections 3.2 to 3.4 and 4.2): the paper's net and
-nets that lack one thing each, trained on the same images in the same order, judged by the same held-out images.
+nets that lack one thing each, trained on the same images in the same order, judged by the same held-out images. What
+one net lacks changes the size of its activations and with it the learning rate that suits it, so that each net tries
+several rates with the first seed; the other seeds repeat the best.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from pyalexnet.data.choice import choose_data
 from pyalexnet.data.dataset import sample
 from pyalexnet.data.prefetch import read_ahead
 from pyalexnet.data.statistics import measure
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, DivergedError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.files import write_atomically
 from pyalexnet.network import AlexNet
@@ -78,8 +81,8 @@ class Plan:
         held_out: held-out images.
         epochs: of each run.
         batch_size: images a step.
-        lr: of the runs: for three quarters of the epochs, then a tenth.
-        seeds: of the runs; each variant is trained with each.
+        lrs: learning rates that each variant tries: for three quarters of the epochs, then a tenth.
+        seeds: of the runs: the first with each rate, the others with the rate that was best with the first.
         race_lrs: learning rates that each activation tries.
         race_error: the training error to reach.
         race_steps: at most.
@@ -89,11 +92,16 @@ class Plan:
     held_out: int = 5000
     epochs: int = 8
     batch_size: int = 32
-    lr: float = 0.003
+    lrs: tuple[float, ...] = (0.001, 0.003)
     seeds: tuple[int, ...] = (0, 1)
-    race_lrs: tuple[float, ...] = (0.001, 0.003, 0.01)
+    race_lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)
     race_error: float = 0.25
     race_steps: int = 400
+
+    @property
+    def measurements(self) -> int:
+        """How many there are: laps and trials."""
+        return len(ACTIVATIONS) * len(self.race_lrs) + len(VARIANTS) * (len(self.lrs) + len(self.seeds) - 1)
 
     def __post_init__(self) -> None:
         """Check the values that no other part checks.
@@ -104,9 +112,12 @@ class Plan:
         for name in ("images", "held_out", "epochs", "batch_size", "race_steps"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.batch_size <= self.images, "batch_size", self.batch_size, f"at most images, {self.images}")
-        require(0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite")
-        require(len(self.seeds) > 0, "seeds", self.seeds, "at least one number")
-        require(len(self.race_lrs) > 0, "race_lrs", self.race_lrs, "at least one rate")
+        for name in ("lrs", "seeds", "race_lrs"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values) > 0, name, values, "one number or several different ones")
+        for name in ("lrs", "race_lrs"):
+            rates = getattr(self, name)
+            require(all(0 < rate < math.inf for rate in rates), name, rates, "rates above 0 and finite")
         require(0 < self.race_error < 1, "race_error", self.race_error, "above 0 and below 1")
 
 
@@ -122,13 +133,13 @@ class Lap:
 
 @dataclass(frozen=True)
 class Trial:
-    """One variant with one seed."""
+    """One variant with one seed at one rate; the errors are None where the loss became infinite or NaN."""
 
     variant: str
     seed: int
-    train_error: float
-    held_out_error: float
-    images_per_second: float
+    lr: float
+    train_error: float | None
+    held_out_error: float | None
     seconds: float
 
 
@@ -158,15 +169,20 @@ class Ablation:
     def best_lap(self, activation: str) -> Lap:
         """The lap with the fewest steps; one that did not arrive where none did."""
         laps = [lap for lap in self.laps if lap.activation == activation]
-        return min(laps, key=lambda lap: lap.steps or math.inf)
+        return min(laps, key=lambda lap: _or_inf(lap.steps))
 
-    def held_out_errors(self, variant: str) -> list[float]:
-        """A variant's held-out error with each seed."""
-        return [trial.held_out_error for trial in self.trials if trial.variant == variant]
+    def search(self, variant: str) -> list[Trial]:
+        """A variant's trials with the first seed, one for each rate."""
+        return [trial for trial in self.trials if (trial.variant, trial.seed) == (variant, self.plan.seeds[0])]
 
-    def mean_train_error(self, variant: str) -> float:
-        """A variant's training error, the mean over the seeds."""
-        return statistics.fmean(trial.train_error for trial in self.trials if trial.variant == variant)
+    def best_lr(self, variant: str) -> float:
+        """The rate with which a variant's held-out error was least with the first seed; the lower of equals."""
+        return min(self.search(variant), key=lambda trial: (_or_inf(trial.held_out_error), trial.lr)).lr
+
+    def best_trials(self, variant: str) -> list[Trial]:
+        """A variant's trials at its best rate, one for each seed."""
+        lr = self.best_lr(variant)
+        return [trial for trial in self.trials if (trial.variant, trial.lr) == (variant, lr)]
 
 
 def ablate(
@@ -176,6 +192,7 @@ def ablate(
     out: str | PathLike[str] | None = None,
     devices: Sequence[str] | None = None,
     memory_limit: int | None = None,
+    on_begin: Callable[[str, int], None] = lambda _name, _done: None,
     on_result: Callable[[Lap | Trial], None] = lambda _result: None,
 ) -> Ablation:
     """Measure what each of the net's choices brings.
@@ -188,6 +205,7 @@ def ablate(
             is not measured again.
         devices: one device; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that a net may take there; by default what the device has.
+        on_begin: called before each measurement with what it measures and how many of the plan's are done.
         on_result: called with each new measurement.
 
     Raises:
@@ -195,7 +213,6 @@ def ablate(
         ValueError: an argument makes no sense.
         OSError: ``out`` cannot be written.
         OutOfMemoryError: a net does not fit.
-        DivergedError: a run's loss became infinite or NaN.
     """
     plan = plan or Plan()
     devices = list(default_devices() if devices is None else devices)
@@ -210,7 +227,9 @@ def ablate(
     if out is not None and Path(out).exists():
         found = _begun(out, found)
     bench = _Bench(plan, recipe, training, held_out, {"devices": devices, "memory_limit": memory_limit})
-    for result in bench.measurements(found):
+    for name, measure_it in bench.measurements(found):
+        on_begin(name, len(found.laps) + len(found.trials))
+        result = measure_it()
         (found.laps if isinstance(result, Lap) else found.trials).append(result)  # type: ignore[arg-type]
         if out is not None:
             write_atomically(out, (json.dumps(asdict(found), indent=2) + "\n").encode())
@@ -228,18 +247,19 @@ class _Bench:
     held_out: Dataset
     placement: dict[str, Any]
 
-    def measurements(self, found: Ablation) -> Iterator[Lap | Trial]:
-        """All that the plan asks for and that was not found yet."""
+    def measurements(self, found: Ablation) -> Iterator[tuple[str, Callable[[], Lap | Trial]]]:
+        """All that the plan asks for and that was not found yet: what it is, and the way to measure it."""
         done = {(lap.activation, lap.lr) for lap in found.laps}
         for activation in ACTIVATIONS:
             for lr in self.plan.race_lrs:
                 if (activation, lr) not in done:
-                    yield self.race(activation, lr)
-        trained = {(trial.variant, trial.seed) for trial in found.trials}
+                    yield f"{activation} at lr {lr:g}", partial(self.race, activation, lr)
+        trained = {(trial.variant, trial.seed, trial.lr) for trial in found.trials}
         for seed in self.plan.seeds:
             for variant in VARIANTS:
-                if (variant.name, seed) not in trained:
-                    yield self.train(variant, seed)
+                for lr in self.plan.lrs if seed == self.plan.seeds[0] else (found.best_lr(variant.name),):
+                    if (variant.name, seed, lr) not in trained:
+                        yield f"{variant.name} at lr {lr:g}, seed {seed}", partial(self.train, variant, seed, lr)
 
     def options(self, changes: dict[str, Any]) -> dict[str, Any]:
         """A net's options: the data's own, where it has such, but the paper's dropout."""
@@ -271,15 +291,29 @@ class _Bench:
             order = epoch_order(len(self.training), seed=plan.seeds[0], epoch=epoch)
             yield order[place * plan.batch_size : (place + 1) * plan.batch_size]
 
-    def train(self, variant: Variant, seed: int) -> Trial:
+    def train(self, variant: Variant, seed: int, lr: float) -> Trial:
         """Train a variant and judge it."""
-        start, plan, recipe = time.perf_counter(), self.plan, self.recipe
+        start = time.perf_counter()
+        try:
+            model = self.trained(variant, seed, lr)
+        except DivergedError:
+            return Trial(variant.name, seed, lr, None, None, time.perf_counter() - start)
+        train_error, held_out_error = (evaluate(model, part).top1_error for part in (self.training, self.held_out))
+        return Trial(variant.name, seed, lr, train_error, held_out_error, time.perf_counter() - start)
+
+    def trained(self, variant: Variant, seed: int, lr: float) -> Classifier:
+        """A variant after all epochs.
+
+        Raises:
+            DivergedError: the loss became infinite or NaN.
+        """
+        plan, recipe = self.plan, self.recipe
         result = train(
             self.training,
-            validation=self.held_out,
+            validation=0,
             epochs=plan.epochs,
             batch_size=plan.batch_size,
-            schedule=f"{plan.lr}@0,{plan.lr / 10}@{_PART_AT_FULL_RATE * plan.epochs}",
+            schedule=f"{lr}@0,{lr / 10}@{_PART_AT_FULL_RATE * plan.epochs}",
             reflect=recipe.reflect,
             colour_noise=recipe.colour_noise,
             subtract_mean=recipe.subtract_mean,
@@ -290,16 +324,11 @@ class _Bench:
         )
         if result.stopped != "finished":
             raise KeyboardInterrupt
-        last = result.history[-1]
-        assert last.validation_error is not None  # there are held-out images
-        return Trial(
-            variant=variant.name,
-            seed=seed,
-            train_error=evaluate(result.model, self.training).top1_error,
-            held_out_error=last.validation_error,
-            images_per_second=statistics.median(record.images_per_second for record in result.history),
-            seconds=time.perf_counter() - start,
-        )
+        return result.model
+
+
+def _or_inf(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _describe(device: str) -> str:
@@ -317,7 +346,7 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
     """
     try:
         content = json.loads(Path(path).read_bytes())
-        plan = {**content["plan"], **{name: tuple(content["plan"][name]) for name in ("seeds", "race_lrs")}}
+        plan = {**content["plan"], **{name: tuple(content["plan"][name]) for name in ("lrs", "seeds", "race_lrs")}}
         return Ablation(
             data=content["data"],
             device=content["device"],

@@ -197,6 +197,7 @@ def predict(
     views: int = 1,
     batch_size: int = 64,
     on_error: Callable[[DataError], None] | None = None,
+    on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Prediction]]:
     """The most probable classes of images.
 
@@ -208,6 +209,7 @@ def predict(
         views: as in :func:`evaluate`.
         batch_size: images that the net computes at a time.
         on_error: called, if given, with the error of each image that cannot be read, which then has no classes.
+        on_images: called with the number of images done since the last call.
 
     Returns:
         For each image its classes, the most probable first.
@@ -220,7 +222,7 @@ def predict(
     require_batch_size(batch_size)
     if top < 1:
         raise ValueError(f"top is {top}; it must be at least 1")
-    return list(_predictions(model, _as_list(images), top, views, batch_size, on_error))
+    return list(_predictions(model, _as_list(images), top, views, batch_size, on_error, on_images))
 
 
 def as_images(images: Any) -> npt.NDArray[np.uint8]:
@@ -268,6 +270,7 @@ def _predictions(
     views: int,
     batch_size: int,
     on_error: Callable[[DataError], None] | None,
+    on_images: Callable[[int], None],
 ) -> Iterator[list[Prediction]]:
     def prepare(indices: npt.NDArray[np.intp]) -> list[npt.NDArray[np.uint8] | DataError]:
         return [_prepared_or_error(images[index]) for index in indices]
@@ -282,6 +285,7 @@ def _predictions(
         found = iter(mean_probabilities(model, np.stack(readable), views) if readable else ())
         for image in batch:
             yield [] if isinstance(image, DataError) else _most_probable_classes(model, next(found), top)
+        on_images(len(batch))
 
 
 def _most_probable_classes(model: Classifier, probabilities: npt.NDArray[np.float64], top: int) -> list[Prediction]:

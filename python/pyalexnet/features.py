@@ -157,11 +157,15 @@ class FeatureFile:
                 self.layer, self.model = str(archive["layer"]), str(archive["model"])
             with self._open() as part:
                 self.shape, _ = _read_header(part)
+            self._require_whole()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path} is no file of features, or is damaged: {error}") from error
 
-    def batches(self) -> Iterator[Values]:
+    def batches(self, on_images: Callable[[int], None] = lambda _count: None) -> Iterator[Values]:
         """The features in order, a number of images at a time.
+
+        Args:
+            on_images: called with the number of images done since the last call.
 
         Raises:
             DataError: the file is damaged or has become shorter.
@@ -173,8 +177,19 @@ class FeatureFile:
                     rows = min(_ROWS_AT_A_TIME, shape[0] - start)
                     content = part.read(rows * int(np.prod(shape[1:])) * dtype.itemsize)
                     yield np.frombuffer(content, dtype).reshape(rows, *shape[1:])
+                    on_images(rows)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"cannot read the features of {self.path}: {error}") from error
+
+    def _require_whole(self) -> None:
+        """Refuse parts that do not belong together, before a wrong index is met among them."""
+        count = self.shape[0]
+        if self.labels.shape != (count,) or len(self.names) != count:
+            raise ValueError(
+                f"it holds {count} images' features, {self.labels.size} labels and {len(self.names)} names"
+            )
+        if not np.issubdtype(self.labels.dtype, np.integer) or np.any(self.labels >= len(self.classes)):
+            raise ValueError(f"its labels are not all indices into its {len(self.classes)} classes")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[IO[bytes]]:

@@ -49,10 +49,6 @@ class Row:
     setting: str
     ways: Mapping[str, Way]
 
-    def sources_with(self, value: Any) -> list[str]:
-        """The sources that do it as the setting's value does."""
-        return [source for source, way in self.ways.items() if way.value is not None and way.value == value]
-
 
 def _row(
     what: str,

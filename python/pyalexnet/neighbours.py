@@ -15,7 +15,7 @@ from pyalexnet.classifier import Classifier
 from pyalexnet.data import DataSource
 from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import as_images
+from pyalexnet.evaluation import as_images, require_batch_size
 from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
 
 
@@ -66,6 +66,7 @@ def find_neighbours(
         ValueError: ``count``, ``layer`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
+    require_batch_size(batch_size)
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     images = as_images(queries)
@@ -75,7 +76,7 @@ def find_neighbours(
     if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":
         file = FeatureFile(data)
         _require_same(file, model, layer)
-        batches, labels, classes, names = file.batches(), file.labels, file.classes, file.names
+        batches, labels, classes, names = file.batches(on_images), file.labels, file.classes, file.names
     else:
         dataset = as_dataset(data)
         batches = feature_batches(model, dataset, layer, batch_size, on_images)

@@ -65,16 +65,17 @@ class Epoch(Protocol):
 
 
 class Display:
-    """Shows a training's course on standard output: as a live bar where that is a terminal, else line by line."""
+    """Shows a work's course on standard output: as a live bar where that is a terminal, else line by line."""
 
-    def __init__(self, *, enabled: bool = True, log_seconds: float = _LOG_SECONDS) -> None:
+    def __init__(self, *, enabled: bool = True, on_stderr: bool = False, log_seconds: float = _LOG_SECONDS) -> None:
         """Begin with nothing shown.
 
         Args:
             enabled: False shows nothing at all.
+            on_stderr: show it on standard error, where standard output is for results.
             log_seconds: time from one plain line to the next, where there is no terminal.
         """
-        self._console = Console(quiet=not enabled, highlight=False)
+        self._console = Console(quiet=not enabled, highlight=False, stderr=on_stderr)
         is_terminal = self._console.is_interactive and self._console.file.isatty()
         self._log_seconds = None if is_terminal else log_seconds
         self._bar = Progress(
@@ -106,8 +107,8 @@ class Display:
 
         Args:
             stage: what begins.
-            total: images to come to.
-            done: images that are done already, where a run is resumed.
+            total: images, or what else it counts, to come to.
+            done: how many are done already, where a run is resumed.
         """
         self._bar.reset(self._task, total=total, completed=done, description=self._encodable(stage), state="")
 

@@ -129,16 +129,7 @@ def write_report(
             learning_curves(run), "Loss and held-out error over the steps", "Each dotted line is a change of rate."
         ),
         "history": [_history_row(record) for record in run.history],
-        "history_headings": (
-            "epoch",
-            "steps",
-            "rate",
-            "training loss",
-            "held-out loss",
-            "accuracy",
-            "images/s",
-            "time",
-        ),
+        "history_headings": _HISTORY_HEADINGS,
         "ledger": [_ledger_line(row, run.settings, views) for row in LEDGER if row.setting],
         "settings": list(_settings_rows(run)),
         "memory": str(model.net.plan(run.settings.batch_size)),

@@ -17,7 +17,7 @@ from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
 from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes
 from pyalexnet.data.dataset import is_name
 from pyalexnet.data.statistics import Statistics, measure
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, ModelFileError
 from pyalexnet.files import require_room
 from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
@@ -130,7 +130,7 @@ def train(
     asked = {name: value for name, value in locals().items() if name in _SETTINGS and value is not None}
     _require_consistent(out, checkpoint_minutes, keep, resume=resume, tensorboard=tensorboard)
     earlier = _earlier_checkpoint(out, resume)
-    checkpoint = Checkpoint.load(earlier, devices=devices, memory_limit=memory_limit) if earlier else None
+    checkpoint = _loaded(earlier, devices, memory_limit) if earlier else None
     if checkpoint:
         data, validation = data_as_before(data, validation, checkpoint.data)
     elif data is None:
@@ -199,6 +199,13 @@ def _earlier_checkpoint(out: str | PathLike[str] | None, resume: bool) -> Path |
             f"{out} holds a run with checkpoints; go on with it (resume=True, --resume) or name another folder"
         )
     return earlier
+
+
+def _loaded(path: Path, devices: Sequence[str] | None, memory_limit: int | None) -> Checkpoint:
+    try:
+        return Checkpoint.load(path, devices=devices, memory_limit=memory_limit)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}. To go on from the checkpoint before it, remove the folder {path}") from error
 
 
 def recipe_of(data: DataSource, preset: str | None) -> Recipe:

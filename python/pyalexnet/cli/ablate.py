@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.table import Table
@@ -14,6 +14,8 @@ from pyalexnet.ablation import ACTIVATIONS, PAPERS_NET, VARIANTS, Ablation, Lap,
 from pyalexnet.cli.arguments import DATA_HELP, add_command, add_placement, add_quiet
 from pyalexnet.cli.output import print_tables, table_of
 from pyalexnet.progress import Display, duration
+
+RUN_HEADINGS = ("net", "section", "held-out error", "by seed", "training error", "against the paper's net")
 
 _PLAN = Plan()
 
@@ -35,29 +37,22 @@ def add(commands: Any) -> None:
         ("held_out", int, "held-out images"),
         ("epochs", int, "passes over them, of each run"),
         ("batch_size", int, "images a step"),
-        ("lr", float, "learning rate of the runs; a tenth of it in the last quarter"),
         ("race_error", float, "training error that ReLU and tanh are to reach"),
         ("race_steps", int, "steps at most to it"),
     ):
         default = getattr(_PLAN, name)
         flag = f"--{name.replace('_', '-')}"
         command.add_argument(flag, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})")
-    command.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=_PLAN.seeds,
-        metavar="N",
-        help="each run is made with all (default: 0 1)",
-    )
-    command.add_argument(
-        "--race-lrs",
-        type=float,
-        nargs="+",
-        default=_PLAN.race_lrs,
-        metavar="X",
-        help="learning rates that ReLU and tanh try (default: 0.001 0.003 0.01)",
-    )
+    for name, kind, text in (
+        ("lrs", float, "learning rates that each net tries; a tenth of each in the last quarter"),
+        ("seeds", int, "of the runs; those after the first repeat the rate that was best with the first"),
+        ("race_lrs", float, "learning rates that ReLU and tanh try"),
+    ):
+        default = getattr(_PLAN, name)
+        flag, shown = f"--{name.replace('_', '-')}", " ".join(f"{value:g}" for value in default)
+        command.add_argument(
+            flag, type=kind, nargs="+", default=default, metavar="N", help=f"{text} (default: {shown})"
+        )
     add_quiet(command)
     add_placement(command)
 
@@ -65,7 +60,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
     given = {name: getattr(options, name) for name in vars(_PLAN)}
-    plan = Plan(**given | {"seeds": tuple(options.seeds), "race_lrs": tuple(options.race_lrs)})
+    plan = Plan(**given | {name: tuple(given[name]) for name in ("lrs", "seeds", "race_lrs")})
     start = time.perf_counter()
     with Display(enabled=not options.quiet) as display:
         found = ablate(
@@ -74,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
             out=options.out,
             devices=options.devices,
             memory_limit=options.memory_limit,
+            on_begin=lambda name, done: display.begin(name, plan.measurements, done),
             on_result=lambda result: display.line(f"{duration(time.perf_counter() - start):>8}  {_line(result)}"),
         )
     print_tables(*tables(found))
@@ -86,11 +82,12 @@ def tables(found: Ablation) -> Iterator[Table | str]:
     yield f"ReLU and tanh: steps of {plan.batch_size} images to a training error of {plan.race_error:.0%} (section 3.1)"
     yield table_of(("activation", *(f"lr {lr:g}" for lr in plan.race_lrs), "best"), race_rows(found), left=1)
     yield (
-        f"nets trained on {plan.images:,} images of {found.data} for {plan.epochs} epochs, judged by {plan.held_out:,} "
-        f"others; means of {len(plan.seeds)} seeds, and each"
+        f"nets trained on {plan.images:,} images of {found.data} for {plan.epochs} epochs: held-out error on "
+        f"{plan.held_out:,} others at each rate with seed {plan.seeds[0]} (sections 3.2 to 3.4 and 4.2)"
     )
-    headings = ("net", "section", "held-out error", "by seed", "training error", "against the paper's net")
-    yield table_of(headings, run_rows(found), left=2)
+    yield table_of(("net", *(f"lr {lr:g}" for lr in plan.lrs), "best"), search_rows(found), left=1)
+    yield f"each at its best rate, with each of the seeds {', '.join(map(str, plan.seeds))}, and the means"
+    yield table_of(RUN_HEADINGS, run_rows(found), left=2)
     yield f"measured in {duration(found.seconds)} on {found.device}"
 
 
@@ -108,24 +105,46 @@ def race_rows(found: Ablation) -> list[tuple[str, ...]]:
     ]
 
 
-def run_rows(found: Ablation) -> list[tuple[str, ...]]:
-    """A row for each variant."""
-    ours = statistics.fmean(found.held_out_errors(PAPERS_NET.name))
+def search_rows(found: Ablation) -> list[tuple[str, ...]]:
+    """A row for each variant: the held-out error at each rate, and the best rate."""
     rows: list[tuple[str, ...]] = []
     for variant in VARIANTS:
-        errors = found.held_out_errors(variant.name)
-        mean = statistics.fmean(errors)
+        errors = {trial.lr: trial.held_out_error for trial in found.search(variant.name)}
+        shown = (_percent(errors[lr]) for lr in found.plan.lrs)
+        rows.append((variant.name, *shown, f"lr {found.best_lr(variant.name):g}"))
+    return rows
+
+
+def run_rows(found: Ablation) -> list[tuple[str, ...]]:
+    """A row for each variant at its best rate, under :data:`RUN_HEADINGS`."""
+    ours = _mean(trial.held_out_error for trial in found.best_trials(PAPERS_NET.name))
+    rows: list[tuple[str, ...]] = []
+    for variant in VARIANTS:
+        trials = found.best_trials(variant.name)
+        error = _mean(trial.held_out_error for trial in trials)
+        apart = "" if variant is PAPERS_NET or error is None or ours is None else f"{100 * (error - ours):+.2f} points"
         rows.append(
             (
                 variant.name,
                 variant.section,
-                f"{mean:.2%}",
-                " ".join(f"{error:.2%}" for error in errors),
-                f"{found.mean_train_error(variant.name):.2%}",
-                "" if variant is PAPERS_NET else f"{100 * (mean - ours):+.2f} points",
+                _percent(error),
+                " ".join(_percent(trial.held_out_error) for trial in trials),
+                _percent(_mean(trial.train_error for trial in trials)),
+                apart,
             )
         )
     return rows
+
+
+def _mean(errors: Iterable[float | None]) -> float | None:
+    """None where one run diverged: the mean of the others would flatter."""
+    known = list(errors)
+    numbers = [error for error in known if error is not None]
+    return statistics.fmean(numbers) if len(numbers) == len(known) else None
+
+
+def _percent(error: float | None) -> str:
+    return "diverged" if error is None else f"{error:.2%}"
 
 
 def _line(result: Lap | Trial) -> str:
@@ -133,6 +152,6 @@ def _line(result: Lap | Trial) -> str:
         outcome = "not reached" if result.steps is None else f"reached after {result.steps} steps"
         return f"{result.activation} at lr {result.lr:g}: {outcome}"
     return (
-        f"{result.variant}, seed {result.seed}: held-out error {result.held_out_error:.2%}, training error "
-        f"{result.train_error:.2%}, {result.images_per_second:.1f} images/s"
+        f"{result.variant} at lr {result.lr:g}, seed {result.seed}: held-out error {_percent(result.held_out_error)}, "
+        f"training error {_percent(result.train_error)}"
     )

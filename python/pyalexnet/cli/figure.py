@@ -15,6 +15,7 @@ from pyalexnet.cli.arguments import (
     add_layer,
     add_model,
     add_placement,
+    add_quiet,
     add_views,
     open_model,
 )
@@ -23,6 +24,7 @@ from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
 from pyalexnet.data.images import find_image_files
 from pyalexnet.evaluation import as_images
 from pyalexnet.neighbours import find_neighbours
+from pyalexnet.progress import Display
 from pyalexnet.run_record import load_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -85,6 +87,7 @@ def _add_neighbours(figures: Any) -> None:
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
     add_batch_size(command)
+    add_quiet(command)
     add_placement(command)
 
 
@@ -143,14 +146,18 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
 
     images, labels = _chosen(options, default=options.where)
     data = as_dataset(options.where)
-    found = find_neighbours(
-        open_model(options),
-        list(images),
-        data,
-        count=options.count,
-        layer=options.layer,
-        batch_size=options.batch_size,
-    )
+    model = open_model(options)
+    with Display(enabled=not options.quiet) as display:
+        display.begin("searching", len(data))
+        found = find_neighbours(
+            model,
+            list(images),
+            data,
+            count=options.count,
+            layer=options.layer,
+            batch_size=options.batch_size,
+            on_images=display.advance,
+        )
     save_figure(neighbour_rows(list(images), found, data, labels), options.out)
     return 0
 

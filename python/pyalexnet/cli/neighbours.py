@@ -13,11 +13,15 @@ from pyalexnet.cli.arguments import (
     add_layer,
     add_model,
     add_placement,
+    add_quiet,
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.data.dataset import as_dataset
 from pyalexnet.data.images import find_image_files
+from pyalexnet.features import FeatureFile
 from pyalexnet.neighbours import find_neighbours
+from pyalexnet.progress import Display
 
 
 def add(commands: Any) -> None:
@@ -36,20 +40,27 @@ def add(commands: Any) -> None:
     add_layer(command)
     add_batch_size(command)
     add_output(command)
+    add_quiet(command)
     add_placement(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Search, and write a row for each query and neighbour."""
     files: list[Path] = [file for given in options.queries for file in find_image_files(given)]
-    found = find_neighbours(
-        open_model(options),
-        files,
-        options.data,
-        count=options.count,
-        layer=options.layer,
-        batch_size=options.batch_size,
-    )
+    model = open_model(options)
+    data = options.data if Path(options.data).suffix == ".npz" else as_dataset(options.data)
+    count = len(FeatureFile(data).labels) if isinstance(data, str) else len(data)
+    with Display(enabled=not options.quiet, on_stderr=True) as display:
+        display.begin("searching", count)
+        found = find_neighbours(
+            model,
+            files,
+            data,
+            count=options.count,
+            layer=options.layer,
+            batch_size=options.batch_size,
+            on_images=display.advance,
+        )
     rows = [
         {
             "query": str(file),

@@ -6,12 +6,21 @@ import argparse
 import sys
 from typing import Any
 
-from pyalexnet.cli.arguments import add_batch_size, add_command, add_model, add_placement, add_views, open_model
+from pyalexnet.cli.arguments import (
+    add_batch_size,
+    add_command,
+    add_model,
+    add_placement,
+    add_quiet,
+    add_views,
+    open_model,
+)
 from pyalexnet.cli.output import add_output, write_rows
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.images import find_image_files
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import predict
+from pyalexnet.progress import Display
 
 
 def add(commands: Any) -> None:
@@ -30,6 +39,7 @@ def add(commands: Any) -> None:
         help="what an image does that cannot be read; those skipped are named, and the exit status is "
         f"{WRONG_INPUT} (default: %(default)s)",
     )
+    add_quiet(command)
     add_placement(command)
 
 
@@ -38,14 +48,17 @@ def run(options: argparse.Namespace) -> int:
     files = [file for given in options.images for file in find_image_files(given)]
     model = open_model(options)
     errors: list[DataError] = []
-    found = predict(
-        model,
-        files,
-        top=options.top,
-        views=options.views,
-        batch_size=options.batch_size,
-        on_error=errors.append if options.on_error == "skip" else None,
-    )
+    with Display(enabled=not options.quiet, on_stderr=True) as display:
+        display.begin("predicting", len(files))
+        found = predict(
+            model,
+            files,
+            top=options.top,
+            views=options.views,
+            batch_size=options.batch_size,
+            on_error=errors.append if options.on_error == "skip" else None,
+            on_images=display.advance,
+        )
     rows = [
         {"image": str(file), "rank": rank, "label": label, "probability": probability}
         for file, predictions in zip(files, found, strict=True)

@@ -18,7 +18,10 @@ _SPLIT_SEED = 2012
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Labelled images, prepared a batch at a time; ``batch`` is called from several threads at once."""
+    """Labelled images, prepared a batch at a time; ``batch`` is called from several threads at once.
+
+    A data set may have ``names`` too, what its images are called.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
 TOWER_COLOURS = (BLUE, ORANGE)
 
 SMALL, NORMAL = 7, 9
