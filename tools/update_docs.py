@@ -146,13 +146,14 @@ def ablation() -> str:
     search = table(["net", *(f"lr {lr:g}" for lr in plan.lrs), "best"], search_rows(found), left=1)
     runs = table(RUN_HEADINGS, run_rows(found), left=2)
     return (
-        f"Steps of {plan.batch_size} images to a training error of {plan.race_error:.0%}, without regularisation:\n\n"
+        f"Steps of {plan.batch_size} images to a training error of {plan.race_error:.0%}, at most {plan.race_steps}, "
+        f"without regularisation:\n\n"
         f"{race}\n\n"
         f"Held-out error after {plan.epochs} epochs of {plan.images:,} training images, on {plan.held_out:,} held-out "
         f"images, at each rate with seed {plan.seeds[0]}:\n\n{search}\n\n"
         f"Each net at its best rate with each of the seeds {', '.join(map(str, plan.seeds))}, and the means:\n\n"
         f"{runs}\n\n"
-        f"Measured in {duration(found.seconds)} on {found.device}."
+        f"Measured in {duration(found.seconds)} on {' and '.join(found.devices)}."
     )
 
 
@@ -190,6 +191,7 @@ BLOCKS = (
     Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
     Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),
+    Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),
 )
 
 

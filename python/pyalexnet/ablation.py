@@ -149,14 +149,14 @@ class Ablation:
 
     Attributes:
         data: what the images were, by name.
-        device: on what it was measured last.
+        devices: on what it was measured, one after the other.
         plan: what was to be measured.
         laps: those of the race.
         trials: those of the runs.
     """
 
     data: str
-    device: str
+    devices: tuple[str, ...]
     plan: Plan
     laps: list[Lap] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
@@ -223,7 +223,7 @@ def ablate(
         raise DataError("no images are held out; there must be some to judge by")
     training = Subset(chosen.training, sample(chosen.training, plan.images))
     held_out = Subset(chosen.held_out, sample(chosen.held_out, plan.held_out))
-    found = Ablation(str(chosen.description["source"] or "arrays"), _describe(devices[0]), plan)
+    found = Ablation(str(chosen.description["source"] or "arrays"), (_describe(devices[0]),), plan)
     if out is not None and Path(out).exists():
         found = _begun(out, found)
     bench = _Bench(plan, recipe, training, held_out, {"devices": devices, "memory_limit": memory_limit})
@@ -349,7 +349,7 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
         plan = {**content["plan"], **{name: tuple(content["plan"][name]) for name in ("lrs", "seeds", "race_lrs")}}
         return Ablation(
             data=content["data"],
-            device=content["device"],
+            devices=tuple(content["devices"]),
             plan=Plan(**plan),
             laps=[Lap(**lap) for lap in content["laps"]],
             trials=[Trial(**trial) for trial in content["trials"]],
@@ -365,4 +365,4 @@ def _begun(path: str | PathLike[str], expected: Ablation) -> Ablation:
         raise DataError(
             f"{fspath(path)} was made with {found.plan} on {found.data}; name another file, or remove this one"
         )
-    return replace(found, device=expected.device)
+    return replace(found, devices=tuple(dict.fromkeys(found.devices + expected.devices)))

@@ -88,18 +88,18 @@ def tables(found: Ablation) -> Iterator[Table | str]:
     yield table_of(("net", *(f"lr {lr:g}" for lr in plan.lrs), "best"), search_rows(found), left=1)
     yield f"each at its best rate, with each of the seeds {', '.join(map(str, plan.seeds))}, and the means"
     yield table_of(RUN_HEADINGS, run_rows(found), left=2)
-    yield f"measured in {duration(found.seconds)} on {found.device}"
+    yield f"measured in {duration(found.seconds)} on {' and '.join(found.devices)}"
 
 
 def race_rows(found: Ablation) -> list[tuple[str, ...]]:
     """A row for each activation."""
     steps = {(lap.activation, lap.lr): lap.steps for lap in found.laps}
-    over = f"over {found.plan.race_steps}"
+    not_reached = "not reached"
     return [
         (
             activation,
-            *(str(steps[activation, lr] or over) for lr in found.plan.race_lrs),
-            str(found.best_lap(activation).steps or over),
+            *(str(steps[activation, lr] or not_reached) for lr in found.plan.race_lrs),
+            str(found.best_lap(activation).steps or not_reached),
         )
         for activation in ACTIVATIONS
     ]
