@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pyalexnet.figures.style import BLUE, GREY, NORMAL, ORANGE, SMALL, new_figure
 from pyalexnet.run_record import RunRecord, StepLog
@@ -33,6 +34,7 @@ def learning_curves(run: RunRecord) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
     below.set_xlabel("steps", fontsize=NORMAL)
+    below.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     return figure
 
 
