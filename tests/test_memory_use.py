@@ -26,12 +26,17 @@ from pyalexnet.data.prepared import (
 IMAGES, SHARDS = 8192, 4  # 1.6 GB
 ALLOWED_BYTES = 512 * 2**20
 
+STATUS = """
+from pathlib import Path
+
+def status_bytes(name):
+    return 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+"""
+
 # Two epochs as training reads them. What is mapped from files does not count against the limit on the process's own
 # data, so the peak of all resident memory is reported too.
-READER = f"""
+READER = f"""{STATUS}
 import resource, sys
-from pathlib import Path
-import numpy as np
 from pyalexnet.data import as_dataset
 from pyalexnet.data.augmentation import epoch_order
 from pyalexnet.data.prefetch import in_batches, read_ahead
@@ -45,8 +50,7 @@ for epoch in (1, 2):
         read += len(images)
         if sys.argv[2] == "hoard":
             hoard.append(images)
-status = Path("/proc/self/status").read_text()  # its peak is this program's own, ru_maxrss the test's too
-print(read, 1024 * int(status.split("VmHWM:")[1].split()[0]))
+print(read, status_bytes("VmHWM"))  # this program's own peak; ru_maxrss is the test's too
 """
 
 
@@ -83,19 +87,14 @@ def large_set(tmp_path: Path) -> Path:
 # A whole training run on the set. What the net takes is known beforehand, and a run keeps a copy of the parameters to
 # go back to; beside these and what the program has once it has had a net, it may have the allowed bytes. The limit is
 # one on addresses, of which the threads of a block reserve many for stacks that they hardly touch.
-TRAINING = f"""
+TRAINING = f"""{STATUS}
 import resource, sys
-from pathlib import Path
-import numpy as np
 import pyalexnet
 
 options = {{"dropout": 0.0, "bias_init": "caffe"}}
 net = pyalexnet.AlexNet(2, **options)
 net_bytes = net.plan(64).total_bytes[0] + sum(value.nbytes for value in net.parameters().values())
 del net
-
-def status_bytes(name):
-    return 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
 
 limit = status_bytes("VmData") + net_bytes + {ALLOWED_BYTES}
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

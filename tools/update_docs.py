@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.ablation import read_ablation
-from pyalexnet.cli.ablate import RUN_HEADINGS, race_rows, run_rows, search_rows
+from pyalexnet.cli.ablate import RUN_HEADINGS, race_headings, race_rows, run_rows, search_headings, search_rows
 from pyalexnet.ledger import LEDGER, SOURCES, Way
 from pyalexnet.progress import duration
 
@@ -142,12 +142,12 @@ def ablation() -> str:
     """What `pyalexnet ablate` measured."""
     found = read_ablation(ROOT / "benchmarks" / "ablation.json")
     plan = found.plan
-    race = table(["activation", *(f"lr {lr:g}" for lr in plan.race_lrs), "best"], race_rows(found), left=1)
-    search = table(["net", *(f"lr {lr:g}" for lr in plan.lrs), "best"], search_rows(found), left=1)
+    race = table(race_headings(plan), race_rows(found), left=1)
+    search = table(search_headings(plan), search_rows(found), left=1)
     runs = table(RUN_HEADINGS, run_rows(found), left=2)
     return (
         f"Steps of {plan.batch_size} images to a training error of {plan.race_error:.0%}, at most {plan.race_steps}, "
-        f"without regularisation:\n\n"
+        "without regularisation:\n\n"
         f"{race}\n\n"
         f"Held-out error after {plan.epochs} epochs of {plan.images:,} training images, on {plan.held_out:,} held-out "
         f"images, at each rate with seed {plan.seeds[0]}:\n\n{search}\n\n"

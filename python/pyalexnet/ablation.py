@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from os import PathLike, fspath
@@ -97,6 +97,17 @@ class Plan:
     race_lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)
     race_error: float = 0.25
     race_steps: int = 400
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """A plan of values in which lists stand for tuples, as in JSON and on a command line.
+
+        Raises:
+            ValueError: a value makes no sense.
+            TypeError: a name is no value's.
+        """
+        plan: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in values.items()}
+        return cls(**plan)
 
     @property
     def measurements(self) -> int:
@@ -257,7 +268,8 @@ class _Bench:
         trained = {(trial.variant, trial.seed, trial.lr) for trial in found.trials}
         for seed in self.plan.seeds:
             for variant in VARIANTS:
-                for lr in self.plan.lrs if seed == self.plan.seeds[0] else (found.best_lr(variant.name),):
+                lrs = self.plan.lrs if seed == self.plan.seeds[0] else (found.best_lr(variant.name),)
+                for lr in lrs:
                     if (variant.name, seed, lr) not in trained:
                         yield f"{variant.name} at lr {lr:g}, seed {seed}", partial(self.train, variant, seed, lr)
 
@@ -346,11 +358,10 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
     """
     try:
         content = json.loads(Path(path).read_bytes())
-        plan = {**content["plan"], **{name: tuple(content["plan"][name]) for name in ("lrs", "seeds", "race_lrs")}}
         return Ablation(
             data=content["data"],
             devices=tuple(content["devices"]),
-            plan=Plan(**plan),
+            plan=Plan.from_dict(content["plan"]),
             laps=[Lap(**lap) for lap in content["laps"]],
             trials=[Trial(**trial) for trial in content["trials"]],
         )

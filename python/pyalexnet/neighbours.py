@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.classifier import Classifier
-from pyalexnet.data import DataSource
+from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import as_images, require_batch_size
@@ -39,7 +39,7 @@ class Neighbour:
 def find_neighbours(
     model: Classifier,
     queries: Any,
-    data: DataSource,
+    data: DataSource | FeatureFile,
     *,
     count: int = 6,
     layer: str = DEFAULT_LAYER,
@@ -52,7 +52,7 @@ def find_neighbours(
         model: the classifier.
         queries: images, as :func:`pyalexnet.predict` takes them.
         data: where to look: images named as for :func:`pyalexnet.train` (of what comes in two parts, those to train
-            on), or a feature file (``.npz``) that the same net computed, which saves computing them again.
+            on), or a feature file, itself or its path (``.npz``), of the same net, which saves computing them again.
         count: how many to find for each query; fewer where the data has fewer.
         layer: by which layer's outputs; of a feature file, the layer that it holds.
         batch_size: images that the net computes at a time.
@@ -73,14 +73,13 @@ def find_neighbours(
     wanted = np.concatenate(
         [features_of(model, images[start : start + batch_size], layer) for start in range(0, len(images), batch_size)]
     )
-    if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":
-        file = FeatureFile(data)
-        _require_same(file, model, layer)
-        batches, labels, classes, names = file.batches(on_images), file.labels, file.classes, file.names
+    where = where_to_look(data)
+    if isinstance(where, FeatureFile):
+        _require_same(where, model, layer)
+        batches, names = where.batches(on_images), where.names
     else:
-        dataset = as_dataset(data)
-        batches = feature_batches(model, dataset, layer, batch_size, on_images)
-        labels, classes, names = dataset.labels, dataset.classes, tuple(image_names(dataset))
+        batches, names = feature_batches(model, where, layer, batch_size, on_images), tuple(image_names(where))
+    labels, classes = where.labels, where.classes
     distances, indices = nearest(wanted, batches, count)
     return [
         [
@@ -89,6 +88,19 @@ def find_neighbours(
         ]
         for row in zip(distances, indices, strict=True)
     ]
+
+
+def where_to_look(data: DataSource | FeatureFile) -> Dataset | FeatureFile:
+    """What :func:`find_neighbours` searches: a feature file opened, anything else as a data set.
+
+    Raises:
+        DataError: the data cannot serve, or the file is no feature file.
+    """
+    if isinstance(data, FeatureFile):
+        return data
+    if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":
+        return FeatureFile(data)
+    return as_dataset(data)
 
 
 def nearest(

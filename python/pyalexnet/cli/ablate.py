@@ -59,8 +59,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
-    given = {name: getattr(options, name) for name in vars(_PLAN)}
-    plan = Plan(**given | {name: tuple(given[name]) for name in ("lrs", "seeds", "race_lrs")})
+    plan = Plan.from_dict({name: getattr(options, name) for name in vars(_PLAN)})
     start = time.perf_counter()
     with Display(enabled=not options.quiet) as display:
         found = ablate(
@@ -80,15 +79,20 @@ def tables(found: Ablation) -> Iterator[Table | str]:
     """What was measured, to read."""
     plan = found.plan
     yield f"ReLU and tanh: steps of {plan.batch_size} images to a training error of {plan.race_error:.0%} (section 3.1)"
-    yield table_of(("activation", *(f"lr {lr:g}" for lr in plan.race_lrs), "best"), race_rows(found), left=1)
+    yield table_of(race_headings(plan), race_rows(found), left=1)
     yield (
         f"nets trained on {plan.images:,} images of {found.data} for {plan.epochs} epochs: held-out error on "
         f"{plan.held_out:,} others at each rate with seed {plan.seeds[0]} (sections 3.2 to 3.4 and 4.2)"
     )
-    yield table_of(("net", *(f"lr {lr:g}" for lr in plan.lrs), "best"), search_rows(found), left=1)
+    yield table_of(search_headings(plan), search_rows(found), left=1)
     yield f"each at its best rate, with each of the seeds {', '.join(map(str, plan.seeds))}, and the means"
     yield table_of(RUN_HEADINGS, run_rows(found), left=2)
     yield f"measured in {duration(found.seconds)} on {' and '.join(found.devices)}"
+
+
+def race_headings(plan: Plan) -> tuple[str, ...]:
+    """Of :func:`race_rows`."""
+    return ("activation", *(f"lr {lr:g}" for lr in plan.race_lrs), "best")
 
 
 def race_rows(found: Ablation) -> list[tuple[str, ...]]:
@@ -103,6 +107,11 @@ def race_rows(found: Ablation) -> list[tuple[str, ...]]:
         )
         for activation in ACTIVATIONS
     ]
+
+
+def search_headings(plan: Plan) -> tuple[str, ...]:
+    """Of :func:`search_rows`."""
+    return ("net", *(f"lr {lr:g}" for lr in plan.lrs), "best")
 
 
 def search_rows(found: Ablation) -> list[tuple[str, ...]]:

@@ -17,10 +17,8 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
-from pyalexnet.data.dataset import as_dataset
 from pyalexnet.data.images import find_image_files
-from pyalexnet.features import FeatureFile
-from pyalexnet.neighbours import find_neighbours
+from pyalexnet.neighbours import find_neighbours, where_to_look
 from pyalexnet.progress import Display
 
 
@@ -48,14 +46,13 @@ def run(options: argparse.Namespace) -> int:
     """Search, and write a row for each query and neighbour."""
     files: list[Path] = [file for given in options.queries for file in find_image_files(given)]
     model = open_model(options)
-    data = options.data if Path(options.data).suffix == ".npz" else as_dataset(options.data)
-    count = len(FeatureFile(data).labels) if isinstance(data, str) else len(data)
+    where = where_to_look(options.data)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
-        display.begin("searching", count)
+        display.begin("searching", len(where.labels))
         found = find_neighbours(
             model,
             files,
-            data,
+            where,
             count=options.count,
             layer=options.layer,
             batch_size=options.batch_size,
