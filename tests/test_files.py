@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from pyalexnet import files
 from pyalexnet.files import (
     folder_written_atomically,
     link_atomically,
+    open_regular_file,
     remove_folder,
     remove_unfinished,
     require_room,
@@ -122,3 +125,57 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
         with pytest.raises(OSError, match=f"cannot write to the folder {folder}: "):
             require_room(folder, 1, "a run")
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_regular_file_is_opened_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with open_regular_file(tmp_path / "link") as file:
+        assert file.read() == b"content"
+        assert os.get_inheritable(file.fileno()) is False
+    with open_regular_file(str(tmp_path / "file"), buffering=0) as file:
+        assert isinstance(file, io.FileIO)
+
+
+def special(kind: str, folder: Path) -> Path:
+    """Something that is no regular file."""
+    path = folder / "it"
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "folder", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = special(kind, tmp_path)
+    with pytest.raises(OSError, match=f"it is a {kind}; it must be a regular file") as caught:
+        open_regular_file(path)
+    assert caught.value.filename == str(path)
+    assert isinstance(caught.value, IsADirectoryError) == (kind == "folder")
+
+
+def test_a_file_that_becomes_a_fifo_on_the_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    look = os.stat
+
+    def look_and_exchange(at: str) -> os.stat_result:
+        found = look(at)
+        path.unlink()
+        os.mkfifo(path)
+        return found
+
+    monkeypatch.setattr(files.os, "stat", look_and_exchange)
+    with pytest.raises(OSError, match="it is a FIFO; it must be a regular file"):
+        open_regular_file(path)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from os import PathLike, fspath
@@ -14,6 +15,40 @@ from typing import BinaryIO
 
 # Names that begin so belong to writes that have not ended, or never will.
 _UNFINISHED = ".unfinished-"
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular_file(path: str | PathLike[str], *, buffering: int = -1) -> BinaryIO:
+    """Open a file to read it, but nothing that might be waited for without end, such as a FIFO or ``/dev/zero``.
+
+    Args:
+        path: the file.
+        buffering: as in :func:`open`.
+
+    Raises:
+        OSError: there is no such file, it is no regular file, or it may not be read; ``filename`` and ``strerror`` say
+            so, of a folder as IsADirectoryError.
+    """
+
+    def opener(path: str, flags: int) -> int:
+        # Looked at before it is opened, which does something to some devices, and after, for it may be another by then.
+        _require_regular(os.stat(path).st_mode, path)
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+        try:
+            _require_regular(os.fstat(descriptor).st_mode, path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return open(path, "rb", buffering=buffering, opener=opener)
 
 
 def write_atomically(path: str | PathLike[str], content: bytes) -> None:
@@ -146,6 +181,12 @@ def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> N
             errno.ENOSPC,
             f"cannot write to the folder {fspath(folder)}: {what} needs {needed_bytes:,} bytes, and {free:,} are free",
         )
+
+
+def _require_regular(mode: int, path: str) -> None:
+    if not stat.S_ISREG(mode):
+        reason = f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}; it must be a regular file"
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, reason, path)
 
 
 def _unfinished(path: Path) -> Path:
