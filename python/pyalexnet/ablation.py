@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from pyalexnet.backend import devices as known_devices
 from pyalexnet.backend import get_device
+from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
@@ -37,7 +38,7 @@ from pyalexnet.errors import DataError, DivergedError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.files import write_atomically
 from pyalexnet.network import AlexNet
-from pyalexnet.recipe import Recipe, require
+from pyalexnet.recipe import Recipe
 from pyalexnet.training import recipe_of, train
 
 # The training error of a race is the mean over so many steps.

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pyalexnet.architecture import Options
+from pyalexnet.checks import require
 from pyalexnet.data.digits import TEST_FRACTION
 from pyalexnet.schedule import PLATEAU, Description, make_schedule, summary
 
@@ -188,16 +189,6 @@ def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) 
         for name in before
         if before[name] != after[name] and name not in ignoring
     ]
-
-
-def require(holds: bool, name: str, value: object, wanted: str) -> None:
-    """Refuse an argument's value.
-
-    Raises:
-        ValueError: the condition does not hold.
-    """
-    if not holds:
-        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
 
 
 def _with_options(settings: Settings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyalexnet.architecture import Options
 from pyalexnet.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
+from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
 from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes
@@ -23,7 +24,7 @@ from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
 from pyalexnet.progress import Display
-from pyalexnet.recipe import DIGITS, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences, require
+from pyalexnet.recipe import DIGITS, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
 from pyalexnet.result import TrainingResult
 from pyalexnet.run import Run, Saving
 from pyalexnet.run_state import RunState

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checks import require
 from pyalexnet.network import AlexNet
 from pyalexnet.ops import dropout
 from pyalexnet.program import INPUT, Entry
-from pyalexnet.recipe import require
 
 # The arrays that an entry of a program writes, by their argument's name, and what they hold.
 _WRITTEN = {
