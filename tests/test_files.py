@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import io
 import os
 import socket
+import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pyalexnet import files
 from pyalexnet.files import (
+    file_written_atomically,
     folder_written_atomically,
     link_atomically,
+    locked_folder,
     open_regular_file,
     remove_folder,
     remove_unfinished,
@@ -44,7 +51,7 @@ def test_a_write_that_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def read_only(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("builtins.open", read_only)
+    monkeypatch.setattr(os, "open", read_only)
     monkeypatch.setattr(Path, "unlink", read_only)
     with pytest.raises(OSError, match=r"cannot write .*file \(3 bytes\): Read-only file system"):
         write_atomically(tmp_path / "file", b"new")
@@ -53,6 +60,213 @@ def test_a_write_that_cannot_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_write_into_no_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot write .*: No such file or directory"):
         write_atomically(tmp_path / "nowhere" / "file", b"")
+
+
+def test_the_longest_name_is_no_longer_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(OSError, match="File name too long"):
+        write_atomically(tmp_path / ("n" * 256), b"new")
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        write_atomically(tmp_path, b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    """An unusual one, that a mode which comes from elsewhere shows."""
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_file_has_the_umask_s_mode(tmp_path: Path, umask: int) -> None:
+    write_atomically(tmp_path / "file", b"new")
+    write_through(tmp_path / "other", b"new")
+    assert mode(tmp_path / "file") == mode(tmp_path / "other") == 0o666 & ~umask
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("kept", [0o600, 0o664, 0o777, 0o4711])
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path, kept: int) -> None:
+    path, source = tmp_path / "file", tmp_path / "source"
+    write_atomically(path, b"old")
+    path.chmod(kept)
+    with file_written_atomically(path) as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == kept  # nobody sees more of it meanwhile
+    assert mode(path) == kept
+    write_atomically(source, b"new")
+    link_atomically(source, path)
+    assert mode(path) == kept
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_replaced_file_keeps_its_owner(tmp_path: Path) -> None:
+    path, source = tmp_path / "file", tmp_path / "source"
+    write_atomically(path, b"old")
+    os.chown(path, 12, 34)
+    write_atomically(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (12, 34)
+    write_atomically(source, b"newer")
+    link_atomically(source, path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12, 34)
+
+
+def test_an_owner_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, "fchown", forbidden)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    path.chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # root may write everything
+    with pytest.raises(PermissionError, match=r"cannot write .*file \(3 bytes\): Permission denied"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_symbolic_links_are_gone_through(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "folder").symlink_to("other")
+    target, path = tmp_path / "other" / "file", tmp_path / "link"
+    path.symlink_to("folder/second")
+    (tmp_path / "other" / "second").symlink_to("file")
+    if there:
+        target.write_bytes(b"old")
+    write_atomically(path, b"new")
+    assert path.is_symlink()
+    assert (tmp_path / "other" / "second").is_symlink()
+    assert target.read_bytes() == b"new"
+    write_atomically(tmp_path / "source", b"newer")
+    link_atomically(tmp_path / "source", path)
+    assert path.is_symlink()
+    assert target.read_bytes() == b"newer"
+    assert {entry.name for entry in tmp_path.rglob("*")} == {"other", "folder", "link", "file", "second", "source"}
+
+
+def test_links_that_go_round(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        write_atomically(tmp_path / "one", b"new")
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_links_that_are_planted_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even one who guesses the name gains nothing."""
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _bytes: "guessed")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"old")
+    (tmp_path / ".unfinished-guessed").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "file", b"new")
+    assert victim.read_bytes() == b"old"
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_through(tmp_path / "link", b"new")
+    assert victim.read_bytes() == b"old"
+
+
+def test_names_cannot_be_guessed(tmp_path: Path) -> None:
+    def name() -> str:
+        with file_written_atomically(tmp_path / "file"):
+            return next(path.name for path in tmp_path.iterdir() if path.name != "file")
+
+    first, second = name(), name()
+    assert first != second
+    assert len(first) >= len(".unfinished-") + 32
+    assert str(os.getpid()) not in first or str(os.getpid()) not in second
+
+
+def test_many_threads_write_one_file(tmp_path: Path) -> None:
+    path, errors = tmp_path / "file", []
+    contents = [bytes([number]) * 10_000 for number in range(8)]
+
+    def write(content: bytes) -> None:
+        try:
+            for _ in range(20):
+                write_atomically(path, content)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    path, content = tmp_path / "pipe", b"content" * 100_000
+    os.mkfifo(path)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
+    reader.start()
+    write_atomically(path, content)
+    reader.join()
+    assert found == [content]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+def test_a_device_is_written_into(tmp_path: Path) -> None:
+    number = os.stat("/dev/null").st_rdev
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    write_atomically("/dev/null", b"content")
+    write_atomically(link, b"content")
+    assert os.stat("/dev/null").st_rdev == number
+    with pytest.raises(OSError, match="No space left on device"):
+        write_atomically("/dev/full", b"content")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1"])
+@pytest.mark.parametrize("into", ["file", "pipe"])
+def test_standard_output_is_written_into_where_it_stands(tmp_path: Path, name: str, into: str) -> None:
+    program = f"""
+from pyalexnet.files import write_atomically
+print("before")
+write_atomically({name!r}, b"content\\n")
+print("after")
+"""
+    path = tmp_path / "log"
+    path.write_bytes(b"earlier\n")
+    if into == "pipe":
+        output = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout
+        assert output == b"before\ncontent\nafter\n"
+    else:
+        with open(path, "ab") as log:
+            subprocess.run([sys.executable, "-c", program], stdout=log, check=True)
+        assert path.read_bytes() == b"earlier\nbefore\ncontent\nafter\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_without_calls_to_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -88,6 +302,8 @@ with folder_written_atomically(Path({str(tmp_path)!r}) / "folder") as unfinished
     assert not (tmp_path / "folder").exists()
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / ".hidden").touch()  # nobody's business but its owner's
+    remove_unfinished(tmp_path, older_than_seconds=3600)
+    assert len(list(tmp_path.iterdir())) == 2
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
 
@@ -125,6 +341,97 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
         with pytest.raises(OSError, match=f"cannot write to the folder {folder}: "):
             require_room(folder, 1, "a run")
+
+
+HOLDER = """
+import sys
+from pyalexnet.files import locked_folder
+with locked_folder(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A folder that another process has locked."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_for_one_process(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with held_elsewhere(folder) as holder:
+        told = rf"cannot write to the folder {folder}: process {holder.pid} on \S+ is at work in it"
+        with pytest.raises(OSError, match=told) as caught, locked_folder(folder):
+            pass
+        assert caught.value.errno == errno.EBUSY
+        assert folder.is_dir()
+    assert (folder / ".lock").exists()  # the holder was killed
+    with locked_folder(folder) as problem:
+        assert problem is None
+        told = f"process {os.getpid()} on "
+        with pytest.raises(OSError, match=told), locked_folder(folder):  # nor for two threads of one
+            pass
+    assert list(folder.iterdir()) == []
+
+
+def test_a_lock_that_ends_with_an_exception(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(RuntimeError), locked_folder(tmp_path):
+            raise RuntimeError
+
+
+def test_a_folder_that_was_made_in_vain_goes(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with locked_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "file").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
+def test_a_lock_file_goes_as_its_next_holder_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking, the file that was opened is removed by the one who held it."""
+    lock, taken = fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not taken:
+            (tmp_path / ".lock").unlink()
+        taken.append(descriptor)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with locked_folder(tmp_path):
+        assert (tmp_path / ".lock").exists()
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="is at work in it"), locked_folder(tmp_path):
+            pass
+    assert len(taken) == 2
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    with locked_folder(tmp_path) as problem:
+        assert problem == "No locks available"
+
+
+def test_a_lock_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OSError, match=f"cannot write to the folder {folder}: "), locked_folder(folder):
+            pass
+    (tmp_path / "victim").touch()
+    (tmp_path / ".lock").symlink_to("victim")
+    with pytest.raises(OSError, match=f"cannot write to the folder {tmp_path}: "), locked_folder(tmp_path):
+        pass
 
 
 # Reading --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -18,6 +19,9 @@ import pytest
 from pyalexnet.checkpoint import CHECKPOINTS, newest_checkpoint
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError, ModelFileError
+from pyalexnet.evaluation import evaluate
+from pyalexnet.model_file import load_model
+from pyalexnet.report import write_report
 from pyalexnet.result import TrainingResult
 from pyalexnet.training import train
 
@@ -176,6 +180,31 @@ def test_sigterm_saves_and_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
     newest = newest_checkpoint(tmp_path / "run")
     assert newest is not None
     assert newest.name.endswith(f"step-{run['steps']:08}")
+
+
+def test_a_folder_is_for_one_run_and_open_to_readers(tmp_path: Path) -> None:
+    data, out = tmp_path / "data.npz", tmp_path / "run"
+    np.savez(data, images=IMAGES, labels=LABELS)
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out), json.dumps(SHORT | {"epochs": 1000})]
+    with subprocess.Popen(command) as process:
+        while not (out / "run.json").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        for resume in (True, False):
+            with pytest.raises(OSError, match=rf"{out}: process {process.pid} on \S+ is at work in it") as caught:
+                train((IMAGES, LABELS), out=out, resume=resume, **SHORT)
+            assert caught.value.errno == errno.EBUSY
+        model = load_model(out, devices=["cpu:0"])
+        assert 0 <= evaluate(model, (IMAGES, LABELS)).top1_error <= 1
+        write_report(tmp_path / "report.html", out, timing=False, devices=["cpu:0"])
+        assert process.poll() is None
+        process.kill()
+    stopped = newest_checkpoint(out)
+    assert stopped is not None
+    epochs = int(stopped.name.split("-")[1])
+    resumed = train((IMAGES, LABELS), out=out, resume=True, allow_changes=True, **(SHORT | {"epochs": epochs}))
+    assert resumed.stopped == "finished"
+    assert not (out / ".lock").exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,25 @@
-"""Files and folders that are whole or absent, whatever stops the process that writes them."""
+"""Files and folders that are whole or absent, whatever stops the process that writes them, and folders for one writer.
+
+A file is written under another name beside its place, which nobody can guess and at which nothing lies, and then takes
+its name. As other programs do, writing goes through symbolic links to what they point at, keeps the mode and the owner
+of a file that was there, leaves a new file's mode to the umask, and refuses a file that may not be written. What is no
+file but a device, a pipe or an open descriptor, such as /dev/stdout, is written into.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
+import secrets
 import shutil
+import socket
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,6 +27,13 @@ from typing import BinaryIO
 
 # Names that begin so belong to writes that have not ended, or never will.
 _UNFINISHED = ".unfinished-"
+
+_LOCK_FILE = ".lock"
+
+_MOST_LINKS = 40  # as Linux follows them
+
+# By these a file system says that it has no such call: NFS without its lock daemon, FUSE, some network disks.
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -52,7 +71,7 @@ def open_regular_file(path: str | PathLike[str], *, buffering: int = -1) -> Bina
 
 
 def write_atomically(path: str | PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: into a new file beside it, which then takes its name.
+    """Write a file whole or not at all; see :func:`file_written_atomically`.
 
     Raises:
         OSError: it cannot be written; what was at ``path`` is unchanged.
@@ -60,6 +79,8 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> None:
     try:
         with file_written_atomically(path) as file:
             file.write(content)
+    except BrokenPipeError:
+        raise  # the reader has had enough, which is no failure of the disk
     except OSError as error:
         reason = f"cannot write {fspath(path)} ({len(content):,} bytes): {error.strerror or error}"
         raise OSError(error.errno, reason) from error
@@ -69,18 +90,37 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> None:
 def file_written_atomically(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """A new file to fill, which takes the name ``path`` when the block ends; if it fails, there is no new file.
 
+    Where ``path`` is a device, a pipe or an open descriptor, that is what is filled.
+
     Raises:
         OSError: it cannot be written; what was at ``path`` is unchanged.
     """
-    path = Path(path)
-    temporary = _unfinished(path)
+    target = _end_of_links(Path(path))
+    descriptor = _own_descriptor(target)
+    before = _status(target)
+    if descriptor is not None or not (before is None or stat.S_ISREG(before.st_mode)):
+        if descriptor is None:
+            descriptor = os.open(target, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        else:
+            descriptor = os.dup(descriptor)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what was printed before comes before
+        with open(descriptor, "wb") as file:
+            yield file
+        return
+    if before is not None and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), fspath(path))
+    temporary = _unfinished(target.parent)
     try:
-        with open(temporary, "wb") as file:
+        # Nobody may see in the new file what the one in its place keeps from them.
+        with open(_create(temporary, 0o666 if before is None else 0o600), "wb") as file:
+            if before is not None:
+                _take_after(file.fileno(), before)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+            _sync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
             temporary.unlink()
@@ -96,7 +136,7 @@ def folder_written_atomically(path: str | PathLike[str]) -> Iterator[Path]:
         OSError: the folder cannot be made, or ``path`` exists.
     """
     path = Path(path)
-    temporary = _unfinished(path)
+    temporary = _unfinished(path.parent)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -111,30 +151,41 @@ def write_through(path: Path, content: bytes) -> None:
     """Write a new file and wait until the disk has it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or exists.
     """
-    with open(path, "wb") as file:
+    with open(_create(path, 0o666), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno())
 
 
 def link_atomically(source: Path, path: Path) -> None:
-    """Give a file a second name, in place of what had that name; a copy where the file system has no links.
+    """Give a file a second name, in place of the file that had it; a copy where that cannot be.
 
     Raises:
         OSError: that cannot be done; what was at ``path`` is unchanged.
     """
-    temporary = _unfinished(path)
-    try:
+    target = _end_of_links(path)
+    before = _status(target)
+    temporary = _unfinished(target.parent)
+    linked = before is None or stat.S_ISREG(before.st_mode)
+    if linked:
         try:
             os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        except OSError:  # a file system without links, or another one than the source's
+            linked = False
+    if not linked:
+        with open(source, "rb") as content, file_written_atomically(path) as file:
+            shutil.copyfileobj(content, file)
+        return
+    try:
+        if before is not None:
+            with open(os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                _take_after(file.fileno(), before)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # gone, or of the same inode as the target, which rename leaves
             temporary.unlink()
 
 
@@ -144,18 +195,60 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be removed.
     """
-    doomed = _unfinished(path)
+    doomed = _unfinished(path.parent)
     os.rename(path, doomed)
     shutil.rmtree(doomed)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder."""
+def remove_unfinished(folder: Path, *, older_than_seconds: float = 0.0) -> None:
+    """Remove what writers that were killed have left in a folder.
+
+    Args:
+        folder: the folder; there may be none.
+        older_than_seconds: leave alone what has been touched since, for there may be writers at work.
+    """
     for path in folder.glob(f"{_UNFINISHED}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its writer has just ended
+            if time.time() - path.lstat().st_ctime < older_than_seconds:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | PathLike[str]) -> Iterator[str | None]:
+    """A folder that no other process or thread may work in until the block ends; it is made if there is none.
+
+    The lock ends with the process, however that ends: it is the kernel's, on a file ``.lock``, which means nothing by
+    itself and goes with the lock. If nothing has come into a folder that was made here, it goes too.
+
+    Yields:
+        Why the folder could not be locked, on a file system that has no locks; else None.
+
+    Raises:
+        OSError: someone else has locked it, and the message says who; or it cannot be made or written to.
+    """
+    folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, problem = _open_lock(folder / _LOCK_FILE)
+        except OSError as error:
+            raise _cannot_write_to(folder, error) from error
+        try:
+            yield problem
+        finally:
+            with contextlib.suppress(OSError):
+                if _lies_at(descriptor, folder / _LOCK_FILE):
+                    os.unlink(folder / _LOCK_FILE)
+            os.close(descriptor)
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it holds something, or was never made
+                path.rmdir()
 
 
 def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> None:
@@ -174,7 +267,7 @@ def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> N
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}") from error
+        raise _cannot_write_to(folder, error) from error
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise OSError(
@@ -189,14 +282,116 @@ def _require_regular(mode: int, path: str) -> None:
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, reason, path)
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}")
+def _end_of_links(path: Path) -> Path:
+    """Where a path leads, by all symbolic links but those of /proc, which only look like some.
+
+    Raises:
+        OSError: the links go round.
+    """
+    for _ in range(_MOST_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if path.is_relative_to("/proc") or not path.is_symlink():
+            return path
+        path = path.parent / os.readlink(path)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), fspath(path))
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """The number of the open descriptor that a path without links stands for, if it does."""
+    match = re.fullmatch(rf"/proc/{os.getpid()}/(?:task/\d+/)?fd/(\d+)", fspath(path))
+    return int(match[1]) if match else None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _unfinished(folder: Path) -> Path:
+    """A name that nothing has and nobody guesses, short enough for every file system."""
+    return folder / f"{_UNFINISHED}{secrets.token_hex(16)}"
+
+
+def _create(path: Path, mode: int) -> int:
+    """Open a file that is new: what lies there already, a planted link too, is not touched."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def _take_after(descriptor: int, before: os.stat_result) -> None:
+    """Give an open file the owner, as far as that may be, and the mode of another."""
+    for owner in ((-1, before.st_gid), (before.st_uid, -1)):
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, *owner)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+
+
+def _open_lock(path: Path) -> tuple[int, str | None]:
+    """Lock a file, new or left behind: its descriptor, and what is in the way if there are no locks here.
+
+    Raises:
+        OSError: someone else holds it, or it cannot be opened.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except PermissionError:  # another user's, left behind
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _lies_at(descriptor, path):  # its holder has just ended
+                os.close(descriptor)
+                continue
+            with contextlib.suppress(OSError):  # a full disk, a file of another user: then the lock has no name
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()} {socket.gethostname()}".encode())
+            return descriptor, None
+        except BlockingIOError as error:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise OSError(errno.EBUSY, f"{holder} is at work in it") from error
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED | {errno.EBADF}:  # NFS locks only what can be written
+                return descriptor, error.strerror or str(error)
+            os.close(descriptor)
+            raise
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock, as far as that is known."""
+    match = re.fullmatch(rb"(\d+) ([\w.-]+)", os.pread(descriptor, 200, 0))
+    return f"process {int(match[1])} on {match[2].decode()}" if match else "another process"
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _cannot_write_to(folder: str | PathLike[str], error: OSError) -> OSError:
+    return OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's list of names."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Wait until the disk has the folder's list of names, where it may be asked for."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # names can be written here, but not read
+        return
+    try:
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until the disk has what was written, where the file system knows how."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise

@@ -85,7 +85,7 @@ class Display:
             disable=not (enabled and is_terminal),
             transient=True,
         )
-        self._task = self._bar.add_task("", total=None, state="")
+        self._task = self._bar.add_task("", total=None, state="", visible=False)
         self._last_line_time = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -110,7 +110,9 @@ class Display:
             total: images, or what else it counts, to come to.
             done: how many are done already, where a run is resumed.
         """
-        self._bar.reset(self._task, total=total, completed=done, description=self._encodable(stage), state="")
+        self._bar.reset(
+            self._task, total=total, completed=done, description=self._encodable(stage), state="", visible=True
+        )
 
     def stage(self, stage: str) -> None:
         """What the bar has come to; the state of the last stage goes."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_
 from pyalexnet.data.dataset import is_name
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, ModelFileError
-from pyalexnet.files import require_room
+from pyalexnet.files import locked_folder, remove_unfinished, require_room
 from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
@@ -32,6 +33,9 @@ from pyalexnet.schedule import PLATEAU, make_schedule
 
 _RECIPES = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST}
 _SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options"}
+
+# No report or figure is so long in being written into a run's folder.
+_LONG_AGO_SECONDS = 3600.0
 
 
 def train(
@@ -126,29 +130,30 @@ def train(
         FileExistsError: ``out`` has a run already, and ``resume`` is not set.
         OutOfMemoryError: the net does not fit; the message has the table that shows why.
         DivergedError: the loss became infinite or NaN; its ``result`` has the model of the last whole epoch.
-        OSError: ``out`` cannot be written; once training has begun a SaveError, which has the result so far.
+        OSError: ``out`` cannot be written, or another process trains in it; once training has begun a SaveError, which
+            has the result so far.
     """
     asked = {name: value for name, value in locals().items() if name in _SETTINGS and value is not None}
     _require_consistent(out, checkpoint_minutes, keep, resume=resume, tensorboard=tensorboard)
-    earlier = _earlier_checkpoint(out, resume)
-    checkpoint = _loaded(earlier, devices, memory_limit) if earlier else None
-    if checkpoint:
-        data, validation = data_as_before(data, validation, checkpoint.data)
-    elif data is None:
-        data = "digits"
-    recipe = recipe_of(data, preset)
-    chosen = choose_data(data, validation, recipe.validation)
-    if checkpoint:
-        settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
-        _take_changes(checkpoint, settings, chosen, allow_changes)
-    else:
-        settings = _settings(recipe, asked, net_options, chosen)
-    _require_enough_images_and_outputs(settings, chosen.training)
-    if out is not None:
-        written = 1 if checkpoint else keep + 2  # the last ones, the best and, before one goes, a new one
-        room = written * checkpoint_bytes(settings.num_classes, Options(**settings.net_options).towers)
-        require_room(out, room, "the run with its checkpoints")
-    with Display(enabled=progress) as display:
+    with Display(enabled=progress) as display, _for_itself(out, display):
+        earlier = _earlier_checkpoint(out, resume)
+        checkpoint = _loaded(earlier, devices, memory_limit) if earlier else None
+        if checkpoint:
+            data, validation = data_as_before(data, validation, checkpoint.data)
+        elif data is None:
+            data = "digits"
+        recipe = recipe_of(data, preset)
+        chosen = choose_data(data, validation, recipe.validation)
+        if checkpoint:
+            settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
+            _take_changes(checkpoint, settings, chosen, allow_changes)
+        else:
+            settings = _settings(recipe, asked, net_options, chosen)
+        _require_enough_images_and_outputs(settings, chosen.training)
+        if out is not None:
+            written = 1 if checkpoint else keep + 2  # the last ones, the best and, before one goes, a new one
+            room = written * checkpoint_bytes(settings.num_classes, Options(**settings.net_options).towers)
+            require_room(out, room, "the run with its checkpoints")
         if checkpoint:
             display.line(f"going on at step {checkpoint.model.net.step}, in epoch {checkpoint.state.epoch}")
         else:
@@ -186,6 +191,23 @@ def _require_consistent(
     if out is None:
         require(not resume, "resume", resume, "False where out names no folder")
         require(not tensorboard, "tensorboard", tensorboard, "False where out names no folder")
+
+
+@contextlib.contextmanager
+def _for_itself(out: str | PathLike[str] | None, display: Display) -> Iterator[None]:
+    """Keep other processes out of the run's folder, if there is one.
+
+    Raises:
+        OSError: another process is at work in it, or it cannot be written to; the message says which.
+    """
+    if out is None:
+        yield
+        return
+    with locked_folder(out) as unlocked:
+        if unlocked:
+            display.line(f"{fspath(out)} cannot be locked ({unlocked}): let no other process work in it")
+        remove_unfinished(Path(out), older_than_seconds=_LONG_AGO_SECONDS)
+        yield
 
 
 def _earlier_checkpoint(out: str | PathLike[str] | None, resume: bool) -> Path | None:

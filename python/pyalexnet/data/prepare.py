@@ -8,8 +8,6 @@ The manifest comes last: a folder that has one is complete.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -51,7 +49,7 @@ from pyalexnet.data.prepared import (
 from pyalexnet.data.sources import Source, SourceImage, find_images
 from pyalexnet.data.statistics import ImageSums
 from pyalexnet.errors import DataError
-from pyalexnet.files import remove_unfinished, require_room, write_atomically
+from pyalexnet.files import locked_folder, remove_unfinished, require_room, write_atomically
 from pyalexnet.interrupt import Interrupted, InterruptRequest
 from pyalexnet.progress import Display
 
@@ -120,10 +118,13 @@ def prepare(
         display.line(f"listing the images of {source}")
         found = find_images(source, labels, classes)
         plan = _plan(found, shard_size)
-        if not _continues(destination, plan):
-            _require_empty(destination)
-        require_room(destination, 0, "preparation")
-        with _only_one(destination), InterruptRequest() as interrupt:
+        if destination.exists() and not destination.is_dir():
+            raise DataError(f"{destination} is a file; the destination must be a folder")
+        with locked_folder(destination) as unlocked, InterruptRequest() as interrupt:
+            if unlocked:
+                display.line(f"{destination} cannot be locked ({unlocked}): let no other process prepare it")
+            if not _continues(destination, plan):
+                _require_empty(destination)
             if not (destination / MANIFEST_FILE).exists():
                 _Preparation(found, plan, destination, shard_size, on_error, workers, display, interrupt).run()
             _remove_progress(destination)
@@ -553,9 +554,7 @@ def _continues(folder: Path, plan: dict[str, Any]) -> bool:
 
 
 def _require_empty(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; the destination must be a folder")
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+    if any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise DataError(f"{folder} is not empty and holds no preparation to continue; name a new folder")
 
 
@@ -563,22 +562,6 @@ def _require_apart(source: Path, destination: Path) -> None:
     inner, outer = destination.resolve(), source.resolve()
     if inner == outer or outer in inner.parents:
         raise DataError(f"the destination {destination} lies in the source {source}; name a folder elsewhere")
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which ends with the process however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(errno.EBUSY, f"another process is preparing {folder} at this moment") from error
-        except OSError:  # a file system without locks on folders
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_progress(folder: Path) -> None:
