@@ -331,7 +331,7 @@ def broken_images(rng: np.random.Generator) -> dict[str, tuple[bytes, str]]:
     noise = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
     whole, progressive = encoded(noise), encoded(noise, progressive=True)
     return {
-        "bomb.png": (huge_png(rng), "decompression bomb"),
+        "bomb.png": (huge_png(rng), "MiB to decode"),
         "cut.jpg": (whole[: len(whole) // 2], "truncated"),
         "cut_late.jpg": (whole[:-2000], "truncated"),
         "cut_progressive.jpg": (progressive[: len(progressive) // 2], "truncated"),

@@ -424,8 +424,6 @@ def _decode_rows(file: Path, first: int, images: Sequence[SourceImage]) -> list[
         for row, image in enumerate(images, first):
             content = image.read()
             try:
-                if not content:
-                    raise DataError("the file is empty")
                 pixels = decode_image(io.BytesIO(content))
             except DataError as error:
                 failed.append((row, str(error)))
