@@ -92,7 +92,7 @@ def test_the_ledger_tells_what_the_run_did(report: Path) -> None:
 
 
 def test_errors_are_those_of_the_net(report: Path, digits_model: pyalexnet.Classifier) -> None:
-    held_out = as_test_dataset()
+    held_out = as_test_dataset("digits")
     found = evaluate(digits_model, Subset(held_out, np.sort(sample(held_out, 100))))
     page = Page(report)
     assert f"100 held-out images, 1 view each: top-1 error {found.top1_error:.2%}" in page.text
@@ -115,7 +115,9 @@ def test_a_run_on_arrays_says_what_is_missing(tmp_path: Path, digits_run: Path) 
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 2
     digits = Digits()
     write_report(tmp_path / "given.html", tmp_path, data=(digits.images[:50], digits.labels[:50]), **options)
-    assert "50 held-out images" in Page(tmp_path / "given.html").text
+    page = Page(tmp_path / "given.html")
+    assert "50 images of the data given, 1 view each" in page.text
+    assert "was not checked: the run learned from arrays, which have no name." in page.text
 
 
 def test_names_are_escaped(tmp_path: Path, digits_run: Path) -> None:

@@ -311,7 +311,9 @@ class _Bench:
             model = self.trained(variant, seed, lr)
         except DivergedError:
             return Trial(variant.name, seed, lr, None, None, time.perf_counter() - start)
-        train_error, held_out_error = (evaluate(model, part).top1_error for part in (self.training, self.held_out))
+        train_error, held_out_error = (
+            evaluate(model, part, overlap=False).top1_error for part in (self.training, self.held_out)
+        )
         return Trial(variant.name, seed, lr, train_error, held_out_error, time.perf_counter() - start)
 
     def trained(self, variant: Variant, seed: int, lr: float) -> Classifier:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +23,14 @@ class Classifier:
         net: the net; it may have more outputs than there are names.
         classes: names of the outputs, from the first on.
         mean: float32 (256, 256, 3), subtracted from images before the net sees them.
+        learned_from: what its training images were, as :attr:`pyalexnet.data.choice.DataChoice.description` has it, or
+            the folder of its model file, beside which ``run.json`` may tell; None where nobody knows.
     """
 
     net: AlexNet
     classes: tuple[str, ...]
     mean: npt.NDArray[np.float32]
+    learned_from: Mapping[str, Any] | Path | None = None
 
     def input_batch(self, images: npt.NDArray[np.uint8], variations: Variations) -> ImageBatch:
         """What the net takes: uint8 images (N, 256, 256, 3), each varied in its way, less the mean."""

@@ -18,6 +18,7 @@ from pyalexnet.data.dataset import as_test_dataset, labels_among
 from pyalexnet.data.images import fit_image, read_image
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.errors import DataError
+from pyalexnet.own_data import held_out_images, trained_on
 
 CONFIDENCE = 0.95
 """Of the intervals around errors: how often such an interval holds the true error."""
@@ -61,6 +62,10 @@ class Evaluation:
         classes: the model's classes.
         confusion: int64 (classes, outputs): images of a class (row) for which an output (column) was the most probable.
         top5_wrong: int64 (classes,): images of each class that was not among the five most probable.
+        trained_on: how many of the images the model learned from (:mod:`pyalexnet.own_data`); None where that was not
+            found out.
+        not_checked: why it was not; "" where it was.
+        unseen: the same of the images alone that the model did not learn from, where it learned from some of them.
     """
 
     views: int
@@ -68,6 +73,9 @@ class Evaluation:
     classes: tuple[str, ...]
     confusion: npt.NDArray[np.int64]
     top5_wrong: npt.NDArray[np.int64]
+    trained_on: int | None = None
+    not_checked: str = ""
+    unseen: Evaluation | None = None
 
     @property
     def count(self) -> int:
@@ -118,6 +126,14 @@ class Evaluation:
         return results
 
     @property
+    def overlap(self) -> str:
+        """In words, how many of the images the model learned from."""
+        if self.trained_on is None:
+            return f"whether the model was trained on some of these images was not checked: {self.not_checked}"
+        number = f"{self.trained_on:,}" if self.trained_on else "none"
+        return f"{number} of {self.count:,} images {'was' if self.trained_on == 1 else 'were'} trained on"
+
+    @property
     def _top1_wrong(self) -> int:
         return self.count - int(np.trace(self.confusion))
 
@@ -135,43 +151,51 @@ def evaluate(
     *,
     batch_size: int = 64,
     views: int = 1,
+    overlap: bool | None = None,
+    on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Evaluation:
     """Measure a classifier on labelled images.
 
     Args:
         model: what :func:`pyalexnet.train` or :func:`pyalexnet.load_model` returned.
-        data: labelled images, named as for :func:`pyalexnet.train`, with classes of the model's names. Data with a
-            held-out part of its own is judged by that part, the digits (default) by what training by default holds out.
+        data: labelled images, named as for :func:`pyalexnet.train`, with classes of the model's names; of data with a
+            held-out part of its own that part, of ``"digits"`` what training by default holds out. By default the
+            images that the model's own run held out.
         batch_size: images that the net computes at a time.
         views: 1 judges the centre of each image; 5 averages the probabilities over the centre and the four
             corners; 10 over these and their mirror images, as the paper does. Mirror images serve only where left
             and right do not matter: not for writing.
+        overlap: whether to find out which of the images the model learned from. That may take reading all of its
+            training images; None: if there are not over :data:`pyalexnet.own_data.MOST_COMPARED` to be read.
+        on_stage: called with what begins and how many images it will go through.
         on_images: called with the number of images done since the last call.
 
     Raises:
-        DataError: the data cannot serve, or has a class that the model does not know.
+        DataError: the data cannot serve, or has a class that the model does not know; or there is no ``data``, and the
+            run's own held-out images are not known, not there or not as they were.
         ValueError: ``batch_size`` or ``views`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     require_batch_size(batch_size)
-    dataset = as_test_dataset(data)
+    dataset = held_out_images(model) if data is None else as_test_dataset(data)
     label_of_class = labels_among(dataset, model.classes)
-    confusion = np.zeros((len(model.classes), model.net.num_classes), np.int64)
-    top5_wrong = np.zeros(len(model.classes), np.int64)
-    losses = []
-    batches = in_batches(np.arange(len(dataset)), batch_size)
+    known = trained_on(model, dataset, asked=overlap, on_stage=on_stage, on_images=on_images)
+    everything, unseen = _Tally(model), _Tally(model)
+    batches = list(in_batches(np.arange(len(dataset)), batch_size))
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
-    for images, labels in read_ahead(dataset, batches, buffers=buffers):
-        probabilities = mean_probabilities(model, images, views)
-        expected = label_of_class[labels]
-        own = probabilities[np.arange(len(labels)), expected]
-        losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
-        rank = _rank(probabilities, expected)
-        np.add.at(confusion, (expected, _answer(probabilities, expected, rank)), 1)
-        np.add.at(top5_wrong, expected, rank >= 5)
+    on_stage("evaluating", len(dataset))
+    for indices, (images, labels) in zip(batches, read_ahead(dataset, batches, buffers=buffers), strict=True):
+        probabilities, expected = mean_probabilities(model, images, views), label_of_class[labels]
+        everything.add(probabilities, expected)
+        new = ~known.among(indices, images)
+        unseen.add(probabilities[new], expected[new])
         on_images(len(labels))
-    return Evaluation(views, float(np.mean(np.concatenate(losses))), model.classes, confusion, top5_wrong)
+    if known.not_checked:
+        return everything.evaluation(views, not_checked=known.not_checked)
+    learned = everything.count - unseen.count
+    apart = unseen.evaluation(views, trained_on=0) if learned and unseen.count else None
+    return everything.evaluation(views, trained_on=learned, unseen=apart)
 
 
 def wilson_interval(successes: int, count: int) -> Interval:
@@ -261,6 +285,33 @@ def require_batch_size(batch_size: int) -> None:
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+
+
+class _Tally:
+    """Errors and losses of the images judged so far."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.classes = model.classes
+        self.confusion = np.zeros((len(model.classes), model.net.num_classes), np.int64)
+        self.top5_wrong = np.zeros(len(model.classes), np.int64)
+        self.losses: list[npt.NDArray[np.float64]] = []
+
+    @property
+    def count(self) -> int:
+        return int(self.confusion.sum())
+
+    def add(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> None:
+        """Count images by their probabilities, float64 (n, outputs), and labels, int32 (n,)."""
+        own = probabilities[np.arange(len(labels)), labels]
+        self.losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
+        rank = _rank(probabilities, labels)
+        np.add.at(self.confusion, (labels, _answer(probabilities, labels, rank)), 1)
+        np.add.at(self.top5_wrong, labels, rank >= 5)
+
+    def evaluation(self, views: int, **overlap: Any) -> Evaluation:
+        """What came out; at least one image must have been counted."""
+        loss = float(np.mean(np.concatenate(self.losses)))
+        return Evaluation(views, loss, self.classes, self.confusion, self.top5_wrong, **overlap)
 
 
 def _predictions(

@@ -27,6 +27,7 @@ from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import require_batch_size
 from pyalexnet.files import file_written_atomically
+from pyalexnet.own_data import training_images
 from pyalexnet.tensor_file import checksum
 
 Values = npt.NDArray[np.float32]
@@ -57,7 +58,7 @@ class Features:
 
 def extract_features(
     model: Classifier,
-    data: DataSource,
+    data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
     batch_size: int = 64,
@@ -67,7 +68,8 @@ def extract_features(
 
     Args:
         model: the classifier.
-        data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, those to train on.
+        data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, those to train on. By default
+            those that the model's own run learned from.
         layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``"conv1"``, ``"pool5"`` or ``"fc7"``.
         batch_size: images that the net computes at a time.
         on_images: called with the number of images done since the last call.
@@ -77,7 +79,7 @@ def extract_features(
         ValueError: ``layer`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    dataset = as_dataset(data)
+    dataset = training_images(model) if data is None else as_dataset(data)
     values = np.concatenate(list(feature_batches(model, dataset, layer, batch_size, on_images)))
     return Features(layer, values, dataset.labels, tuple(image_names(dataset)), dataset.classes)
 
@@ -85,7 +87,7 @@ def extract_features(
 def save_features(
     path: str | PathLike[str],
     model: Classifier,
-    data: DataSource,
+    data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
     batch_size: int = 64,
@@ -109,7 +111,7 @@ def save_features(
     """
     if Path(path).suffix != ".npz":
         raise ValueError(f"path is {fspath(path)!r}; its name must end in .npz")
-    dataset = as_dataset(data)
+    dataset = training_images(model) if data is None else as_dataset(data)
     batches = feature_batches(model, dataset, layer, batch_size, on_images)
     with file_written_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as part:

@@ -80,7 +80,7 @@ def load_model(
     mean = tensors.pop(_MEAN)
     net.load_parameters(tensors)
     net.step = step
-    return Classifier(net, classes, np.array(mean))
+    return Classifier(net, classes, np.array(mean), learned_from=path.parent)
 
 
 def _strings(value: object) -> tuple[str, ...]:

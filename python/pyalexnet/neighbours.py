@@ -17,6 +17,7 @@ from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import as_images, require_batch_size
 from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
+from pyalexnet.own_data import training_images
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Neighbour:
 def find_neighbours(
     model: Classifier,
     queries: Any,
-    data: DataSource | FeatureFile,
+    data: DataSource | FeatureFile | None = None,
     *,
     count: int = 6,
     layer: str = DEFAULT_LAYER,
@@ -52,7 +53,8 @@ def find_neighbours(
         model: the classifier.
         queries: images, as :func:`pyalexnet.predict` takes them.
         data: where to look: images named as for :func:`pyalexnet.train` (of what comes in two parts, those to train
-            on), or a feature file, itself or its path (``.npz``), of the same net, which saves computing them again.
+            on), or a feature file, itself or its path (``.npz``), of the same net, which saves computing them again. By
+            default the images that the model's own run learned from.
         count: how many to find for each query; fewer where the data has fewer.
         layer: by which layer's outputs; of a feature file, the layer that it holds.
         batch_size: images that the net computes at a time.
@@ -73,7 +75,7 @@ def find_neighbours(
     wanted = np.concatenate(
         [features_of(model, images[start : start + batch_size], layer) for start in range(0, len(images), batch_size)]
     )
-    where = where_to_look(data)
+    where = where_to_look(model, data)
     if isinstance(where, FeatureFile):
         _require_same(where, model, layer)
         batches, names = where.batches(on_images), where.names
@@ -90,12 +92,14 @@ def find_neighbours(
     ]
 
 
-def where_to_look(data: DataSource | FeatureFile) -> Dataset | FeatureFile:
-    """What :func:`find_neighbours` searches: a feature file opened, anything else as a data set.
+def where_to_look(model: Classifier, data: DataSource | FeatureFile | None) -> Dataset | FeatureFile:
+    """What :func:`find_neighbours` searches: the run's own images, a feature file opened, else a data set.
 
     Raises:
         DataError: the data cannot serve, or the file is no feature file.
     """
+    if data is None:
+        return training_images(model)
     if isinstance(data, FeatureFile):
         return data
     if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":

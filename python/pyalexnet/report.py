@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from io import BytesIO
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import jinja2
@@ -20,7 +20,6 @@ from PIL import Image
 from pyalexnet.architecture import Options
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource, Subset
-from pyalexnet.data.choice import DataChoice, choose_data, data_as_before
 from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
@@ -31,6 +30,7 @@ from pyalexnet.ledger import LEDGER, SOURCES, Row
 from pyalexnet.model_file import MODEL_FILE, load_model
 from pyalexnet.neighbours import find_neighbours
 from pyalexnet.network import AlexNet
+from pyalexnet.own_data import data_of_run
 from pyalexnet.progress import duration
 from pyalexnet.recipe import Settings
 from pyalexnet.result import BEST_FILE
@@ -67,6 +67,15 @@ class Drawn(NamedTuple):
     caption: str
 
 
+class Images(NamedTuple):
+    """The images that the page shows: some are judged, and among the others their neighbours are searched."""
+
+    judged: Dataset
+    judged_name: str
+    searched: Dataset
+    searched_name: str
+
+
 class LedgerLine(NamedTuple):
     """A row of the ledger, filled in by a run."""
 
@@ -85,6 +94,7 @@ def write_report(
     data: DataSource | None = None,
     best: bool = False,
     views: int = 1,
+    overlap: bool | None = None,
     limit: int | None = None,
     batch_size: int = 64,
     timing: bool = True,
@@ -101,6 +111,8 @@ def write_report(
             Without images there are no errors, predictions and neighbours.
         best: show the net of the best epoch instead of the last.
         views: crops by which each held-out image is judged, as in :func:`pyalexnet.evaluate`.
+        overlap: whether to find out which of the images judged the model learned from, as in
+            :func:`pyalexnet.evaluate`.
         limit: how many held-out images are judged at most, a random part (default: all).
         batch_size: images that the net computes at a time.
         timing: whether to measure the layers' times, on a net of the same kind, with the run's batch size.
@@ -120,7 +132,7 @@ def write_report(
         raise ValueError(f"limit is {limit}; it must be at least 1")
     run = load_run(folder)
     model = load_model(run.folder / (BEST_FILE if best else MODEL_FILE), devices=devices, memory_limit=memory_limit)
-    chosen, no_data = _data(run, data)
+    chosen, no_data = _data(model, data)
     context: dict[str, Any] = {
         "title": f"AlexNet: {run.folder.resolve().name}",
         "subtitle": _subtitle(run, model),
@@ -141,10 +153,16 @@ def write_report(
     context["figures"] = [_filters(model)]
     found = None
     if chosen is not None:
-        held_out = _limited(chosen.held_out or chosen.training, limit)
-        on_stage(f"evaluating {len(held_out):,} images")
-        found = evaluate(model, held_out, views=views, batch_size=batch_size)
-        context["errors"] = _errors(found, held_out_exists=chosen.held_out is not None)
+        judged = _limited(chosen.judged, limit)
+        found = evaluate(
+            model,
+            judged,
+            views=views,
+            batch_size=batch_size,
+            overlap=overlap,
+            on_stage=lambda stage, count: on_stage(f"{stage}: {count:,} images"),
+        )
+        context["errors"] = _errors(found, chosen.judged_name)
         on_stage("drawing predictions and neighbours")
         context["figures"] += _image_figures(model, chosen, batch_size)
     context["numbers"] = list(_numbers(run, found))
@@ -157,16 +175,18 @@ def write_report(
     write_atomically(path, environment.get_template("report.html").render(context).encode())
 
 
-def _data(run: RunRecord, data: DataSource | None) -> tuple[DataChoice | None, str]:
+def _data(model: Classifier, data: DataSource | None) -> tuple[Images | None, str]:
     """The images to show and judge by, or why there are none."""
     if data is not None:
-        training, held_out = as_dataset(data), as_test_dataset(data)
-        return DataChoice(training, held_out, {}), ""
+        name = fspath(data) if isinstance(data, str | PathLike) else "the data given"
+        return Images(as_test_dataset(data), f"images of {name}", as_dataset(data), f"images of {name}"), ""
     try:
-        source, validation = data_as_before(None, None, run.data)
-        return choose_data(source, validation, 0.0), ""
+        own = data_of_run(model)
     except DataError as error:
         return None, f"The run's images are not at hand: {error}."
+    if own.held_out is None:
+        return Images(own.training, "training images, as none were held out", own.training, "training images"), ""
+    return Images(own.held_out, "held-out images", own.training, "training images"), ""
 
 
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:
@@ -189,6 +209,8 @@ def _subtitle(run: RunRecord, model: Classifier) -> str:
 def _numbers(run: RunRecord, found: Evaluation | None) -> Iterator[tuple[str, str]]:
     if found:
         yield "top-1 error", f"{found.top1_error:.2%}"
+        if found.unseen:
+            yield "top-1 error of images not trained on", f"{found.unseen.top1_error:.2%}"
         yield "top-5 error", f"{found.top5_error:.2%}"
         yield "images judged", f"{found.count:,}"
     elif run.best and run.best.validation_error is not None:
@@ -213,21 +235,26 @@ def _history_row(record: Any) -> tuple[str, ...]:
     )
 
 
-def _errors(found: Evaluation, *, held_out_exists: bool) -> dict[str, Any]:
+def _errors(found: Evaluation, which: str) -> dict[str, Any]:
     results = [one for one in found.by_class() if one.count]
     shown = results if len(results) <= _FEW else sorted(results, key=lambda one: -one.top1_error)[:_FEW]
-    which = "held-out images" if held_out_exists else "training images, as none were held out"
+    views = f"{found.views} {'view' if found.views == 1 else 'views'} each"
+    unseen = f"; the {found.unseen.count:,} others alone: {_totals(found.unseen)}" if found.unseen else ""
     return {
-        "sentence": (
-            f"{found.count:,} {which}, {found.views} {'view' if found.views == 1 else 'views'} each: top-1 error "
-            f"{found.top1_error:.2%} ({_interval(found.top1_interval)}), top-5 error {found.top5_error:.2%} "
-            f"({_interval(found.top5_interval)}), loss {found.loss:.4f}. Intervals hold {CONFIDENCE:.0%}."
-        ),
+        "sentence": f"{found.count:,} {which}, {views}: {_totals(found)}. Intervals hold {CONFIDENCE:.0%}.",
+        "overlap": f"{found.overlap}{unseen}.",
         "classes": [_class_row(one) for one in shown],
         "left_out": f"The {_FEW} worst of {len(results)} classes." if len(shown) < len(results) else "",
         "names": found.classes,
         "confusion": found.confusion[:, : len(found.classes)].tolist() if len(found.classes) <= _FEW else None,
     }
+
+
+def _totals(found: Evaluation) -> str:
+    return (
+        f"top-1 error {found.top1_error:.2%} ({_interval(found.top1_interval)}), top-5 error {found.top5_error:.2%} "
+        f"({_interval(found.top5_interval)}), loss {found.loss:.4f}"
+    )
 
 
 def _class_row(one: ClassResult) -> tuple[str, ...]:
@@ -255,27 +282,25 @@ def _filters(model: Classifier) -> Drawn:
     )
 
 
-def _image_figures(model: Classifier, chosen: DataChoice, batch_size: int) -> list[Drawn]:
-    judged = chosen.held_out or chosen.training
-    images, labels = judged.batch(sample(judged, _SHOWN_IMAGES))
-    names = [judged.classes[label] for label in labels]
+def _image_figures(model: Classifier, chosen: Images, batch_size: int) -> list[Drawn]:
+    images, labels = chosen.judged.batch(sample(chosen.judged, _SHOWN_IMAGES))
+    names = [chosen.judged.classes[label] for label in labels]
     panel = prediction_panel(model, list(images), names, batch_size=batch_size)
-    searched = _limited(chosen.training, _SEARCHED)
+    searched = _limited(chosen.searched, _SEARCHED)
     queries, query_names = list(images[:_QUERIES]), names[:_QUERIES]
     found = find_neighbours(model, queries, searched, batch_size=batch_size)
     rows = neighbour_rows(queries, found, searched, query_names)
-    which = "held-out" if chosen.held_out else "training"
     return [
         _drawn(
             panel,
-            f"{which} images, each with bars for its five most probable classes",
-            f"Some {which} images with the net's five most probable classes; orange is right.",
+            "images, each with bars for its five most probable classes",
+            f"Some {chosen.judged_name}, with the net's five most probable classes; orange is right.",
         ),
         _drawn(
             rows,
-            f"{which} images, each with the training images nearest to it",
-            f"The same images with the nearest of {len(searched):,} training images, by the Euclidean distance between "
-            "fc7's outputs, written below the class.",
+            "images, each with the ones nearest to it",
+            f"The same images with the nearest of {len(searched):,} {chosen.searched_name}, by the Euclidean distance "
+            "between fc7's outputs, written below the class.",
         ),
     ]
 

@@ -197,7 +197,9 @@ class Run:
             self.interrupt.raise_if_requested()
             self.display.advance(count)
 
-        return evaluate(self.model, self.held_out, batch_size=self.settings.batch_size, on_images=on_images)
+        return evaluate(
+            self.model, self.held_out, batch_size=self.settings.batch_size, overlap=False, on_images=on_images
+        )
 
     def tell_step(self, loss: float, rates: Rates) -> None:
         """Show and log a step; explain a loss that has not moved."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checkpoint import CHECKPOINTS
 from pyalexnet.errors import DataError
 from pyalexnet.metrics import METRICS_FILE, read_lines
 from pyalexnet.recipe import Settings
@@ -72,12 +73,7 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
     """
     folder = Path(folder)
     path = folder / RUN_FILE
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no run: there is no {RUN_FILE} in it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    content = _read(folder)
     try:
         return RunRecord(
             folder=folder,
@@ -92,6 +88,34 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is not as this pyalexnet writes it: {error}") from error
+
+
+def load_data_description(folder: Path) -> dict[str, Any]:
+    """What a run's images were, see :attr:`pyalexnet.data.choice.DataChoice.description`.
+
+    Args:
+        folder: the run's, or that of one of its checkpoints.
+
+    Raises:
+        DataError: there is no run there, or its record is damaged; the message names it.
+    """
+    folder = folder.resolve()
+    if folder.parent.name == CHECKPOINTS:
+        folder = folder.parent.parent
+    about = _read(folder).get("data")
+    if not isinstance(about, dict) or not {"source", "validation", "training", "held_out"} <= about.keys():
+        raise DataError(f"{folder / RUN_FILE} is not as this pyalexnet writes it: it does not describe the run's data")
+    return about
+
+
+def _read(folder: Path) -> Any:
+    path = folder / RUN_FILE
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no run: there is no {RUN_FILE} in it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
 def _step_log(path: Path) -> StepLog:

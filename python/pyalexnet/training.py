@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,8 @@ def train(
             checkpoint = _beginning(settings, chosen, memory_limit, display)
         checkpoint.model.net.plan(settings.batch_size).require_fit()
         display.line(_summary(settings, chosen))
-        result = TrainingResult(checkpoint.model, checkpoint.state.history, settings, chosen.description)
+        model = replace(checkpoint.model, learned_from=chosen.description)
+        result = TrainingResult(model, checkpoint.state.history, settings, chosen.description)
         logs = _logs(out, checkpoint, tensorboard)
         try:
             with InterruptRequest() as interrupt:

@@ -11,11 +11,14 @@ from pyalexnet.classifier import Classifier
 from pyalexnet.data.augmentation import VIEWS
 from pyalexnet.features import DEFAULT_LAYER
 from pyalexnet.model_file import MODEL_FILE, load_model
+from pyalexnet.own_data import MOST_COMPARED
 
 DATA_HELP = (
     "a folder that prepare made; or one with a subfolder of images for each class; or one of IDX files, as MNIST has; "
     "or digits or fashion-mnist"
 )
+
+OWN_HELD_OUT, OWN_TRAINING = "those that the model's own run held out", "those that the model's own run learned from"
 
 _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -51,6 +54,16 @@ def add_views(command: argparse.ArgumentParser) -> None:
         default=1,
         help="crops whose probabilities are averaged. 1: the centre; 5: and the corners; 10: and the mirror images "
         "of all, as in the paper, but not for writing (default: %(default)s)",
+    )
+
+
+def add_overlap(command: argparse.ArgumentParser) -> None:
+    """Whether to find out which images the model learned from."""
+    command.add_argument(
+        "--overlap",
+        action=argparse.BooleanOptionalAction,
+        help="find out which of the images the model was trained on, which may take reading all of its training images "
+        f"(default: if there are not over {MOST_COMPARED:,} to be read)",
     )
 
 

@@ -10,16 +10,17 @@ from rich.table import Table
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
+    OWN_HELD_OUT,
     add_batch_size,
     add_command,
     add_model,
+    add_overlap,
     add_placement,
     add_quiet,
     add_views,
     open_model,
 )
 from pyalexnet.cli.output import as_json, print_tables, table_of, write_text
-from pyalexnet.data.dataset import as_test_dataset
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
 from pyalexnet.progress import Display
 
@@ -43,11 +44,12 @@ def add(commands: Any) -> None:
         "data",
         nargs="?",
         metavar="DATA",
-        help=f"{DATA_HELP}; of what comes in two parts, the held-out one (default: the digits that training holds out)",
+        help=f"{DATA_HELP}; of what comes in two parts, the held-out one (default: {OWN_HELD_OUT})",
     )
     add_views(command)
     add_batch_size(command)
     command.add_argument("--by-class", action="store_true", help=f"show all classes, also if there are over {_FEW}")
+    add_overlap(command)
     command.add_argument("--json", metavar="FILE", help="write all figures there")
     add_quiet(command)
     add_placement(command)
@@ -56,24 +58,35 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show, and write JSON if asked."""
     model = open_model(options)
-    data = as_test_dataset(options.data)
     with Display(enabled=not options.quiet) as display:
-        display.begin("evaluating", len(data))
-        found = evaluate(model, data, batch_size=options.batch_size, views=options.views, on_images=display.advance)
-    print_tables(*_shown(found, by_class=options.by_class))
+        found = evaluate(
+            model,
+            options.data,
+            batch_size=options.batch_size,
+            views=options.views,
+            overlap=options.overlap,
+            on_stage=display.begin,
+            on_images=display.advance,
+        )
+    which = "images that the run held out" if options.data is None else "images"
+    print_tables(*_shown(found, which, by_class=options.by_class))
     if options.json:
         write_text(as_json(as_record(found)), options.json)
     return 0
 
 
 def as_record(found: Evaluation) -> dict[str, Any]:
-    """All that was found, as JSON holds it; errors of classes without images are null."""
+    """All that was found, as JSON holds it; null are errors of classes without images, and what was not found out."""
+    unseen = found.unseen
     return {
         "images": found.count,
         "views": found.views,
         "loss": found.loss,
         "confidence": CONFIDENCE,
         **_errors(found, found.count),
+        "trained_on": found.trained_on,
+        "not_checked": found.not_checked or None,
+        "unseen": unseen and {"images": unseen.count, "loss": unseen.loss, **_errors(unseen, unseen.count)},
         "classes": [{"name": one.name, "images": one.count, **_errors(one, one.count)} for one in found.by_class()],
         "confusion": found.confusion.tolist(),
     }
@@ -88,12 +101,14 @@ def _errors(of: Evaluation | ClassResult, count: int) -> dict[str, Any]:
     }
 
 
-def _shown(found: Evaluation, *, by_class: bool) -> Iterator[Table | str]:
+def _shown(found: Evaluation, which: str, *, by_class: bool) -> Iterator[Table | str]:
     views = "1 view" if found.views == 1 else f"{found.views} views"
-    yield f"{found.count:,} images, {views} each; intervals hold {CONFIDENCE:.0%}"
-    yield f"top-1 error {found.top1_error:7.2%}  {_interval(found.top1_interval)}   accuracy {found.accuracy:.2%}"
-    yield f"top-5 error {found.top5_error:7.2%}  {_interval(found.top5_interval)}"
-    yield f"loss        {found.loss:7.4f}"
+    yield f"{found.count:,} {which}, {views} each; intervals hold {CONFIDENCE:.0%}"
+    yield found.overlap
+    yield from _totals(found)
+    if found.unseen:
+        yield f"the {found.unseen.count:,} that were not trained on:"
+        yield from _totals(found.unseen)
     results = [one for one in found.by_class() if one.count]
     if len(results) <= _FEW or by_class:
         yield class_table(results)
@@ -102,6 +117,12 @@ def _shown(found: Evaluation, *, by_class: bool) -> Iterator[Table | str]:
         yield class_table(worst, f"the {_WORST} classes with the largest errors, of {len(results)}")
     if len(found.classes) <= _FEW:
         yield _confusion_table(found)
+
+
+def _totals(found: Evaluation) -> Iterator[str]:
+    yield f"top-1 error {found.top1_error:7.2%}  {_interval(found.top1_interval)}   accuracy {found.accuracy:.2%}"
+    yield f"top-5 error {found.top5_error:7.2%}  {_interval(found.top5_interval)}"
+    yield f"loss        {found.loss:7.4f}"
 
 
 def class_table(results: Sequence[ClassResult], title: str = "") -> Table:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
+    OWN_HELD_OUT,
+    OWN_TRAINING,
     add_batch_size,
     add_command,
     add_layer,
@@ -15,10 +17,11 @@ from pyalexnet.cli.arguments import (
     add_quiet,
     open_model,
 )
-from pyalexnet.data.dataset import as_dataset, as_test_dataset
+from pyalexnet.data.dataset import Dataset, as_dataset, as_test_dataset
 from pyalexnet.data.folder import ImageFiles
 from pyalexnet.data.images import find_image_files
 from pyalexnet.features import save_features
+from pyalexnet.own_data import held_out_images, training_images
 from pyalexnet.progress import Display
 
 
@@ -33,7 +36,13 @@ def add(commands: Any) -> None:
         "archive: features, labels, names, classes, layer. numpy.load reads it; neighbours searches in it.",
     )
     add_model(command)
-    command.add_argument("data", metavar="DATA", help=f"{DATA_HELP}; with --files an image file, or a folder of them")
+    command.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help=f"{DATA_HELP}; with --files an image file, or a folder of them (default: {OWN_TRAINING}, or with "
+        f"--held-out {OWN_HELD_OUT})",
+    )
     command.add_argument("out", metavar="FILE.npz", help="the file to write")
     add_layer(command)
     which = command.add_mutually_exclusive_group()
@@ -46,13 +55,22 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compute and write."""
-    if options.files:
-        data: Any = ImageFiles(find_image_files(options.data))
-    else:
-        data = as_test_dataset(options.data) if options.held_out else as_dataset(options.data)
+    data = _named_data(options)
     model = open_model(options)
+    if data is None:
+        data = held_out_images(model) if options.held_out else training_images(model)
     with Display(enabled=not options.quiet) as display:
         display.begin(f"computing {options.layer}", len(data))
         save_features(options.out, model, data, options.layer, batch_size=options.batch_size, on_images=display.advance)
         display.line(f"{options.layer} of {len(data):,} images: {options.out}")
     return 0
+
+
+def _named_data(options: argparse.Namespace) -> Dataset | None:
+    if options.data is None:
+        if options.files:
+            raise ValueError("DATA is missing; with --files it must be an image file, or a folder of them")
+        return None
+    if options.files:
+        return ImageFiles(find_image_files(options.data))
+    return as_test_dataset(options.data) if options.held_out else as_dataset(options.data)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.classifier import Classifier
 from pyalexnet.cli.arguments import (
     DATA_HELP,
+    OWN_HELD_OUT,
+    OWN_TRAINING,
     add_batch_size,
     add_command,
     add_layer,
@@ -24,6 +28,7 @@ from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
 from pyalexnet.data.images import find_image_files
 from pyalexnet.evaluation import as_images
 from pyalexnet.neighbours import find_neighbours
+from pyalexnet.own_data import held_out_images, training_images
 from pyalexnet.progress import Display
 from pyalexnet.run_record import load_run
 
@@ -65,7 +70,7 @@ def _add_predictions(figures: Any) -> None:
     add_model(command)
     _add_out(command)
     command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
-    _add_sampling(command, 8)
+    _add_sampling(command, 8, OWN_HELD_OUT)
     add_views(command)
     add_batch_size(command)
     add_placement(command)
@@ -80,10 +85,12 @@ def _add_neighbours(figures: Any) -> None:
         "Draw images, each with those of DATA that are nearest in a layer's outputs (the paper's figure 4, right).",
     )
     add_model(command)
-    command.add_argument("where", metavar="DATA", help=f"where to look: {DATA_HELP}")
+    command.add_argument(
+        "where", nargs="?", metavar="DATA", help=f"where to look: {DATA_HELP} (default: {OWN_TRAINING})"
+    )
     _add_out(command)
     command.add_argument("images", nargs="*", metavar="QUERY", help="image files, or folders of them")
-    _add_sampling(command, 5)
+    _add_sampling(command, 5, f"DATA; without DATA {OWN_HELD_OUT}")
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
     add_batch_size(command)
@@ -101,13 +108,13 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="FILE", help="the file to write; its name ends in .png, .svg or .pdf")
 
 
-def _add_sampling(command: argparse.ArgumentParser, count: int) -> None:
+def _add_sampling(command: argparse.ArgumentParser, count: int, default: str) -> None:
     command.add_argument(
         "--from",
         dest="data",
         metavar="DATA",
         help=f"take images of this data, classes by turns, with their labels: {DATA_HELP}; of what comes in two parts, "
-        "the held-out one",
+        f"the held-out one (default: {default})",
     )
     command.add_argument("--sample", type=int, default=count, metavar="N", help="how many (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default: %(default)s)")
@@ -133,10 +140,9 @@ def _draw_filters(options: argparse.Namespace) -> int:
 def _draw_predictions(options: argparse.Namespace) -> int:
     from pyalexnet.figures import prediction_panel, save_figure
 
-    images, labels = _chosen(options)
-    panel = prediction_panel(
-        open_model(options), list(images), labels, views=options.views, batch_size=options.batch_size
-    )
+    model = open_model(options)
+    images, labels = _chosen(options, model)
+    panel = prediction_panel(model, list(images), labels, views=options.views, batch_size=options.batch_size)
     save_figure(panel, options.out)
     return 0
 
@@ -144,9 +150,12 @@ def _draw_predictions(options: argparse.Namespace) -> int:
 def _draw_neighbours(options: argparse.Namespace) -> int:
     from pyalexnet.figures import neighbour_rows, save_figure
 
-    images, labels = _chosen(options, default=options.where)
-    data = as_dataset(options.where)
+    if options.where is not None and _names_figure(options.where):  # the file to write, and then come the images
+        options.images.insert(0, options.out)
+        options.where, options.out = None, options.where
     model = open_model(options)
+    images, labels = _chosen(options, model, default=options.where)
+    data = training_images(model) if options.where is None else as_dataset(options.where)
     with Display(enabled=not options.quiet) as display:
         display.begin("searching", len(data))
         found = find_neighbours(
@@ -169,15 +178,21 @@ def _draw_curves(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(options: argparse.Namespace, default: str | None = None) -> tuple[Pixels, list[str] | None]:
+def _names_figure(text: str) -> bool:
+    from pyalexnet.figures import FORMATS
+
+    return Path(text).suffix.removeprefix(".").lower() in FORMATS and not Path(text).is_dir()
+
+
+def _chosen(
+    options: argparse.Namespace, model: Classifier, default: str | None = None
+) -> tuple[Pixels, list[str] | None]:
     """The images that the arguments name, or some of a data set's with their labels."""
     if options.images and options.data:
         raise ValueError(f"--from is {options.data!r}; it must be left out where images are named")
     if options.images:
         return as_images([file for given in options.images for file in find_image_files(given)]), None
     data = options.data or default
-    if data is None:
-        raise ValueError("there are no images; name files or folders, or a data set by --from")
-    dataset = as_test_dataset(data)
+    dataset = held_out_images(model) if data is None else as_test_dataset(data)
     images, labels = dataset.batch(sample(dataset, options.sample, seed=options.seed))
     return images, [dataset.classes[label] for label in labels]

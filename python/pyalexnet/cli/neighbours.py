@@ -8,6 +8,7 @@ from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
+    OWN_TRAINING,
     add_batch_size,
     add_command,
     add_layer,
@@ -32,7 +33,12 @@ def add(commands: Any) -> None:
         "Find the images of DATA that are nearest to each query, by the Euclidean distance between a layer's outputs.",
     )
     add_model(command)
-    command.add_argument("data", metavar="DATA", help=f"{DATA_HELP}; or a file that features wrote, which is faster")
+    command.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help=f"{DATA_HELP}; or a file that features wrote, which is faster (default: {OWN_TRAINING})",
+    )
     command.add_argument("queries", nargs="+", metavar="QUERY", help="image files, or folders of them")
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
@@ -44,9 +50,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, and write a row for each query and neighbour."""
-    files: list[Path] = [file for given in options.queries for file in find_image_files(given)]
+    data, queries = options.data, options.queries
+    if data is not None and Path(data).is_file() and Path(data).suffix != ".npz":  # an image, and so the first query
+        data, queries = None, [data, *queries]
+    files: list[Path] = [file for given in queries for file in find_image_files(given)]
     model = open_model(options)
-    where = where_to_look(options.data)
+    where = where_to_look(model, data)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
         display.begin("searching", len(where.labels))
         found = find_neighbours(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyalexnet.cli.arguments import DATA_HELP, add_batch_size, add_command, add_placement, add_quiet, add_views
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    add_batch_size,
+    add_command,
+    add_overlap,
+    add_placement,
+    add_quiet,
+    add_views,
+)
 from pyalexnet.progress import Display
 
 
@@ -25,6 +33,7 @@ def add(commands: Any) -> None:
     command.add_argument("--best", action="store_true", help="show the net of the best epoch instead of the last")
     command.add_argument("--limit", type=int, metavar="N", help="held-out images to judge at most (default: all)")
     command.add_argument("--no-timing", dest="timing", action="store_false", help="do not measure the layers' times")
+    add_overlap(command)
     add_views(command)
     add_batch_size(command)
     add_quiet(command)
@@ -43,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
             best=options.best,
             views=options.views,
             limit=options.limit,
+            overlap=options.overlap,
             batch_size=options.batch_size,
             timing=options.timing,
             devices=options.devices,

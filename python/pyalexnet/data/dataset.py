@@ -123,13 +123,13 @@ def held_out_part(data: DataSource) -> Dataset | None:
     return open_held_out() if open_held_out else None
 
 
-def as_test_dataset(data: DataSource | None = None) -> Dataset:
+def as_test_dataset(data: DataSource) -> Dataset:
     """What a classifier is judged by: the held-out part where the data has one of its own, else all of it.
 
     Of the digits it is what :func:`pyalexnet.train` by default holds out, unless they are given as a data set.
 
     Args:
-        data: as in :func:`as_dataset`; None for ``"digits"``, whatever folders there are.
+        data: as in :func:`as_dataset`.
 
     Raises:
         DataError: there is no such folder or name, or what is there cannot serve; the message says why.
@@ -137,10 +137,10 @@ def as_test_dataset(data: DataSource | None = None) -> Dataset:
     """
     from pyalexnet.data.digits import TEST_FRACTION, Digits
 
-    held_out = None if data is None else held_out_part(data)
+    held_out = held_out_part(data)
     if held_out is not None:
         return held_out
-    dataset = Digits() if data is None else as_dataset(data)
+    dataset = as_dataset(data)
     return split(dataset, TEST_FRACTION)[1] if isinstance(dataset, Digits) and dataset is not data else dataset
 
 
