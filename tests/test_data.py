@@ -148,7 +148,7 @@ def test_a_plain_folder_has_no_held_out_part(tmp_path: Path) -> None:
 
 def test_places_without_data_say_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="nowhere is not a folder, nor the name of a data set: 'digits', 'fashion-mnist'"
+        DataError, match="nowhere is not a folder, nor the name of a data set: 'digits', 'emoji', 'fashion-mnist'"
     ):
         as_dataset(tmp_path / "nowhere")
     (tmp_path / "file").touch()

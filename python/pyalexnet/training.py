@@ -82,7 +82,7 @@ def train(
 
     Args:
         data: a folder that ``pyalexnet prepare`` made; a folder of JPEG and PNG files with one subfolder a class; a
-            folder of IDX files, as MNIST has; a name, ``"digits"`` or ``"fashion-mnist"``; a pair
+            folder of IDX files, as MNIST has; a name, ``"digits"``, ``"emoji"`` or ``"fashion-mnist"``; a pair
             ``(images, labels)``, uint8 (N, H, W) or (N, H, W, 3) and integers (N,); or a
             :class:`pyalexnet.data.Dataset`.
         preset: a source's whole recipe: ``"paper"``, ``"notes"``, ``"source2012"`` or ``"caffe"``.

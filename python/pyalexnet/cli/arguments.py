@@ -15,7 +15,7 @@ from pyalexnet.own_data import MOST_COMPARED
 
 DATA_HELP = (
     "a folder that prepare made; or one with a subfolder of images for each class; or one of IDX files, as MNIST has; "
-    "or digits or fashion-mnist"
+    "or digits, emoji or fashion-mnist"
 )
 
 OWN_HELD_OUT, OWN_TRAINING = "those that the model's own run held out", "those that the model's own run learned from"

@@ -84,7 +84,7 @@ def as_dataset(data: DataSource) -> Dataset:
 
     Args:
         data: a data set; a pair ``(images, labels)`` of arrays, as :class:`pyalexnet.data.ImageArrays` takes them; a
-            name, ``"digits"`` or ``"fashion-mnist"``; or a folder: one that ``pyalexnet prepare`` has written, or that
+            name such as ``"digits"`` or ``"emoji"``; or a folder: one that ``pyalexnet prepare`` has written, or that
             has such a one as its ``train`` and perhaps another as its ``val``; one of IDX files, the pair ``train-*``
             and perhaps the pair ``t10k-*``; or one with a subfolder of image files for each class. Where there is a
             folder by the name of a data set, the folder is meant.
@@ -194,7 +194,13 @@ def _fashion_mnist_parts() -> _Parts:
     return _Parts(fashion_mnist, partial(fashion_mnist, "t10k"))
 
 
-_NAMED = {"digits": _digits_parts, "fashion-mnist": _fashion_mnist_parts}
+def _emoji_parts() -> _Parts:
+    from pyalexnet.data.emoji import Emoji
+
+    return _Parts(Emoji, partial(Emoji, "test"))
+
+
+_NAMED = {"digits": _digits_parts, "emoji": _emoji_parts, "fashion-mnist": _fashion_mnist_parts}
 
 
 def is_name(data: object) -> bool:
