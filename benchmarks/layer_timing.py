@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyalexnet.backend import devices
+from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.network import AlexNet
 from pyalexnet.timing import Stopwatch, Timing, spread
 
@@ -71,11 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [info.name for info in devices()]
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     default = "cuda:0" if "cuda:0" in names else "cpu:0"
-    parser.add_argument("--device", nargs="+", default=[default], choices=names, help="one device, or two")
+
+    def known(name: str) -> str:
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"{name!r} is no device here; there are {', '.join(names)}")
+        return name
+
+    parser.add_list("--device", known, continues=is_device, default=[default], help="one device, or two")
     parser.add_argument("--batch", type=positive, default=128, help="images a step")
     parser.add_argument("--repeats", type=positive, default=7, help="measurements of each figure")
     parser.add_argument("--compare", choices=["torch"], help="time PyTorch's layers and step too")

@@ -155,6 +155,13 @@ def test_devices_are_listed() -> None:
         assert info.name in result.stdout
 
 
+def test_python_runs_the_package_as_the_command() -> None:
+    for module in ("pyalexnet", "pyalexnet.cli"):
+        result = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith("pyalexnet ")
+
+
 def test_help_explains_every_command() -> None:
     shown = shell("--help")
     assert shown.returncode == 0

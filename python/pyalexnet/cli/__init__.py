@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from pyalexnet.cli import ablate, devices, evaluate, features, figure, neighbours, predict, prepare, report, train
+from pyalexnet.cli.parser import CommandParser
 from pyalexnet.cli.status import FAILED, INTERRUPTED, TERMINATED, WRONG_INPUT
+from pyalexnet.data.names import printable
 from pyalexnet.errors import CudaError
 from pyalexnet.interrupt import Terminated
+
+# What a system says of a path that cannot serve, where it is not the system that fails.
+_WRONG_PATH = {
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 _COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, devices)
 
@@ -49,17 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CudaError, ArithmeticError, OSError, ValueError, TypeError, ImportError) as error:
         if options.debug:
             raise
-        print(f"pyalexnet {options.command}: {error}", file=sys.stderr)
+        print(f"pyalexnet {options.command}: {_message(error)}", file=sys.stderr)
         return _exit_status(error)
 
 
+def _message(error: Exception) -> str:
+    """What went wrong, in one line but for CUDA's errors, which may have a table of memory in them."""
+    if isinstance(error, CudaError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    return printable(str(error))
+
+
 def _exit_status(error: Exception) -> int:
-    wrong_input = isinstance(error, ValueError | TypeError | FileNotFoundError | FileExistsError | NotADirectoryError)
-    return WRONG_INPUT if wrong_input else FAILED
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
+        return WRONG_INPUT if error.errno in _WRONG_PATH else FAILED
+    return WRONG_INPUT if isinstance(error, ValueError | TypeError) else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyalexnet", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"pyalexnet {version('pyalexnet')}")

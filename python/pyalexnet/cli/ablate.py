@@ -13,6 +13,7 @@ from rich.table import Table
 from pyalexnet.ablation import ACTIVATIONS, PAPERS_NET, VARIANTS, Ablation, Lap, Plan, Trial, ablate
 from pyalexnet.cli.arguments import DATA_HELP, add_command, add_placement, add_quiet
 from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.cli.parser import is_numbers
 from pyalexnet.progress import Display, duration
 
 RUN_HEADINGS = ("net", "section", "held-out error", "by seed", "training error", "against the paper's net")
@@ -49,9 +50,9 @@ def add(commands: Any) -> None:
         ("race_lrs", float, "learning rates that ReLU and tanh try"),
     ):
         default = getattr(_PLAN, name)
-        flag, shown = f"--{name.replace('_', '-')}", " ".join(f"{value:g}" for value in default)
-        command.add_argument(
-            flag, type=kind, nargs="+", default=default, metavar="N", help=f"{text} (default: {shown})"
+        flag, shown = f"--{name.replace('_', '-')}", ",".join(f"{value:g}" for value in default)
+        command.add_list(
+            flag, kind, continues=is_numbers, default=default, metavar="N,N", help=f"{text} (default: {shown})"
         )
     add_quiet(command)
     add_placement(command)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyalexnet.classifier import Classifier
+from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.data.augmentation import VIEWS
 from pyalexnet.features import DEFAULT_LAYER
 from pyalexnet.model_file import MODEL_FILE, load_model
@@ -25,9 +26,11 @@ _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str = ""
-) -> Any:
+) -> CommandParser:
     """A subcommand with what all have; ``run`` takes the parsed arguments and returns the exit status."""
-    command = commands.add_parser(name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.")
+    command: CommandParser = commands.add_parser(
+        name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
+    )
     command.add_argument("--debug", action="store_true", help="show where in the program an error came from")
     command.set_defaults(run=run)
     return command
@@ -85,12 +88,14 @@ def add_layer(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_placement(command: argparse.ArgumentParser) -> None:
+def add_placement(command: CommandParser) -> None:
     """Devices and memory."""
     placement = command.add_argument_group("where to compute")
-    placement.add_argument(
+    command.add_list(
         "--devices",
-        type=lambda text: text.split(","),
+        str,
+        continues=is_device,
+        group=placement,
         metavar="NAMES",
         help="one device, or two with a half of the net each, such as cpu:0 or cuda:0,cuda:1 "
         "(default: the first GPU, else cpu:0)",

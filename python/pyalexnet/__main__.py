@@ -1,0 +1,7 @@
+"""``python -m pyalexnet`` is the command ``pyalexnet``."""
+
+import sys
+
+from pyalexnet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,161 @@
+"""Where options may stand among a command's words, how lists may be written, and what an error looks like."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pyalexnet.cli import _parser
+from pyalexnet.cli.parser import CommandParser, is_numbers
+
+
+def commands(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command's words and parser, those of ``figure`` too."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield names, parser
+    for action in below:
+        for name, inner in action.choices.items():
+            yield from commands(inner, (*names, name))
+
+
+def positional_words(parser: argparse.ArgumentParser, most: bool) -> list[str]:
+    """As many as there may be, but two at most of what may be any number, or as few."""
+    words = []
+    for action in parser._get_positional_actions():
+        counts = {None: (1, 1), "?": (0, 1), "*": (0, 2), "+": (1, 2)}[action.nargs]
+        words += [f"{action.dest}-{number}" for number in range(counts[most])]
+    return words
+
+
+def option_words(action: argparse.Action) -> Iterator[list[str]]:
+    """The ways to write an option."""
+    flag = action.option_strings[-1]
+    if action.nargs == 0:
+        yield [flag]
+    elif flag in ("--devices", "--lrs", "--race-lrs", "--seeds"):
+        first, second = ("cpu:0", "cpu:1") if flag == "--devices" else ("1", "2")
+        yield from ([flag, f"{first},{second}"], [flag, first, second], [f"{flag}={first},{second}"])
+    else:
+        value = next(iter(map(str, action.choices))) if action.choices else "3GiB" if flag == "--memory-limit" else "3"
+        yield from ([flag, value], [f"{flag}={value}"])
+
+
+COMMANDS = dict(commands(_parser()))
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_every_option_may_stand_anywhere(name: tuple[str, ...]) -> None:
+    parser = _parser()
+    for most in (False, True):
+        words = positional_words(COMMANDS[name], most)
+        for action in COMMANDS[name]._get_optional_actions():
+            if isinstance(action, argparse._HelpAction):
+                continue
+            expected = None
+            for option, place in itertools.product(option_words(action), range(len(words), -1, -1)):
+                found = vars(parser.parse_args([*name, *words[:place], *option, *words[place:]]))
+                expected = expected or found
+                assert found == expected, (option, place)
+                given = [value for value in found.values() if isinstance(value, str)]
+                lists = [value for value in found.values() if isinstance(value, list)]
+                assert set(words) <= {*given, *itertools.chain(*lists)}
+
+
+def test_options_may_stand_between_all_positional_arguments() -> None:
+    words = [
+        "neighbours",
+        "--layer",
+        "fc6",
+        "run",
+        "--count",
+        "3",
+        "set",
+        "--quiet",
+        "a.jpg",
+        "--devices",
+        "cpu:0",
+        "b",
+    ]
+    found = _parser().parse_args(words)
+    assert (found.model, found.data, found.queries) == ("run", "set", ["a.jpg", "b"])
+    assert (found.layer, found.count, found.quiet, found.devices) == ("fc6", 3, True, ["cpu:0"])
+
+
+def test_behind_two_dashes_all_words_are_positional() -> None:
+    found = _parser().parse_args(["predict", "run", "--top", "2", "--", "-a.jpg", "--top"])
+    assert (found.model, found.images, found.top) == ("run", ["-a.jpg", "--top"], 2)
+    assert _parser().parse_args(["predict", "--", "run", "--devices", "cpu:0"]).images == ["--devices", "cpu:0"]
+
+
+def lists() -> CommandParser:
+    parser = CommandParser(prog="measure")
+    parser.add_list("--numbers", float, continues=is_numbers)
+    parser.add_argument("--number-of", type=int)
+    parser.add_argument("words", nargs="*")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers", "words"),
+    [
+        (["--numbers", "1,2", "a"], [1, 2], ["a"]),
+        (["--numbers", "1", "2", "a"], [1, 2], ["a"]),
+        (["a", "--numbers", "1,", "2"], None, None),
+        (["--numbers", "1, 2", "a", "3"], [1, 2], ["a", "3"]),
+        (["--numbers", "1 2", "3"], [1, 2, 3], []),
+        (["--numbers=1", "2", "--", "3"], [1, 2], ["3"]),
+        (["--numbers", "-1", "-2e-3", "a"], [-1, -2e-3], ["a"]),
+        (["--numbers", "1", "--number-of", "2"], [1], []),
+        (["--numbe", "1", "2"], None, None),  # ambiguous
+        (["--numbers"], None, None),
+        (["--numbers", "--number-of", "2"], None, None),
+        (["--numbers="], None, None),
+        (["--numbers", ""], None, None),
+        (["--numbers", " "], None, None),
+        (["--numbers", "1,,2"], None, None),
+        (["--numbers", ",1"], None, None),
+        (["--numbers", "one"], None, None),
+    ],
+)
+def test_lists(given: list[str], numbers: list[float] | None, words: list[str] | None) -> None:
+    if numbers is None:
+        with pytest.raises(SystemExit, match="2"):
+            lists().parse_args(given)
+    else:
+        found = lists().parse_args(given)
+        assert (found.numbers, found.words) == (numbers, words)
+
+
+def test_an_abbreviated_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _parser().parse_args(["train", "--dev", "cpu:0", "cpu:1", "photos"]).data == "photos"
+    monkeypatch.setattr("sys.argv", ["measure", "--numbers", "1", "2"])
+    assert lists().parse_args().numbers == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--epochs", "many"], "pyalexnet train: argument --epochs: invalid int value: 'many'"),
+        (
+            ["train", "--devices", "cpu:0,,cpu:1"],
+            "pyalexnet train: argument --devices: 'cpu:0,,cpu:1' has an empty part",
+        ),
+        (["train", "--devices="], "pyalexnet train: argument --devices: '' has an empty part"),
+        (["ablate", "digits", "--lrs", "0.1,x"], "pyalexnet ablate: argument --lrs: '0.1,x': could not convert"),
+        (["evaluate"], "pyalexnet evaluate: the following arguments are required: MODEL"),
+        (["figure", "filters", "run"], "pyalexnet figure filters: the following arguments are required: FILE"),
+        (["predict", "run", "a.jpg", "--no\x1b[31m"], r"pyalexnet predict: unrecognized arguments: --no\x1b[31m"),
+        (["features", "run", "set", "--held-out", "--files", "out.npz"], "not allowed with argument --held-out"),
+    ],
+)
+def test_an_error_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _parser().parse_args(arguments)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert message in shown
