@@ -398,8 +398,8 @@ def test_files_that_are_no_images_are_listed(folder: Path, tmp_path: Path) -> No
     assert {(entry["name"], entry["reason"]) for entry in report["passed_over"]} == {
         (f"{CLASSES[0]}/notes.txt", "its name does not end as that of an image"),
         (f"{CLASSES[0]}/._a.jpg", "its name begins with a dot"),
-        (f"{CLASSES[0]}/inner", "it is no regular file"),
-        (f"{CLASSES[0]}/lost.jpg", "it is no regular file"),
+        (f"{CLASSES[0]}/inner", "it is an empty folder"),
+        (f"{CLASSES[0]}/lost.jpg", "it is a link to nothing"),
         ("stray.jpg", "it is in no class's folder"),
     }
 

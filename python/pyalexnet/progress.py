@@ -102,6 +102,11 @@ class Display:
         self._console.print(self._encodable(text), soft_wrap=True, markup=False)
         self._last_line_time = time.monotonic()
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """:meth:`line` of each."""
+        for text in texts:
+            self.line(text)
+
     def begin(self, stage: str, total: int, done: int = 0) -> None:
         """A new bar in place of the last one.
 

@@ -17,7 +17,7 @@ from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
 from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes
-from pyalexnet.data.dataset import is_name
+from pyalexnet.data.dataset import is_name, remarks_on
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, ModelFileError
 from pyalexnet.files import locked_folder, remove_unfinished, require_room
@@ -159,6 +159,7 @@ def train(
         else:
             checkpoint = _beginning(settings, chosen, memory_limit, display)
         checkpoint.model.net.plan(settings.batch_size).require_fit()
+        display.lines(remarks_on(chosen.training, chosen.held_out))
         display.line(_summary(settings, chosen))
         model = replace(checkpoint.model, learned_from=chosen.description)
         result = TrainingResult(model, checkpoint.state.history, settings, chosen.description)

@@ -21,6 +21,7 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import as_json, print_tables, table_of, write_text
+from pyalexnet.data.dataset import as_test_dataset, remarks_on
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
 from pyalexnet.progress import Display
 
@@ -58,10 +59,12 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show, and write JSON if asked."""
     model = open_model(options)
+    data = None if options.data is None else as_test_dataset(options.data)
     with Display(enabled=not options.quiet) as display:
+        display.lines(remarks_on(data))
         found = evaluate(
             model,
-            options.data,
+            data,
             batch_size=options.batch_size,
             views=options.views,
             overlap=options.overlap,

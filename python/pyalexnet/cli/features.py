@@ -17,9 +17,8 @@ from pyalexnet.cli.arguments import (
     add_quiet,
     open_model,
 )
-from pyalexnet.data.dataset import Dataset, as_dataset, as_test_dataset
-from pyalexnet.data.folder import ImageFiles
-from pyalexnet.data.images import find_image_files
+from pyalexnet.data.dataset import Dataset, as_dataset, as_test_dataset, remarks_on
+from pyalexnet.data.folder import find_image_files
 from pyalexnet.features import save_features
 from pyalexnet.own_data import held_out_images, training_images
 from pyalexnet.progress import Display
@@ -60,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if data is None:
         data = held_out_images(model) if options.held_out else training_images(model)
     with Display(enabled=not options.quiet) as display:
+        display.lines(remarks_on(data))
         display.begin(f"computing {options.layer}", len(data))
         save_features(options.out, model, data, options.layer, batch_size=options.batch_size, on_images=display.advance)
         display.line(f"{options.layer} of {len(data):,} images: {options.out}")
@@ -72,5 +72,5 @@ def _named_data(options: argparse.Namespace) -> Dataset | None:
             raise ValueError("DATA is missing; with --files it must be an image file, or a folder of them")
         return None
     if options.files:
-        return ImageFiles(find_image_files(options.data))
+        return find_image_files(options.data)
     return as_test_dataset(options.data) if options.held_out else as_dataset(options.data)

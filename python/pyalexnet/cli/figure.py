@@ -24,8 +24,8 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import print_tables, table_of
-from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
-from pyalexnet.data.images import find_image_files
+from pyalexnet.data.dataset import as_dataset, as_test_dataset, remarks_on, sample
+from pyalexnet.data.folder import find_image_files
 from pyalexnet.evaluation import as_images
 from pyalexnet.neighbours import find_neighbours
 from pyalexnet.own_data import held_out_images, training_images
@@ -157,6 +157,7 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
     images, labels = _chosen(options, model, default=options.where)
     data = training_images(model) if options.where is None else as_dataset(options.where)
     with Display(enabled=not options.quiet) as display:
+        display.lines(remarks_on(data))
         display.begin("searching", len(data))
         found = find_neighbours(
             model,
@@ -191,7 +192,7 @@ def _chosen(
     if options.images and options.data:
         raise ValueError(f"--from is {options.data!r}; it must be left out where images are named")
     if options.images:
-        return as_images([file for given in options.images for file in find_image_files(given)]), None
+        return as_images(find_image_files(*options.images).names), None
     data = options.data or default
     dataset = held_out_images(model) if data is None else as_test_dataset(data)
     images, labels = dataset.batch(sample(dataset, options.sample, seed=options.seed))

@@ -18,7 +18,8 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
-from pyalexnet.data.images import find_image_files
+from pyalexnet.data.dataset import remarks_on
+from pyalexnet.data.folder import find_image_files
 from pyalexnet.neighbours import find_neighbours, where_to_look
 from pyalexnet.progress import Display
 
@@ -53,14 +54,15 @@ def run(options: argparse.Namespace) -> int:
     data, queries = options.data, options.queries
     if data is not None and Path(data).is_file() and Path(data).suffix != ".npz":  # an image, and so the first query
         data, queries = None, [data, *queries]
-    files: list[Path] = [file for given in queries for file in find_image_files(given)]
+    files = find_image_files(*queries)
     model = open_model(options)
     where = where_to_look(model, data)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
+        display.lines([*files.remarks, *remarks_on(where)])
         display.begin("searching", len(where.labels))
         found = find_neighbours(
             model,
-            files,
+            files.names,
             where,
             count=options.count,
             layer=options.layer,
@@ -69,14 +71,14 @@ def run(options: argparse.Namespace) -> int:
         )
     rows = [
         {
-            "query": str(file),
+            "query": file,
             "rank": rank,
             "image": near.name,
             "label": near.label,
             "index": near.index,
             "distance": near.distance,
         }
-        for file, nearest in zip(files, found, strict=True)
+        for file, nearest in zip(files.names, found, strict=True)
         for rank, near in enumerate(nearest, start=1)
     ]
     write_rows(rows, options.format, options.output)

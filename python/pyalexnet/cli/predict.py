@@ -17,7 +17,7 @@ from pyalexnet.cli.arguments import (
 )
 from pyalexnet.cli.output import add_output, write_rows
 from pyalexnet.cli.status import WRONG_INPUT
-from pyalexnet.data.images import find_image_files
+from pyalexnet.data.folder import find_image_files
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import predict
 from pyalexnet.progress import Display
@@ -45,14 +45,15 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, and write a row for each image and class."""
-    files = [file for given in options.images for file in find_image_files(given)]
+    files = find_image_files(*options.images)
     model = open_model(options)
     errors: list[DataError] = []
     with Display(enabled=not options.quiet, on_stderr=True) as display:
+        display.lines(files.remarks)
         display.begin("predicting", len(files))
         found = predict(
             model,
-            files,
+            files.names,
             top=options.top,
             views=options.views,
             batch_size=options.batch_size,
@@ -60,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
             on_images=display.advance,
         )
     rows = [
-        {"image": str(file), "rank": rank, "label": label, "probability": probability}
-        for file, predictions in zip(files, found, strict=True)
+        {"image": file, "rank": rank, "label": label, "probability": probability}
+        for file, predictions in zip(files.names, found, strict=True)
         for rank, (label, probability) in enumerate(predictions, start=1)
     ]
     write_rows(rows, options.format, options.output)

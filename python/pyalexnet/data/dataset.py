@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.data.names import as_class, printable, require_text
 from pyalexnet.errors import DataError
 
 _SPLIT_SEED = 2012
@@ -51,6 +52,11 @@ def image_names(dataset: Dataset) -> list[str]:
     return list(map(str, range(len(dataset)) if names is None else names))
 
 
+def remarks_on(*datasets: object) -> list[str]:
+    """Lines that tell what was left out where data sets lie, and what they were taken for, each line once."""
+    return list(dict.fromkeys(line for dataset in datasets for line in getattr(dataset, "remarks", ())))
+
+
 class Subset:
     """Some images of a data set."""
 
@@ -71,6 +77,11 @@ class Subset:
         names = image_names(self.dataset)
         return [names[index] for index in self.indices]
 
+    @property
+    def remarks(self) -> list[str]:
+        """Those on the whole data set."""
+        return remarks_on(self.dataset)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -84,9 +95,10 @@ def as_dataset(data: DataSource) -> Dataset:
 
     Args:
         data: a data set; a pair ``(images, labels)`` of arrays, as :class:`pyalexnet.data.ImageArrays` takes them; a
-            name such as ``"digits"`` or ``"emoji"``; or a folder: one that ``pyalexnet prepare`` has written, or that
-            has such a one as its ``train`` and perhaps another as its ``val``; one of IDX files, the pair ``train-*``
-            and perhaps the pair ``t10k-*``; or one with a subfolder of image files for each class. Where there is a
+            name such as ``"digits"`` or ``"emoji"``; or a folder: one that ``pyalexnet prepare`` has written; one of
+            IDX files, the pair ``train-*`` and perhaps the pair ``t10k-*``; one with a subfolder of image files for
+            each class; or one that has a ``train`` of the first or the last kind and perhaps a ``val``, ``valid``,
+            ``validation`` or ``test`` of either. Where there is a
             folder by the name of a data set, the folder is meant.
 
     Raises:
@@ -152,8 +164,11 @@ class _Parts(NamedTuple):
 
 
 def _parts(data: str | PathLike[str]) -> _Parts:
+    from pyalexnet.data.folder import is_folder
+
     path = Path(data)
-    if path.is_dir():
+    require_text(fspath(path), "data")
+    if is_folder(path):
         return _folder_parts(path)
     if is_name(data):
         return _NAMED[fspath(data)]()
@@ -161,24 +176,34 @@ def _parts(data: str | PathLike[str]) -> _Parts:
 
 
 def _folder_parts(path: Path) -> _Parts:
-    from pyalexnet.data.folder import ImageFolder
+    from pyalexnet.data.finding import visible_subfolders
+    from pyalexnet.data.folder import ImageFolder, find_parts, remark_on_classes
     from pyalexnet.data.idx import IdxImages, has_idx_part
     from pyalexnet.data.prepared import MANIFEST_FILE, PreparedImages
 
-    training, held_out = path / "train", path / "val"
     if (path / MANIFEST_FILE).is_file():
         return _Parts(partial(PreparedImages, path))
-    if (training / MANIFEST_FILE).is_file():
-        has_held_out = (held_out / MANIFEST_FILE).is_file()
-        return _Parts(partial(PreparedImages, training), partial(PreparedImages, held_out) if has_held_out else None)
     if has_idx_part(path, "train"):
         has_held_out = has_idx_part(path, "t10k")
         return _Parts(partial(IdxImages, path, "train"), partial(IdxImages, path, "t10k") if has_held_out else None)
-    if any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
-        return _Parts(partial(ImageFolder, path))
-    raise DataError(
-        f"the folder {path} holds no data: neither {MANIFEST_FILE} or train/{MANIFEST_FILE}, as pyalexnet prepare "
-        "writes them, nor train-images-idx3-ubyte[.gz], nor a subfolder of images for each class"
+    if not visible_subfolders(path):
+        raise DataError(
+            f"the folder {printable(fspath(path))} holds no data: neither {MANIFEST_FILE} or train/{MANIFEST_FILE}, as "
+            "pyalexnet prepare writes them, nor train-images-idx3-ubyte[.gz], nor a subfolder of images for each class"
+        )
+    parts = find_parts(path, MANIFEST_FILE)
+    if parts is None:
+        return _Parts(lambda: ImageFolder(path, list(remark_on_classes(path))))
+
+    def opened(part: Path) -> Dataset:
+        return PreparedImages(part) if (part / MANIFEST_FILE).is_file() else ImageFolder(part, parts.remarks)
+
+    def missing() -> Dataset:
+        raise DataError(f"{parts.remarks[0]}; there is no train to learn from")
+
+    return _Parts(
+        partial(opened, parts.training) if parts.training else missing,
+        partial(opened, parts.held_out) if parts.held_out else None,
     )
 
 
@@ -254,16 +279,17 @@ def sample(dataset: Dataset, count: int, *, seed: int = 0) -> npt.NDArray[np.int
 
 
 def labels_among(dataset: Dataset, classes: Sequence[str]) -> npt.NDArray[np.int32]:
-    """For every class of the data set, its index in ``classes``: int32 (len(dataset.classes),).
+    """For every class of the data set, its index in ``classes``: int32 (len(dataset.classes),). Names count in NFC.
 
     Raises:
         DataError: the data set has a class that is not in ``classes``.
     """
-    index = {name: number for number, name in enumerate(classes)}
-    unknown = [name for name in dataset.classes if name not in index]
+    index = {as_class(name): number for number, name in enumerate(classes)}
+    names = list(map(as_class, dataset.classes))
+    unknown = [name for name in names if name not in index]
     if unknown:
         raise DataError(f"the data has the class {unknown[0]!r}; the net knows only {_shortened(classes)}")
-    return np.array([index[name] for name in dataset.classes], np.int32)
+    return np.array([index[name] for name in names], np.int32)
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ import re
 import struct
 import threading
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -90,27 +89,6 @@ _START_OF_SCAN = 0xFFDA  # a marker in a JPEG
 _NO_COMPRESSION = 1  # in a TIFF
 _EXIF_LONG = 4  # an unsigned integer of 32 bits; orientations have 16
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
-
-
-def find_image_files(path: str | PathLike[str]) -> list[Path]:
-    """An image file itself, or all files below a folder whose names end as those of images do, in order.
-
-    Raises:
-        DataError: there is nothing of that name, or the folder has no images.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        if not path.exists():
-            raise DataError(f"there is no image {path}")
-        return [path]
-    found = sorted(file for file in path.rglob("*") if _is_image_file(file))
-    if not found:
-        raise DataError(f"the folder {path} has no images; it must hold files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return found
-
-
-def _is_image_file(file: Path) -> bool:
-    return file.name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith(".") and file.is_file()
 
 
 def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:

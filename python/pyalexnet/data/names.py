@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
+
 from pyalexnet.errors import DataError
 
 
 def printable(name: str) -> str:
     """A name to show: bytes that are no UTF-8, and characters that control a terminal, as escapes."""
-    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(map(_printable, name))
 
 
 def require_text(name: str, what: str) -> None:
@@ -20,4 +22,37 @@ def require_text(name: str, what: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{what} is {printable(name)!r}, which is no UTF-8; rename it") from error
+        raise DataError(f"{what} is '{printable(name)}', which is no UTF-8; rename it") from error
+
+
+def as_class(name: str) -> str:
+    """A class's name in the one form in which all are compared, NFC; macOS writes others."""
+    return unicodedata.normalize("NFC", name)
+
+
+def distinct_classes(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Names of classes in NFC.
+
+    Args:
+        names: as they were found.
+        where: what has them, with which a message begins.
+
+    Raises:
+        DataError: two are equal in NFC, or one is no UTF-8.
+    """
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        require_text(name, f"{where} has a class whose name")
+        spelled.setdefault(as_class(name), []).append(name)
+    for name, found in spelled.items():
+        if len(found) > 1:
+            how = f"{len(found)} times" if len(set(found)) == 1 else f"as {' and as '.join(map(ascii, found))}"
+            raise DataError(f"{where} names the class '{printable(name)}' {how}; class names must differ")
+    return tuple(spelled)
+
+
+def _printable(char: str) -> str:
+    if char.isprintable():
+        return char
+    # Python keeps a byte that is no text as a code point from U+DC80 to U+DCFF.
+    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char.encode("unicode_escape").decode()

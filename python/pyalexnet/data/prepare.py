@@ -28,7 +28,9 @@ import numpy.typing as npt
 from PIL import features
 
 from pyalexnet.architecture import IMAGE_SIZE
+from pyalexnet.data.finding import describe_left_out
 from pyalexnet.data.images import decode_image
+from pyalexnet.data.names import printable
 from pyalexnet.data.prepared import (
     COLOUR_AXES_FILE,
     COVARIANCE_FILE,
@@ -117,6 +119,7 @@ def prepare(
     with Display(enabled=progress) as display:
         display.line(f"listing the images of {source}")
         found = find_images(source, labels, classes)
+        display.lines(describe_left_out(found.left_out))
         plan = _plan(found, shard_size)
         if destination.exists() and not destination.is_dir():
             raise DataError(f"{destination} is a file; the destination must be a folder")
@@ -317,7 +320,7 @@ class _Preparation:
             raise _broken(image, reason)
         self.skips_shown += 1
         if self.skips_shown <= _SKIPS_SHOWN:
-            self.display.line(f"skipped {_printable(image.name)}: {reason}")
+            self.display.line(f"skipped {printable(image.name)}: {reason}")
         elif self.skips_shown == _SKIPS_SHOWN + 1:
             self.display.line(f"more are skipped; {REPORT_FILE} will list all")
 
@@ -364,7 +367,7 @@ class _Preparation:
         report = {
             "images": len(kept),
             "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
-            "passed_over": [{"name": name, "reason": reason} for name, reason in self.source.passed_over],
+            "passed_over": [{"name": name, "reason": reason} for name, reason in self.source.left_out],
         }
         small_files = {
             LABELS_FILE: _npy(labels),
@@ -379,7 +382,7 @@ class _Preparation:
         manifest = self.plan | {
             "images": len(kept),
             "skipped": len(skipped),
-            "passed_over": len(self.source.passed_over),
+            "passed_over": len(self.source.left_out),
             "classes": list(self.source.classes),
             "class_counts": np.bincount(labels, minlength=len(self.source.classes)).tolist(),
             "colour_covariance": {
@@ -395,7 +398,7 @@ class _Preparation:
         write_atomically(self.folder / MANIFEST_FILE, _json(manifest))
         for count, what, where in (
             (len(skipped), "could not be read", "skipped"),
-            (len(self.source.passed_over), "are no images by their names or kinds", "passed_over"),
+            (len(self.source.left_out), "were left out", "passed_over"),
         ):
             if count:
                 self.display.line(f"{count:,} files {what}: see {where!r} in {self.folder / REPORT_FILE}")
@@ -491,14 +494,9 @@ def _writing(file: Path) -> Iterator[None]:
 
 def _broken(image: SourceImage, reason: str) -> DataError:
     return DataError(
-        f"cannot read the image {_printable(image.name)}: {reason}; on_error='skip' (--on-error skip) leaves such "
+        f"cannot read the image {printable(image.name)}: {reason}; on_error='skip' (--on-error skip) leaves such "
         f"images out and lists them in {REPORT_FILE}"
     )
-
-
-def _printable(name: str) -> str:
-    # Names of files may have bytes that are no text.
-    return name.encode(errors="backslashreplace").decode()
 
 
 def _plan(source: Source, shard_size: int) -> dict[str, Any]:

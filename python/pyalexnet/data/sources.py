@@ -11,11 +11,14 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pyalexnet.data.images import IMAGE_SUFFIXES
+from pyalexnet.data.finding import LeftOut, entries_of, list_images, looked_at, why_no_image, without_images
+from pyalexnet.data.folder import find_parts, is_folder
+from pyalexnet.data.names import as_class, distinct_classes, printable, require_text
 from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
 from pyalexnet.errors import DataError
 
@@ -65,18 +68,18 @@ class Source:
     Attributes:
         images: sorted by class folder and name, or by name where labels come from a list.
         classes: the classes' names; a label is an index into them.
-        passed_over: names of further files with the reason why they are not among the images.
+        left_out: further files and folders, with the reason why they are not among the images.
     """
 
     images: Sequence[SourceImage]
     classes: tuple[str, ...]
-    passed_over: Sequence[tuple[str, str]]
+    left_out: Sequence[LeftOut]
 
 
 class _File(NamedTuple):
     """What was found: ``folder`` is where it lies below the source, "" for the source itself.
 
-    Where it is no regular file, ``size`` is ``_NO_FILE``.
+    Where it is no regular file, ``size`` is ``_NO_FILE``; ``reason`` says why it is left out, where that is known.
     """
 
     folder: str
@@ -84,6 +87,7 @@ class _File(NamedTuple):
     path: str
     offset: int
     size: int
+    reason: str = ""
 
 
 def find_images(
@@ -104,17 +108,21 @@ def find_images(
         OSError: a file cannot be read.
     """
     path = Path(path)
+    for given, what in ((path, "source"), (labels, "labels"), (classes, "classes")):
+        require_text(fspath(given or ""), what)
     known = None if classes is None else read_classes(classes)
-    found = list(_listed(path))
-    files = sorted(file for file in found if (labels is None or not file.name.endswith(".tar")) and _is_image(file))
-    passed_over = [(_joined(file), _why_passed_over(file)) for file in found if not _is_image(file)]
+    found = list(_listed(path, by_class=labels is None))
+    files = [file for file in found if (labels is None or not file.name.endswith(".tar")) and _is_image(file)]
+    for file in files:
+        require_text(_joined(file), f"the name of an image in {printable(fspath(path))}")
+    left_out = [(_joined(file), _why_left_out(file)) for file in found if not _is_image(file)]
     if labels is None:
-        passed_over += [(file.name, "it is in no class's folder") for file in files if not file.folder]
+        left_out += [(file.name, "it is in no class's folder") for file in files if not file.folder]
         images, names = _by_folder(path, [file for file in files if file.folder], known)
     else:
         images, names = _by_list(path, files, Path(labels), known)
     _require_distinct(images, path)
-    return Source(images, names, sorted(passed_over))
+    return Source(images, names, sorted(starmap(LeftOut, left_out)))
 
 
 def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
@@ -136,40 +144,50 @@ def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
         names = [name.split()[0] for name in names]
     if not names:
         raise DataError(f"{path} is empty; it must have a class name a line")
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise DataError(f"{path} names the class {name!r} {times} times")
-    return tuple(names)
+    return distinct_classes(names, fspath(path))
 
 
-def _listed(path: Path) -> Iterator[_File]:
+def _listed(path: Path, *, by_class: bool) -> Iterator[_File]:
     """Every file of a source, those in its class tars included."""
-    if path.is_dir():
-        yield from _listed_folder(path)
+    if is_folder(path):
+        if by_class and (parts := find_parts(path, MANIFEST_FILE)):
+            raise DataError(f"{parts.remarks[0]}; prepare each of them as a source of its own")
+        yield from _listed_folder(path) if by_class else _listed_below(fspath(path))
     elif path.is_file():
         with open(path, "rb") as file:
             yield from _listed_tar(file, path, 0)
     else:
-        raise DataError(f"{path} is neither a folder nor a file; it must hold the images to prepare")
+        raise DataError(f"{printable(fspath(path))} is neither a folder nor a file; it must hold the images to prepare")
 
 
 def _listed_folder(path: Path) -> Iterator[_File]:
-    for entry in list(os.scandir(path)):
-        if entry.is_dir() and not entry.name.startswith("."):
-            files = [_folder_entry(entry.name, inner) for inner in os.scandir(entry.path)]
+    """What lies in the class folders and class tars of a folder."""
+    for entry in entries_of(path):
+        subfolder, reason = looked_at(entry)
+        if subfolder and not reason:
+            files = list(_listed_below(entry.path, entry.name, above=[path]))
             if not any(map(_is_image, files)):
-                raise DataError(f"the folder {entry.path} has no images")
+                raise without_images(entry.path)
             yield from files
         elif entry.name.endswith(".tar") and entry.is_file():
             with open(entry.path, "rb") as file:
                 for member in _listed_tar(file, Path(entry.path), 0):
                     yield member._replace(folder=entry.name.removesuffix(".tar"))
         else:
-            yield _folder_entry("", entry)
+            yield _File("", entry.name, entry.path, 0, _NO_FILE, reason or "it is in no class's folder")
 
 
-def _folder_entry(folder: str, entry: os.DirEntry[str]) -> _File:
-    return _File(folder, entry.name, entry.path, 0, entry.stat().st_size if entry.is_file() else _NO_FILE)
+def _listed_below(path: str, folder: str = "", above: Sequence[str | PathLike[str]] = ()) -> Iterator[_File]:
+    """What lies anywhere below a folder, named from it on."""
+    listing = list_images(path, above)
+    for name in listing.images:
+        file = os.path.join(path, name)
+        try:
+            yield _File(folder, name, file, 0, os.stat(file).st_size)
+        except OSError as error:
+            raise DataError(f"cannot look at {file}: {error.strerror}") from error
+    for name, reason in listing.left_out:
+        yield _File(folder, name, os.path.join(path, name), 0, _NO_FILE, reason)
 
 
 def _listed_tar(file: IO[bytes], path: Path, offset: int) -> Iterator[_File]:
@@ -202,17 +220,15 @@ def _require_end(file: IO[bytes], offset: int) -> None:
 
 
 def _is_image(file: _File) -> bool:
-    return not _why_passed_over(file)
+    return not _why_left_out(file)
 
 
-def _why_passed_over(file: _File) -> str:
-    if file.name.startswith("."):
-        return "its name begins with a dot"
-    if file.size == _NO_FILE:
+def _why_left_out(file: _File) -> str:
+    if file.reason:
+        return file.reason
+    if file.size == _NO_FILE and not file.name.startswith("."):
         return "it is no regular file"
-    if not file.name.lower().endswith(IMAGE_SUFFIXES):
-        return "its name does not end as that of an image"
-    return ""
+    return why_no_image(file.name)
 
 
 def _joined(file: _File) -> str:
@@ -223,37 +239,57 @@ def _by_folder(
     path: Path, files: Sequence[_File], known: tuple[str, ...] | None
 ) -> tuple[list[SourceImage], tuple[str, ...]]:
     """Images whose folder's name is their class."""
-    parents = {file.folder.rpartition("/")[0] for file in files}
     if not files:
         raise DataError(
             f"{path} has no images in folders or tar files named for their classes; it must hold one for each class, "
             "or labels must name a file that lists the images' classes"
         )
-    if len(parents) > 1:
-        first, second, *_ = sorted(parents)
-        raise DataError(
-            f"{path} has class folders in {first or 'itself'!r} and in {second!r}; they must lie side by side"
-        )
-    found = sorted({file.folder.rpartition("/")[2] for file in files})
+    depth = _class_depth(path, files)
+    placed = [(file, *_class_and_name(file, depth)) for file in files]
+    raw = sorted({folder for _, folder, _ in placed})
+    distinct_classes(raw, fspath(path))
+    found = sorted(map(as_class, raw))
     names = tuple(found) if known is None else known
     index = {name: label for label, name in enumerate(names)}
     unknown = [name for name in found if name not in index]
     if unknown:
         raise DataError(f"{path} has the class {unknown[0]!r}, which is not among the {len(names)} classes given")
     images = []
-    for file in files:
-        name = file.folder.rpartition("/")[2]
-        images.append(SourceImage(f"{name}/{file.name}", index[name], file.path, file.offset, file.size))
-    return images, names
+    for file, folder, name in placed:
+        label = as_class(folder)
+        images.append(SourceImage(f"{label}/{name}", index[label], file.path, file.offset, file.size))
+    return sorted(images, key=lambda image: image.name.partition("/")[::2]), names
+
+
+def _class_depth(path: Path, files: Sequence[_File]) -> int:
+    """How many folders lie above the class folders: those that all images have in common."""
+    parents = {file.folder.rpartition("/")[0] for file in files}
+    if len(parents) == 1:
+        parent = parents.pop()
+        return parent.count("/") + 1 if parent else 0
+    common = os.path.commonpath([f"/{file.folder}" for file in files]).strip("/")
+    if any(file.folder == common for file in files):
+        raise DataError(
+            f"{path} has images in {common or 'no folder'} itself and in folders below it; each must lie in the folder "
+            "of its class, and those side by side"
+        )
+    return common.count("/") + 1 if common else 0
+
+
+def _class_and_name(file: _File, depth: int) -> tuple[str, str]:
+    folders = file.folder.split("/")
+    return folders[depth], "/".join([*folders[depth + 1 :], file.name])
 
 
 def _by_list(
     path: Path, files: Sequence[_File], labels: Path, known: tuple[str, ...] | None
 ) -> tuple[list[SourceImage], tuple[str, ...]]:
     """Images whose classes a list tells."""
-    files = sorted(files, key=lambda file: file.name)
     if not files:
         raise DataError(f"{path} has no images")
+    common = os.path.commonpath([f"/{file.folder}" for file in files]).strip("/")
+    files = sorted(file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
+    files.sort(key=lambda file: file.name)
     texts = _label_texts(labels, [file.name for file in files])
     names, numbers = _numbered(texts, known, labels)
     return [
