@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.data.checked import checked_classes, checked_labels, host_array
 from pyalexnet.data.images import fit_image
 from pyalexnet.errors import DataError
 
@@ -24,12 +25,12 @@ class ImageArrays:
             classes: names of the classes; by default "0", "1", … up to the largest label.
 
         Raises:
-            DataError: a dtype, shape or label cannot serve; the message says which.
+            DataError: a dtype, shape, label or name cannot serve; the message says which.
         """
         self.images = _checked_images(images)
-        self.labels = _checked_labels(labels, len(self.images))
+        self.labels = checked_labels(labels, len(self.images))
         count = int(self.labels.max()) + 1
-        self.classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
+        self.classes = tuple(map(str, range(count))) if classes is None else checked_classes(classes)
         if len(self.classes) < count:
             raise DataError(f"classes has {len(self.classes)} names, but labels go up to {count - 1}")
 
@@ -42,7 +43,7 @@ class ImageArrays:
 
 
 def _checked_images(data: Any) -> npt.NDArray[np.uint8]:
-    images: npt.NDArray[Any] = np.asarray(data)
+    images = host_array(data, "images")
     if images.dtype != np.uint8:
         raise DataError(f"images has dtype {images.dtype}; it must be uint8, pixels from 0 to 255")
     if images.ndim == 4 and images.shape[3] == 1:
@@ -50,14 +51,3 @@ def _checked_images(data: Any) -> npt.NDArray[np.uint8]:
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3) or 0 in images.shape:
         raise DataError(f"images has shape {images.shape}; it must be (N, H, W) or (N, H, W, 3) and not empty")
     return images
-
-
-def _checked_labels(data: Any, count: int) -> npt.NDArray[np.int32]:
-    labels: npt.NDArray[Any] = np.asarray(data)
-    if labels.shape != (count,):
-        raise DataError(f"labels has shape {labels.shape}; it must be ({count},), one for each image")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"labels has dtype {labels.dtype}; it must be an integer type")
-    if labels.min() < 0 or labels.max() > 1_000_000:
-        raise DataError(f"labels go from {labels.min()} to {labels.max()}; they must count classes from 0")
-    return labels.astype(np.int32)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.data.checked import checked
 from pyalexnet.data.names import as_class, printable, require_text
 from pyalexnet.errors import DataError
 
@@ -62,9 +63,9 @@ class Subset:
 
     def __init__(self, dataset: Dataset, indices: npt.NDArray[np.intp]) -> None:
         """Keep the images of ``indices``, intp (n,), in this order."""
-        self.dataset = dataset
+        self.dataset = checked(dataset)
         self.indices = indices
-        self.labels = dataset.labels[indices]
+        self.labels = self.dataset.labels[indices]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def as_dataset(data: DataSource) -> Dataset:
     if isinstance(data, tuple) and len(data) == 2:
         return ImageArrays(*data)
     if isinstance(data, Dataset):
-        return data
+        return checked(data)
     raise TypeError(
         f"data is a {type(data).__name__}; it must be a folder's path, a name ({_shortened(list(_NAMED))}), a pair "
         "(images, labels) or a Dataset"
@@ -237,8 +238,9 @@ def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
     """Most of a data set, and a fraction of every class held out; always the same images.
 
     Raises:
-        DataError: nothing would be left on one side.
+        DataError: nothing would be left on one side, or the data set cannot serve.
     """
+    dataset = checked(dataset)
     held_out = np.zeros(len(dataset), bool)
     rng = np.random.default_rng(_SPLIT_SEED)
     for label in range(len(dataset.classes)):
