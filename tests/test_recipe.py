@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from pyalexnet.architecture import Options
+from pyalexnet.data import dataset
 from pyalexnet.network import AlexNet
-from pyalexnet.recipe import DIGITS, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
+from pyalexnet.recipe import DIGITS, EMOJI, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
 from pyalexnet.schedule import make_schedule
+from pyalexnet.training import recipe_of
 
 SETTINGS = Settings(
     epochs=3,
@@ -107,7 +109,7 @@ def test_all_presets_are_tested() -> None:
     assert PRESETS["paper"] is PAPER
 
 
-@pytest.mark.parametrize("recipe", [*PRESETS.values(), DIGITS, FASHION_MNIST])
+@pytest.mark.parametrize("recipe", [*PRESETS.values(), DIGITS, EMOJI, FASHION_MNIST])
 def test_recipes_hold_together(recipe: Recipe) -> None:
     schedule = make_schedule(recipe.schedule, lr=recipe.lr, patience=recipe.patience, floor=recipe.floor)
     assert 0 < schedule.at(recipe.epochs).lr <= schedule.at(0).lr
@@ -175,3 +177,9 @@ def test_what_is_the_same_is_no_difference() -> None:
     assert differences(SETTINGS, SETTINGS) == []
     spelt_out = replace(SETTINGS, net_options=asdict(Options(bias_init="caffe")))
     assert differences(SETTINGS, spelt_out) == []
+
+
+def test_every_data_set_with_a_name_has_a_recipe() -> None:
+    recipes = {name: recipe_of(name, None) for name in dataset._NAMED}
+    assert recipes == {"digits": DIGITS, "emoji": EMOJI, "fashion-mnist": FASHION_MNIST}
+    assert recipe_of("emoji", "paper") == PAPER

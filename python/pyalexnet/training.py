@@ -25,13 +25,13 @@ from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
 from pyalexnet.progress import Display
-from pyalexnet.recipe import DIGITS, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
+from pyalexnet.recipe import DIGITS, EMOJI, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
 from pyalexnet.result import TrainingResult
 from pyalexnet.run import Run, Saving
 from pyalexnet.run_state import RunState
 from pyalexnet.schedule import PLATEAU, make_schedule
 
-_RECIPES = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST}
+_RECIPES = {"digits": DIGITS, "emoji": EMOJI, "fashion-mnist": FASHION_MNIST}
 _SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options"}
 
 # No report or figure is so long in being written into a run's folder.
@@ -76,8 +76,8 @@ def train(
     and the epoch alone: the same seed gives the same bits on one device and on two, stopped and resumed or not. The
     last images of an epoch that fill no batch are left out of it, other ones each time.
 
-    What is not said comes from a recipe: ``preset``'s; else the paper's, with recipes of their own for the small data
-    sets ``"digits"`` and ``"fashion-mnist"`` (:mod:`pyalexnet.recipe`). Where ``data`` is not named, the net learns
+    What is not said comes from a recipe: ``preset``'s; else the paper's, with recipes of their own for the data sets
+    that have a name (:mod:`pyalexnet.recipe`). Where ``data`` is not named, the net learns
     scikit-learn's handwritten digits.
 
     Args:
