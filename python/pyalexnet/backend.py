@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pyalexnet.checks import shown
 from pyalexnet.errors import DeviceNotFoundError
 
 TARGETS = ("cuda", "cpu", "sim")
@@ -76,7 +77,6 @@ class DeviceInfo:
     peers: tuple[str, ...]
 
 
-@functools.cache
 def get_device(name: str) -> Device:
     """The device of that name.
 
@@ -85,7 +85,12 @@ def get_device(name: str) -> Device:
         DeviceNotFoundError: the name is malformed, or there is no such device here; the message lists what is.
     """
     if not isinstance(name, str):
-        raise TypeError(f"device is {name!r}; it must be a name, like 'cpu:0'")
+        raise TypeError(f"device is {shown(name)}; it must be a name, like 'cpu:0'")
+    return _known_device(name)
+
+
+@functools.cache
+def _known_device(name: str) -> Device:
     target, colon, number = name.partition(":")
     if target not in TARGETS or (colon and not number.isdecimal()):
         raise DeviceNotFoundError(f"device is {name!r}; it must be one of {TARGETS} and a number, like 'cpu:0'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,42 @@ def integer(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {shown(value)}; it must be an integer") from None
+
+
+def bounded(name: str, value: Any, least: int = -(2**63), most: int = 2**63 - 1) -> int:
+    """An integer within limits; by default those of what kernels count with.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of range.
+    """
+    found = integer(name, value)
+    if not least <= found <= most:
+        raise ValueError(f"{name} is {shown(found)}; it must be from {least} to {most}")
+    return found
+
+
+def extents(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
+    """A shape, or a part of one: integers from 1 on.
+
+    Args:
+        name: the argument's, for messages.
+        value: a sequence or an array of integers.
+        count: how many there must be; None for any number.
+
+    Raises:
+        TypeError: it is no sequence, or one of something else than integers.
+        ValueError: there are more or fewer, or one is out of range.
+    """
+    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if not is_sequence or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {shown(value)}; it must be {count or 'a sequence of'} integers")
+    found = tuple(bounded(f"{name}[{place}]", extent) for place, extent in enumerate(value))
+    if any(extent < 1 for extent in found):
+        raise ValueError(f"{name} is {found}; every extent must be at least 1")
+    if count not in (None, len(found)):
+        raise ValueError(f"{name} is {found}; it must be {count} integers")
+    return found
 
 
 def number(name: str, value: Any) -> float:

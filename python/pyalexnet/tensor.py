@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
+from pyalexnet.checks import extents, require
+from pyalexnet.foreign import GpuArray, describe
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -16,7 +18,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype(np.uint8),
 }
 
-_DLPACK_CPU, _DLPACK_CUDA, _DLPACK_CUDA_MANAGED = 1, 2, 13
+_DLPACK_CPU, _DLPACK_CUDA = 1, 2
 
 
 class Tensor:
@@ -39,42 +41,45 @@ class Tensor:
         """New memory of the given shape; its content is undefined.
 
         Raises:
-            ValueError: an extent below 1, or an unknown dtype.
+            TypeError: an extent is no integer, or ``device`` no text.
+            ValueError: an extent below 1, more bytes than 63 bits count, or an unknown dtype.
             OutOfMemoryError: the device's memory limit is met.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        if any(extent < 1 for extent in shape):
-            raise ValueError(f"shape is {tuple(shape)}; every extent must be at least 1")
+        require(isinstance(dtype, str) and dtype in DTYPES, "dtype", dtype, f"one of {', '.join(DTYPES)}")
+        whole = extents("shape", shape)
+        nbytes = math.prod(whole) * DTYPES[dtype].itemsize
+        require(nbytes < 2**63, "shape", whole, "of fewer than 2**63 bytes")
         on = get_device(device)
-        memory = on.native.Memory(on.index, math.prod(shape) * DTYPES[dtype].itemsize)
-        return cls(memory.array(0, list(shape), dtype), on)
+        return cls(on.native.Memory(on.index, nbytes).array(0, list(whole), dtype), on)
 
     @classmethod
     def from_array(cls, data: Any, *, device: str | None = None) -> Tensor:
         """The data as a Tensor, without a copy where it already lies in the device's memory.
 
         Args:
-            data: a Tensor, a NumPy array, or anything with ``__cuda_array_interface__``, ``__dlpack__`` or
-                ``__array_interface__``; float32, int32 or uint8. Host arrays that are not contiguous, not aligned to 16
-                bytes or read-only are copied.
+            data: a Tensor, a NumPy array, or an array of PyTorch (parameters too), CuPy or whatever has
+                ``__cuda_array_interface__``, ``__dlpack__``, ``__array__``, ``__array_interface__`` or a buffer;
+                float32, int32 or uint8. Host arrays that are not contiguous, not aligned to their elements or
+                read-only are copied, and so are arrays of a GPU that are read-only.
             device: where to put host data (default ``cpu:0``); data of a GPU stays on its GPU.
 
         Raises:
             TypeError: the dtype is another one, or the data is no array.
-            ValueError: the data lies on another device than the one asked for, or is not contiguous on a GPU.
+            ValueError: the data is empty, masked, on another device than the one asked for, or on a GPU and not
+                contiguous.
         """
         if isinstance(data, Tensor):
             if device is not None and data.device != get_device(device):
                 raise ValueError(f"the tensor is on {data.device}; it must be on {device}")
             return data
-        if hasattr(data, "__cuda_array_interface__"):
-            return _from_cuda_array(data, device)
-        if hasattr(data, "__dlpack_device__") and not isinstance(data, np.ndarray):
-            kind = data.__dlpack_device__()[0]
-            if kind in (_DLPACK_CUDA, _DLPACK_CUDA_MANAGED):
-                return _from_cuda_dlpack(data, device)
-        return _from_host_array(data, get_device(device or DEFAULT_DEVICE))
+        found = describe("data", data)
+        if found.dtype not in DTYPES.values():
+            raise TypeError(f"data has dtype {found.dtype}; it must be {', '.join(DTYPES)}")
+        if not isinstance(found, GpuArray):
+            return tensor_of(found, get_device(device or DEFAULT_DEVICE))
+        if device is not None and found.device != get_device(device):
+            raise ValueError(f"data is on {found.device}; it must be on {device}")
+        return tensor_of(found, found.device)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,13 +151,16 @@ class Tensor:
     ) -> Any:
         """A DLPack capsule; every operation is complete when it returns, so no stream has to wait.
 
+        It is one of DLPack 1 for a consumer that says by ``max_version`` that it reads these, an old one for others.
+
         Raises:
             BufferError: ``dl_device`` is another device than the tensor's.
         """
         kind, index = self.__dlpack_device__()
         if dl_device not in (None, (kind, index)):
             raise BufferError(f"dl_device is {dl_device}; a tensor on {self.device} is handed out as {(kind, index)}")
-        return (self._copied() if copy else self).array.to_dlpack(kind)
+        versioned = max_version is not None and max_version[0] >= 1
+        return (self._copied() if copy else self).array.to_dlpack(kind, versioned=versioned, copied=bool(copy))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (_DLPACK_CPU, 0) if self._in_host_memory else (_DLPACK_CUDA, self.device.index)
@@ -187,26 +195,30 @@ class _Described:
         self.__array_interface__ = interface
 
 
-def _from_host_array(data: Any, on: Device) -> Tensor:
-    host = np.asarray(data)
-    _require_dtype(host.dtype)
-    host = np.asarray(host, order="C")
-    # A Tensor can be written to through NumPy and DLPack: what is read-only must not lie under one.
-    borrowable = host.size and host.ctypes.data % 16 == 0 and host.flags.writeable
-    if on.target != "cuda" and borrowable:
-        strides = [stride // host.itemsize for stride in host.strides]
-        array = on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, on.index)
-        return Tensor(array, on)
-    tensor = Tensor.empty(host.shape, dtype=host.dtype.name, device=str(on))
-    on.native.copy(tensor.array, host_array(on, host), on.stream)
-    on.stream.synchronize()
+def tensor_of(data: npt.NDArray[Any] | GpuArray, device: Device) -> Tensor:
+    """An array of a dtype that Tensors have, on the device, which is its own if it lies on a GPU.
+
+    What is read-only is copied: through a Tensor it could be written to.
+    """
+    if isinstance(data, GpuArray):
+        tensor = Tensor(data.native(data.dtype.name, data.shape), device)
+        return tensor._copied() if data.read_only else tensor
+    if device.target != "cuda" and data.flags.carray and data.ctypes.data % 16 == 0:
+        return Tensor(_borrowed(device, data, device.index), device)
+    tensor = Tensor.empty(data.shape, dtype=data.dtype.name, device=str(device))
+    device.native.copy(tensor.array, host_array(device, np.asarray(data, order="C")), device.stream)
+    device.stream.synchronize()
     return tensor
 
 
 def host_array(on: Device, host: npt.NDArray[Any]) -> Any:
     """A contiguous NumPy array as a native array in host memory."""
+    return _borrowed(on, host, -1)
+
+
+def _borrowed(on: Device, host: npt.NDArray[Any], index: int) -> Any:
     strides = [stride // host.itemsize for stride in host.strides]
-    return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, -1)
+    return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, index)
 
 
 def pinned_array(on: Device, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
@@ -222,51 +234,3 @@ def pinned_array(on: Device, shape: tuple[int, ...], dtype: str) -> npt.NDArray[
     """
     memory = on.native.PinnedMemory(math.prod(shape) * DTYPES[dtype].itemsize)
     return np.frombuffer(memory, DTYPES[dtype]).reshape(shape)
-
-
-def _from_cuda_array(data: Any, device: str | None) -> Tensor:
-    described = data.__cuda_array_interface__
-    dtype = np.dtype(described["typestr"])
-    _require_dtype(dtype)
-    address, shape = described["data"][0], described["shape"]
-    on = get_device(f"cuda:{_cuda_device_of(data)}")
-    _require_asked(on, device)
-    strides = described.get("strides")
-    if strides is None:
-        array_strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    else:
-        array_strides = [stride // dtype.itemsize for stride in strides]
-    on.native.synchronize_device(on.index)  # whatever its library still computes on it
-    return _require_usable(
-        Tensor(on.native.borrow(data, address, dtype.name, list(shape), array_strides, on.index), on)
-    )
-
-
-def _cuda_device_of(data: Any) -> int:
-    if hasattr(data, "__dlpack_device__"):
-        return int(data.__dlpack_device__()[1])
-    return int(getattr(getattr(data, "device", None), "id", 0))
-
-
-def _from_cuda_dlpack(data: Any, device: str | None) -> Tensor:
-    on = get_device(f"cuda:{data.__dlpack_device__()[1]}")
-    _require_asked(on, device)
-    array = on.native.from_dlpack(data.__dlpack__(), data.__dlpack_device__()[0])
-    on.native.synchronize_device(on.index)
-    return _require_usable(Tensor(array, on))
-
-
-def _require_dtype(dtype: np.dtype[Any]) -> None:
-    if dtype not in DTYPES.values():
-        raise TypeError(f"the array has dtype {dtype}; it must be {', '.join(DTYPES)}")
-
-
-def _require_asked(on: Device, device: str | None) -> None:
-    if device is not None and get_device(device) != on:
-        raise ValueError(f"the array is on {on}; it must be on {device}")
-
-
-def _require_usable(tensor: Tensor) -> Tensor:
-    if not tensor.array.contiguous:
-        raise ValueError(f"the array of shape {tensor.shape} on {tensor.device} is not contiguous; copy it first")
-    return tensor

@@ -1,7 +1,5 @@
 #include "bindings/dlpack.h"
 
-#include <cstring>
-
 namespace py = pybind11;
 
 namespace pyalexnet {
@@ -34,7 +32,26 @@ struct DLManagedTensor {
   DLTensor dl_tensor;
   void* manager_ctx;
   void (*deleter)(DLManagedTensor*);
+  static constexpr const char* kFresh = "dltensor";
+  static constexpr const char* kUsed = "used_dltensor";
 };
+
+struct DLPackVersion {
+  uint32_t major, minor;
+};
+
+// From version 1 on; what a new minor version adds comes behind or changes no layout.
+struct DLManagedTensorVersioned {
+  DLPackVersion version;
+  void* manager_ctx;
+  void (*deleter)(DLManagedTensorVersioned*);
+  uint64_t flags;
+  DLTensor dl_tensor;
+  static constexpr const char* kFresh = "dltensor_versioned";
+  static constexpr const char* kUsed = "used_dltensor_versioned";
+};
+
+constexpr uint64_t kReadOnly = 1, kCopied = 2;
 
 DLDataType dlpack_type(DType dtype) {
   switch (dtype) {
@@ -48,69 +65,80 @@ DLDataType dlpack_type(DType dtype) {
   throw std::logic_error("dlpack_type: unknown dtype");
 }
 
-DType dtype_of(DLDataType type) {
-  for (DType dtype : {DType::float32, DType::int32, DType::uint8}) {
-    const DLDataType known = dlpack_type(dtype);
-    if (type.code == known.code && type.bits == known.bits && type.lanes == known.lanes) return dtype;
-  }
-  throw std::invalid_argument("the DLPack tensor has type code " + std::to_string(type.code) + " with " +
-                              std::to_string(type.bits) + " bits; it must be float32, int32 or uint8");
-}
-
-struct Export {
-  Array array;
-  DLManagedTensor managed;
-};
-
-constexpr const char* kFresh = "dltensor";
-constexpr const char* kUsed = "used_dltensor";
-
-}  // namespace
-
-py::capsule to_dlpack(const Array& array, int device_type) {
-  auto holder = std::make_unique<Export>();
-  holder->array = array;
-  holder->managed = {.dl_tensor = {.data = array.data,
-                                   .device = {device_type, device_type == kDlpackCpu ? 0 : array.device},
-                                   .ndim = static_cast<int32_t>(array.shape.size()),
-                                   .dtype = dlpack_type(array.dtype),
-                                   .shape = holder->array.shape.data(),
-                                   .strides = holder->array.strides.data(),
-                                   .byte_offset = 0},
-                     .manager_ctx = holder.get(),
-                     .deleter = [](DLManagedTensor* managed) { delete static_cast<Export*>(managed->manager_ctx); }};
-  py::capsule capsule(&holder->managed, kFresh, [](PyObject* object) {
-    if (!PyCapsule_IsValid(object, kFresh)) return;  // the consumer has taken it over
-    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(object, kFresh));
-    managed->deleter(managed);
+// A new capsule for the array, of which it holds a copy. `fill` sets what only that kind of capsule has.
+template <class Managed, class Fill>
+py::capsule capsule_of(const Array& array, int device_type, Fill fill) {
+  struct Export {
+    Array array;
+    Managed managed;
+  };
+  auto holder = std::make_unique<Export>(Export{array, {}});
+  Managed& managed = holder->managed;
+  managed.dl_tensor = {.data = array.data,
+                       .device = {device_type, device_type == kDlpackCpu ? 0 : array.device},
+                       .ndim = static_cast<int32_t>(array.shape.size()),
+                       .dtype = dlpack_type(array.dtype),
+                       .shape = holder->array.shape.data(),
+                       .strides = holder->array.strides.data(),
+                       .byte_offset = 0};
+  managed.manager_ctx = holder.get();
+  managed.deleter = [](Managed* done) { delete static_cast<Export*>(done->manager_ctx); };
+  fill(managed);
+  py::capsule capsule(&managed, Managed::kFresh, [](PyObject* object) {
+    if (!PyCapsule_IsValid(object, Managed::kFresh)) return;  // the consumer has taken it over
+    auto* unused = static_cast<Managed*>(PyCapsule_GetPointer(object, Managed::kFresh));
+    unused->deleter(unused);
   });
   holder.release();
   return capsule;
 }
 
-Array from_dlpack(py::capsule capsule, int device_type) {
-  require(PyCapsule_IsValid(capsule.ptr(), kFresh), "the DLPack capsule is not a fresh 'dltensor'");
-  auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kFresh));
+template <class Managed>
+DlpackArray take_over(const py::capsule& capsule, Managed* managed, bool read_only) {
   const DLTensor& tensor = managed->dl_tensor;
-  require(tensor.device.device_type == device_type, "the DLPack tensor is on device type ", tensor.device.device_type,
-          "; it must be on ", device_type);
-  Array array;
-  array.dtype = dtype_of(tensor.dtype);
-  array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
-  array.device = tensor.device.device_id;
+  DlpackArray array;
+  array.device_type = tensor.device.device_type, array.device_id = tensor.device.device_id;
+  array.address = reinterpret_cast<uintptr_t>(tensor.data) + tensor.byte_offset;
+  array.type_code = tensor.dtype.code, array.type_bits = tensor.dtype.bits, array.type_lanes = tensor.dtype.lanes;
   array.shape.assign(tensor.shape, tensor.shape + tensor.ndim);
   if (tensor.strides == nullptr) {
     array.strides = contiguous_strides(array.shape);
   } else {
     array.strides.assign(tensor.strides, tensor.strides + tensor.ndim);
   }
-  array.owner = std::shared_ptr<DLManagedTensor>(managed, [](DLManagedTensor* owned) {
-    if (owned->deleter == nullptr || !Py_IsInitialized()) return;
-    py::gil_scoped_acquire gil;  // the producer may be a Python object
-    owned->deleter(owned);
+  array.read_only = read_only;
+  array.owner = std::shared_ptr<Managed>(managed, [](Managed* owned) {
+    if (owned->deleter != nullptr) owned->deleter(owned);
   });
-  PyCapsule_SetName(capsule.ptr(), kUsed);
+  PyCapsule_SetName(capsule.ptr(), Managed::kUsed);
   return array;
+}
+
+template <class Managed>
+Managed* fresh(const py::capsule& capsule) {
+  if (!PyCapsule_IsValid(capsule.ptr(), Managed::kFresh)) return nullptr;
+  return static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), Managed::kFresh));
+}
+
+}  // namespace
+
+py::capsule to_dlpack(const Array& array, int device_type, bool versioned, bool copied) {
+  if (!versioned) return capsule_of<DLManagedTensor>(array, device_type, [](DLManagedTensor&) {});
+  return capsule_of<DLManagedTensorVersioned>(array, device_type, [copied](DLManagedTensorVersioned& managed) {
+    managed.version = {1, 0};
+    managed.flags = copied ? kCopied : 0;
+  });
+}
+
+DlpackArray from_dlpack(const py::capsule& capsule) {
+  if (auto* managed = fresh<DLManagedTensorVersioned>(capsule)) {
+    require(managed->version.major == 1, "the DLPack capsule is of version ", managed->version.major, ".",
+            managed->version.minor, "; it must be of version 1");
+    return take_over(capsule, managed, (managed->flags & kReadOnly) != 0);
+  }
+  auto* managed = fresh<DLManagedTensor>(capsule);
+  require(managed != nullptr, "the DLPack capsule is no fresh 'dltensor_versioned' or 'dltensor'");
+  return take_over(capsule, managed, false);
 }
 
 }  // namespace pyalexnet

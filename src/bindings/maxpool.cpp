@@ -9,12 +9,14 @@ namespace pyalexnet {
 
 namespace {
 
-MaxPool pool_over(const Array& x, int64_t kernel, int64_t stride, int64_t padding) {
-  require_rank("x", x, 4, "(images, height, width, channels)");
-  const MaxPool pool{.images = x.shape[0],
-                     .height = x.shape[1],
-                     .width = x.shape[2],
-                     .channels = x.shape[3],
+using Shape = std::vector<int64_t>;
+
+MaxPool pool_over(const Shape& x, int64_t kernel, int64_t stride, int64_t padding) {
+  require(x.size() == 4, "x has shape ", shape_text(x), "; it must have 4 axes (images, height, width, channels)");
+  const MaxPool pool{.images = x[0],
+                     .height = x[1],
+                     .width = x[2],
+                     .channels = x[3],
                      .kernel = kernel,
                      .stride = stride,
                      .padding = padding};
@@ -22,7 +24,7 @@ MaxPool pool_over(const Array& x, int64_t kernel, int64_t stride, int64_t paddin
   return pool;
 }
 
-std::vector<int64_t> output_shape(const MaxPool& pool) {
+Shape output_shape(const MaxPool& pool) {
   return {pool.images, pool.output_height(), pool.output_width(), pool.channels};
 }
 
@@ -33,15 +35,15 @@ void register_maxpool(pybind11::module_& module) {
 
   module.def(
       "maxpool_output_shape",
-      [](const Array& x, int64_t kernel, int64_t stride, int64_t padding) {
-        return output_shape(pool_over(x, kernel, stride, padding));
+      [](const Shape& x_shape, int64_t kernel, int64_t stride, int64_t padding) {
+        return output_shape(pool_over(x_shape, kernel, stride, padding));
       },
-      "x"_a, "kernel"_a, "stride"_a, "padding"_a);
+      "x_shape"_a, "kernel"_a, "stride"_a, "padding"_a);
 
   module.def(
       "maxpool_forward",
       [](const Array& y, const Array& x, int64_t kernel, int64_t stride, int64_t padding, const Stream& stream) {
-        const MaxPool pool = pool_over(x, kernel, stride, padding);
+        const MaxPool pool = pool_over(x.shape, kernel, stride, padding);
         maxpool_forward(strided_floats("y", y, output_shape(pool)), y.rows("y").pitch, floats("x", x), pool,
                         stream.on(y, x));
       },
@@ -51,7 +53,7 @@ void register_maxpool(pybind11::module_& module) {
       "maxpool_backward",
       [](const Array& dx, const Array& dy, const Array& x, int64_t kernel, int64_t stride, int64_t padding,
          bool x_from_relu, const Stream& stream) {
-        MaxPool pool = pool_over(x, kernel, stride, padding);
+        MaxPool pool = pool_over(x.shape, kernel, stride, padding);
         pool.x_from_relu = x_from_relu;
         maxpool_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, output_shape(pool)), dy.rows("dy").pitch,
                          floats("x", x), pool, stream.on(dx, dy, x));

@@ -40,6 +40,15 @@ bool can_access_peer(int device, int peer) {
   return can_access != 0;
 }
 
+// The device whose memory an address lies in.
+int device_of(uintptr_t address) {
+  cudaPointerAttributes attributes{};
+  PYALEXNET_CHECK_CUDA(cudaPointerGetAttributes(&attributes, reinterpret_cast<const void*>(address)));
+  require(attributes.type != cudaMemoryTypeUnregistered && attributes.type != cudaMemoryTypeHost, "address ", address,
+          " does not lie in a device's memory");
+  return attributes.device;
+}
+
 void synchronize_device(int device) {
   PYALEXNET_CHECK_CUDA(cudaSetDevice(device));
   PYALEXNET_CHECK_CUDA(cudaDeviceSynchronize());
@@ -83,10 +92,21 @@ void register_array(py::module_& module) {
       .def_property_readonly("dtype", [](const Array& array) { return dtype_name(array.dtype); })
       .def_property_readonly("contiguous", &Array::contiguous)
       .def("slice_last", &Array::slice_last, "start"_a, "stop"_a)
-      .def("to_dlpack", &to_dlpack, "device_type"_a);
+      .def("to_dlpack", &to_dlpack, "device_type"_a, "versioned"_a, "copied"_a);
 
   module.def("borrow", &borrow, "owner"_a, "address"_a, "dtype"_a, "shape"_a, "strides"_a, "device"_a);
-  module.def("from_dlpack", &from_dlpack, "capsule"_a, "device_type"_a);
+
+  py::class_<DlpackArray>(module, "DlpackArray", py::module_local())
+      .def_readonly("device_type", &DlpackArray::device_type)
+      .def_readonly("device_id", &DlpackArray::device_id)
+      .def_readonly("address", &DlpackArray::address)
+      .def_readonly("type_code", &DlpackArray::type_code)
+      .def_readonly("type_bits", &DlpackArray::type_bits)
+      .def_readonly("type_lanes", &DlpackArray::type_lanes)
+      .def_readonly("shape", &DlpackArray::shape)
+      .def_readonly("strides", &DlpackArray::strides)
+      .def_readonly("read_only", &DlpackArray::read_only);
+  module.def("from_dlpack", &from_dlpack, "capsule"_a);
 
   py::class_<Memory>(module, "Memory", py::module_local())
       .def(py::init<int, int64_t>(), "device"_a, "bytes"_a)
@@ -114,6 +134,7 @@ void register_runtime(py::module_& module) {
   module.def("device_count", &device_count);
   module.def("device_info", &device_info, "device"_a);
   module.def("can_access_peer", &can_access_peer, "device"_a, "peer"_a);
+  module.def("device_of", &device_of, "address"_a);
   module.def("synchronize_device", &synchronize_device, "device"_a, release_gil());
 
   py::class_<Event>(module, "Event", py::module_local())

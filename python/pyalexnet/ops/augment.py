@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
+from pyalexnet.arguments import INTEGERS, Argument, common_device
+from pyalexnet.checks import bounded, number, require
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -28,8 +30,8 @@ def prepare_input(
 
     Args:
         images_u8: uint8 array (images, height, width, 3), RGB.
-        offsets: int32 array (images, 2), each crop's upper left pixel as (y, x).
-        flips: uint8 array (images,); mirrored left to right where not 0.
+        offsets: array (images, 2) of integers, each crop's upper left pixel as (y, x); checked in host memory.
+        flips: uint8 or bool array (images,); mirrored left to right where not 0.
         shifts: float32 array (images, 3), added to every pixel.
         mean: float32 array (height, width, 3) or (3,), or None to subtract nothing.
         crop: height and width of what is taken from each image.
@@ -46,48 +48,35 @@ def prepare_input(
         ValueError: an array is empty or of the wrong shape, the crop is larger than the images or the output, an offset
             leaves the image, the scale is not above 0 and finite, or the devices differ.
     """
-    arrays = {"images_u8": images_u8, "offsets": offsets, "flips": flips, "shifts": shifts}
-    on = common_device(device, **arrays, **({} if mean is None else {"mean": mean}))
-    images = to_device("images_u8", images_u8, on, dtype="uint8")
-    offsets = to_device("offsets", offsets, on, dtype="int32")
-    flips = to_device("flips", flips, on, dtype="uint8")
-    shifts = to_device("shifts", shifts, on)
-    mean = None if mean is None else to_device("mean", mean, on)
-    size = crop if size is None else size
-    require_integers(crop=crop, size=size)
-    require_numbers(scale=scale)
-    _check_crops(images, offsets, crop)
-    if size < crop:
-        raise ValueError(f"size is {size}; it must be at least the crop's {crop}")
-    out = empty((images.shape[0], size, size, 3), on)
+    images = Argument.of("images_u8", images_u8, "uint8", ("images", "height", "width", 3))
+    count, height, width, colours = images.shape
+    offsets = Argument.of("offsets", offsets, INTEGERS, (count, 2))
+    flips = Argument.of("flips", flips, ("uint8", "bool"), (count,))
+    shifts = Argument.of("shifts", shifts, shape=(count, colours))
+    mean = None if mean is None else Argument.of("mean", mean)
+    if mean is not None and len(mean.shape) != 1:
+        mean.require_shape(height, width, colours)
+    elif mean is not None:
+        mean.require_shape(colours)
+    on = common_device(device, images, offsets, flips, shifts, mean)
+    side = min(height, width)
+    crop = bounded("crop", crop)
+    require(1 <= crop <= side, "crop", crop, f"from 1 to the images' smaller side, {side}")
+    size = crop if size is None else bounded("size", size, most=2**31 - 1)
+    require(size >= crop, "size", size, f"at least the crop's {crop}")
+    scale = number("scale", scale)
+    corners = offsets.indices(on, np.array([height - crop + 1, width - crop + 1]))
+    out = empty((count, size, size, colours), on)
     on.native.prepare_input(
         out.array,
-        images.array,
-        offsets.array,
-        flips.array,
-        shifts.array,
-        None if mean is None else mean.array,
+        images.native(on),
+        corners.array,
+        flips.native(on),
+        shifts.native(on),
+        None if mean is None else mean.native(on),
         crop,
         scale,
         on.stream,
     )
     on.stream.synchronize()
     return out
-
-
-def _check_crops(images: Tensor, offsets: Tensor, crop: int) -> None:
-    if images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"images_u8 has shape {images.shape}; it must be (images, height, width, 3)")
-    count, height, width, _ = images.shape
-    if offsets.shape != (count, 2):
-        raise ValueError(f"offsets has shape {offsets.shape}; it must be {(count, 2)}")
-    if not 1 <= crop <= min(height, width):
-        raise ValueError(f"crop is {crop}; it must be from 1 to the images' smaller side, {min(height, width)}")
-    values, last = offsets.numpy(), np.array([height - crop, width - crop])
-    wrong = np.argwhere((values < 0) | (values > last))
-    if wrong.size:
-        image, axis = (int(i) for i in wrong[0])
-        raise ValueError(
-            f"offsets[{image}, {axis}] is {values[image, axis]}; it must be from 0 to {last[axis]}"
-            f" for crops of {crop} pixels"
-        )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, require_ndim, to_device, workspace
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.checks import bounded, extents, flag
+from pyalexnet.ops._memory import empty, workspace
 from pyalexnet.tensor import Tensor
+
+_IMAGES = ("batch", "height", "width", "channels")
+_WEIGHTS = ("kernel height", "kernel width", "channels / groups", "filters")
+_GRADIENT = ("batch", "out height", "out width", "filters")
 
 
 def conv2d(
@@ -42,15 +48,15 @@ def conv2d(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    arrays = {"x": x, "w": w} | ({} if b is None else {"b": b})
-    on = common_device(device, **arrays)
-    x, w = to_device("x", x, on), to_device("w", w, on)
-    bias = None if b is None else to_device("b", b, on).array
-    require_integers(stride=stride, padding=padding, groups=groups)
-    shape = (x.shape, w.shape, stride, padding, groups)
-    y = empty(tuple(on.native.conv_y_shape(*shape)), on)
-    memory = workspace(on.native.conv_forward_workspace_bytes(*shape), on)
-    on.native.conv_forward(y.array, x.array, w.array, bias, *shape[2:], relu, memory.array, on.stream)
+    x, w = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
+    b = None if b is None else Argument.of("b", b, shape=w.shape[3:])
+    on = common_device(device, x, w, b)
+    relu = flag("relu", relu)
+    shape = (x.shape, w.shape, *_places(stride, padding, groups))
+    y_shape, needed = on.native.conv_y_shape(*shape), on.native.conv_forward_workspace_bytes(*shape)
+    y, memory = empty(tuple(y_shape), on), workspace(needed, on)
+    bias = None if b is None else b.native(on)
+    on.native.conv_forward(y.array, x.native(on), w.native(on), bias, *shape[2:], relu, memory.array, on.stream)
     on.stream.synchronize()
     return y
 
@@ -87,13 +93,14 @@ def conv2d_backward_input(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    on = common_device(device, dy=dy, w=w)
-    dy, w = to_device("dy", dy, on), to_device("w", w, on)
-    require_integers(stride=stride, padding=padding, groups=groups)
-    shape = (input_shape, w.shape, stride, padding, groups)
-    memory = workspace(on.native.conv_backward_input_workspace_bytes(*shape), on)
-    dx = empty(tuple(input_shape), on)
-    on.native.conv_backward_input(dx.array, dy.array, w.array, *shape[2:], memory.array, on.stream)
+    dy, w = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
+    on = common_device(device, dy, w)
+    x_shape = extents("input_shape", input_shape, 4)
+    shape = (x_shape, w.shape, *_places(stride, padding, groups))
+    dy.require_shape(*on.native.conv_y_shape(*shape))
+    needed = on.native.conv_backward_input_workspace_bytes(*shape)
+    dx, memory = empty(x_shape, on), workspace(needed, on)
+    on.native.conv_backward_input(dx.array, dy.native(on), w.native(on), *shape[2:], memory.array, on.stream)
     on.stream.synchronize()
     return dx
 
@@ -130,19 +137,21 @@ def conv2d_backward_weight(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    on = common_device(device, x=x, dy=dy)
-    x, dy = to_device("x", x, on), to_device("dy", dy, on)
-    require_ndim(4, x=x, dy=dy)
-    require_integers(stride=stride, padding=padding, groups=groups)
-    kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-    if len(kernel) != 2:
-        raise ValueError(f"kernel_size is {kernel_size}; it must be one or two numbers")
-    if groups < 1 or x.shape[3] % groups:
+    x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
+    on = common_device(device, x, dy)
+    places = _places(stride, padding, groups)
+    if not 1 <= places[2] <= x.shape[3] or x.shape[3] % places[2]:
         raise ValueError(f"groups is {groups}; it must divide the {x.shape[3]} channels of x")
-    w_shape = (*kernel, x.shape[3] // groups, dy.shape[3])
-    shape = (x.shape, w_shape, stride, padding, groups)
-    memory = workspace(on.native.conv_backward_weight_workspace_bytes(*shape), on)
-    dw, db = empty(w_shape, on), empty(w_shape[3:], on)
-    on.native.conv_backward_weight(dw.array, db.array, x.array, dy.array, *shape[2:], memory.array, on.stream)
+    pair = (kernel_size, kernel_size) if isinstance(kernel_size, SupportsIndex) else kernel_size
+    w_shape = (*extents("kernel_size", pair, 2), x.shape[3] // places[2], dy.shape[3])
+    shape = (x.shape, w_shape, *places)
+    dy.require_shape(*on.native.conv_y_shape(*shape))
+    needed = on.native.conv_backward_weight_workspace_bytes(*shape)
+    dw, db, memory = empty(w_shape, on), empty(w_shape[3:], on), workspace(needed, on)
+    on.native.conv_backward_weight(dw.array, db.array, x.native(on), dy.native(on), *places, memory.array, on.stream)
     on.stream.synchronize()
     return dw, db
+
+
+def _places(stride: int, padding: int, groups: int) -> tuple[int, int, int]:
+    return bounded("stride", stride), bounded("padding", padding), bounded("groups", groups)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_numbers, to_device, unsigned
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.checks import bounded, number
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -31,12 +33,11 @@ def dropout(x: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str |
         TypeError: ``x`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
-    require_numbers(p=p)
-    seed, offset = unsigned("seed", seed), unsigned("offset", offset)
+    x = Argument.of("x", x)
+    on = common_device(device, x)
+    draw = _draw(p, seed, offset)
     y = empty(x.shape, on)
-    on.native.dropout_forward(y.array, x.array, p, seed, offset, _row_elements(x), 0, on.stream)
+    on.native.dropout_forward(y.array, x.native(on), *draw, _row_elements(x), 0, on.stream)
     on.stream.synchronize()
     return y
 
@@ -58,15 +59,18 @@ def dropout_backward(dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, dev
         TypeError: ``dy`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``dy`` is empty or has no axis, or a number is out of range.
     """
-    on = common_device(device, dy=dy)
-    dy = to_device("dy", dy, on)
-    require_numbers(p=p)
-    seed, offset = unsigned("seed", seed), unsigned("offset", offset)
+    dy = Argument.of("dy", dy)
+    on = common_device(device, dy)
+    draw = _draw(p, seed, offset)
     dx = empty(dy.shape, on)
-    on.native.dropout_backward(dx.array, dy.array, p, seed, offset, _row_elements(dy), 0, on.stream)
+    on.native.dropout_backward(dx.array, dy.native(on), *draw, _row_elements(dy), 0, on.stream)
     on.stream.synchronize()
     return dx
 
 
-def _row_elements(x: Tensor) -> int:
+def _draw(p: float, seed: int, offset: int) -> tuple[float, int, int]:
+    return number("p", p), bounded("seed", seed, 0, 2**64 - 1), bounded("offset", offset, 0, 2**64 - 1)
+
+
+def _row_elements(x: Argument) -> int:
     return x.shape[-1] if x.shape else 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_ndim, to_device, workspace
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.checks import flag
+from pyalexnet.ops._memory import empty, workspace
 from pyalexnet.tensor import Tensor
 
 
@@ -25,14 +27,15 @@ def linear(x: Any, w: Any, b: Any = None, *, relu: bool = False, device: str | N
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    arrays = {"x": x, "w": w} | ({} if b is None else {"b": b})
-    on = common_device(device, **arrays)
-    x, w = to_device("x", x, on), to_device("w", w, on)
-    bias = None if b is None else to_device("b", b, on).array
-    require_ndim(2, x=x, w=w)
-    y = empty((x.shape[0], w.shape[1]), on)
-    memory = workspace(on.native.linear_forward_workspace_bytes(*x.shape, w.shape[1]), on)
-    on.native.linear_forward(y.array, x.array, w.array, bias, relu, memory.array, on.stream)
+    x = Argument.of("x", x, shape=("batch", "inputs"))
+    w = Argument.of("w", w, shape=(x.shape[1], "outputs"))
+    b = None if b is None else Argument.of("b", b, shape=w.shape[1:])
+    on = common_device(device, x, w, b)
+    relu = flag("relu", relu)
+    needed = on.native.linear_forward_workspace_bytes(*x.shape, w.shape[1])
+    y, memory = empty((x.shape[0], w.shape[1]), on), workspace(needed, on)
+    bias = None if b is None else b.native(on)
+    on.native.linear_forward(y.array, x.native(on), w.native(on), bias, relu, memory.array, on.stream)
     on.stream.synchronize()
     return y
 
@@ -52,12 +55,12 @@ def linear_backward_input(dy: Any, w: Any, *, device: str | None = None) -> Tens
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    on = common_device(device, dy=dy, w=w)
-    dy, w = to_device("dy", dy, on), to_device("w", w, on)
-    require_ndim(2, dy=dy, w=w)
-    dx = empty((dy.shape[0], w.shape[0]), on)
-    memory = workspace(on.native.linear_backward_input_workspace_bytes(*dx.shape, w.shape[1]), on)
-    on.native.linear_backward_input(dx.array, dy.array, w.array, memory.array, on.stream)
+    w = Argument.of("w", w, shape=("inputs", "outputs"))
+    dy = Argument.of("dy", dy, shape=("batch", w.shape[1]))
+    on = common_device(device, dy, w)
+    needed = on.native.linear_backward_input_workspace_bytes(dy.shape[0], *w.shape)
+    dx, memory = empty((dy.shape[0], w.shape[0]), on), workspace(needed, on)
+    on.native.linear_backward_input(dx.array, dy.native(on), w.native(on), memory.array, on.stream)
     on.stream.synchronize()
     return dx
 
@@ -77,11 +80,11 @@ def linear_backward_weight(x: Any, dy: Any, *, device: str | None = None) -> tup
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    on = common_device(device, x=x, dy=dy)
-    x, dy = to_device("x", x, on), to_device("dy", dy, on)
-    require_ndim(2, x=x, dy=dy)
-    dw, db = empty((x.shape[1], dy.shape[1]), on), empty(dy.shape[1:], on)
-    memory = workspace(on.native.linear_backward_weight_workspace_bytes(*x.shape, dy.shape[1]), on)
-    on.native.linear_backward_weight(dw.array, db.array, x.array, dy.array, memory.array, on.stream)
+    x = Argument.of("x", x, shape=("batch", "inputs"))
+    dy = Argument.of("dy", dy, shape=(x.shape[0], "outputs"))
+    on = common_device(device, x, dy)
+    needed = on.native.linear_backward_weight_workspace_bytes(*x.shape, dy.shape[1])
+    dw, db, memory = empty((x.shape[1], dy.shape[1]), on), empty(dy.shape[1:], on), workspace(needed, on)
+    on.native.linear_backward_weight(dw.array, db.array, x.native(on), dy.native(on), memory.array, on.stream)
     on.stream.synchronize()
     return dw, db

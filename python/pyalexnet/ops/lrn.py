@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.checks import bounded, flag, number
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -37,12 +39,11 @@ def lrn(
         TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
-    require_integers(size=size)
-    require_numbers(alpha=alpha, beta=beta, k=k)
+    x = Argument.of("x", x)
+    on = common_device(device, x)
+    numbers = normalisation(size, alpha, beta, k)
     y = empty(x.shape, on)
-    on.native.lrn_forward(y.array, x.array, size, alpha, beta, k, on.stream)
+    on.native.lrn_forward(y.array, x.native(on), *numbers, on.stream)
     on.stream.synchronize()
     return y
 
@@ -78,11 +79,20 @@ def lrn_backward(
         TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    on = common_device(device, dy=dy, x=x)
-    dy, x = to_device("dy", dy, on), to_device("x", x, on)
-    require_integers(size=size)
-    require_numbers(alpha=alpha, beta=beta, k=k)
+    dy, x = Argument.of("dy", dy), Argument.of("x", x)
+    dy.require_shape(*x.shape)
+    on = common_device(device, dy, x)
+    numbers, x_from_relu = normalisation(size, alpha, beta, k), flag("x_from_relu", x_from_relu)
     dx = empty(x.shape, on)
-    on.native.lrn_backward(dx.array, dy.array, x.array, size, alpha, beta, k, x_from_relu, on.stream)
+    on.native.lrn_backward(dx.array, dy.native(on), x.native(on), *numbers, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx
+
+
+def normalisation(size: int, alpha: float, beta: float, k: float) -> tuple[int, float, float, float]:
+    """The numbers of a normalisation, which the kernels check the range of.
+
+    Raises:
+        TypeError: ``size`` is no integer, or another no number.
+    """
+    return bounded("size", size), number("alpha", alpha), number("beta", beta), number("k", k)

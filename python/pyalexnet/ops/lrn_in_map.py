@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, require_numbers, to_device
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.ops._memory import empty
+from pyalexnet.ops.lrn import normalisation
 from pyalexnet.tensor import Tensor
+
+_IMAGES = ("images", "height", "width", "channels")
 
 
 def lrn_in_map(
@@ -37,12 +41,11 @@ def lrn_in_map(
         TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
         ValueError: ``x`` is empty or has not four axes, or a number is out of range.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
-    require_integers(size=size)
-    require_numbers(alpha=alpha, beta=beta, k=k)
+    x = Argument.of("x", x, shape=_IMAGES)
+    on = common_device(device, x)
+    numbers = normalisation(size, alpha, beta, k)
     y, scale = empty(x.shape, on), empty(x.shape, on)
-    on.native.lrn_in_map_forward(y.array, scale.array, x.array, size, alpha, beta, k, on.stream)
+    on.native.lrn_in_map_forward(y.array, scale.array, x.native(on), *numbers, on.stream)
     on.stream.synchronize()
     return y, scale
 
@@ -77,13 +80,12 @@ def lrn_in_map_backward(
         TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    on = common_device(device, dy=dy, x=x, scale=scale)
-    dy, x, scale = to_device("dy", dy, on), to_device("x", x, on), to_device("scale", scale, on)
-    require_integers(size=size)
-    require_numbers(alpha=alpha, beta=beta, k=k)
+    x = Argument.of("x", x, shape=_IMAGES)
+    dy, scale = Argument.of("dy", dy, shape=x.shape), Argument.of("scale", scale, shape=x.shape)
+    on = common_device(device, dy, x, scale)
+    numbers = normalisation(size, alpha, beta, k)
     dx, terms = empty(x.shape, on), empty(x.shape, on)
-    on.native.lrn_in_map_backward(
-        dx.array, terms.array, dy.array, x.array, scale.array, size, alpha, beta, k, on.stream
-    )
+    arrays = (dx.array, terms.array, dy.native(on), x.native(on), scale.native(on))
+    on.native.lrn_in_map_backward(*arrays, *numbers, on.stream)
     on.stream.synchronize()
     return dx

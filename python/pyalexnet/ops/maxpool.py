@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_integers, to_device
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.checks import bounded, flag
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
+
+_IMAGES = ("images", "height", "width", "channels")
 
 
 def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None) -> Tensor:
@@ -28,11 +32,11 @@ def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, de
         ValueError: ``x`` is empty or has not four axes, a number is out of range, or the kernel is larger
             than the padded image.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
-    require_integers(kernel=kernel, stride=stride, padding=padding)
-    y = empty(tuple(on.native.maxpool_output_shape(x.array, kernel, stride, padding)), on)
-    on.native.maxpool_forward(y.array, x.array, kernel, stride, padding, on.stream)
+    x = Argument.of("x", x, shape=_IMAGES)
+    on = common_device(device, x)
+    windows = _windows(kernel, stride, padding)
+    y = empty(tuple(on.native.maxpool_output_shape(x.shape, *windows)), on)
+    on.native.maxpool_forward(y.array, x.native(on), *windows, on.stream)
     on.stream.synchronize()
     return y
 
@@ -69,10 +73,15 @@ def max_pool2d_backward(
         TypeError: an array is not of float32, or a number is not an integer.
         ValueError: an array is empty or of the wrong shape, a number is out of range, or the devices differ.
     """
-    on = common_device(device, dy=dy, x=x)
-    dy, x = to_device("dy", dy, on), to_device("x", x, on)
-    require_integers(kernel=kernel, stride=stride, padding=padding)
+    x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy)
+    on = common_device(device, dy, x)
+    windows, x_from_relu = _windows(kernel, stride, padding), flag("x_from_relu", x_from_relu)
+    dy.require_shape(*on.native.maxpool_output_shape(x.shape, *windows))
     dx = empty(x.shape, on)
-    on.native.maxpool_backward(dx.array, dy.array, x.array, kernel, stride, padding, x_from_relu, on.stream)
+    on.native.maxpool_backward(dx.array, dy.native(on), x.native(on), *windows, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx
+
+
+def _windows(kernel: int, stride: int, padding: int) -> tuple[int, int, int]:
+    return bounded("kernel", kernel), bounded("stride", stride), bounded("padding", padding)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -22,10 +23,10 @@ def relu(x: Any, *, device: str | None = None) -> Tensor:
         TypeError: ``x`` is not a float32 array.
         ValueError: ``x`` is empty or on another device than ``device``.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
+    x = Argument.of("x", x)
+    on = common_device(device, x)
     y = empty(x.shape, on)
-    on.native.relu_forward(y.array, x.array, on.stream)
+    on.native.relu_forward(y.array, x.native(on), on.stream)
     on.stream.synchronize()
     return y
 
@@ -45,9 +46,10 @@ def relu_backward(dy: Any, y: Any, *, device: str | None = None) -> Tensor:
         TypeError: an argument is not a float32 array.
         ValueError: the shapes differ, an array is empty, or they lie on different devices.
     """
-    on = common_device(device, dy=dy, y=y)
-    dy, y = to_device("dy", dy, on), to_device("y", y, on)
+    dy, y = Argument.of("dy", dy), Argument.of("y", y)
+    y.require_shape(*dy.shape)
+    on = common_device(device, dy, y)
     dx = empty(dy.shape, on)
-    on.native.relu_backward(dx.array, dy.array, y.array, on.stream)
+    on.native.relu_backward(dx.array, dy.native(on), y.native(on), on.stream)
     on.stream.synchronize()
     return dx

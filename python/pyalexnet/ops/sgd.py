@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyalexnet.ops._arguments import common_device, empty, require_numbers, to_device
+from pyalexnet.arguments import Argument, common_device
+from pyalexnet.backend import Device
+from pyalexnet.checks import number
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -38,17 +41,17 @@ def sgd_step(
         TypeError: an array is not of float32, or a rate is no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    on = common_device(device, w=w, v=v, g=g)
-    new_w, new_v = _copy(to_device("w", w, on)), _copy(to_device("v", v, on))
-    g = to_device("g", g, on)
-    require_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
-    on.native.sgd_step(new_w.array, new_v.array, g.array, lr, momentum, weight_decay, on.stream)
+    w = Argument.of("w", w)
+    v, g = Argument.of("v", v, shape=w.shape), Argument.of("g", g, shape=w.shape)
+    on = common_device(device, w, v, g)
+    rates = (number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
+    new_w, new_v = _copy(w, on), _copy(v, on)
+    on.native.sgd_step(new_w.array, new_v.array, g.native(on), *rates, on.stream)
     on.stream.synchronize()
     return new_w, new_v
 
 
-def _copy(source: Tensor) -> Tensor:
-    on = source.device
+def _copy(source: Argument, on: Device) -> Tensor:
     copied = empty(source.shape, on)
-    on.native.copy(copied.array, source.array, on.stream)
+    on.native.copy(copied.array, source.native(on), on.stream)
     return copied

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from pyalexnet.ops._arguments import common_device, empty, to_device
+from pyalexnet.arguments import INTEGERS, Argument, common_device
+from pyalexnet.ops._memory import empty
 from pyalexnet.tensor import Tensor
 
 
@@ -24,10 +23,10 @@ def softmax(x: Any, *, device: str | None = None) -> Tensor:
         TypeError: ``x`` is not a float32 array.
         ValueError: ``x`` is empty or has not two axes.
     """
-    on = common_device(device, x=x)
-    x = to_device("x", x, on)
+    x = Argument.of("x", x, shape=("rows", "columns"))
+    on = common_device(device, x)
     y = empty(x.shape, on)
-    on.native.softmax_forward(y.array, x.array, on.stream)
+    on.native.softmax_forward(y.array, x.native(on), on.stream)
     on.stream.synchronize()
     return y
 
@@ -37,7 +36,8 @@ def cross_entropy(logits: Any, labels: Any, *, device: str | None = None) -> tup
 
     Args:
         logits: float32 array (rows, columns).
-        labels: int32 array (rows,), each from 0 to columns - 1.
+        labels: array (rows,) of integers, each from 0 to columns - 1. They are checked in host memory, so labels on a
+            GPU are read back first; int32 there is computed with as it is, other integers are narrowed.
         device: where to compute when neither array is on a device yet.
 
     Returns:
@@ -45,21 +45,14 @@ def cross_entropy(logits: Any, labels: Any, *, device: str | None = None) -> tup
         dlogits: Tensor (rows, columns), the gradient of the mean of the losses: (softmax - one-hot) / rows.
 
     Raises:
-        TypeError: ``logits`` is not a float32 array or ``labels`` not an int32 array.
+        TypeError: ``logits`` is not a float32 array or ``labels`` not one of integers.
         ValueError: an array is empty or of the wrong shape, a label is not a column, or the devices differ.
     """
-    on = common_device(device, logits=logits, labels=labels)
-    logits, labels = to_device("logits", logits, on), to_device("labels", labels, on, dtype="int32")
+    logits = Argument.of("logits", logits, shape=("rows", "columns"))
+    labels = Argument.of("labels", labels, INTEGERS, shape=logits.shape[:1])
+    on = common_device(device, logits, labels)
+    columns = labels.indices(on, logits.shape[1])
     losses, dlogits = empty(logits.shape[:1], on), empty(logits.shape, on)
-    on.native.cross_entropy(losses.array, dlogits.array, logits.array, labels.array, on.stream)
+    on.native.cross_entropy(losses.array, dlogits.array, logits.native(on), columns.array, on.stream)
     on.stream.synchronize()
-    _check_labels(labels, logits.shape[1])
     return losses, dlogits
-
-
-def _check_labels(labels: Tensor, columns: int) -> None:
-    """The kernel turned the rows of impossible labels into NaN; here they become an error with a name."""
-    values = labels.numpy()
-    wrong = np.flatnonzero((values < 0) | (values >= columns))
-    if wrong.size:
-        raise ValueError(f"labels[{wrong[0]}] is {values[wrong[0]]}; it must be from 0 to {columns - 1}")

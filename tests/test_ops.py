@@ -1,0 +1,95 @@
+"""What all operations have in common; generated from their list, so that a new one cannot be left out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from calls_of_ops import CALLS, Call
+from pyalexnet import ops
+
+every_call = pytest.mark.parametrize("call", CALLS, ids=str)
+
+
+def results(value: Any) -> list[npt.NDArray[Any]]:
+    return [np.array(part) for part in (value if isinstance(value, tuple) else (value,))]
+
+
+def test_every_operation_and_argument_has_a_call() -> None:
+    assert {call.name for call in CALLS} == set(ops.__all__)
+    for name in ops.__all__:
+        passed = {argument for call in CALLS if call.name == name for argument in (*call.arrays, *call.others)}
+        assert passed == set(inspect.signature(getattr(ops, name)).parameters) - {"device"}, name
+
+
+class Anything:
+    """No array, no number."""
+
+
+# What no argument of any operation takes, what no array argument does, and so on.
+WRONG = ["a text", b"bytes", [1.0, [2.0]], {"a": 1}, Anything(), Anything, 1j, np.zeros(2, np.complex64)]
+WRONG_ARRAYS = [True, 7, 10**40, 10**5000, float("nan"), np.float64(3), np.array("text"), np.array(None)]
+WRONG_ARRAYS += [np.zeros((7, 7)), np.zeros((7, 7), np.float16), np.zeros((7, 7), ">f4"), np.zeros(0, np.float32)]
+WRONG_NUMBERS = [np.array([1, 2]), 10**40, 10**5000, -(2**63), -(10**5000), float("nan")]
+WRONG_INTEGERS = [True, np.True_, 2.0, np.float32(1), "1", np.int64(-1), -(2**61)]
+OF_ANY_SHAPE = {"relu", "tanh", "lrn", "dropout", "dropout_backward"}
+WRONG_FLAGS = [0, 1, "yes", np.zeros(2, bool)]
+
+
+def refusal(call: Call, name: str, value: Any) -> str:
+    """The message that the wrong value is refused with, checked for what all must have."""
+    try:
+        call("cpu:0", **{name: value})
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        assert "incompatible function arguments" not in message
+        assert len(message) < 400, f"{message!r} for {name}"
+        return message
+    pytest.fail(f"{call.name}({name}={type(value)!s}) was taken: {value!r:.50}")
+
+
+@every_call
+def test_wrong_arrays_are_named(call: Call) -> None:
+    for name in call.arrays:
+        may_be_left_out = inspect.signature(call.operation).parameters[name].default is None
+        for value in WRONG + WRONG_ARRAYS + ([] if may_be_left_out else [None]):
+            assert refusal(call, name, value).startswith(f"{name} "), (name, value)
+
+
+@every_call
+def test_arrays_that_do_not_fit_are_named(call: Call) -> None:
+    for name, good in call.arrays.items():
+        if good is None or call.name in OF_ANY_SHAPE:
+            continue
+        for value in (good[None, None], good[..., None], good[0] if good.ndim > 1 else np.array(good[0])):
+            assert refusal(call, name, value).split(" ")[0] in call.arrays, (name, value.shape)
+
+
+@every_call
+def test_wrong_numbers_are_named(call: Call) -> None:
+    for name, good in call.others.items():
+        may_be_left_out = inspect.signature(call.operation).parameters[name].default is None
+        wrong = WRONG + ([] if may_be_left_out else [None])
+        wrong += WRONG_FLAGS if isinstance(good, bool) else [*WRONG_NUMBERS, True, np.True_]
+        if isinstance(good, int) and not isinstance(good, bool):
+            wrong = [*wrong, *WRONG_INTEGERS]
+        for value in wrong:
+            assert refusal(call, name, value).startswith((f"{name} ", f"{name}[")), (name, value)
+
+
+@every_call
+@pytest.mark.parametrize("value", ["gpu", "cpu:99", "", 0, ["cpu:0"], np.zeros(1), b"cpu:0"])
+def test_wrong_devices_are_named(call: Call, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="device"):
+        call(value)
+
+
+@every_call
+def test_integers_of_numpy_are_taken(call: Call, device: str) -> None:
+    integers = {name: np.int16(value) for name, value in call.others.items() if type(value) is int}
+    for want, got in zip(results(call(device)), results(call(device, **integers)), strict=True):
+        np.testing.assert_array_equal(got, want)
