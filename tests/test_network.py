@@ -12,7 +12,8 @@ import pytest
 
 from pyalexnet import OutOfMemoryError, backend, ops
 from pyalexnet.architecture import parameter_count, parameter_shapes
-from pyalexnet.network import AlexNet, ImageBatch
+from pyalexnet.image_batch import ImageBatch
+from pyalexnet.network import AlexNet
 
 GIB = 2**30
 CLASSES = 10

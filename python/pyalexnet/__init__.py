@@ -18,10 +18,11 @@ from pyalexnet.errors import (
 )
 from pyalexnet.evaluation import ClassResult, Evaluation, Interval, Prediction, evaluate, predict
 from pyalexnet.features import Features, extract_features, save_features
+from pyalexnet.image_batch import ImageBatch
 from pyalexnet.memory import MemoryPlan
 from pyalexnet.model_file import load_model, save_model
 from pyalexnet.neighbours import Neighbour, find_neighbours
-from pyalexnet.network import AlexNet, ImageBatch
+from pyalexnet.network import AlexNet
 from pyalexnet.result import TrainingResult
 from pyalexnet.run_record import RunRecord, load_run
 from pyalexnet.run_state import EpochRecord

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checks import number, require
+
 IMAGE_SIZE = 256
 INPUT_SIZE = 227
 INPUT_CHANNELS = 3
@@ -198,19 +200,23 @@ class Options:
     towers: Literal[2, 1] = 2
 
     def __post_init__(self) -> None:
-        """Check every choice.
+        """Check every choice; those of NumPy's types become Python's.
 
         Raises:
+            TypeError: ``dropout`` or ``lrn_k`` is no number.
             ValueError: a choice is not among those listed above.
         """
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if type(value) is not type(choices[0]) or value not in choices:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
-        if not 0 < self.lrn_k < math.inf:
-            raise ValueError(f"lrn_k is {self.lrn_k!r}; it must be above 0 and finite")
+            plain = value.item() if isinstance(value, np.generic) else value
+            known = type(plain) is type(choices[0]) and plain in choices
+            require(known, name, value, f"one of {', '.join(map(repr, choices))}")
+            object.__setattr__(self, name, plain)
+        dropout, lrn_k = number("dropout", self.dropout), number("lrn_k", self.lrn_k)
+        require(0 <= dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        require(0 < lrn_k < math.inf, "lrn_k", self.lrn_k, "above 0 and finite")
+        object.__setattr__(self, "dropout", dropout)
+        object.__setattr__(self, "lrn_k", lrn_k)
         if self.second_lrn and not self.lrn:
             raise ValueError("second_lrn is True, but lrn is False; it must be True then")
         if self.relu1_last and self.activation != "relu":
@@ -303,10 +309,10 @@ def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterato
     Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its
     values do not depend on the others' sizes.
     """
-    for number, (name, shape) in enumerate(parameter_shapes(num_classes, options.towers).items()):
+    for place, (name, shape) in enumerate(parameter_shapes(num_classes, options.towers).items()):
         layer, kind = name.split(".")
         if kind == "bias":
             yield name, np.full(shape, options.bias_value(layer), np.float32)
         else:
-            generator = np.random.Generator(np.random.Philox(key=[seed, number]))
+            generator = np.random.Generator(np.random.Philox(key=[seed, place]))
             yield name, generator.standard_normal(shape, np.float32) * np.float32(options.weight_std(layer))

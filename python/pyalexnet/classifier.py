@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from pyalexnet.backend import devices
 from pyalexnet.data.augmentation import Variations
-from pyalexnet.network import AlexNet, ImageBatch
+from pyalexnet.image_batch import ImageBatch
+from pyalexnet.network import AlexNet
 
 
 @dataclass(frozen=True, eq=False)

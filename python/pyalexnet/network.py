@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import functools
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,65 +30,31 @@ from pyalexnet.architecture import (
     parameter_shapes,
 )
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
+from pyalexnet.checks import flag, integer, number, require, shown
+from pyalexnet.errors import CudaError, DeviceNotFoundError
+from pyalexnet.image_batch import ImageBatch
 from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
 from pyalexnet.tensor import DTYPES, host_array, pinned_array
 
-
-@dataclass(frozen=True)
-class ImageBatch:
-    """8-bit images that the device itself crops, mirrors, centres and shifts into the net's input.
-
-    Attributes:
-        images: uint8 (N, 256, 256, 3), RGB.
-        offsets: int32 (N, 2), row and column of each crop's top left corner.
-        flips: uint8 (N,), 1 to mirror left and right.
-        shifts: float32 (N, 3), added to every pixel's red, green and blue.
-        mean: float32 (256, 256, 3) or (3,), subtracted before.
-        scale: what all is multiplied by at the end, above 0.
-    """
-
-    images: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int32]
-    flips: npt.NDArray[np.uint8]
-    shifts: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float32]
-    scale: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def arrays(self, crop: int = INPUT_SIZE) -> dict[str, npt.NDArray[Any]]:
-        """All arrays by name, contiguous and checked, with a mean for every pixel.
-
-        Args:
-            crop: height and width of what is taken from each image.
-
-        Raises:
-            TypeError: an array has another dtype.
-            ValueError: an array has another shape, or a crop would leave its image.
-        """
-        n, size = len(self.images), IMAGE_SIZE
-        if self.offsets.size and not 0 <= self.offsets.min() <= self.offsets.max() <= size - crop:
-            raise ValueError(
-                f"offsets reach from {self.offsets.min()} to {self.offsets.max()}; crops of {crop} lie inside "
-                f"images of {size} only from 0 to {size - crop}"
-            )
-        return {
-            "images": _checked("images", self.images, np.uint8, (n, size, size, INPUT_CHANNELS)),
-            "offsets": _checked("offsets", self.offsets, np.int32, (n, 2)),
-            "flips": _checked("flips", self.flips, np.uint8, (n,)),
-            "shifts": _checked("shifts", self.shifts, np.float32, (n, INPUT_CHANNELS)),
-            "mean": _checked(
-                "mean",
-                np.broadcast_to(self.mean, (size, size, INPUT_CHANNELS)) if self.mean.ndim == 1 else self.mean,
-                np.float32,
-                (size, size, INPUT_CHANNELS),
-            ),
-        }
-
-
 Input = npt.NDArray[np.float32] | ImageBatch
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[AlexNet, Given], Returned],
+) -> Callable[Concatenate[AlexNet, Given], Returned]:
+    """Let threads into a net's methods one after the other, since all of these use the same memory and streams."""
+
+    @functools.wraps(method)
+    def alone(self: AlexNet, /, *args: Given.args, **named: Given.kwargs) -> Returned:
+        self._require_own_process()  # first: in a fork, the thread that holds the lock may be gone
+        with self._lock:
+            return method(self, *args, **named)
+
+    return alone
 
 
 class AlexNet:
@@ -90,6 +63,11 @@ class AlexNet:
     The towers are placed on one device or on one each. They exchange only before conv3, fc6, fc7 and fc8 and in those
     layers' backward. The bits of a run do not depend on the placement, nor on whether two devices can access each
     other's memory.
+
+    Threads may share a net: its methods let in one after the other, and :meth:`exclusive` keeps others out from one
+    call to the next. Several nets compute side by side, on one device too. ``copy`` and ``pickle`` make a net of its
+    own with the same parameters, momentum, step and arguments, on devices of the same names. A net does not survive a
+    fork of its process: start others by ``spawn``, as ``multiprocessing`` calls it.
 
     Attributes:
         num_classes: outputs of fc8.
@@ -106,7 +84,7 @@ class AlexNet:
         self,
         num_classes: int = 1000,
         *,
-        devices: Sequence[str] = (DEFAULT_DEVICE,),
+        devices: Iterable[str] = (DEFAULT_DEVICE,),
         memory_limit: int | None = None,
         seed: int = 0,
         peer_access: bool = True,
@@ -123,46 +101,78 @@ class AlexNet:
             options: fields of :class:`pyalexnet.architecture.Options`.
 
         Raises:
+            TypeError: an argument is of another type than described, or there is no such option.
             ValueError: an argument is not as described.
             DeviceNotFoundError: there is no such device.
             OutOfMemoryError: the parameters alone do not fit.
         """
-        if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; it must be at least 2")
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
-        if memory_limit is not None and memory_limit < 1:
-            raise ValueError(f"memory_limit is {memory_limit}; it must be a number of bytes, or None")
-        if isinstance(devices, str) or len(devices) not in (1, TOWERS):
-            raise ValueError(f"devices is {devices!r}; it must be a list of one or two names, such as ['cpu:0']")
-        self.options = Options(**options)
-        if len(devices) > self.options.towers:
-            raise ValueError(f"devices is {list(devices)}; it must be a list of one name, for a net of one tower")
-        self.num_classes = num_classes
-        self.shapes = parameter_shapes(num_classes, self.options.towers)
-        self.seed = seed
+        self._set_up(num_classes, devices, memory_limit, seed, peer_access, options)
+        for name, value in initial_parameters(self.num_classes, self.options, self.seed):
+            self._write_parameter(name, "value", value)
+
+    def _set_up(
+        self,
+        num_classes: int,
+        devices: Iterable[str],
+        memory_limit: int | None,
+        seed: int,
+        peer_access: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        """All that :meth:`__init__` does but fill the parameters."""
+        self.num_classes = integer("num_classes", num_classes)
+        require(self.num_classes >= 2, "num_classes", num_classes, "at least 2")
+        self.seed = integer("seed", seed)
+        require(0 <= self.seed < 2**63, "seed", seed, "from 0 to 2**63 - 1")
+        self._memory_limit = None if memory_limit is None else integer("memory_limit", memory_limit)
+        if self._memory_limit is not None:
+            require(self._memory_limit >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
+        self._peer_access = flag("peer_access", peer_access)
+        self.devices = _device_names(devices)
+        self.options = _options(options)
+        towers = self.options.towers
+        wanted = f"a list of one name, for a net of {towers} tower"
+        require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
+        self.shapes = parameter_shapes(self.num_classes, towers)
         self.step = 0
-        self.devices = tuple(devices)
-        self._memory_limit = memory_limit
-        self.placement = _place(self.devices, peer_access)
+        self.placement = _place(self.devices, self._peer_access)
+        self.knobs = Knobs()
         self._values = tuple(Arena(device) for device in self.placement.devices)
         # Momentum and gradients, which only training takes memory for.
         self._updates = tuple(Arena(device) for device in self.placement.devices)
+        self._has_momentum = self._has_gradients = False
         self._parameters = _describe_parameters(
-            layers(num_classes, self.options.towers), self.placement, self._values, self._updates
+            layers(self.num_classes, towers), self.placement, self._values, self._updates
         )
         self._programs: dict[tuple[int, bool], Program] = {}
-        self._last_step: Program | None = None
-        self.knobs = Knobs()
-
         self._memories: list[Any] = [None] * len(self._values)
-        parameters = self._parameter_bytes(False)
-        MemoryPlan(0, False, self.devices, parameters, self._limits()).require_fit()
+        self._last_step: Program | None = None
+        # What was broken off while it wrote the parameters.
+        self._broken_off: str | None = None
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        # The arrays' uses are counted: each thread remembers its own last one, and that of its last training step.
+        self._uses = 0
+        self._thread = threading.local()
+
+        MemoryPlan(0, False, self.devices, self._parameter_bytes(False), self._limits()).require_fit()
         for arena in self._values:
             arena.allocate()
-        for name, value in initial_parameters(num_classes, self.options, seed):
-            self._write_parameter(name, "value", value)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other threads out of the net for as long as a ``with`` block takes; they wait.
+
+        What :meth:`last_step` and :meth:`read` are to tell of a :meth:`train_step` belongs into one block with it.
+
+        Raises:
+            RuntimeError: the net was made in a process of which this is a fork.
+        """
+        self._require_own_process()
+        with self._lock:
+            yield
+
+    @_one_at_a_time
     def plan(self, batch_size: int, *, training: bool = True) -> MemoryPlan:
         """The bytes that a batch size needs on each device, layer by layer; takes no memory.
 
@@ -171,11 +181,10 @@ class AlexNet:
             training: whether to count what the backward pass needs.
 
         Raises:
+            TypeError: ``batch_size`` is no integer, or ``training`` no truth value.
             ValueError: ``batch_size`` is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        return self._plan_of(self._describe(batch_size, training=training))
+        return self._plan_of(self._describe(*_program_key(batch_size, training)))
 
     def forward(self, x: Input) -> npt.NDArray[np.float32]:
         """Logits without dropout.
@@ -193,6 +202,7 @@ class AlexNet:
         """
         return self.features(x, "fc8")
 
+    @_one_at_a_time
     def features(self, x: Input, layer: str) -> npt.NDArray[np.float32]:
         """What a layer computes of images, without dropout.
 
@@ -209,17 +219,23 @@ class AlexNet:
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
         names = feature_names(self.options)
-        if layer not in names:
-            raise ValueError(f"layer is {layer!r}; it must be one of {', '.join(names)}")
-        program = self.program(_batch_size(x), training=False)
-        self._last_step = None  # its arrays lie in the same memory
-        self._upload_input(program, x)
-        self._run(program.forward)
+        require(isinstance(layer, str) and layer in names, "layer", layer, f"one of {', '.join(names)}")
+        size = _batch_size(x)
+        self._require_whole()
+        program = self.program(size, training=False)
+        with self._work():
+            self._upload_input(program, x)
+            self._run(program.forward)
+            return self._read_layer(program, layer, names[layer])
+
+    def _read_layer(self, program: Program, layer: str, name: str) -> npt.NDArray[np.float32]:
+        """All towers' outputs side by side."""
         towers = range(1 if layer == "fc8" else self.options.towers)
-        parts = [self._download(program.array(names[layer], tower), self.placement.place(tower)) for tower in towers]
+        parts = [self._download(program.array(name, tower), self.placement.place(tower)) for tower in towers]
         whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
         return whole
 
+    @_one_at_a_time
     def train_step(
         self,
         x: Input,
@@ -249,37 +265,79 @@ class AlexNet:
             TypeError: ``x`` is not float32, or ``labels`` are not integers.
             ValueError: a shape, a label or a rate is out of its range.
             OutOfMemoryError: the batch does not fit; the message has the plan.
+            KeyboardInterrupt: of Ctrl-C; the step is then done whole and counted in :attr:`step`, or not at all.
         """
-        for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
-            _require_rate(name, value)
         rates = _rates_by_parameter(lr, self.shapes)
+        momentum, weight_decay = _rate("momentum", momentum), _rate("weight_decay", weight_decay)
         n = _batch_size(x)
         labels = self._check_labels(labels, n)
+        self._require_whole()
         program = self.program(n, training=True)
         self.knobs.lr, self.knobs.momentum, self.knobs.weight_decay = rates, momentum, weight_decay
         self.knobs.seed, self.knobs.step = self.seed, self.step
-        self._last_step = program
-        self._upload_input(program, x)
-        self._upload(program.array("loss.labels"), labels, self.placement.place(0))
-        self._run((*program.forward, *program.backward, *program.update))
-        losses = self._download(program.array("loss.losses"), self.placement.place(0))
-        self._synchronize()
-        self.step += 1
+        self._has_gradients = False
+        with self._work():
+            self._upload_input(program, x)
+            self._upload(program.array("loss.labels"), labels, self.placement.place(0))
+            self._run((*program.forward, *program.backward))
+            self._update(program)
+            try:
+                losses = self._download(program.array("loss.losses"), self.placement.place(0))
+                self._synchronize()
+            except CudaError:
+                self._broken_off = "train_step()"
+                raise
+        self._last_step, self._thread.step = program, self._uses
         return float(np.mean(losses, dtype=np.float64))
 
+    def _update(self, program: Program) -> None:
+        """Queue the update and count the step: all of it, unless the device refuses."""
+        broken_off = partial(setattr, self, "_broken_off")
+        self._run(
+            program.update,
+            first=(partial(broken_off, "train_step()"),),
+            then=(
+                partial(setattr, self, "step", self.step + 1),
+                partial(setattr, self, "_has_gradients", True),
+                partial(broken_off, None),
+            ),
+        )
+
+    @_one_at_a_time
     def last_step(self) -> Program:
         """The program of the last training step, its arrays as that step left them; read them by :meth:`read`.
 
         Raises:
-            RuntimeError: there has been no training step, or its memory has served another batch size or
-                :meth:`forward` since.
+            RuntimeError: there has been no training step, its memory has served another batch size or :meth:`forward`
+                since, or the last step was another thread's and not the calling one's, which has made one before.
         """
         if self._last_step is None:
             raise RuntimeError("there is no training step to look at: none was made, or its memory has been used since")
+        if getattr(self._thread, "step", self._uses) != self._uses:
+            raise RuntimeError(
+                "the last training step was another thread's: hold exclusive() from train_step() to the last read()"
+            )
+        self._thread.use = self._uses
         return self._last_step
 
+    @_one_at_a_time
     def read(self, array: Any, tower: int = 0) -> npt.NDArray[Any]:
-        """A copy in host memory of a program's native array, which lies on that tower's device."""
+        """A copy in host memory of a program's native array, which lies on that tower's device.
+
+        Raises:
+            TypeError: ``array`` is no native array, or ``tower`` no integer.
+            ValueError: there is no such tower.
+            RuntimeError: another thread has used the net since the calling one did, or since it asked for
+                :meth:`last_step`: the array is no longer what it was.
+        """
+        towers = self.options.towers
+        require(0 <= integer("tower", tower) < towers, "tower", tower, "0 or 1" if towers > 1 else "0")
+        if not isinstance(array, self.placement.devices[0].native.Array):
+            raise TypeError(f"array is {shown(array)}; it must be an array of a program")
+        if getattr(self._thread, "use", self._uses) != self._uses:
+            raise RuntimeError(
+                "another thread has used the arrays since this one last did: hold exclusive() from there to read()"
+            )
         return self._download(array, self.placement.place(tower))
 
     def image_buffers(self, batch_size: int, count: int) -> list[npt.NDArray[np.uint8]]:
@@ -293,36 +351,52 @@ class AlexNet:
             uint8 (batch_size, 256, 256, 3) each, in page-locked memory, not initialised.
 
         Raises:
+            TypeError: an argument is no integer.
+            ValueError: an argument is below 1.
             CudaError: there is not enough memory that can be locked.
         """
+        batch_size, count = _at_least_1("batch_size", batch_size), _at_least_1("count", count)
         shape = (batch_size, IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)
         return [pinned_array(self.placement.devices[0], shape, "uint8") for _ in range(count)]
 
+    @_one_at_a_time
     def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
         """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes.
 
         Raises:
-            RuntimeError: there has been no training step.
+            RuntimeError: there has been no training step with the present parameters.
         """
-        if not self._updates[0].memory:
-            raise RuntimeError("there are no gradients: no training step has been made")
+        if not self._has_gradients:
+            raise RuntimeError("there are no gradients: no training step has been made with these parameters")
         return {name: self._read_parameter(name, "gradient") for name in self.shapes}
 
+    @_one_at_a_time
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """All weights and biases by name, towers side by side along the last axis, tower 0 first.
 
         ``conv1.weight`` is (11, 11, 3, 96), ``conv2.weight`` (5, 5, 48, 256), …, ``fc6.weight`` (9216, 4096) with its
         inputs in (row, column, channel) order, ``fc8.bias`` (num_classes,): those of one net with grouped
         convolutions.
+
+        Raises:
+            RuntimeError: a step or a loading was broken off halfway; see the message.
         """
+        self._require_whole()
         return {name: self._read_parameter(name, "value") for name in self.shapes}
 
+    @_one_at_a_time
     def momentum(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The last update of every parameter, by name and in the shapes of :meth:`parameters`; zeros before a step."""
-        if not self._updates[0].memory:
+        """The last update of every parameter, by name and in the shapes of :meth:`parameters`; zeros before a step.
+
+        Raises:
+            RuntimeError: a step or a loading was broken off halfway; see the message.
+        """
+        self._require_whole()
+        if not self._has_momentum:
             return {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
         return {name: self._read_parameter(name, "momentum") for name in self.shapes}
 
+    @_one_at_a_time
     def load_parameters(
         self,
         parameters: Mapping[str, npt.NDArray[np.float32]],
@@ -342,14 +416,15 @@ class AlexNet:
         self._check_parameters("parameters", parameters)
         if momentum is not None:
             self._check_parameters("momentum", momentum)
-            if not self._updates[0].memory:
-                self._begin_updates()
+            self._begin_updates()
+        self._broken_off = "load_parameters()"
         for name, value in parameters.items():
             self._write_parameter(name, "value", value)
-        if self._updates[0].memory:
+        if self._has_momentum:
             self._clear_updates()
             for name, value in (momentum or {}).items():
                 self._write_parameter(name, "momentum", value)
+        self._broken_off = None
 
     def _check_parameters(self, argument: str, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
         if values.keys() != self.shapes.keys():
@@ -361,22 +436,57 @@ class AlexNet:
             if values[name].shape != shape:
                 raise ValueError(f"{argument}: {name} has shape {values[name].shape}; it must be {shape}")
 
+    # Copies -------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        default = Options()
+        changed = {name: value for name, value in asdict(self.options).items() if value != getattr(default, name)}
+        named = {"devices": list(self.devices), "seed": self.seed, **changed}
+        arguments = ", ".join((str(self.num_classes), *(f"{name}={value!r}" for name, value in named.items())))
+        count = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return f"<AlexNet({arguments}): {count:,} parameters, step {self.step}>"
+
+    def __copy__(self) -> AlexNet:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> AlexNet:
+        return _restored(*self._content())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, self._content()
+
+    @_one_at_a_time
+    def _content(self) -> tuple[Any, ...]:
+        """What :func:`_restored` makes an equal net of."""
+        arguments = {
+            "num_classes": self.num_classes,
+            "devices": self.devices,
+            "memory_limit": self._memory_limit,
+            "seed": self.seed,
+            "peer_access": self._peer_access,
+            "options": asdict(self.options),
+        }
+        return type(self), arguments, self.step, self.parameters(), self.momentum() if self._has_momentum else None
+
     # Programs and memory ------------------------------------------------------------------------------------
 
-    def _describe(self, batch_size: int, *, training: bool) -> Program:
+    def _describe(self, batch_size: int, training: bool) -> Program:
         return Program(batch_size, self.num_classes, self.options, self.placement, self._parameters, training=training)
 
+    @_one_at_a_time
     def program(self, batch_size: int, *, training: bool) -> Program:
         """The program of a batch size, ready to run, on memory that all programs share.
 
         Raises:
+            TypeError: ``batch_size`` is no integer, or ``training`` no truth value.
+            ValueError: ``batch_size`` is below 1.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        key = (batch_size, training)
+        key = _program_key(batch_size, training)
         if key not in self._programs:
-            program = self._describe(batch_size, training=training)
+            program = self._describe(*key)
             self._plan_of(program).require_fit()
-            if training and not self._updates[0].memory:
+            if program.training:
                 self._begin_updates()
             self._give_memory(program)
             program.build()
@@ -384,17 +494,25 @@ class AlexNet:
         return self._programs[key]
 
     def _begin_updates(self) -> None:
-        """Take the memory for momentum and gradients, all zero."""
-        for arena in self._updates:
-            arena.allocate()
-        self._clear_updates()
+        """Take the memory for momentum and gradients, all zero, unless that is done."""
+        if self._has_momentum:
+            return
+        try:
+            for arena in self._updates:
+                arena.allocate()
+            self._clear_updates()
+        except BaseException:
+            for arena in self._updates:
+                arena.memory = None
+            raise
+        self._has_momentum = True
 
     def _give_memory(self, program: Program) -> None:
         for place, arena in enumerate(program.arenas):
             memory = self._memories[place]
             if memory is None or memory.bytes < arena.total_bytes:
+                self._begin_use()
                 self._programs.clear()  # they hold the memory that is too small
-                self._last_step = None
                 self._memories[place] = memory = None
                 arena.allocate()
                 self._memories[place] = arena.memory
@@ -426,9 +544,54 @@ class AlexNet:
 
     # Work ---------------------------------------------------------------------------------------------------
 
-    def _run(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            entry.run(self.knobs)
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"the net was made in process {self._process}, of which this one is a fork: devices do not survive "
+                "that. Start processes by 'spawn', or make and load nets in the process that uses them"
+            )
+
+    def _require_whole(self) -> None:
+        if self._broken_off:
+            raise RuntimeError(
+                f"{self._broken_off} was broken off halfway: some parameters are old and some new. "
+                "load_parameters() makes the net whole again"
+            )
+
+    def _begin_use(self) -> None:
+        """From here on the arrays are the calling thread's; what others have seen there is gone."""
+        self._last_step = None
+        self._uses += 1
+        self._thread.use = self._uses
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        """A use of the arrays; when it is broken off, nothing of it runs on, and the next one can begin."""
+        self._begin_use()
+        try:
+            yield
+        except BaseException:
+            for link in self.placement.links:
+                with suppress(ValueError, CudaError):  # where no exchange had begun
+                    link.finish()
+            with suppress(CudaError):
+                self._synchronize()
+            raise
+
+    def _run(
+        self,
+        entries: Iterable[Entry],
+        *,
+        first: Iterable[partial[None]] = (),
+        then: Iterable[partial[None]] = (),
+    ) -> None:
+        """Queue the entries' work, in between two other lists of calls.
+
+        Python heeds signals between its own instructions only. All calls are one of them here, so that Ctrl-C comes
+        before or after them.
+        """
+        work = (call for entry in entries if (call := entry.call(self.knobs)))
+        deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
 
     def _synchronize(self) -> None:
         for stream in self.placement.streams:
@@ -493,6 +656,7 @@ class AlexNet:
 
     def _clear_updates(self) -> None:
         """Set momentum and gradients to zero."""
+        self._has_gradients = False
         for tower, parameters in enumerate(self._parameters):
             for parameter in parameters.values():
                 zeros = np.zeros(parameter.value.shape, np.float32)
@@ -501,7 +665,54 @@ class AlexNet:
         self._synchronize()
 
 
-def _place(names: Sequence[str], peer_access: bool) -> Placement:
+def _restored(
+    kind: type[AlexNet],
+    arguments: dict[str, Any],
+    step: int,
+    parameters: dict[str, npt.NDArray[np.float32]],
+    momentum: dict[str, npt.NDArray[np.float32]] | None,
+) -> AlexNet:
+    """A net of what :meth:`AlexNet._content` gave.
+
+    Raises:
+        DeviceNotFoundError: it was on a device that is not here.
+        OutOfMemoryError: there is no room for it.
+    """
+    net = kind.__new__(kind)
+    try:
+        net._set_up(**arguments)
+    except DeviceNotFoundError as error:
+        raise DeviceNotFoundError(
+            f"{error}. The net was pickled there: save it with pyalexnet.save_model, which load_model(path, "
+            "devices=...) reads onto any devices"
+        ) from error
+    net.load_parameters(parameters, momentum)
+    net.step = step
+    return net
+
+
+def _device_names(devices: Iterable[str]) -> tuple[str, ...]:
+    wanted = "a list of one or two names, such as ['cpu:0']"
+    if isinstance(devices, str):
+        raise ValueError(f"devices is {devices!r}; it must be {wanted}")
+    if not isinstance(devices, Iterable):
+        raise TypeError(f"devices is {shown(devices)}; it must be {wanted}")
+    names = tuple(devices)
+    require(len(names) in (1, TOWERS), "devices", list(names), wanted)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"devices is {shown(list(names))}; it must be {wanted}")
+    return names
+
+
+def _options(named: Mapping[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    if unknown := sorted(named.keys() - known):
+        raise TypeError(f"AlexNet has no argument {unknown[0]!r}; its options are {', '.join(known)}")
+    return Options(**named)
+
+
+def _place(names: tuple[str, ...], peer_access: bool) -> Placement:
     devices: tuple[Device, ...] = tuple(get_device(name) for name in names)
     if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
         raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
@@ -516,7 +727,7 @@ def _place(names: Sequence[str], peer_access: bool) -> Placement:
 
 
 def _describe_parameters(
-    of: Sequence[Conv | Linear], placement: Placement, values: Sequence[Arena], updates: Sequence[Arena]
+    of: tuple[Conv | Linear, ...], placement: Placement, values: tuple[Arena, ...], updates: tuple[Arena, ...]
 ) -> list[dict[str, Parameter]]:
     """Each tower's parameters; fc8's are tower 0's alone."""
     parameters: list[dict[str, Parameter]] = [{} for _ in range(of[0].towers)]
@@ -537,21 +748,31 @@ def _describe_parameters(
 
 def _rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:
     if not isinstance(lr, Mapping):
-        _require_rate("lr", lr)
-        return dict.fromkeys(parameters, lr)
+        return dict.fromkeys(parameters, _rate("lr", lr))
+    rates = {name: _rate(f"lr[{name!r}]", rate) for name, rate in lr.items()}
     layer_of = {name: name.split(".")[0] for name in parameters}
-    for name, rate in lr.items():
-        _require_rate(f"lr[{name!r}]", rate)
+    for name in rates:
         if name not in layer_of and name not in layer_of.values():
             raise ValueError(f"lr has {name!r}; it must name layers such as conv1, or parameters such as conv1.bias")
-    if lacking := [name for name, layer in layer_of.items() if name not in lr and layer not in lr]:
+    if lacking := [name for name, layer in layer_of.items() if name not in rates and layer not in rates]:
         raise ValueError(f"lr has no rate for {', '.join(lacking)}")
-    return {name: lr[name] if name in lr else lr[layer] for name, layer in layer_of.items()}
+    return {name: rates[name] if name in rates else rates[layer] for name, layer in layer_of.items()}
 
 
-def _require_rate(name: str, value: float) -> None:
-    if not (value >= 0 and np.isfinite(value)):
-        raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
+def _rate(name: str, value: float) -> float:
+    rate = number(name, value)
+    require(0 <= rate < math.inf, name, value, "a finite number of at least 0")
+    return rate
+
+
+def _at_least_1(name: str, value: int) -> int:
+    found = integer(name, value)
+    require(found >= 1, name, value, "at least 1")
+    return found
+
+
+def _program_key(batch_size: int, training: bool) -> tuple[int, bool]:
+    return _at_least_1("batch_size", batch_size), flag("training", training)
 
 
 def _batch_size(x: Input) -> int:
@@ -563,11 +784,3 @@ def _batch_size(x: Input) -> int:
     if len(shape) != 4 or shape[0] < 1 or shape[1:] != (INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS):
         raise ValueError(f"x has shape {shape}; it must be (N, {INPUT_SIZE}, {INPUT_SIZE}, {INPUT_CHANNELS})")
     return int(shape[0])
-
-
-def _checked(name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if value.dtype != dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}; it must be {np.dtype(dtype)}")
-    if value.shape != shape:
-        raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
-    return np.ascontiguousarray(value)

@@ -120,11 +120,15 @@ class Entry:
             if isinstance(value, Ref):
                 self.arguments[name] = value.array()
 
-    def run(self, knobs: Knobs) -> None:
-        """Queue the work on its stream; but no update with a rate of 0, so that a frozen parameter keeps its bits."""
+    def call(self, knobs: Knobs) -> partial[None] | None:
+        """What queues the work on its stream; None for an update with a rate of 0: frozen ones keep their bits."""
         arguments = {name: value(knobs) if callable(value) else value for name, value in self.arguments.items()}
-        if arguments.get("lr") != 0:
-            self._function(**arguments)
+        return None if arguments.get("lr") == 0 else partial(self._function, **arguments)
+
+    def run(self, knobs: Knobs) -> None:
+        """Queue the work on its stream."""
+        if call := self.call(knobs):
+            call()
 
 
 def _is_array(value: Any) -> bool:

@@ -19,10 +19,10 @@ from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.errors import DivergedError, SaveError
 from pyalexnet.evaluation import Evaluation, evaluate
 from pyalexnet.files import link_atomically
+from pyalexnet.image_batch import ImageBatch
 from pyalexnet.interrupt import Interrupted, InterruptRequest
 from pyalexnet.metrics import Log
 from pyalexnet.model_file import MODEL_FILE
-from pyalexnet.network import ImageBatch
 from pyalexnet.progress import Display
 from pyalexnet.result import BEST_FILE, TrainingResult
 from pyalexnet.run_state import EpochRecord

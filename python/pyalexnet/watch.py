@@ -87,11 +87,12 @@ def first_non_finite(net: AlexNet) -> NonFinite | None:
     Raises:
         RuntimeError: there is no training step to look at.
     """
-    for layer, kind, tower, array in _in_order(net):
-        value = net.read(array, tower)
-        if not np.isfinite(value).all():
-            nan_count, infinite_count = int(np.isnan(value).sum()), int(np.isinf(value).sum())
-            return NonFinite(layer, kind, tower, nan_count, infinite_count, value.size)
+    with net.exclusive():
+        for layer, kind, tower, array in _in_order(net):
+            value = net.read(array, tower)
+            if not np.isfinite(value).all():
+                nan_count, infinite_count = int(np.isnan(value).sum()), int(np.isinf(value).sum())
+                return NonFinite(layer, kind, tower, nan_count, infinite_count, value.size)
     return None
 
 
@@ -148,17 +149,22 @@ def dead_relus(net: AlexNet) -> list[LayerActivity]:
     Raises:
         RuntimeError: there is no training step to look at.
     """
-    program = net.last_step()
-    dropouts = {(entry.layer, entry.tower): entry for entry in program.forward if entry.operation == "dropout_forward"}
-    activities = []
-    for entry in program.forward:
-        if entry.arguments.get("relu") or entry.operation == "relu_forward":
-            y = net.read(entry.arguments["y"], entry.tower)
-            by_unit = y.reshape(-1, y.shape[-1])
-            mask_of = dropouts.get((entry.layer, entry.tower))
-            kept = _kept(net, mask_of) if mask_of else np.ones(by_unit.shape, np.bool_)
-            activities.append(_activity(entry, by_unit > 0, kept))
-    return activities
+    with net.exclusive():
+        forward = net.last_step().forward
+        dropouts = {(entry.layer, entry.tower): entry for entry in forward if entry.operation == "dropout_forward"}
+        return [
+            _activity_of(net, entry, dropouts.get((entry.layer, entry.tower)))
+            for entry in forward
+            if entry.arguments.get("relu") or entry.operation == "relu_forward"
+        ]
+
+
+def _activity_of(net: AlexNet, entry: Entry, dropout_of: Entry | None) -> LayerActivity:
+    """Of the ReLUs that an entry computes, and the dropout behind them, if there is one."""
+    y = net.read(entry.arguments["y"], entry.tower)
+    by_unit = y.reshape(-1, y.shape[-1])
+    kept = _kept(net, dropout_of) if dropout_of else np.ones(by_unit.shape, np.bool_)
+    return _activity(entry, by_unit > 0, kept)
 
 
 def _kept(net: AlexNet, entry: Entry) -> npt.NDArray[np.bool_]:
@@ -260,7 +266,8 @@ def explain_stuck(net: AlexNet) -> str:
     Raises:
         RuntimeError: there is no training step to look at.
     """
-    activities, steps = dead_relus(net), _relative_steps(net)
+    with net.exclusive():
+        activities, steps = dead_relus(net), _relative_steps(net)
     chance = f"the loss stays at ln({net.num_classes}) = {math.log(net.num_classes):.4f}, as if the net guessed"
     return "\n".join(
         (chance, _describe_activities(activities), _describe_steps(steps), *_advice(net, activities, steps))
