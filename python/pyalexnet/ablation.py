@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,9 +31,10 @@ from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
-from pyalexnet.data.choice import choose_data
+from pyalexnet.data.choice import choose_data, unreadable_lines
 from pyalexnet.data.dataset import sample
 from pyalexnet.data.prefetch import read_ahead
+from pyalexnet.data.readable import OnError
 from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError, DivergedError
 from pyalexnet.evaluation import evaluate
@@ -204,6 +206,7 @@ def ablate(
     out: str | PathLike[str] | None = None,
     devices: Sequence[str] | None = None,
     memory_limit: int | None = None,
+    on_error: OnError = "stop",
     on_begin: Callable[[str, int], None] = lambda _name, _done: None,
     on_result: Callable[[Lap | Trial], None] = lambda _result: None,
 ) -> Ablation:
@@ -217,6 +220,7 @@ def ablate(
             is not measured again.
         devices: one device; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that a net may take there; by default what the device has.
+        on_error: what an image does that cannot be read, as in :func:`pyalexnet.evaluate`.
         on_begin: called before each measurement with what it measures and how many of the plan's are done.
         on_result: called with each new measurement.
 
@@ -230,7 +234,9 @@ def ablate(
     devices = list(default_devices() if devices is None else devices)
     require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")
     recipe = recipe_of(data, None)
-    chosen = choose_data(data, None, recipe.validation)
+    chosen = choose_data(data, None, recipe.validation, on_error=on_error)
+    if on_error == "skip" and (left_out := unreadable_lines(chosen.description)):
+        warnings.warn("\n".join(left_out), stacklevel=2)
     if chosen.held_out is None:
         raise DataError("no images are held out; there must be some to judge by")
     training = Subset(chosen.training, sample(chosen.training, plan.images))

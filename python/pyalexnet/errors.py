@@ -21,6 +21,10 @@ class DataError(ValueError):
     """Images, labels or a folder of them cannot serve as data; the message names the file or the argument."""
 
 
+class ImageError(DataError):
+    """An image cannot be read; the message names it, and ``on_error`` can leave it out."""
+
+
 class ModelFileError(ValueError):
     """A file is no model of this package, or is damaged; the message says how."""
 

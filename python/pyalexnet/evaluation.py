@@ -17,6 +17,7 @@ from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import as_test_dataset, labels_among
 from pyalexnet.data.images import fit_image, read_image
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
+from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.own_data import held_out_images, trained_on
 
@@ -152,6 +153,7 @@ def evaluate(
     batch_size: int = 64,
     views: int = 1,
     overlap: bool | None = None,
+    on_error: OnError = "stop",
     on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Evaluation:
@@ -168,6 +170,8 @@ def evaluate(
             and right do not matter: not for writing.
         overlap: whether to find out which of the images the model learned from. That may take reading all of its
             training images; None: if there are not over :data:`pyalexnet.own_data.MOST_COMPARED` to be read.
+        on_error: what an image does that cannot be read: ``"stop"`` raises; with ``"skip"`` all such are found first,
+            and left out with a warning that names them; or what is to be called with the error of each.
         on_stage: called with what begins and how many images it will go through.
         on_images: called with the number of images done since the last call.
 
@@ -179,6 +183,7 @@ def evaluate(
     """
     require_batch_size(batch_size)
     dataset = held_out_images(model) if data is None else as_test_dataset(data)
+    dataset = readable(dataset, on_error, on_stage=on_stage, on_images=on_images)
     label_of_class = labels_among(dataset, model.classes)
     known = trained_on(model, dataset, asked=overlap, on_stage=on_stage, on_images=on_images)
     everything, unseen = _Tally(model), _Tally(model)

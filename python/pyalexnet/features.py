@@ -24,6 +24,7 @@ from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
+from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import require_batch_size
 from pyalexnet.files import file_written_atomically
@@ -62,6 +63,7 @@ def extract_features(
     layer: str = DEFAULT_LAYER,
     *,
     batch_size: int = 64,
+    on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Features:
     """What a layer computes of the centre of each image.
@@ -72,6 +74,7 @@ def extract_features(
             those that the model's own run learned from.
         layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``"conv1"``, ``"pool5"`` or ``"fc7"``.
         batch_size: images that the net computes at a time.
+        on_error: what an image does that cannot be read, as in :func:`pyalexnet.evaluate`.
         on_images: called with the number of images done since the last call.
 
     Raises:
@@ -80,6 +83,7 @@ def extract_features(
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     dataset = training_images(model) if data is None else as_dataset(data)
+    dataset = readable(dataset, on_error)
     values = np.concatenate(list(feature_batches(model, dataset, layer, batch_size, on_images)))
     return Features(layer, values, dataset.labels, tuple(image_names(dataset)), dataset.classes)
 
@@ -91,6 +95,7 @@ def save_features(
     layer: str = DEFAULT_LAYER,
     *,
     batch_size: int = 64,
+    on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Write what :func:`extract_features` gives into a feature file, whole or not at all.
@@ -101,6 +106,7 @@ def save_features(
         data: see there.
         layer: see there.
         batch_size: see there.
+        on_error: see there.
         on_images: see there.
 
     Raises:
@@ -112,6 +118,7 @@ def save_features(
     if Path(path).suffix != ".npz":
         raise ValueError(f"path is {fspath(path)!r}; its name must end in .npz")
     dataset = training_images(model) if data is None else as_dataset(data)
+    dataset = readable(dataset, on_error)
     batches = feature_batches(model, dataset, layer, batch_size, on_images)
     with file_written_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as part:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import as_dataset, image_names
+from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import as_images, require_batch_size
 from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
@@ -45,6 +46,7 @@ def find_neighbours(
     count: int = 6,
     layer: str = DEFAULT_LAYER,
     batch_size: int = 64,
+    on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Neighbour]]:
     """The images nearest to each query, by the Euclidean distance between a layer's outputs.
@@ -58,6 +60,7 @@ def find_neighbours(
         count: how many to find for each query; fewer where the data has fewer.
         layer: by which layer's outputs; of a feature file, the layer that it holds.
         batch_size: images that the net computes at a time.
+        on_error: what an image of ``data`` does that cannot be read, as in :func:`pyalexnet.evaluate`.
         on_images: called with the number of images looked at since the last call.
 
     Returns:
@@ -80,6 +83,7 @@ def find_neighbours(
         _require_same(where, model, layer)
         batches, names = where.batches(on_images), where.names
     else:
+        where = readable(where, on_error)
         batches, names = feature_batches(model, where, layer, batch_size, on_images), tuple(image_names(where))
     labels, classes = where.labels, where.classes
     distances, indices = nearest(wanted, batches, count)

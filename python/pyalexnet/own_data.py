@@ -72,7 +72,7 @@ def data_of_run(model: Classifier) -> DataChoice:
     if about["source"] is None:
         raise DataError("the run learned from arrays, which have no name")
     try:
-        chosen = choose_data(*data_as_before(None, None, about), 0.0)
+        chosen = choose_data(*data_as_before(None, None, about), 0.0, unreadable=about.get("unreadable"))
     except (DataError, OSError) as error:
         raise DataError(f"the run's images are not where they were: {error}") from error
     if changes := data_changes(about, chosen.description):

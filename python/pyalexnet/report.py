@@ -21,6 +21,7 @@ from pyalexnet.architecture import Options
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
+from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
 from pyalexnet.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
@@ -100,6 +101,7 @@ def write_report(
     timing: bool = True,
     devices: Sequence[str] | None = None,
     memory_limit: int | None = None,
+    on_error: OnError = "stop",
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> None:
     """Write a run's report, whole or not at all.
@@ -118,6 +120,7 @@ def write_report(
         timing: whether to measure the layers' times, on a net of the same kind, with the run's batch size.
         devices: where the nets compute; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that a net may take on each device; by default what the device has.
+        on_error: what an image does that cannot be read, as in :func:`pyalexnet.evaluate`.
         on_stage: called with what begins.
 
     Raises:
@@ -132,7 +135,7 @@ def write_report(
         raise ValueError(f"limit is {limit}; it must be at least 1")
     run = load_run(folder)
     model = load_model(run.folder / (BEST_FILE if best else MODEL_FILE), devices=devices, memory_limit=memory_limit)
-    chosen, no_data = _data(model, data)
+    chosen, no_data = _data(model, data, on_error)
     context: dict[str, Any] = {
         "title": f"AlexNet: {run.folder.resolve().name}",
         "subtitle": _subtitle(run, model),
@@ -175,11 +178,12 @@ def write_report(
     write_atomically(path, environment.get_template("report.html").render(context).encode())
 
 
-def _data(model: Classifier, data: DataSource | None) -> tuple[Images | None, str]:
+def _data(model: Classifier, data: DataSource | None, on_error: OnError) -> tuple[Images | None, str]:
     """The images to show and judge by, or why there are none."""
     if data is not None:
         name = fspath(data) if isinstance(data, str | PathLike) else "the data given"
-        return Images(as_test_dataset(data), f"images of {name}", as_dataset(data), f"images of {name}"), ""
+        judged, searched = (readable(opened(data), on_error) for opened in (as_test_dataset, as_dataset))
+        return Images(judged, f"images of {name}", searched, f"images of {name}"), ""
     try:
         own = data_of_run(model)
     except DataError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from pyalexnet.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
-from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes
+from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes, unreadable_lines
 from pyalexnet.data.dataset import is_name, remarks_on
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, ModelFileError
@@ -66,6 +66,7 @@ def train(
     allow_changes: bool = False,
     tensorboard: bool = False,
     report_relus: bool = False,
+    on_error: Literal["stop", "skip"] = "stop",
     progress: bool = True,
     **net_options: Any,
 ) -> TrainingResult:
@@ -116,6 +117,9 @@ def train(
         allow_changes: let a resumed run have other settings or other data than it had.
         tensorboard: write TensorBoard's event files into ``out`` too; needs ``pyalexnet[tensorboard]``.
         report_relus: show after each epoch, by layer and tower, how many ReLUs are dead.
+        on_error: what an image does that cannot be read: ``"stop"`` raises when it is met; with ``"skip"`` one pass
+            finds all such before training begins, and the run, resumed too, is as if they were not there;
+            ``result.data["unreadable"]`` names them.
         progress: whether to show a progress bar, or lines where standard output is no terminal.
         **net_options: further options of :class:`pyalexnet.AlexNet`, such as ``bias_init="caffe"``.
 
@@ -143,7 +147,15 @@ def train(
         elif data is None:
             data = "digits"
         recipe = recipe_of(data, preset)
-        chosen = choose_data(data, validation, recipe.validation)
+        chosen = choose_data(
+            data,
+            validation,
+            recipe.validation,
+            on_error=on_error,
+            unreadable=checkpoint.data.get("unreadable") if checkpoint else None,
+            on_stage=display.begin,
+            on_images=display.advance,
+        )
         if checkpoint:
             settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
             _take_changes(checkpoint, settings, chosen, allow_changes)
@@ -160,6 +172,7 @@ def train(
             checkpoint = _beginning(settings, chosen, memory_limit, display)
         checkpoint.model.net.plan(settings.batch_size).require_fit()
         display.lines(remarks_on(chosen.training, chosen.held_out))
+        display.lines(unreadable_lines(chosen.description))
         display.line(_summary(settings, chosen))
         model = replace(checkpoint.model, learned_from=chosen.description)
         result = TrainingResult(model, checkpoint.state.history, settings, chosen.description)

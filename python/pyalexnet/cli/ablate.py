@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from pyalexnet.ablation import ACTIVATIONS, PAPERS_NET, VARIANTS, Ablation, Lap, Plan, Trial, ablate
-from pyalexnet.cli.arguments import DATA_HELP, add_command, add_placement, add_quiet
+from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, add_quiet
 from pyalexnet.cli.output import print_tables, table_of
 from pyalexnet.cli.parser import is_numbers
 from pyalexnet.progress import Display, duration
@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
         command.add_list(
             flag, kind, continues=is_numbers, default=default, metavar="N,N", help=f"{text} (default: {shown})"
         )
+    add_on_error(command)
     add_quiet(command)
     add_placement(command)
 
@@ -61,6 +62,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
     plan = Plan.from_dict({name: getattr(options, name) for name in vars(_PLAN)})
+    skipped = Skipped(options)
     start = time.perf_counter()
     with Display(enabled=not options.quiet) as display:
         found = ablate(
@@ -69,11 +71,12 @@ def run(options: argparse.Namespace) -> int:
             out=options.out,
             devices=options.devices,
             memory_limit=options.memory_limit,
+            on_error=skipped.on_error,
             on_begin=lambda name, done: display.begin(name, plan.measurements, done),
             on_result=lambda result: display.line(f"{duration(time.perf_counter() - start):>8}  {_line(result)}"),
         )
     print_tables(*tables(found))
-    return 0
+    return skipped.exit_status()
 
 
 def tables(found: Ablation) -> Iterator[Table | str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyalexnet.classifier import Classifier
 from pyalexnet.cli.parser import CommandParser, is_device
+from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
+from pyalexnet.data.readable import OnError
+from pyalexnet.errors import DataError
 from pyalexnet.features import DEFAULT_LAYER
 from pyalexnet.model_file import MODEL_FILE, load_model
 from pyalexnet.own_data import MOST_COMPARED
@@ -106,6 +110,46 @@ def add_placement(command: CommandParser) -> None:
         metavar="SIZE",
         help="what the net may take on each device, such as 3GiB (default: what it has)",
     )
+
+
+def add_on_error(command: Any) -> None:
+    """What becomes of images that cannot be read; :class:`Skipped` keeps account of them."""
+    command.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what an image does that cannot be read; those skipped are named, and the exit status is "
+        f"{WRONG_INPUT} (default: %(default)s)",
+    )
+
+
+class Skipped:
+    """The images that a command left out, since they cannot be read.
+
+    Attributes:
+        on_error: what a function that reads images takes by this name.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Leave images out if the arguments say so."""
+        self._command = options.command
+        self._errors: dict[str, None] = {}  # each once, though some images are read for several ends
+        self.on_error: OnError = self._add if options.on_error == "skip" else "stop"
+
+    def _add(self, error: DataError | str) -> None:
+        self._errors[str(error)] = None
+
+    def exit_status(self, errors: Iterable[DataError | str] = ()) -> int:
+        """Name all on standard error, and ``errors`` too; the command's exit status."""
+        for error in errors:
+            self._add(error)
+        for text in self._errors:
+            print(f"pyalexnet {self._command}: skipped: {text}", file=sys.stderr)
+        count = len(self._errors)
+        if count:
+            images = "1 image" if count == 1 else f"{count:,} images"
+            print(f"pyalexnet {self._command}: {images} skipped", file=sys.stderr)
+        return WRONG_INPUT if count else 0
 
 
 def add_quiet(command: Any) -> None:

@@ -11,9 +11,11 @@ from rich.table import Table
 from pyalexnet.cli.arguments import (
     DATA_HELP,
     OWN_HELD_OUT,
+    Skipped,
     add_batch_size,
     add_command,
     add_model,
+    add_on_error,
     add_overlap,
     add_placement,
     add_quiet,
@@ -51,6 +53,7 @@ def add(commands: Any) -> None:
     add_batch_size(command)
     command.add_argument("--by-class", action="store_true", help=f"show all classes, also if there are over {_FEW}")
     add_overlap(command)
+    add_on_error(command)
     command.add_argument("--json", metavar="FILE", help="write all figures there")
     add_quiet(command)
     add_placement(command)
@@ -58,6 +61,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, show, and write JSON if asked."""
+    skipped = Skipped(options)
     model = open_model(options)
     data = None if options.data is None else as_test_dataset(options.data)
     with Display(enabled=not options.quiet) as display:
@@ -68,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             views=options.views,
             overlap=options.overlap,
+            on_error=skipped.on_error,
             on_stage=display.begin,
             on_images=display.advance,
         )
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     print_tables(*_shown(found, which, by_class=options.by_class))
     if options.json:
         write_text(as_json(as_record(found)), options.json)
-    return 0
+    return skipped.exit_status()
 
 
 def as_record(found: Evaluation) -> dict[str, Any]:

@@ -9,16 +9,19 @@ from pyalexnet.cli.arguments import (
     DATA_HELP,
     OWN_HELD_OUT,
     OWN_TRAINING,
+    Skipped,
     add_batch_size,
     add_command,
     add_layer,
     add_model,
+    add_on_error,
     add_placement,
     add_quiet,
     open_model,
 )
 from pyalexnet.data.dataset import Dataset, as_dataset, as_test_dataset, remarks_on
 from pyalexnet.data.folder import find_image_files
+from pyalexnet.data.readable import readable
 from pyalexnet.features import save_features
 from pyalexnet.own_data import held_out_images, training_images
 from pyalexnet.progress import Display
@@ -48,22 +51,25 @@ def add(commands: Any) -> None:
     which.add_argument("--held-out", action="store_true", help="of what comes in two parts, the held-out one")
     which.add_argument("--files", action="store_true", help="DATA is an image, or a folder of images of no known class")
     add_batch_size(command)
+    add_on_error(command)
     add_quiet(command)
     add_placement(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Compute and write."""
+    skipped = Skipped(options)
     data = _named_data(options)
     model = open_model(options)
     if data is None:
         data = held_out_images(model) if options.held_out else training_images(model)
     with Display(enabled=not options.quiet) as display:
         display.lines(remarks_on(data))
+        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
         display.begin(f"computing {options.layer}", len(data))
         save_features(options.out, model, data, options.layer, batch_size=options.batch_size, on_images=display.advance)
         display.line(f"{options.layer} of {len(data):,} images: {options.out}")
-    return 0
+    return skipped.exit_status()
 
 
 def _named_data(options: argparse.Namespace) -> Dataset | None:

@@ -14,18 +14,21 @@ from pyalexnet.cli.arguments import (
     DATA_HELP,
     OWN_HELD_OUT,
     OWN_TRAINING,
+    Skipped,
     add_batch_size,
     add_command,
     add_layer,
     add_model,
+    add_on_error,
     add_placement,
     add_quiet,
     add_views,
     open_model,
 )
 from pyalexnet.cli.output import print_tables, table_of
-from pyalexnet.data.dataset import as_dataset, as_test_dataset, remarks_on, sample
+from pyalexnet.data.dataset import as_dataset, as_test_dataset, image_names, remarks_on, sample
 from pyalexnet.data.folder import find_image_files
+from pyalexnet.data.readable import readable
 from pyalexnet.evaluation import as_images
 from pyalexnet.neighbours import find_neighbours
 from pyalexnet.own_data import held_out_images, training_images
@@ -73,6 +76,7 @@ def _add_predictions(figures: Any) -> None:
     _add_sampling(command, 8, OWN_HELD_OUT)
     add_views(command)
     add_batch_size(command)
+    add_on_error(command)
     add_placement(command)
 
 
@@ -94,6 +98,7 @@ def _add_neighbours(figures: Any) -> None:
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
     add_batch_size(command)
+    add_on_error(command)
     add_quiet(command)
     add_placement(command)
 
@@ -140,11 +145,12 @@ def _draw_filters(options: argparse.Namespace) -> int:
 def _draw_predictions(options: argparse.Namespace) -> int:
     from pyalexnet.figures import prediction_panel, save_figure
 
+    skipped = Skipped(options)
     model = open_model(options)
-    images, labels = _chosen(options, model)
+    images, labels = _chosen(options, model, skipped)
     panel = prediction_panel(model, list(images), labels, views=options.views, batch_size=options.batch_size)
     save_figure(panel, options.out)
-    return 0
+    return skipped.exit_status()
 
 
 def _draw_neighbours(options: argparse.Namespace) -> int:
@@ -153,11 +159,13 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
     if options.where is not None and _names_figure(options.where):  # the file to write, and then come the images
         options.images.insert(0, options.out)
         options.where, options.out = None, options.where
+    skipped = Skipped(options)
     model = open_model(options)
-    images, labels = _chosen(options, model, default=options.where)
+    images, labels = _chosen(options, model, skipped, default=options.where)
     data = training_images(model) if options.where is None else as_dataset(options.where)
     with Display(enabled=not options.quiet) as display:
         display.lines(remarks_on(data))
+        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
         display.begin("searching", len(data))
         found = find_neighbours(
             model,
@@ -169,7 +177,7 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
             on_images=display.advance,
         )
     save_figure(neighbour_rows(list(images), found, data, labels), options.out)
-    return 0
+    return skipped.exit_status()
 
 
 def _draw_curves(options: argparse.Namespace) -> int:
@@ -186,14 +194,15 @@ def _names_figure(text: str) -> bool:
 
 
 def _chosen(
-    options: argparse.Namespace, model: Classifier, default: str | None = None
+    options: argparse.Namespace, model: Classifier, skipped: Skipped, default: str | None = None
 ) -> tuple[Pixels, list[str] | None]:
     """The images that the arguments name, or some of a data set's with their labels."""
     if options.images and options.data:
         raise ValueError(f"--from is {options.data!r}; it must be left out where images are named")
     if options.images:
-        return as_images(find_image_files(*options.images).names), None
+        return as_images(image_names(readable(find_image_files(*options.images), skipped.on_error))), None
     data = options.data or default
     dataset = held_out_images(model) if data is None else as_test_dataset(data)
+    dataset = readable(dataset, skipped.on_error)
     images, labels = dataset.batch(sample(dataset, options.sample, seed=options.seed))
     return images, [dataset.classes[label] for label in labels]

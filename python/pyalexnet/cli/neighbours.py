@@ -9,17 +9,21 @@ from typing import Any
 from pyalexnet.cli.arguments import (
     DATA_HELP,
     OWN_TRAINING,
+    Skipped,
     add_batch_size,
     add_command,
     add_layer,
     add_model,
+    add_on_error,
     add_placement,
     add_quiet,
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
-from pyalexnet.data.dataset import remarks_on
+from pyalexnet.data.dataset import image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
+from pyalexnet.data.readable import readable
+from pyalexnet.features import FeatureFile
 from pyalexnet.neighbours import find_neighbours, where_to_look
 from pyalexnet.progress import Display
 
@@ -44,6 +48,7 @@ def add(commands: Any) -> None:
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
     add_batch_size(command)
+    add_on_error(command)
     add_output(command)
     add_quiet(command)
     add_placement(command)
@@ -54,15 +59,18 @@ def run(options: argparse.Namespace) -> int:
     data, queries = options.data, options.queries
     if data is not None and Path(data).is_file() and Path(data).suffix != ".npz":  # an image, and so the first query
         data, queries = None, [data, *queries]
-    files = find_image_files(*queries)
+    skipped, found_files = Skipped(options), find_image_files(*queries)
+    files = image_names(readable(found_files, skipped.on_error))
     model = open_model(options)
     where = where_to_look(model, data)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
-        display.lines([*files.remarks, *remarks_on(where)])
+        display.lines([*found_files.remarks, *remarks_on(where)])
+        if not isinstance(where, FeatureFile):
+            where = readable(where, skipped.on_error, on_stage=display.begin, on_images=display.advance)
         display.begin("searching", len(where.labels))
         found = find_neighbours(
             model,
-            files.names,
+            files,
             where,
             count=options.count,
             layer=options.layer,
@@ -78,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
             "index": near.index,
             "distance": near.distance,
         }
-        for file, nearest in zip(files.names, found, strict=True)
+        for file, nearest in zip(files, found, strict=True)
         for rank, near in enumerate(nearest, start=1)
     ]
     write_rows(rows, options.format, options.output)
-    return 0
+    return skipped.exit_status()

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from pyalexnet.cli.arguments import (
+    Skipped,
     add_batch_size,
     add_command,
     add_model,
+    add_on_error,
     add_placement,
     add_quiet,
     add_views,
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
-from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.folder import find_image_files
-from pyalexnet.errors import DataError
 from pyalexnet.evaluation import predict
 from pyalexnet.progress import Display
 
@@ -32,13 +31,7 @@ def add(commands: Any) -> None:
     add_views(command)
     add_batch_size(command)
     add_output(command)
-    command.add_argument(
-        "--on-error",
-        choices=("stop", "skip"),
-        default="stop",
-        help="what an image does that cannot be read; those skipped are named, and the exit status is "
-        f"{WRONG_INPUT} (default: %(default)s)",
-    )
+    add_on_error(command)
     add_quiet(command)
     add_placement(command)
 
@@ -47,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Predict, and write a row for each image and class."""
     files = find_image_files(*options.images)
     model = open_model(options)
-    errors: list[DataError] = []
+    skipped = Skipped(options)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
         display.lines(files.remarks)
         display.begin("predicting", len(files))
@@ -57,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             top=options.top,
             views=options.views,
             batch_size=options.batch_size,
-            on_error=errors.append if options.on_error == "skip" else None,
+            on_error=skipped.on_error if callable(skipped.on_error) else None,
             on_images=display.advance,
         )
     rows = [
@@ -66,6 +59,4 @@ def run(options: argparse.Namespace) -> int:
         for rank, (label, probability) in enumerate(predictions, start=1)
     ]
     write_rows(rows, options.format, options.output)
-    for error in errors:
-        print(f"pyalexnet predict: skipped: {error}", file=sys.stderr)
-    return WRONG_INPUT if errors else 0
+    return skipped.exit_status()

@@ -7,8 +7,10 @@ from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
+    Skipped,
     add_batch_size,
     add_command,
+    add_on_error,
     add_overlap,
     add_placement,
     add_quiet,
@@ -34,6 +36,7 @@ def add(commands: Any) -> None:
     command.add_argument("--limit", type=int, metavar="N", help="held-out images to judge at most (default: all)")
     command.add_argument("--no-timing", dest="timing", action="store_false", help="do not measure the layers' times")
     add_overlap(command)
+    add_on_error(command)
     add_views(command)
     add_batch_size(command)
     add_quiet(command)
@@ -44,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """Write it."""
     from pyalexnet.report import write_report
 
+    skipped = Skipped(options)
     with Display(enabled=not options.quiet) as display:
         write_report(
             options.out,
@@ -57,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
             timing=options.timing,
             devices=options.devices,
             memory_limit=options.memory_limit,
+            on_error=skipped.on_error,
             on_stage=display.line,
         )
         display.line(f"report: {options.out}")
-    return 0
+    return skipped.exit_status()

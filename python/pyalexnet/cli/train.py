@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from pyalexnet.architecture import CHOICES
-from pyalexnet.cli.arguments import DATA_HELP, add_command, add_placement, fraction_or_name
+from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, fraction_or_name
 from pyalexnet.cli.status import INTERRUPTED, TERMINATED
 from pyalexnet.model_file import MODEL_FILE
 from pyalexnet.recipe import DIGITS, PAPER, PRESETS
@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
     _add_recipe(command)
     _add_schedule(command)
     _add_run(command)
+    add_on_error(command)
     add_placement(command)
     net = command.add_argument_group("the net, where its sources differ or the paper compares (see docs/ledger.md)")
     for name, choices in CHOICES.items():
@@ -82,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
         advice = f"; to go on, repeat the command with --resume --out {options.out}" if options.out else ""
         print(f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}", file=sys.stderr)
         return INTERRUPTED if result.stopped == "interrupted" else TERMINATED
-    return 0
+    unreadable = result.data.get("unreadable", {})
+    return Skipped(options).exit_status(error for part in unreadable.values() for error in part.values())
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:

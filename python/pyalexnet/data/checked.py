@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.names import distinct_classes
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from pyalexnet.data.dataset import Dataset
@@ -59,8 +59,12 @@ class CheckedDataset:
 
         Raises:
             DataError: what the user's data set returned is not what it must be.
+            ImageError: an image cannot be read.
         """
-        found: Any = self.dataset.batch(indices)
+        try:
+            found: Any = self.dataset.batch(indices)
+        except DataError as error:  # as the protocol has it: an image cannot be read
+            raise ImageError(str(error)) from error
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise DataError(f"the data set's batch() returned a {type(found).__name__}; it must be (images, labels)")
         images = host_array(found[0], "the images that the data set's batch() returned")

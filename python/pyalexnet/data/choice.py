@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 
-from pyalexnet.data.dataset import Dataset, DataSource, as_dataset, held_out_part, is_name, labels_among, split
+from pyalexnet.data.dataset import (
+    Dataset,
+    DataSource,
+    as_dataset,
+    held_out_part,
+    image_names,
+    is_name,
+    labels_among,
+    split,
+)
+from pyalexnet.data.readable import OnError, describe_unreadable, find_unreadable, indices_of, require_on_error, without
 from pyalexnet.errors import DataError
 
 _PARTS = {"training": "the training data", "held_out": "the held-out data"}
@@ -32,7 +42,16 @@ class DataChoice:
     description: dict[str, Any]
 
 
-def choose_data(data: DataSource, validation: float | DataSource | None, usual_fraction: float) -> DataChoice:
+def choose_data(
+    data: DataSource,
+    validation: float | DataSource | None,
+    usual_fraction: float,
+    *,
+    on_error: OnError = "stop",
+    unreadable: Mapping[str, Mapping[str, str]] | None = None,
+    on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
+    on_images: Callable[[int], None] = lambda _count: None,
+) -> DataChoice:
     """Open the data that a user named.
 
     Args:
@@ -40,20 +59,42 @@ def choose_data(data: DataSource, validation: float | DataSource | None, usual_f
         validation: the part of ``data`` to hold out, 0 for nothing, or data of its own; None for what ``data`` itself
             holds out, or else ``usual_fraction``.
         usual_fraction: at least 0 and below 1.
+        on_error: what images do that cannot be read; those left out are left out before a part is held out.
+        unreadable: those that an earlier choice left out, as its description has them; they are left out again.
+        on_stage: called with what begins, if that takes time, and how many images it will go through.
+        on_images: called with the number of images done since the last call.
 
     Raises:
         DataError: the data cannot serve; the message says why.
         TypeError: ``data`` or ``validation`` is of an unknown kind.
         ValueError: ``validation`` is a number out of its range.
     """
-    training, held_out = as_dataset(data), None
+    require_on_error(on_error)
+    left_out: dict[str, dict[str, str]] = {}
+
+    def opened(dataset: Dataset, part: str) -> Dataset:
+        """Without what cannot be read."""
+        known = dict((unreadable or {}).get(part, {}))
+        if on_error != "stop":
+            on_stage("checking the images", len(dataset))
+            found, names = find_unreadable(dataset, on_images), image_names(dataset)
+            if callable(on_error):
+                for error in found.values():
+                    on_error(error)
+            known = {names[index]: str(error) for index, error in found.items()}
+        if known:
+            left_out[part] = known
+        return without(dataset, indices_of(dataset, known))
+
+    training, held_out = opened(as_dataset(data), "data"), None
     if validation is None:
         held_out = held_out_part(data)
+        held_out = held_out and opened(held_out, "validation")
         fraction = 0.0 if held_out else usual_fraction
     elif isinstance(validation, int | float):
         fraction = validation
     else:
-        held_out, fraction = as_dataset(validation), 0.0
+        held_out, fraction = opened(as_dataset(validation), "validation"), 0.0
     if not 0 <= fraction < 1:
         raise ValueError(f"validation is {fraction!r}; it must be at least 0 and below 1, or data")
     if fraction:
@@ -67,6 +108,8 @@ def choose_data(data: DataSource, validation: float | DataSource | None, usual_f
         "training": _describe(training),
         "held_out": _describe(held_out) if held_out else None,
     }
+    if left_out:
+        description["unreadable"] = left_out
     return DataChoice(training, held_out, description)
 
 
@@ -91,6 +134,12 @@ def data_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if was[part] != now[part]:
             changes.append(f"{name} was {_readable(was[part])} and is {_readable(now[part])}")
     return changes
+
+
+def unreadable_lines(description: Mapping[str, Any]) -> list[str]:
+    """Lines that tell of the images that were left out, as a description has them."""
+    errors = [error for part in description.get("unreadable", {}).values() for error in part.values()]
+    return describe_unreadable(errors)
 
 
 def _fraction_or_name(validation: float | DataSource) -> float | str | None:

@@ -32,7 +32,7 @@ from PIL import (
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.names import printable
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, ImageError
 from pyalexnet.files import open_regular_file
 
 IMAGE_SUFFIXES = (
@@ -101,7 +101,7 @@ def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
         uint8 (256, 256, 3).
 
     Raises:
-        DataError: the file is missing, broken, no image or no regular file, or takes too much memory; the message
+        ImageError: the file is missing, broken, no image or no regular file, or takes too much memory; the message
             names it.
     """
     try:
@@ -111,7 +111,7 @@ def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
         reason: Any = error
     except (OSError, ValueError) as error:
         reason = _reason(error)
-    raise DataError(f"cannot read the image {printable(fspath(path))}: {reason}")
+    raise ImageError(f"cannot read the image {printable(fspath(path))}: {reason}")
 
 
 def decode_image(file: BinaryIO) -> npt.NDArray[np.uint8]:
