@@ -25,7 +25,7 @@ from pyalexnet.figures import (
     save_figure,
 )
 from pyalexnet.figures.curves import smoothed
-from pyalexnet.figures.filters import colour_by_tower, mosaic
+from pyalexnet.figures.filters import colour_by_tower, mosaic, smoothness
 from pyalexnet.figures.style import ORANGE
 from pyalexnet.neighbours import find_neighbours
 from pyalexnet.network import AlexNet
@@ -60,6 +60,36 @@ def test_colour_index_of_random_weights(rng: np.random.Generator) -> None:
     assert found.mean() == pytest.approx(np.sqrt(2 / 3), abs=0.004)
 
 
+def test_smoothness_is_the_smooth_parts_share_of_the_squares(rng: np.random.Generator) -> None:
+    noise = rng.standard_normal((11, 11, 3, 1000))
+    found = smoothness(noise.astype(np.float32))
+    assert abs(found.mean()) < 0.005
+    assert found.std() == pytest.approx(0.04, abs=0.005)  # as LEARNED says
+    mixed = smoothness((np.sqrt(0.7) * noise + np.sqrt(0.3)).astype(np.float32))
+    assert mixed.mean() == pytest.approx(0.3, abs=0.01)
+    rows = np.resize([1.0, -1.0], 11)  # equal along one axis, opposite along the other
+    stripes = np.broadcast_to(rows[:, None, None, None], (11, 11, 3, 1))
+    special = np.concatenate([np.ones((11, 11, 3, 1)), stripes, stripes * stripes.transpose(1, 0, 2, 3)], axis=3)
+    np.testing.assert_allclose(smoothness(special.astype(np.float32)), [1, 0, -1], atol=1e-12)
+    assert np.isnan(smoothness(np.zeros((11, 11, 3, 1), np.float32))).all()
+
+
+def test_learned_filters_are_counted_by_tower() -> None:
+    net = AlexNet(2, devices=["cpu:0"])
+    model = pyalexnet.Classifier(net, ("a", "b"), np.zeros((256, 256, 3), np.float32))
+    assert [tower.learned_count for tower in colour_by_tower(model)] == [0, 0]
+    assert np.isnan(colour_by_tower(model)[0].learned_median)
+    assert filter_pictures(model).axes[0].get_title(loc="left").endswith("; none of 48 filters has learned")
+    weights = net.parameters()["conv1.weight"].copy()
+    weights[..., 50:54] += [1.0, 0.1, 0.02, 0.003]  # the last is lost among random weights of 0.01
+    weights[:, :, 0, 50] -= 1.0  # colourful
+    net.load_parameters({**net.parameters(), "conv1.weight": weights})
+    first, second = colour_by_tower(model)
+    assert first.learned_count == 0
+    assert np.flatnonzero(second.learned).tolist() == [2, 3, 4]
+    assert second.learned_median == pytest.approx(np.median(np.array(second.values)[2:5]))
+
+
 def test_mosaic_places_each_filter(rng: np.random.Generator) -> None:
     weights = rng.standard_normal((11, 11, 3, 20)).astype(np.float32)
     weights[..., 7] = 0.5
@@ -79,7 +109,8 @@ def test_filters_stand_tower_above_tower(digits_model: pyalexnet.Classifier) -> 
     first, second = colour_by_tower(digits_model)
     assert (len(first.values), len(second.values)) == (48, 48)
     titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
-    assert titles == [f"tower {tower.tower}: median colour index {tower.median:.2f}" for tower in (first, second)]
+    for tower, title in zip((first, second), titles, strict=True):
+        assert title.startswith(f"tower {tower.tower}: median colour index {tower.median:.2f}; ")
     weights = digits_model.net.parameters()["conv1.weight"]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), mosaic(weights[..., :48]))
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), mosaic(weights[..., 48:]))

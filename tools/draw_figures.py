@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draw the pictures of README.md and docs/ from runs of this project, and make them small.
+"""Draw the pictures of README.md and docs/ from the runs that are given, and make them small.
 
 pyalexnet train fashion-mnist --out fashion
 pyalexnet train digits --out digits
-tools/draw_figures.py fashion digits
+pyalexnet train emoji --out emoji_run
+tools/draw_figures.py --fashion fashion --digits digits --emoji emoji_run
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ _COLOURS = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw all.
+    """Draw the pictures of the runs that are given.
 
     Returns:
         The exit status of the first figure that failed, else 0.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("fashion", help="the folder of a run that learned Fashion-MNIST")
-    parser.add_argument("digits", help="the folder of a run that learned the digits")
+    parser.add_argument("--fashion", metavar="RUN", help="a run that learned Fashion-MNIST: predictions, neighbours")
+    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: learning curves")
+    parser.add_argument("--emoji", metavar="RUN", help="a run that learned the emoji: filters")
     options = parser.parse_args(arguments)
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for name, command in {
-        "filters": ["filters", options.fashion, "{}"],
-        "predictions": ["predictions", options.fashion, "{}", "--from", "fashion-mnist", "--seed", "4"],
-        "neighbours": ["neighbours", options.fashion, "fashion-mnist", "{}", "--seed", "1", "--sample", "4"],
-        "curves": ["curves", options.digits, "{}"],
-    }.items():
+    for name, run, rest in (
+        ("predictions", options.fashion, ["{}", "--from", "fashion-mnist", "--seed", "4"]),
+        ("neighbours", options.fashion, ["fashion-mnist", "{}", "--seed", "1", "--sample", "4"]),
+        ("curves", options.digits, ["{}"]),
+        ("filters", options.emoji, ["{}"]),
+    ):
+        if run is None:
+            continue
         path = FIGURES / f"{name}.png"
-        status = pyalexnet(["figure", *(part.format(path) for part in command)])
+        status = pyalexnet(["figure", name, run, *(part.format(path) for part in rest)])
         if status:
             return status
         with Image.open(path) as image:

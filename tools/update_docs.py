@@ -3,7 +3,8 @@
 
     python benchmarks/layer_timing.py --batch 128 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
-    python benchmarks/fashion_mnist.py RUN --json benchmarks/fashion_mnist.json
+    python benchmarks/named_sets.py RUN --json benchmarks/fashion_mnist.json
+    python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
     pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
     tools/update_docs.py
 
@@ -27,6 +28,7 @@ from pyalexnet.ledger import LEDGER, SOURCES, Way
 from pyalexnet.progress import duration
 
 ROOT = Path(__file__).resolve().parent.parent
+NAMED_SETS = ("fashion_mnist.json",)
 
 
 @dataclass(frozen=True)
@@ -120,22 +122,31 @@ def loader_speed() -> str:
     return f"{sentence}\n\n{table(heading, rows, left=1)}"
 
 
-def fashion_mnist() -> str:
-    """What fashion_mnist.py measured."""
-    report = measured("fashion_mnist.json")
-    one, five = (report["errors"][views] for views in ("1", "5"))
-    low, high = one["top1_interval"]
-    heading = ["test images", "accuracy", "95% interval", "with 5 views", "training", "images/s"]
-    row = [
-        f"{one['images']:,}",
-        f"**{1 - one['top1_error']:.2%}**",
-        f"{1 - high:.2%} to {1 - low:.2%}",
-        f"{1 - five['top1_error']:.2%}",
-        f"{duration(report['seconds'])}, {report['epochs']} {'epoch' if report['epochs'] == 1 else 'epochs'}",
-        f"{report['images_per_s']:.1f}",
-    ]
-    where = f"On `{report['device']}`, {report['cores']} cores of {report['description']}; one view but where said:"
-    return f"{where}\n\n{table(heading, [row], left=0)}"
+def named_sets() -> str:
+    """What named_sets.py measured of each set."""
+    reports = [measured(file) for file in NAMED_SETS]
+    heading = ["data", "test images", "accuracy", "95% interval", "with more views", "training", "images/s"]
+    rows = []
+    for report in reports:
+        (_, one), (views, several) = report["errors"].items()
+        low, high = one["top1_interval"]
+        epochs, planned = report["epochs"], report["planned_epochs"]
+        of_planned = "" if epochs == planned else f" of {planned}"
+        rows.append(
+            [
+                f"`{report['data']}`",
+                f"{one['images']:,}",
+                f"**{1 - one['top1_error']:.2%}**",
+                f"{1 - high:.2%} to {1 - low:.2%}",
+                f"{1 - several['top1_error']:.2%} ({views})",
+                f"{duration(report['seconds'])}, {epochs}{of_planned} {'epoch' if planned == 1 else 'epochs'}",
+                f"{report['images_per_s']:.1f}",
+            ]
+        )
+    places = dict.fromkeys(
+        f"`{report['device']}`, {report['cores']} cores of {report['description']}" for report in reports
+    )
+    return f"On {' and '.join(places)}; one view but where said:\n\n{table(heading, rows, left=1)}"
 
 
 def ablation() -> str:
@@ -187,7 +198,7 @@ def measured(name: str) -> Any:
 
 
 BLOCKS = (
-    Block("README.md", "Fashion-MNIST, by benchmarks/fashion_mnist.py", fashion_mnist),
+    Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
     Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),

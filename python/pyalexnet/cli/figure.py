@@ -132,11 +132,16 @@ def _draw_filters(options: argparse.Namespace) -> int:
     model = open_model(options)
     save_figure(filter_pictures(model), options.out)
     rows = [
-        (f"{found.tower}", f"{found.median:.2f}", f"{min(found.values):.2f}", f"{max(found.values):.2f}")
+        (
+            f"{found.tower}",
+            *(f"{index:.2f}" for index in (found.median, min(found.values), max(found.values))),
+            f"{found.learned_count} of {len(found.values)}",
+            f"{found.learned_median:.2f}" if found.learned_count else "",
+        )
         for found in colour_by_tower(model)
     ]
     print_tables(
-        table_of(("tower", "median colour index", "lowest", "highest"), rows, left=1),
+        table_of(("tower", "median colour index", "lowest", "highest", "have learned", "their median"), rows, left=1),
         f"0: grey, 1: colour alone, {RANDOM_COLOUR_INDEX:.2f}: random weights",
     )
     return 0

@@ -16,6 +16,9 @@ from pyalexnet.figures.style import GREY, NORMAL, SMALL, TOWER_COLOURS, new_figu
 RANDOM_COLOUR_INDEX = float(np.sqrt(2 / 3))
 """What random weights come to: two of the three directions of a colour are away from grey."""
 
+LEARNED = 0.25
+"""From which smoothness on a filter counts as learned; 363 random weights come to 0 ± 0.04."""
+
 _COLUMNS = 16
 _GAP = 1  # pixels between filters
 _WHITE = 1.0
@@ -28,15 +31,28 @@ class ColourIndex:
     Attributes:
         tower: 0 or 1.
         values: the index of each filter.
+        learned: whether each has learned, so that its index tells of more than the random weights that it began with.
     """
 
     tower: int
     values: tuple[float, ...]
+    learned: tuple[bool, ...]
 
     @property
     def median(self) -> float:
         """The filters' median."""
         return float(np.median(self.values))
+
+    @property
+    def learned_count(self) -> int:
+        """How many filters have learned."""
+        return sum(self.learned)
+
+    @property
+    def learned_median(self) -> float:
+        """The median of the filters that have learned; NaN where none has."""
+        values = np.array(self.values)[np.array(self.learned)]
+        return float(np.median(values)) if len(values) else float("nan")
 
 
 def colour_index(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -61,17 +77,40 @@ def colour_index(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return index
 
 
+def smoothness(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """How much alike a filter's neighbouring weights are: the mean of their products over the mean of the squares.
+
+    It is about 0 for random weights and 1 for equal ones, and in a sum of both it is the smooth part's share of the
+    squares.
+
+    Args:
+        weights: float32 (height, width, 3, filters).
+
+    Returns:
+        float64 (filters,); NaN for a filter of zeros.
+    """
+    w = weights.astype(np.float64)
+    beside, below = w[:, 1:] * w[:, :-1], w[1:] * w[:-1]
+    with np.errstate(invalid="ignore"):
+        alike: npt.NDArray[np.float64] = (beside.mean(axis=(0, 1, 2)) + below.mean(axis=(0, 1, 2))) / (
+            2 * np.square(w).mean(axis=(0, 1, 2))
+        )
+    return alike
+
+
 def colour_by_tower(model: Classifier) -> list[ColourIndex]:
-    """The colour index of conv1's filters, tower by tower."""
-    index = colour_index(model.net.parameters()["conv1.weight"])
-    towers = np.split(index, model.net.options.towers)
-    return [ColourIndex(tower, tuple(values.tolist())) for tower, values in enumerate(towers)]
+    """The colour index of conv1's filters, and which of them have learned, tower by tower."""
+    weights = model.net.parameters()["conv1.weight"]
+    towers = model.net.options.towers
+    index, learned = np.split(colour_index(weights), towers), np.split(smoothness(weights) >= LEARNED, towers)
+    return [ColourIndex(tower, tuple(index[tower].tolist()), tuple(learned[tower].tolist())) for tower in range(towers)]
 
 
 def filter_pictures(model: Classifier) -> Figure:
     """conv1's filters as pictures, tower 0 above tower 1, and the colour index of each.
 
-    Each filter is stretched to the whole range from black to white by itself.
+    Each filter is stretched to the whole range from black to white by itself. The index of one that has not learned is
+    drawn as a ring.
 
     Args:
         model: the classifier.
@@ -82,8 +121,7 @@ def filter_pictures(model: Classifier) -> Figure:
     rows = figure.subplots(len(towers) + 1, 1, height_ratios=[1.75] * len(towers) + [1.3])
     for axes, tower, weights in zip(rows, towers, pictures, strict=False):
         show_picture(axes, mosaic(weights))
-        title = f"tower {tower.tower}: median colour index {tower.median:.2f}"
-        axes.set_title(title, fontsize=NORMAL, loc="left", color=TOWER_COLOURS[tower.tower])
+        axes.set_title(_title(tower), fontsize=NORMAL, loc="left", color=TOWER_COLOURS[tower.tower])
     _show_index(rows[-1], towers)
     return figure
 
@@ -101,11 +139,21 @@ def mosaic(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return picture
 
 
+def _title(tower: ColourIndex) -> str:
+    title = f"tower {tower.tower}: median colour index {tower.median:.2f}"
+    if not tower.learned_count:
+        return f"{title}; none of {len(tower.values)} filters has learned"
+    return f"{title}; {tower.learned_median:.2f} of the {tower.learned_count} of {len(tower.values)} that have learned"
+
+
 def _show_index(axes: Axes, towers: Sequence[ColourIndex]) -> None:
     for tower in towers:
-        row = np.full(len(tower.values), len(towers) - 1 - tower.tower)
-        axes.scatter(tower.values, row, s=14, alpha=0.5, linewidths=0, color=TOWER_COLOURS[tower.tower])
-        axes.plot([tower.median] * 2, row[0] + np.array([-0.35, 0.35]), color=TOWER_COLOURS[tower.tower], linewidth=2)
+        colour, height = TOWER_COLOURS[tower.tower], len(towers) - 1 - tower.tower
+        values, learned = np.array(tower.values), np.array(tower.learned)
+        axes.scatter(values[learned], np.full(tower.learned_count, height), s=14, alpha=0.5, linewidths=0, color=colour)
+        rings = values[~learned]
+        axes.scatter(rings, np.full(len(rings), height), s=14, alpha=0.5, facecolors="none", edgecolors=colour)
+        axes.plot([tower.median] * 2, height + np.array([-0.35, 0.35]), color=colour, linewidth=2)
     axes.axvline(RANDOM_COLOUR_INDEX, color=GREY, linestyle=":", linewidth=1)
     axes.annotate(
         "random",
