@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +74,9 @@ GOOD_IMAGES, GOOD_LABELS = content_of(np.ones((2, 3, 4), np.uint8)), content_of(
         (GOOD_IMAGES[:10], GOOD_LABELS, "images-idx3-ubyte is truncated: it has 10 bytes; its header alone takes 16"),
         (GOOD_IMAGES[:-1], GOOD_LABELS, r"images-idx3-ubyte is truncated: it has 39 bytes; .* \(2, 3, 4\), 40 bytes"),
         (GOOD_IMAGES, GOOD_LABELS[:-1], "labels-idx1-ubyte is truncated"),
-        (GOOD_IMAGES + b"\0", GOOD_LABELS, "images-idx3-ubyte has bytes behind its end: it has 41 bytes"),
+        (GOOD_IMAGES + b"\0", GOOD_LABELS, "images-idx3-ubyte has bytes behind its end: it has at least 41 bytes"),
         (GOOD_IMAGES, GOOD_LABELS + b"\0", "labels-idx1-ubyte has bytes behind its end"),
-        (struct.pack(">4B3I", 0, 0, 8, 3, *3 * [2**32 - 1]), GOOD_LABELS, "images-idx3-ubyte is truncated"),
+        (struct.pack(">4B3I", 0, 0, 8, 3, *3 * [2**32 - 1]), GOOD_LABELS, "it must be at most 4,294,967,296, as"),
         (content_of(np.ones((3, 3, 4), np.uint8)), GOOD_LABELS, r"images-idx3-ubyte and .*: labels has shape \(2,\)"),
         (content_of(np.ones((0, 3, 4), np.uint8)), GOOD_LABELS, r"images-idx3-ubyte and .*: images has shape \(0, 3"),
     ],
@@ -135,3 +137,19 @@ def test_debians_fashion_mnist() -> None:
     assert np.bincount(test.labels).tolist() == [1000] * 10
     # Its first image is an ankle boot, as the authors' README shows.
     assert training.classes[training.labels[0]] == "ankle boot"
+
+
+def test_gzip_is_unpacked_no_further_than_its_header_tells(tmp_path: Path) -> None:
+    """Zeros that 1 MB of gzip stands for, 1 GB of them, behind a header of 24 bytes."""
+    write_part(tmp_path, "train", np.ones((2, 3, 4), np.uint8), [0, 1], compressed=True)
+    pack = zlib.compressobj(9, wbits=31)
+    start = pack.compress(GOOD_IMAGES[:16])
+    zeros = b"".join(pack.compress(bytes(2**20)) for _ in range(1024)) + pack.flush()
+    (tmp_path / f"{IMAGES.format('train')}.gz").write_bytes(start + zeros)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="has bytes behind its end: it has at least 41 bytes"):
+            as_dataset(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()

@@ -89,13 +89,30 @@ def test_foreign_files(tmp_path: Path) -> None:
         load_model(path)
 
 
+def described(**changes: object) -> str:
+    """A description that is as it must be, but for these."""
+    about = {"format": 1, "checksum": 0, "classes": ["a", "b"], "num_classes": 2, "options": {}, "step": 1}
+    return json.dumps(about | changes)
+
+
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ("no JSON", "describes itself"),
-        ("[]", "describes itself"),
+        ("no JSON", "unknown.safetensors is no JSON"),
+        ("[]", r"unknown.safetensors is \[\]; it must be an object"),
+        ("[" * 10**5, "unknown.safetensors is no JSON: recursion limit exceeded"),
         (json.dumps({"format": 2, "checksum": 0}), "has format 2; this pyalexnet reads format 1"),
-        (json.dumps({"format": 1, "checksum": 0}), "describes its net .*classes"),
+        (json.dumps({"format": 1, "checksum": 0}), "classes is missing"),
+        (described(classes=["a", "a"]), "classes has 'a' 2 times; all must be different"),
+        (described(classes=["a", "b", "c"]), "classes has 3 names; it must have at most num_classes, 2"),
+        (described(classes="ab"), "classes is 'ab'; it must be a list"),
+        (described(num_classes=1), "num_classes is 1; it must be at least 2"),
+        (described(num_classes=10**400), r"num_classes is 1000.*; it must fit in 64 bits"),
+        (described(step=-5), "step is -5; it must be at least 0"),
+        (described(options={"towers": 3}), r"options\.towers is 3; it must be 2 or 1"),
+        (described(options={"speed": 3}), r"options\.speed is unknown"),
+        (described(options={"dropout": 1.5}), r"options: dropout is 1\.5; it must be"),
+        (described(), "conv1.bias is missing; it must be"),
     ],
 )
 def test_unknown_descriptions(tmp_path: Path, about: str, message: str) -> None:

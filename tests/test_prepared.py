@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -110,6 +111,24 @@ def change_labels(folder: Path) -> None:
     np.save(folder / "labels.npy", np.zeros(COUNT, np.int32))
 
 
+def fake_shard_header(folder: Path) -> None:
+    with open(folder / "images-00001.npy", "r+b") as shard:
+        shard.seek(20)
+        shard.write(b"?")
+
+
+def with_array(name: str, array: np.ndarray) -> Callable[[Path], None]:
+    """An array in place of another, with its checksum in the manifest: what lies behind that check is met."""
+
+    def change(folder: Path) -> None:
+        np.save(folder / f"{name}.npy", array)
+        checksum = hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest()
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        changed_manifest("files", files | {f"{name}.npy": checksum})(folder)
+
+    return change
+
+
 def remove_mean(folder: Path) -> None:
     (folder / "mean.npy").unlink()
 
@@ -118,18 +137,50 @@ def remove_mean(folder: Path) -> None:
     ("spoil", "message"),
     [
         (remove_manifest, "has no manifest.json; `pyalexnet prepare` writes it when all else is done"),
-        (cut_manifest, "cannot read .*manifest.json"),
-        (foreign_manifest, "manifest.json is no manifest of prepared images"),
-        (changed_manifest("version", 2), "has version 2 of the format; this one reads 1"),
-        (changed_manifest("shards", [{"file": "../x.npy", "images": 1, "sha256": ""}]), "manifest.json is damaged"),
-        (changed_manifest("shards", [{"file": "x.npy", "images": -1, "sha256": ""}]), "manifest.json is damaged"),
-        (changed_manifest("shards", []), "has 0 images, but 11 labels"),
-        (changed_manifest("classes", None), "manifest.json is damaged"),
-        (changed_manifest("classes", ["one"]), "is damaged: it has the label 2, but 1 classes"),
-        (changed_manifest("files", {}), "manifest.json is damaged"),
+        (cut_manifest, "manifest.json is no JSON: EOF while parsing"),
+        (foreign_manifest, "manifest.json: name is unknown; it must be one of format, version"),
+        (changed_manifest("version", 2), "manifest.json has version 2; this pyalexnet reads version 1"),
+        (
+            changed_manifest("format", "other"),
+            "manifest.json: format is 'other'; it must be 'pyalexnet prep",
+        ),
+        (
+            changed_manifest("shards", [{"file": "../x.npy", "images": 1, "sha256": ""}]),
+            r"manifest.json: shards\[0\].file is '../x.npy'; it must be a name without a folder",
+        ),
+        (
+            changed_manifest("shards", [{"file": "x.npy", "images": -1, "sha256": ""}]),
+            r"manifest.json: shards\[0\].images is -1; it must be at least 0",
+        ),
+        (changed_manifest("shards", []), "manifest.json: the shards' sum of images is 0; it must be 11"),
+        (changed_manifest("classes", None), "manifest.json: classes is None; it must be a list"),
+        (changed_manifest("classes", ["one"]), r"class_counts is \(4, 4, 3\); it must be one for each class"),
+        (changed_manifest("classes", ["a", "b", "a"]), "classes has 'a' 2 times; all must be different"),
+        (changed_manifest("class_counts", [4, 4, 4]), "the sum of class_counts is 12; it must be 11"),
+        (
+            changed_manifest("class_counts", [3, 4, 4]),
+            "labels.npy has not as many labels of each class",
+        ),
+        (changed_manifest("images", 10**400), "manifest.json: images is 1000.*; it must fit in 64 bits"),
+        (changed_manifest("files", {}), r"manifest.json: files is \[\]; it must be of labels.npy"),
         (remove_shard, "images-00001.npy is missing"),
         (cut_shard, "images-00001.npy has 1,000 bytes; 4 images need 786,560"),
-        (change_labels, "labels.npy is damaged"),
+        (change_labels, "labels.npy is damaged: its checksum is not the one in manifest.json"),
+        (fake_shard_header, "images-00001.npy is damaged: its header is not that of 4 images"),
+        (with_array("labels", np.array([0, 1, 2] * 3 + [0, -1], np.int32)), "labels.npy has labels from -1 to 2"),
+        (with_array("labels", np.array([0, 1, 2] * 3 + [0, 3], np.int32)), "from 0 to 3; they must be from 0 to 2"),
+        (with_array("labels", np.zeros(COUNT, np.int64)), "cannot read .*labels.npy: it has 216 bytes"),
+        (with_array("mean", np.full((256, 256, 3), np.nan, np.float32)), "mean.npy has values from nan to nan"),
+        (
+            with_array("mean", np.full((256, 256, 3), -1, np.float32)),
+            "values from -1.0 to -1.0; they must be from 0",
+        ),
+        (with_array("colour_axes", np.full((3, 3), np.inf, np.float32)), "colour_axes.npy has NaN or infinite values"),
+        (
+            with_array("colour_axes", np.array([["nine", "text", "s"]] * 3, "<U3")),
+            "cannot read .*axes.npy: it has 236",
+        ),
+        (with_array("colour_axes", np.zeros((9, 1), np.float32)), r"colour_axes.npy is damaged: it is no NumPy array"),
         (remove_mean, "cannot read .*mean.npy: No such file"),
     ],
 )

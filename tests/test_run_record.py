@@ -58,15 +58,49 @@ def test_what_is_no_run_is_refused(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere holds no run: there is no run\.json in it"):
         load_run(tmp_path / "nowhere")
     whole = json.loads((copied / "run.json").read_text())
-    for content, message in {
-        "{": r"cannot read .*run\.json",
-        json.dumps({**whole, "history": [{}]}): r"run\.json is not as this pyalexnet writes it: an epoch of history",
-        json.dumps({name: value for name, value in whole.items() if name != "data"}): "is not as this pyalexnet",
-    }.items():
+    settings, (record,) = whole["settings"], whole["history"]
+    for content, message in (
+        {
+            "{": r"run\.json is no JSON",
+            "[" * 10**5: r"run\.json is no JSON: recursion limit exceeded",
+            "[]": r"run\.json is \[\]; it must be an object",
+            json.dumps({**whole, "history": [{}]}): r"run\.json: history\[0\]\.epoch is missing",
+            json.dumps(
+                {**whole, "history": [record | {"steps": -5}]}
+            ): r"history\[0\]\.steps is -5; it must be at least 0",
+            json.dumps({**whole, "history": [record | {"epoch": 2}]}): r"history\[0\]\.epoch is 2; it must be 1",
+            json.dumps(
+                {**whole, "steps": 43}
+            ): r"run\.json: steps is 43; it must be at least those of the last epoch, 44",
+            json.dumps({**whole, "stopped": "done"}): r"stopped is 'done'; it must be 'running', ",
+            json.dumps({**whole, "settings": None}): r"run\.json: settings is None; it must be an object",
+            json.dumps({name: value for name, value in whole.items() if name != "data"}): r"run\.json: data is missing",
+        }
+        | {
+            json.dumps({**whole, "settings": settings | change}): message
+            for change, message in (
+                ({"devices": "cpu"}, r"run\.json: settings\.devices is 'cpu'; it must be a list"),
+                ({"devices": ["tpu:0"]}, r"settings\.devices is \('tpu:0',\); it must be one or two different names"),
+                ({"num_classes": 9}, r"settings\.num_classes is 9; it must be at least 10"),
+                ({"lr": -1}, r"run\.json: settings: lr is -1\.0; it must be above 0"),
+                ({"net_options": {"towers": 5}}, r"settings\.net_options: towers is 5; it must be 2 or 1"),
+            )
+        }
+    ).items():
         (copied / "run.json").write_text(content)
         with pytest.raises(DataError, match=message):
             load_run(copied)
     (copied / "run.json").write_text(json.dumps(whole))
     (copied / "metrics.jsonl").write_text("no log\n")
-    with pytest.raises(DataError, match=r"metrics\.jsonl.* line 1 is no JSON object"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl.* line 1 is no JSON"):
         load_run(copied)
+    for line, message in {
+        '{"kind": "step", "step": 1}': "the line of step 1: loss is missing",
+        '{"kind": "step", "step": 1, "loss": "low", "lr": 1}': "loss is 'low'; it must be a number or 'NaN'",
+        '{"kind": "step", "step": -1, "loss": 1, "lr": 1}': "line 1: step is -1; it must be at least 0",
+        '{"kind": "step", "step": 1, "loss": 1, "lr": [1]}': r"lr is \[1\]; it must be a number",
+        "\n".join(['{"kind": "step", "step": 1, "loss": 1, "lr": 1}'] * 2): "step is 1; it must be above that of the",
+    }.items():
+        (copied / "metrics.jsonl").write_text(f"{line}\n")
+        with pytest.raises(DataError, match=message):
+            load_run(copied)

@@ -77,7 +77,7 @@ def test_plateau_goes_on_from_its_state(stop_after: int) -> None:
         ({"best_error": "low"}, "best_error is 'low'"),
         ({"epochs_without_improvement": -1}, "epochs_without_improvement is -1"),
         ({"epochs_without_improvement": 1.5}, "epochs_without_improvement is 1.5"),
-        ({"extra": 1}, "state has lr, best_error, epochs_without_improvement"),
+        ({"extra": 1}, "state: extra is unknown; it must be one of lr, best_error, epochs_without_improvement"),
     ],
 )
 def test_wrong_plateau_state_is_refused_and_changes_nothing(change: dict[str, Any], message: str) -> None:
@@ -123,7 +123,7 @@ def test_text_gives_rates_by_epoch() -> None:
         ("0.01@1", "stage 1: epoch is 1; the first stage must begin at 0"),
         ("0.01,0.001@5,0.0001@5", "stage 3: epoch is 5; it must be above the 5 of the stage before"),
         ("0.01,0.001@nan", "stage 2: epoch is nan"),
-        ("0.01,-1@3", "stage 2: lr is -1.0; it must be a finite number of at least 0"),
+        ("0.01,-1@3", "stage 2: lr is -1.0; it must be at least 0"),
         ("inf", "stage 1: lr is inf"),
     ],
 )
@@ -169,23 +169,29 @@ GOOD = {"epoch": 0, "lr": 0.01}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[{", r"rates\.json is no JSON: Expecting"),
+        ("[{", r"rates\.json is no JSON: EOF while parsing"),
         ('[{"epoch": 0, "lr": 1, "lr": 2}]', r"rates\.json is no JSON: 'lr' occurs twice in one object"),
-        ({"epoch": 0}, r"rates\.json is of type dict; it must be a list of stages"),
+        ({"epoch": 0}, r"rates\.json is {.*}; it must be a list"),
         ([], r"rates\.json is empty; it must have at least one stage"),
-        ([GOOD, None], "stage 2 is null; it must be an object"),
+        ([GOOD, None], "stage 2 is None; it must be an object"),
         ([GOOD, {"lr": 0.1}], r"rates\.json: stage 2: epoch is missing"),
         ([GOOD, {"epoch": 3}], "stage 2: lr is missing"),
-        ([GOOD, {"epoch": 3, "lr": "0.1"}], "stage 2: lr is '0.1'; it must be a finite number of at least 0"),
+        ([GOOD, {"epoch": 3, "lr": "0.1"}], "stage 2: lr is '0.1'; it must be a number"),
         ([GOOD, {"epoch": 3, "lr": True}], "stage 2: lr is True"),
-        ("[" + json.dumps(GOOD) + ', {"epoch": 3, "lr": NaN}]', "stage 2: lr is nan"),
-        ([GOOD, {"epoch": 3, "rate": 1}], "stage 2: 'rate' is unknown; a stage has epoch, lr, layers"),
-        ([GOOD, {"epoch": 3, "lr": 1, "layers": [1]}], "stage 2: layers is of type list"),
+        ("[" + json.dumps(GOOD) + ', {"epoch": 3, "lr": NaN}]', "stage 2: lr is nan; it must be a finite number"),
+        (
+            [GOOD, {"epoch": 3, "rate": 1}],
+            "stage 2: rate is unknown; it must be one of epoch, lr, layers, colour",
+        ),
+        ([GOOD, {"epoch": 3, "lr": 1, "layers": [1]}], r"stage 2: layers is \[1\]; it must be an object"),
         (
             [GOOD, {"epoch": 3, "lr": 1, "layers": {"conv9": 1}}],
             "stage 2: layers has 'conv9'; it must be biases, or one of conv1,",
         ),
-        ([GOOD, {"epoch": 3, "lr": 1, "layers": {"conv1": -1}}], "stage 2: layers: conv1 is -1; it must be"),
+        (
+            [GOOD, {"epoch": 3, "lr": 1, "layers": {"conv1": -1}}],
+            r"stage 2: layers\.conv1 is -1; it must be",
+        ),
         ([GOOD, {"epoch": 3, "lr": 1, "colour_noise": None}], "stage 2: colour_noise is None"),
         ([GOOD, {"epoch": 3, "lr": 1}, {"epoch": 2, "lr": 1}], "stage 3: epoch is 2; it must be above the 3"),
         ([GOOD, {"epoch": 3.5, "lr": 1, "colour_noise": 0}], "stage 2: epoch is 3.5, but colour_noise changes"),

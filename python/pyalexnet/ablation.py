@@ -39,6 +39,7 @@ from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError, DivergedError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.files import write_atomically
+from pyalexnet.json_file import JsonFormat
 from pyalexnet.network import AlexNet
 from pyalexnet.recipe import Recipe
 from pyalexnet.training import recipe_of, train
@@ -197,6 +198,9 @@ class Ablation:
         """A variant's trials at its best rate, one for each seed."""
         lr = self.best_lr(variant)
         return [trial for trial in self.trials if (trial.variant, trial.lr) == (variant, lr)]
+
+
+ABLATION_FORMAT = JsonFormat(Ablation, 64 * 2**20, DataError)
 
 
 def ablate(
@@ -366,16 +370,9 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
         OSError: it cannot be read.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
-        return Ablation(
-            data=content["data"],
-            devices=tuple(content["devices"]),
-            plan=Plan.from_dict(content["plan"]),
-            laps=[Lap(**lap) for lap in content["laps"]],
-            trials=[Trial(**trial) for trial in content["trials"]],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{fspath(path)} holds no ablation: {error!r}; name another file") from error
+        return ABLATION_FORMAT.read(path)
+    except DataError as error:
+        raise DataError(f"{error}; name another file") from error
 
 
 def _begun(path: str | PathLike[str], expected: Ablation) -> Ablation:

@@ -17,6 +17,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -24,15 +25,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict
 
 from pyalexnet.architecture import IMAGE_SIZE, parameter_count
 from pyalexnet.classifier import Classifier
 from pyalexnet.errors import ModelFileError
-from pyalexnet.files import folder_written_atomically, remove_folder, remove_unfinished, write_through
+from pyalexnet.files import (
+    folder_written_atomically,
+    open_regular_file,
+    read_regular_file,
+    remove_folder,
+    remove_unfinished,
+    write_through,
+)
+from pyalexnet.json_file import JsonFormat
 from pyalexnet.model_file import MODEL_FILE, load_model, model_content
 from pyalexnet.recipe import Settings
-from pyalexnet.run_state import EpochRecord, RunState
-from pyalexnet.tensor_file import pack, read, require_shapes
+from pyalexnet.run_state import EpochRecord, RunDescription, RunState, require_in_order
+from pyalexnet.schedule import make_schedule
+from pyalexnet.tensor_file import Description, Shapes, description_format, open_tensors, pack
+from pyalexnet.watch import StuckLoss
 
 CHECKPOINTS = "checkpoints"
 MOMENTUM_FILE, STATE_FILE = "momentum.safetensors", "state.json"
@@ -96,7 +108,7 @@ class Checkpoint:
             "checksums": checksums,
             "settings": asdict(self.settings),
             "data": self.data,
-            "state": self.state.as_json(),
+            "state": asdict(self.state),
         }
         return json.dumps(about | {"checksum": _json_checksum(about)}, indent=2, allow_nan=False).encode()
 
@@ -113,24 +125,21 @@ class Checkpoint:
             ModelFileError: a file of it is missing, damaged, another's or of another checkpoint; the message names it.
             OutOfMemoryError: the net does not fit.
         """
-        about = _read_state(path / STATE_FILE)
-        try:
-            for name in (MODEL_FILE, MOMENTUM_FILE):
-                _require_checksum(path / name, about["checksums"][name])
-            state = RunState.from_json(about["state"])
-            settings, data = Settings.from_dict(about["settings"]), dict(about["data"])
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ModelFileError):
-                raise
-            raise ModelFileError(f"{path / STATE_FILE} is not as this pyalexnet writes it: {error}") from error
+        found = _read_state(path / STATE_FILE)
+        _require_checksum(path / MODEL_FILE, found.checksums["model.safetensors"])
+        _require_checksum(path / MOMENTUM_FILE, found.checksums["momentum.safetensors"])
+        state, settings = found.state, found.settings
         devices = settings.devices if devices is None else devices
         model = load_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
         model.net.seed = settings.seed
-        _, momentum = read(path / MOMENTUM_FILE, "momentum file")
-        require_shapes(path / MOMENTUM_FILE, momentum, {**model.net.shapes, _COLOUR_AXES: (3, 3)})
+        _require_steps(path / STATE_FILE, state, model.net.step)
+        with open_tensors(
+            path / MOMENTUM_FILE, "momentum file", MOMENTUM_DESCRIPTION, partial(momentum_shapes, model.net.shapes)
+        ) as file:
+            momentum = file.tensors()
         colour_axes = np.array(momentum.pop(_COLOUR_AXES))
         model.net.load_parameters(model.net.parameters(), momentum)
-        return cls(model, colour_axes, state, settings, data)
+        return cls(model, colour_axes, state, settings, dict(found.data))
 
 
 def newest_checkpoint(folder: str | PathLike[str]) -> Path | None:
@@ -172,19 +181,55 @@ def _place(path: Path) -> tuple[int, int]:
     return int(steps), int(epoch)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+_Checksums = TypedDict("_Checksums", {"model.safetensors": int, "momentum.safetensors": int})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StateFile(RunDescription):
+    """What ``state.json`` holds."""
+
+    format: int
+    versions: dict[str, str]
+    checksums: _Checksums
+    state: RunState
+    checksum: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settings, state = self.settings, self.state
+        schedule = make_schedule(settings.schedule, lr=settings.lr, patience=settings.patience, floor=settings.floor)
+        if state.schedule:
+            schedule.load_state(state.schedule)
+        if state.stuck_loss:
+            StuckLoss(settings.num_classes).load_state(state.stuck_loss)
+
+
+STATE_FORMAT = JsonFormat(_StateFile, 64 * 2**20, ModelFileError, version=("format", _FORMAT))
+MOMENTUM_DESCRIPTION = description_format(Description)
+
+
+def momentum_shapes(parameters: Shapes, _about: Description) -> Shapes:
+    """The tensors that a momentum file has beside a model with these parameters."""
+    return {**parameters, _COLOUR_AXES: (3, 3)}
+
+
+def _read_state(path: Path) -> _StateFile:
     try:
-        about = json.loads(path.read_bytes())
-        found_format, checksum = about["format"], about.pop("checksum")
+        content = read_regular_file(path, STATE_FORMAT.max_bytes)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no checkpoint's state or is cut short: {error!r}") from error
-    if found_format != _FORMAT:
-        raise ModelFileError(f"{path} has format {found_format}; this pyalexnet reads format {_FORMAT}")
-    if checksum != _json_checksum(about):
+    about = STATE_FORMAT.values(content, str(path))
+    if isinstance(about, dict) and about.pop("checksum", None) != _json_checksum(about):
         raise ModelFileError(f"{path} is damaged: its content does not match its checksum")
-    return dict(about)
+    return STATE_FORMAT.parse(content, str(path))
+
+
+def _require_steps(path: Path, state: RunState, steps: int) -> None:
+    """Refuse a state that cannot be that of a net after so many steps."""
+    try:
+        require_in_order(state.history, steps - len(state.losses))
+    except ValueError as error:
+        raise ModelFileError(f"{path}: state: {error}") from error
 
 
 def _json_checksum(about: Mapping[str, Any]) -> int:
@@ -194,7 +239,7 @@ def _json_checksum(about: Mapping[str, Any]) -> int:
 def _require_checksum(path: Path, expected: int) -> None:
     value = 0
     try:
-        with open(path, "rb") as file:
+        with open_regular_file(path) as file:
             while block := file.read(1 << 24):
                 value = zlib.crc32(block, value)
     except OSError as error:

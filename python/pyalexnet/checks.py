@@ -106,4 +106,6 @@ def shown(value: object) -> str:
         text = " ".join(repr(plain).split())
     except ValueError:  # an integer of more digits than Python prints
         text = "an integer too long to print"
+    except RecursionError:
+        text = f"a {type(plain).__name__} nested too deeply to print"
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -9,16 +9,22 @@ does not grow with the images.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.array_file import read_array_header
+from pyalexnet.checks import shown
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.augmentation import view_variations
@@ -27,7 +33,8 @@ from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import require_batch_size
-from pyalexnet.files import file_written_atomically
+from pyalexnet.files import file_written_atomically, open_regular_file
+from pyalexnet.json_file import require_distinct
 from pyalexnet.own_data import training_images
 from pyalexnet.tensor_file import checksum
 
@@ -35,7 +42,16 @@ Values = npt.NDArray[np.float32]
 
 DEFAULT_LAYER = "fc7"
 
-_ROWS_AT_A_TIME = 256
+_PARTS = ("features", "labels", "names", "classes", "layer", "model")
+
+_ROWS_AT_A_TIME, _BYTES_AT_A_TIME = 256, 2**26
+_MOST_UNITS = 2**20  # of an image; conv1 has 290,400
+_MOST_SMALL_BYTES = 2**32
+_MOST_DIRECTORY_BYTES = 2**12
+_ENCRYPTED = 1  # a flag of a part of an archive
+
+# What zipfile raises where an archive is damaged: encrypted and unknown parts are RuntimeErrors.
+_NO_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, struct.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,17 +174,18 @@ class FeatureFile:
         """
         self.path = Path(path)
         try:
-            # NumPy does not close what it opened and found to be no archive.
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                self.labels: npt.NDArray[np.int32] = archive["labels"]
-                self.names = tuple(archive["names"].tolist())
-                self.classes = tuple(archive["classes"].tolist())
-                self.layer, self.model = str(archive["layer"]), str(archive["model"])
-            with self._open() as part:
-                self.shape, _ = _read_header(part)
-            self._require_whole()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            with self._archive() as archive:
+                self.shape = _features_shape(archive)
+                labels, self.names, self.classes = (
+                    _labels(archive),
+                    _texts(archive, "names", 1),
+                    _texts(archive, "classes", 1),
+                )
+                (self.layer,), (self.model,) = _texts(archive, "layer", 0), _texts(archive, "model", 0)
+            self._require_whole(labels)
+        except _NO_ARCHIVE as error:
             raise DataError(f"{self.path} is no file of features, or is damaged: {error}") from error
+        self.labels: npt.NDArray[np.int32] = labels.astype(np.int32)
 
     def batches(self, on_images: Callable[[int], None] = lambda _count: None) -> Iterator[Values]:
         """The features in order, a number of images at a time.
@@ -179,31 +196,43 @@ class FeatureFile:
         Raises:
             DataError: the file is damaged or has become shorter.
         """
+        count, *unit_shape = self.shape
+        row_bytes = 4 * math.prod(unit_shape)
+        rows_at_a_time = max(1, min(_ROWS_AT_A_TIME, _BYTES_AT_A_TIME // row_bytes))
         try:
-            with self._open() as part:
-                shape, dtype = _read_header(part)
-                for start in range(0, shape[0], _ROWS_AT_A_TIME):
-                    rows = min(_ROWS_AT_A_TIME, shape[0] - start)
-                    content = part.read(rows * int(np.prod(shape[1:])) * dtype.itemsize)
-                    yield np.frombuffer(content, dtype).reshape(rows, *shape[1:])
+            with self._archive() as archive, archive.open("features.npy") as part:
+                read_array_header(part)
+                for start in range(0, count, rows_at_a_time):
+                    rows = min(rows_at_a_time, count - start)
+                    values = np.frombuffer(part.read(rows * row_bytes), "<f4").reshape(rows, *unit_shape)
+                    if not np.isfinite(values).all():
+                        raise ValueError("some are NaN or infinite")
+                    yield values
                     on_images(rows)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _NO_ARCHIVE as error:
             raise DataError(f"cannot read the features of {self.path}: {error}") from error
 
-    def _require_whole(self) -> None:
+    def _require_whole(self, labels: npt.NDArray[Any]) -> None:
         """Refuse parts that do not belong together, before a wrong index is met among them."""
         count = self.shape[0]
-        if self.labels.shape != (count,) or len(self.names) != count:
-            raise ValueError(
-                f"it holds {count} images' features, {self.labels.size} labels and {len(self.names)} names"
-            )
-        if not np.issubdtype(self.labels.dtype, np.integer) or np.any(self.labels >= len(self.classes)):
-            raise ValueError(f"its labels are not all indices into its {len(self.classes)} classes")
+        if len(labels) != count or len(self.names) != count:
+            raise ValueError(f"it holds {count} images' features, {len(labels)} labels and {len(self.names)} names")
+        if np.any(labels < -1) or np.any(labels >= len(self.classes)):
+            raise ValueError(f"its labels are not all indices into its {len(self.classes)} classes, or -1 for none")
+        require_distinct("its list of classes", self.classes)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        with zipfile.ZipFile(self.path) as archive, archive.open("features.npy") as part:
-            yield part
+    def _archive(self) -> Iterator[zipfile.ZipFile]:
+        with open_regular_file(self.path) as file:
+            _require_short_directory(file)
+            with zipfile.ZipFile(file) as archive:
+                names = sorted(part.filename for part in archive.infolist())
+                if names != sorted(f"{name}.npy" for name in _PARTS):
+                    raise ValueError(f"it holds {shown(names)}; it must hold one .npy of each of {', '.join(_PARTS)}")
+                for part in archive.infolist():
+                    if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & _ENCRYPTED:
+                        raise ValueError(f"{part.filename} is compressed or encrypted; it must be stored as it is")
+                yield archive
 
 
 def feature_batches(
@@ -233,11 +262,51 @@ def model_checksum(model: Classifier) -> str:
     return f"{checksum(model.net.parameters()):08x}"
 
 
-def _read_header(part: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(part)
-    if version != (1, 0):
-        raise ValueError(f"its format is version {version}")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(part)
-    if fortran_order or dtype != np.dtype("<f4") or len(shape) < 2:
+def _require_short_directory(file: BinaryIO) -> None:
+    """Refuse an archive whose list of parts is too long for what it should hold, before it is read.
+
+    The list's length stands in the archive's last 22 bytes, and perhaps in 76 bytes before them that serve large ones.
+    """
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 98))
+    tail = file.read()
+    if len(tail) < 98 or tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        raise ValueError("it does not end as an archive does")
+    lengths = [int.from_bytes(tail[-10:-6], "little")]
+    if tail[-42:-38] == b"PK\6\7":
+        lengths.append(int.from_bytes(tail[-58:-50], "little"))
+    if max(lengths) > _MOST_DIRECTORY_BYTES:
+        raise ValueError(
+            f"its list of parts has {max(lengths):,} bytes; it must have at most {_MOST_DIRECTORY_BYTES:,}"
+        )
+
+
+def _features_shape(archive: zipfile.ZipFile) -> tuple[int, ...]:
+    with archive.open("features.npy") as part:
+        dtype, shape, size = read_array_header(part)
+    if dtype != np.dtype("<f4") or len(shape) < 2 or not 0 < math.prod(shape[1:]) <= _MOST_UNITS:
         raise ValueError(f"its features are {dtype} {shape}")
-    return shape, dtype
+    if archive.getinfo("features.npy").file_size != size:
+        raise ValueError(f"its features of {shape} have not the size of such")
+    return shape
+
+
+def _small_part(archive: zipfile.ZipFile, name: str, kinds: str, axes: int) -> npt.NDArray[Any]:
+    """An array that is not the features."""
+    with archive.open(f"{name}.npy") as part:
+        dtype, shape, size = read_array_header(part)
+        if dtype.kind not in kinds or len(shape) != axes or not dtype.itemsize:
+            raise ValueError(f"its {name} are {dtype} {shape}")
+        if archive.getinfo(f"{name}.npy").file_size != size or size > _MOST_SMALL_BYTES:
+            raise ValueError(f"its {name} of {dtype} {shape} have not the size of such, or more than 4 GiB")
+        return np.frombuffer(part.read(), dtype).reshape(shape)
+
+
+def _labels(archive: zipfile.ZipFile) -> npt.NDArray[Any]:
+    return _small_part(archive, "labels", "iu", 1)
+
+
+def _texts(archive: zipfile.ZipFile, name: str, axes: int) -> tuple[str, ...]:
+    array = _small_part(archive, name, "U", axes).reshape(-1)
+    if array.size and array.view(np.uint32).max() > sys.maxunicode:
+        raise ValueError(f"its {name} are no texts")
+    return tuple(array.tolist())

@@ -70,6 +70,21 @@ def open_regular_file(path: str | PathLike[str], *, buffering: int = -1) -> Bina
     return open(path, "rb", buffering=buffering, opener=opener)
 
 
+def read_regular_file(path: str | PathLike[str], max_bytes: int) -> bytes:
+    """The content of a file, which :func:`open_regular_file` opens.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than ``max_bytes`` bytes; ``filename`` and
+            ``strerror`` say so.
+    """
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            reason = f"it has {size:,} bytes; it must have at most {max_bytes:,}"
+            raise OSError(errno.EFBIG, reason, fspath(path))
+        return file.read(size)
+
+
 def write_atomically(path: str | PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all; see :func:`file_written_atomically`.
 

@@ -10,11 +10,17 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from itertools import count
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from annotated_types import Ge
+from typing_extensions import NotRequired, TypedDict
+
+from pyalexnet.files import open_regular_file
+from pyalexnet.json_file import JsonFormat
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
@@ -22,6 +28,18 @@ METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 _TENSORBOARD_FLUSH_SECONDS = 10
 
 _LINE_START = b'{"kind": '
+_MOST_LINE_BYTES = 2**20
+
+
+class Line(TypedDict):
+    """What every line has; the values that it may have beside these are of any kind."""
+
+    kind: str
+    step: Annotated[int, Ge(0)]
+    epoch: NotRequired[Annotated[int, Ge(1)]]
+
+
+LINE_FORMAT = JsonFormat(Line, _MOST_LINE_BYTES, ValueError, extra="allow")
 
 
 class Log(Protocol):
@@ -141,28 +159,35 @@ class TensorBoardLog:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, **content))
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[Line]:
     """The lines of a :class:`MetricsLog`; a torn last one is left out.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: a line is no line of such a log; the message names it.
     """
-    with open(path, "rb") as file:
-        for number, content in enumerate(file, start=1):
-            if not _is_torn(content):
-                yield _line(path, number, content)
+    for line, _ in _lines_and_ends(path):
+        yield line
 
 
 def _kept_bytes(path: Path, keep_steps: int | None, keep_epochs: int | None) -> int:
-    """The length of the lines to keep, read one at a time: a log may be large."""
+    """The length of the lines to keep."""
     length = 0
-    with open(path, "rb") as file:
-        for number, content in enumerate(file, start=1):
-            if _is_torn(content) or _is_beyond(_line(path, number, content), keep_steps, keep_epochs):
-                break
-            length += len(content)
+    for line, end in _lines_and_ends(path):
+        if _is_beyond(line, keep_steps, keep_epochs):
+            break
+        length = end
     return length
+
+
+def _lines_and_ends(path: Path) -> Iterator[tuple[Line, int]]:
+    """Each whole line and where it ends, read one at a time: a log may be large."""
+    with open_regular_file(path) as file:
+        for number in count(1):
+            content = file.readline(_MOST_LINE_BYTES)
+            if not content or _is_torn(content):
+                return
+            yield _line(path, number, content), file.tell()
 
 
 def _is_torn(content: bytes) -> bool:
@@ -171,17 +196,14 @@ def _is_torn(content: bytes) -> bool:
     return not content.endswith(b"\n") and _LINE_START.startswith(beginning)
 
 
-def _line(path: Path, number: int, content: bytes) -> dict[str, Any]:
+def _line(path: Path, number: int, content: bytes) -> Line:
     try:
-        line = json.loads(content)
-    except ValueError:
-        line = None
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or type(line.get("step")) is not int:
-        raise ValueError(f"{path} is no log of a training run: line {number} is no JSON object with a kind and a step")
-    return line
+        return LINE_FORMAT.parse(content, f"line {number}")
+    except ValueError as error:
+        raise ValueError(f"{path} is no log of a training run: {error}") from error
 
 
-def _is_beyond(line: dict[str, Any], keep_steps: int | None, keep_epochs: int | None) -> bool:
+def _is_beyond(line: Line, keep_steps: int | None, keep_epochs: int | None) -> bool:
     if keep_steps is not None and line["step"] > keep_steps:
         return True
     return keep_epochs is not None and line["kind"] == "epoch" and line.get("epoch", 0) > keep_epochs

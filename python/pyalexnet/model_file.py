@@ -7,18 +7,21 @@ Beside the parameters under their own names, the tensor ``input.mean`` holds the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.errors import ModelFileError
 from pyalexnet.files import write_atomically
+from pyalexnet.json_file import require_distinct
 from pyalexnet.network import AlexNet
-from pyalexnet.tensor_file import pack, read, require_shapes
+from pyalexnet.tensor_file import Description, Shapes, description_format, open_tensors, pack
 
 MODEL_FILE = "model.safetensors"
 
@@ -67,29 +70,52 @@ def load_model(
     path = Path(path)
     if path.is_dir():
         path /= MODEL_FILE
-    about, tensors = read(path, "model file")
-    try:
-        classes, num_classes, step = _strings(about["classes"]), _count(about["num_classes"]), _count(about["step"])
-        options = Options(**about["options"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} describes its net in a way not known here: {error!r}") from error
-    shapes = parameter_shapes(num_classes, options.towers)
-    require_shapes(path, tensors, {**shapes, _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)})
-    devices = default_devices() if devices is None else devices
-    net = AlexNet(num_classes, devices=devices, memory_limit=memory_limit, **vars(options))
-    mean = tensors.pop(_MEAN)
+    with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
+        about = file.description
+        devices = default_devices() if devices is None else devices
+        # First the net, which says what memory it needs where there is not enough.
+        net = AlexNet(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
+        tensors = file.tensors()
+    mean = np.array(tensors.pop(_MEAN))
+    if not (mean.min() >= 0 and mean.max() <= 255):
+        raise ModelFileError(f"{path}: {_MEAN} is from {mean.min()} to {mean.max()}; it must be from 0 to 255")
     net.load_parameters(tensors)
-    net.step = step
-    return Classifier(net, classes, np.array(mean), learned_from=path.parent)
+    net.step = about.step
+    return Classifier(net, about.classes, mean, learned_from=path.parent)
 
 
-def _strings(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"{value!r:.100} is no list of names")
-    return tuple(value)
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription(Description):
+    """What a model file says beside its tensors.
+
+    Attributes:
+        classes: names of the outputs, from the first on.
+        num_classes: outputs of the net.
+        options: the net's.
+        step: training steps done.
+    """
+
+    classes: tuple[str, ...]
+    num_classes: Annotated[int, Ge(2)]
+    options: Options
+    step: Annotated[int, Ge(0)]
+
+    def __post_init__(self) -> None:
+        """Check what the fields are to each other.
+
+        Raises:
+            ValueError: there are more classes than outputs, or a class is named twice.
+        """
+        if len(self.classes) > self.num_classes:
+            raise ValueError(
+                f"classes has {len(self.classes)} names; it must have at most num_classes, {self.num_classes}"
+            )
+        require_distinct("classes", self.classes)
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise TypeError(f"{value!r:.100} is no count")
-    return value
+MODEL_DESCRIPTION = description_format(ModelDescription)
+
+
+def model_shapes(about: ModelDescription) -> Shapes:
+    """The tensors that a model file has."""
+    return {**parameter_shapes(about.num_classes, about.options.towers), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pyalexnet.architecture import Options
@@ -170,19 +170,6 @@ class Settings:
         known = ", ".join(map(repr, PRESETS))
         require(self.preset is None or self.preset in PRESETS, "preset", self.preset, f"one of {known}, or None")
         make_schedule(self.schedule, lr=self.lr, patience=self.patience, floor=self.floor)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings from what ``asdict`` made of them, also by way of JSON, which has no tuples.
-
-        Raises:
-            ValueError: a setting is missing or unknown, or a value makes no sense.
-        """
-        names = {setting.name for setting in fields(cls)}
-        if values.keys() != names:
-            missing, unknown = sorted(names - values.keys()), sorted(values.keys() - names)
-            raise ValueError(f"the settings lack {missing} and have unknown {unknown}")
-        return cls(**{**values, "devices": tuple(values["devices"])})
 
 
 def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) -> list[str]:

@@ -16,6 +16,8 @@ from pyalexnet.run_state import EpochRecord, best_epoch
 
 BEST_FILE, RUN_FILE = "best.safetensors", "run.json"
 
+Stopped = Literal["running", "finished", "interrupted", "terminated", "diverged"]
+
 
 @dataclass
 class TrainingResult:
@@ -35,7 +37,7 @@ class TrainingResult:
     history: list[EpochRecord]
     settings: Settings
     data: dict[str, Any]
-    stopped: Literal["running", "finished", "interrupted", "terminated", "diverged"] = "running"
+    stopped: Stopped = "running"
 
     @property
     def validation_accuracy(self) -> float | None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge
+from typing_extensions import TypedDict
 
 from pyalexnet.checkpoint import CHECKPOINTS
+from pyalexnet.checks import require
 from pyalexnet.errors import DataError
+from pyalexnet.json_file import JsonFormat
 from pyalexnet.metrics import METRICS_FILE, read_lines
 from pyalexnet.recipe import Settings
-from pyalexnet.result import RUN_FILE
-from pyalexnet.run_state import EpochRecord, best_epoch
+from pyalexnet.result import RUN_FILE, Stopped
+from pyalexnet.run_state import EpochRecord, RunDescription, best_epoch, require_in_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,7 @@ class RunRecord:
     folder: Path
     settings: Settings
     data: dict[str, Any]
-    stopped: str
+    stopped: Stopped
     steps: int
     history: tuple[EpochRecord, ...]
     log: StepLog
@@ -72,22 +75,16 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
         DataError: there is no such folder or run, or a file of it is damaged; the message names it.
     """
     folder = Path(folder)
-    path = folder / RUN_FILE
-    content = _read(folder)
-    try:
-        return RunRecord(
-            folder=folder,
-            settings=Settings.from_dict(content["settings"]),
-            data=dict(content["data"]),
-            stopped=str(content["stopped"]),
-            steps=int(content["steps"]),
-            history=tuple(EpochRecord.from_json(record) for record in content["history"]),
-            log=_step_log(folder / METRICS_FILE),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not as this pyalexnet writes it: {error}") from error
+    run = _read(folder)
+    return RunRecord(
+        folder=folder,
+        settings=run.settings,
+        data=dict(run.data),
+        stopped=run.stopped,
+        steps=run.steps,
+        history=run.history,
+        log=_step_log(folder / METRICS_FILE),
+    )
 
 
 def load_data_description(folder: Path) -> dict[str, Any]:
@@ -102,32 +99,68 @@ def load_data_description(folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
     if folder.parent.name == CHECKPOINTS:
         folder = folder.parent.parent
-    about = _read(folder).get("data")
-    if not isinstance(about, dict) or not {"source", "validation", "training", "held_out"} <= about.keys():
-        raise DataError(f"{folder / RUN_FILE} is not as this pyalexnet writes it: it does not describe the run's data")
-    return about
+    return dict(_read(folder).data)
 
 
-def _read(folder: Path) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class _RunFile(RunDescription):
+    """What ``run.json`` holds, as :meth:`pyalexnet.TrainingResult.save_record` writes it."""
+
+    stopped: Stopped
+    steps: Annotated[int, Ge(0)]
+    best: int | None
+    history: tuple[EpochRecord, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_in_order(self.history, self.steps)
+        best = best_epoch(self.history)
+        require(self.best == (best and best.epoch), "best", self.best, f"{best and best.epoch}, as the history says")
+
+
+class _Step(TypedDict):
+    """What is read of a line about a step; a loss that is not finite is a text."""
+
+    loss: float | Literal["NaN", "Infinity", "-Infinity"]
+    lr: Annotated[float, Ge(0)]
+
+
+RUN_FORMAT = JsonFormat(_RunFile, 64 * 2**20, DataError)
+_STEP_FORMAT = JsonFormat(_Step, 0, ValueError, extra="ignore")
+
+
+def _read(folder: Path) -> _RunFile:
     path = folder / RUN_FILE
     try:
-        return json.loads(path.read_bytes())
+        return RUN_FORMAT.read(path)
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no run: there is no {RUN_FILE} in it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _step_log(path: Path) -> StepLog:
-    if not path.is_file():
-        return StepLog(np.empty(0, np.int64), np.empty(0), np.empty(0))
+    steps: list[int] = []
+    losses: list[float] = []
+    rates: list[float] = []
     try:
-        lines = [line for line in read_lines(path) if line["kind"] == "step"]
-        losses = np.array([float(line["loss"]) for line in lines])
-        return StepLog(
-            steps=np.array([line["step"] for line in lines], np.int64),
-            losses=np.where(np.isfinite(losses), losses, np.nan),
-            rates=np.array([float(line["lr"]) for line in lines]),
-        )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for line in read_lines(path):
+            if line["kind"] != "step":
+                continue
+            number = line["step"]
+            values = _STEP_FORMAT.check(line, f"the line of step {number}")
+            if steps:
+                require(number > steps[-1], "step", number, f"above that of the line before, {steps[-1]}")
+            steps.append(number)
+            losses.append(float(values["loss"]))
+            rates.append(values["lr"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+    found = np.array(losses, np.float64)
+    return StepLog(
+        steps=np.array(steps, np.int64),
+        losses=np.where(np.isfinite(found), found, np.nan),
+        rates=np.array(rates, np.float64),
+    )

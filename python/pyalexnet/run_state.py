@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from pyalexnet.architecture import Options
+from pyalexnet.checks import require
+from pyalexnet.data.choice import DataDescription
+from pyalexnet.json_file import JsonFormat, require_distinct
+from pyalexnet.recipe import Settings
+
+_Count = Annotated[int, Ge(0)]
+_Number = Annotated[int, Ge(1)]
+_Share = Annotated[float, Ge(0), Le(1)]
+_Positive = Annotated[float, Ge(0)]
+
+_DEVICE = re.compile(r"(cuda|cpu|sim)(:[0-9]{1,4})?")
+_OPTIONS = JsonFormat(Options, 0, ValueError)
 
 
 @dataclass(frozen=True)
@@ -24,34 +40,15 @@ class EpochRecord:
         seconds: time of the whole epoch with validation.
     """
 
-    epoch: int
-    steps: int
-    lr: float
+    epoch: _Number
+    steps: _Count
+    lr: _Positive
     train_loss: float
     validation_loss: float | None
-    validation_error: float | None
-    validation_accuracy: float | None
-    images_per_second: float
-    seconds: float
-
-    @classmethod
-    def from_json(cls, found: Any) -> EpochRecord:
-        """The record that a file holds.
-
-        Raises:
-            ValueError: it is not one; the message names the part and says what it must be.
-        """
-        names = {entry.name for entry in fields(cls)}
-        _require_names("an epoch of history", _mapping("history", found), names)
-        values: dict[str, Any] = {}
-        for name in names:
-            if name in ("epoch", "steps"):
-                values[name] = _count(name, found[name])
-            elif name.startswith("validation") and found[name] is None:
-                values[name] = None
-            else:
-                values[name] = _number(name, found[name])
-        return cls(**values)
+    validation_error: _Share | None
+    validation_accuracy: _Share | None
+    images_per_second: _Positive
+    seconds: _Positive
 
     def __str__(self) -> str:
         accuracy = "" if self.validation_accuracy is None else f"  accuracy {self.validation_accuracy:6.2%}"
@@ -81,13 +78,22 @@ class RunState:
         stuck_loss: the watcher's own state.
     """
 
-    epoch: int = 1
+    epoch: _Number = 1
     losses: list[float] = field(default_factory=list)
-    train_seconds: float = 0.0
-    epoch_seconds: float = 0.0
+    train_seconds: _Positive = 0.0
+    epoch_seconds: _Positive = 0.0
     history: list[EpochRecord] = field(default_factory=list)
     schedule: dict[str, Any] = field(default_factory=dict)
     stuck_loss: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the epochs done lead to the one under way.
+
+        Raises:
+            ValueError: they do not; the message says how.
+        """
+        done = len(self.history)
+        require(self.epoch == done + 1, "epoch", self.epoch, f"{done + 1}, as {done} epochs are done")
 
     def begin_next_epoch(self, done: EpochRecord) -> None:
         """Keep the record of the epoch done, and stand before the next one's first step."""
@@ -100,53 +106,45 @@ class RunState:
         self.losses = []
         self.train_seconds = self.epoch_seconds = 0.0
 
-    def as_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` takes."""
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> RunState:
-        """The state that a file holds.
+@dataclass(frozen=True, kw_only=True)
+class RunDescription:
+    """What every file says of a run; how far it came is added to it.
+
+    Attributes:
+        settings: what the run was asked to do.
+        data: what its images were.
+    """
+
+    settings: Settings
+    data: DataDescription
+
+    def __post_init__(self) -> None:
+        """Check what the net and its data would say no to later.
 
         Raises:
-            ValueError: it is not one; the message names the part and says what it must be.
+            ValueError: a device, an option or a number of classes makes no sense; the message names it.
         """
-        _require_names("the state", found, {entry.name for entry in fields(cls)})
-        return cls(
-            epoch=_count("epoch", found["epoch"]),
-            losses=[_number("losses", loss) for loss in _list("losses", found["losses"])],
-            train_seconds=_number("train_seconds", found["train_seconds"]),
-            epoch_seconds=_number("epoch_seconds", found["epoch_seconds"]),
-            history=[EpochRecord.from_json(record) for record in _list("history", found["history"])],
-            schedule=dict(_mapping("schedule", found["schedule"])),
-            stuck_loss=dict(_mapping("stuck_loss", found["stuck_loss"])),
-        )
+        settings, classes = self.settings, self.data["training"]["classes"]
+        devices = settings.devices
+        sound = 1 <= len(devices) <= 2 and len(set(devices)) == len(devices) and all(map(_DEVICE.fullmatch, devices))
+        require(sound, "settings.devices", devices, "one or two different names such as 'cuda:0' or 'cpu:0'")
+        _OPTIONS.check(settings.net_options, "settings.net_options")
+        require_distinct("data.training.classes", classes)
+        least = max(2, len(classes))
+        require(settings.num_classes >= least, "settings.num_classes", settings.num_classes, f"at least {least}")
 
 
-def _require_names(what: str, found: Mapping[str, Any], names: set[str]) -> None:
-    if found.keys() != names:
-        raise ValueError(f"{what} has {sorted(map(str, found))}; it must have {sorted(names)}")
+def require_in_order(history: Sequence[EpochRecord], steps: int) -> None:
+    """Refuse epochs that cannot have come one after the other, within so many steps.
 
-
-def _mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r:.100}; it must be an object")
-    return value
-
-
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {value!r:.100}; it must be a list")
-    return value
-
-
-def _count(name: str, value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {value!r:.100}; it must be a count")
-    return value
-
-
-def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r:.100}; it must be a finite number")
-    return float(value)
+    Raises:
+        ValueError: the message names the epoch.
+    """
+    done = 0
+    for number, record in enumerate(history, start=1):
+        where = f"history[{number - 1}]"
+        require(record.epoch == number, f"{where}.epoch", record.epoch, f"{number}")
+        require(record.steps > done, f"{where}.steps", record.steps, f"above {done}")
+        done = record.steps
+    require(steps >= done, "steps", steps, f"at least those of the last epoch, {done}")

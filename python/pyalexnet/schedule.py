@@ -19,28 +19,59 @@ layers then have ``lr``, and the colour noise is the run's.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import pairwise
 from os import PathLike, fspath
-from typing import Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
+
+from annotated_types import Ge
+from typing_extensions import NotRequired, TypedDict
 
 from pyalexnet.architecture import layers, parameter_shapes
+from pyalexnet.checks import shown
+from pyalexnet.files import read_regular_file
+from pyalexnet.json_file import JsonFormat
 
 PLATEAU: Final = "plateau"
 SHIPPED = ("source2012", "source2012-4gpu")
 
-# What JSON can hold of a schedule: its kind, or the stages as a schedule file has them.
-Description = Literal["plateau"] | list[dict[str, Any]]
+_Rate = Annotated[float, Ge(0)]
+
+
+class StageDescription(TypedDict):
+    """A stage as a schedule file has it; see this module's docstring."""
+
+    epoch: _Rate
+    lr: _Rate
+    layers: NotRequired[dict[str, _Rate]]
+    colour_noise: NotRequired[_Rate]
+
+
+# What JSON can hold of a schedule: its kind, or its stages.
+Description = Literal["plateau"] | list[StageDescription]
 
 _DIVISOR = 10
 _REDUCTIONS = 3
 _LAYERS = tuple(layer.name for layer in layers(2))
 _BIASES: Final = "biases"
 _NAMES = {*_LAYERS, *parameter_shapes(2), _BIASES}
+
+SCHEDULE_FORMAT = JsonFormat(list[Any], 2**20, ValueError)
+STAGE_FORMAT = JsonFormat(StageDescription, 0, ValueError)
+
+
+class _PlateauState(TypedDict):
+    """What a plateau schedule goes on from."""
+
+    lr: _Rate
+    best_error: _Rate | None
+    epochs_without_improvement: Annotated[int, Ge(0)]
+
+
+_PLATEAU_STATE_FORMAT = JsonFormat(_PlateauState, 0, ValueError)
 
 
 @dataclass(frozen=True)
@@ -158,16 +189,11 @@ class PlateauSchedule:
         Raises:
             ValueError: it is no state of this kind of schedule; nothing has changed then.
         """
-        if state.keys() != self.state().keys():
-            raise ValueError(f"a plateau schedule's state has {', '.join(self.state())}; got {dict(state)!r}")
-        lr, best_error = _rate("state", state, "lr"), state["best_error"]
-        best_error = math.inf if best_error is None else _rate("state", state, "best_error")
-        waited = state["epochs_without_improvement"]
-        if type(waited) is not int or waited < 0:
-            raise ValueError(
-                f"state: epochs_without_improvement is {waited!r}; it must be a whole number of at least 0"
-            )
-        self.lr, self._best_error, self._epochs_without_improvement = lr, best_error, waited
+        found = _PLATEAU_STATE_FORMAT.check(state, "the plateau schedule's state")
+        best_error = found["best_error"]
+        self.lr = found["lr"]
+        self._best_error = math.inf if best_error is None else best_error
+        self._epochs_without_improvement = found["epochs_without_improvement"]
 
 
 @dataclass(frozen=True)
@@ -294,13 +320,8 @@ def load_schedule(path: str | PathLike[str]) -> FixedSchedule:
     if path in SHIPPED:
         content = resources.files("pyalexnet").joinpath("schedules", f"{path}.json").read_bytes()
     else:
-        with open(path, "rb") as file:
-            content = file.read()
-    try:
-        entries = json.loads(content, object_pairs_hook=_without_duplicates)
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ones too
-        raise ValueError(f"{fspath(path)} is no JSON: {error}") from error
-    return _from_entries(fspath(path), entries)
+        content = read_regular_file(path, SCHEDULE_FORMAT.max_bytes)
+    return _from_entries(fspath(path), SCHEDULE_FORMAT.parse(content, fspath(path)))
 
 
 def summary(description: Description) -> str:
@@ -312,62 +333,32 @@ def summary(description: Description) -> str:
 
 
 def _from_entries(source: str, entries: Any) -> FixedSchedule:
-    if not isinstance(entries, list | tuple):
-        raise ValueError(f"{source} is {_kind(entries)}; it must be a list of stages")
-    return FixedSchedule([_stage(f"{source}: stage {i}", entry) for i, entry in enumerate(entries, 1)], source=source)
+    found = SCHEDULE_FORMAT.check(entries, source)
+    return FixedSchedule([_stage(f"{source}: stage {i}", entry) for i, entry in enumerate(found, 1)], source=source)
 
 
 def _stage(where: str, entry: Any) -> Stage:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{where} is {_kind(entry)}; it must be an object with at least epoch and lr")
-    if unknown := entry.keys() - {"epoch", "lr", "layers", "colour_noise"}:
-        raise ValueError(f"{where}: {min(unknown)!r} is unknown; a stage has epoch, lr, layers and colour_noise")
-    by_layer = entry.get("layers", {})
-    if not isinstance(by_layer, Mapping):
-        raise ValueError(f"{where}: layers is {_kind(by_layer)}; it must be an object of layers and their rates")
+    found = STAGE_FORMAT.check(entry, where)
+    by_layer = found.get("layers", {})
     if unknown := by_layer.keys() - _NAMES:
         raise ValueError(
-            f"{where}: layers has {min(unknown)!r}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps with "
-            ".weight or .bias"
+            f"{where}: layers has {shown(min(unknown))}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps "
+            "with .weight or .bias"
         )
-    rates = Rates(
-        lr=_rate(where, entry, "lr"),
-        by_layer={name: _rate(f"{where}: layers", by_layer, name) for name in by_layer},
-        colour_noise=_rate(where, entry, "colour_noise") if "colour_noise" in entry else None,
-    )
-    return Stage(_rate(where, entry, "epoch"), rates)
+    return Stage(found["epoch"], Rates(lr=found["lr"], by_layer=by_layer, colour_noise=found.get("colour_noise")))
 
 
-def _rate(where: str, entry: Mapping[str, Any], name: str) -> float:
-    if name not in entry:
-        raise ValueError(f"{where}: {name} is missing")
-    value = entry[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{where}: {name} is {value!r}; it must be a finite number of at least 0")
-    return float(value)
-
-
-def _described(stage: Stage) -> dict[str, Any]:
+def _described(stage: Stage) -> StageDescription:
     rates = stage.rates
-    return (
-        {"epoch": stage.epoch, "lr": rates.lr}
-        | ({"layers": dict(rates.by_layer)} if rates.by_layer else {})
-        | ({} if rates.colour_noise is None else {"colour_noise": rates.colour_noise})
-    )
+    entry: StageDescription = {"epoch": stage.epoch, "lr": rates.lr}
+    if rates.by_layer:
+        entry["layers"] = dict(rates.by_layer)
+    if rates.colour_noise is not None:
+        entry["colour_noise"] = rates.colour_noise
+    return entry
 
 
-def _summary(entry: Mapping[str, Any]) -> str:
+def _summary(entry: StageDescription) -> str:
     own = [f"{name} {rate:g}" for name, rate in entry.get("layers", {}).items()]
     own += [f"colour noise {entry['colour_noise']:g}"] if "colour_noise" in entry else []
     return f"{entry['lr']:g}@{entry['epoch']:g}" + (f" ({', '.join(own)})" if own else "")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]!r} occurs twice in one object")
-    return dict(pairs)
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"of type {type(value).__name__}"

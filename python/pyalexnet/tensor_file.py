@@ -1,27 +1,87 @@
 """Named tensors and a description of them in one safetensors file, with a checksum over the tensors.
 
-The file's metadata has one entry, ``pyalexnet``: JSON with the description. Reading one executes nothing, and nothing
-of it is believed before its kind, format and checksum have been looked at.
+The file's metadata has one entry, ``pyalexnet``: JSON with the description. Reading one executes nothing. The header is
+looked at first, and no tensor is read that is not the float32 of the shape that the description asks for.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from pyalexnet.checks import shown
 from pyalexnet.errors import ModelFileError
+from pyalexnet.files import open_regular_file
+from pyalexnet.json_file import JsonFormat
 
 Tensors = dict[str, npt.NDArray[np.float32]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 _FORMAT = 1
+_MOST_HEADER_BYTES = 16 * 2**20  # a hundred thousand classes' names; the tensors take 2 KB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What every file says of itself; what is to be said about the tensors comes on top of it.
+
+    Attributes:
+        format: which version of the format.
+        checksum: :func:`checksum` of the tensors.
+    """
+
+    format: int
+    checksum: int
+
+
+D = TypeVar("D", bound=Description)
+
+
+def description_format(shape: type[D]) -> JsonFormat[D]:
+    """The format of a description."""
+    return JsonFormat(shape, _MOST_HEADER_BYTES, ModelFileError, version=("format", _FORMAT))
+
+
+class TensorFile(Generic[D]):
+    """A file whose header is as it must be, open to be read.
+
+    Attributes:
+        path: where it lies.
+        description: what it says of its tensors.
+    """
+
+    def __init__(self, path: Path, description: D, file: Any) -> None:
+        """Made by :func:`open_tensors`."""
+        self.path = path
+        self.description = description
+        self._file = file
+
+    def tensors(self) -> Tensors:
+        """All tensors by their names.
+
+        Raises:
+            ModelFileError: one is damaged, or a value is NaN or infinite.
+        """
+        tensors = {name: self._file.get_tensor(name) for name in self._file.keys()}  # noqa: SIM118
+        if checksum(tensors) != self.description.checksum:
+            raise ModelFileError(f"{self.path} is damaged: its content does not match its checksum")
+        for name, values in tensors.items():
+            if not np.isfinite(values).all():
+                bad = np.count_nonzero(~np.isfinite(values))
+                raise ModelFileError(
+                    f"{self.path}: {name} has {bad} NaN or infinite of {values.size} values; all must be finite"
+                )
+        return tensors
 
 
 def pack(tensors: Tensors, about: Mapping[str, Any]) -> bytes:
@@ -31,51 +91,61 @@ def pack(tensors: Tensors, about: Mapping[str, Any]) -> bytes:
     return safetensors.numpy.save(contiguous, {"pyalexnet": json.dumps(entry)})
 
 
-def read(path: Path, kind: str) -> tuple[dict[str, Any], Tensors]:
-    """The description and the tensors of a file that :func:`pack` made.
+@contextmanager
+def open_tensors(
+    path: Path, kind: str, description: JsonFormat[D], shapes: Callable[[D], Shapes]
+) -> Iterator[TensorFile[D]]:
+    """Open a file that :func:`pack` made, and check all but the tensors' values.
 
     Args:
         path: the file.
         kind: what it should be, for messages.
+        description: what was said about the tensors.
+        shapes: the tensors that the file must have by its description.
 
     Raises:
         FileNotFoundError: there is no such file.
         ModelFileError: the file is another's, of another format, cut short or damaged; the message says which.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {kind} {path}")
+    _require_short_header(path, kind)
     try:
-        with safe_open(path, framework="numpy") as file:
-            entry = (file.metadata() or {}).get("pyalexnet")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        file = safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is no {kind} or is cut short: {error}") from error
-    if entry is None:
-        raise ModelFileError(f"{path} is a safetensors file, but not one that pyalexnet wrote")
+    with file:
+        entry = (file.metadata() or {}).get("pyalexnet")  # type: ignore[no-untyped-call]
+        if entry is None:
+            raise ModelFileError(f"{path} is a safetensors file, but not one that pyalexnet wrote")
+        described = description.parse(entry.encode(), str(path))
+        _require_shapes(path, file, shapes(described))
+        yield TensorFile(path, described, file)
+
+
+def _require_short_header(path: Path, kind: str) -> None:
+    """Refuse a header that would take much memory, before it is read."""
     try:
-        about = json.loads(entry)
-        found_format, expected = about["format"], about["checksum"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{path} describes itself in a way not known here: {error!r}") from error
-    if found_format != _FORMAT:
-        raise ModelFileError(f"{path} has format {found_format}; this pyalexnet reads format {_FORMAT}")
-    if checksum(tensors) != expected:
-        raise ModelFileError(f"{path} is damaged: its content does not match its checksum")
-    return about, tensors
+        with open_regular_file(path) as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {kind} {path}") from error
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if header_bytes > _MOST_HEADER_BYTES:
+        raise ModelFileError(
+            f"{path} is no {kind}: its header has {header_bytes:,} bytes; it must have at most {_MOST_HEADER_BYTES:,}"
+        )
 
 
-def require_shapes(path: Path, tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a file whose tensors are not the ones expected, all float32.
-
-    Raises:
-        ModelFileError: one is missing, unknown or of another shape or dtype.
-    """
-    for name in sorted(expected.keys() | tensors.keys()):
-        found = tensors[name].shape if name in tensors else "missing"
+def _require_shapes(path: Path, file: Any, expected: Shapes) -> None:
+    """Refuse tensors that are not the ones expected, all float32."""
+    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    for name in sorted(expected.keys() | parts.keys()):
+        found = tuple(parts[name].get_shape()) if name in parts else "missing"
         if found != expected.get(name):
-            raise ModelFileError(f"{path}: {name} is {found}; it must be {expected.get(name, 'absent')}")
-        if tensors[name].dtype != np.float32:
-            raise ModelFileError(f"{path}: {name} has dtype {tensors[name].dtype}; it must be float32")
+            label = name if name in expected else shown(name)
+            raise ModelFileError(f"{path}: {label} is {found}; it must be {expected.get(name, 'absent')}")
+        if parts[name].get_dtype() != "F32":
+            raise ModelFileError(f"{path}: {name} has dtype {parts[name].get_dtype()}; it must be F32, float32")
 
 
 def checksum(tensors: Tensors) -> int:

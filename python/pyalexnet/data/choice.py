@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Lt
+from typing_extensions import TypedDict
 
 from pyalexnet.data.dataset import (
     Dataset,
@@ -25,6 +27,36 @@ from pyalexnet.data.readable import OnError, describe_unreadable, find_unreadabl
 from pyalexnet.errors import DataError
 
 _PARTS = {"training": "the training data", "held_out": "the held-out data"}
+
+
+class PartDescription(TypedDict):
+    """What JSON holds of a part of a run's images.
+
+    Attributes:
+        images: how many.
+        classes: their names.
+        labels_crc32: checksum of the labels, as little-endian int32.
+    """
+
+    images: Annotated[int, Ge(0)]
+    classes: list[str]
+    labels_crc32: Annotated[int, Ge(0), Lt(2**32)]
+
+
+class DataDescription(TypedDict):
+    """What JSON holds of a run's images.
+
+    Attributes:
+        source: where they came from; None where that has no name.
+        validation: what was held out: a share, data by name, or nothing that has a name.
+        training: those that the run learns from.
+        held_out: those that it is judged by, if any.
+    """
+
+    source: str | None
+    validation: float | str | None
+    training: PartDescription
+    held_out: PartDescription | None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.errors import DataError
+from pyalexnet.files import open_regular_file
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
@@ -35,6 +36,7 @@ FASHION_MNIST_CLASSES = (
 Part = Literal["train", "t10k"]
 
 _UNSIGNED_BYTES = 0x08
+_MOST_BYTES = 2**32
 
 
 class IdxImages(ImageArrays):
@@ -93,31 +95,49 @@ def read_idx(path: Path, axes: int) -> npt.NDArray[np.uint8]:
         uint8, in the shape that the file tells.
 
     Raises:
-        DataError: the file cannot be read, is of another kind, or its size is not what its header tells.
+        DataError: the file cannot be read, is of another kind, its size is not what its header tells, or that is more
+            than 4 GiB.
     """
-    content = _content(path)
     magic, header_bytes = bytes([0, 0, _UNSIGNED_BYTES, axes]), 4 + 4 * axes
-    if content[:4] != magic:
-        raise DataError(
-            f"{path} begins with the bytes {content[:4].hex(' ') or '(none)'}; an IDX file of unsigned bytes with "
-            f"{axes} {'axis' if axes == 1 else 'axes'} begins with {magic.hex(' ')}"
-        )
-    if len(content) < header_bytes:
-        raise DataError(f"{path} is truncated: it has {len(content)} bytes; its header alone takes {header_bytes}")
-    shape = tuple(map(int, np.frombuffer(content, ">u4", axes, offset=4)))
-    expected = header_bytes + math.prod(shape)
-    if len(content) != expected:
-        kind = "is truncated" if len(content) < expected else "has bytes behind its end"
-        raise DataError(f"{path} {kind}: it has {len(content)} bytes; its header tells of {shape}, {expected} bytes")
-    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)
-
-
-def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with open_regular_file(path) as file:
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
+            header = stream.read(header_bytes)
+            shape = _shape(path, header, magic, axes)
+            expected = header_bytes + math.prod(shape)
+            if expected > _MOST_BYTES:
+                raise DataError(
+                    f"{path} tells of {shape}, {expected:,} bytes; it must be at most {_MOST_BYTES:,}, as all are held "
+                    "in memory"
+                )
+            content = _read(stream, expected - header_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    found = header_bytes + len(content)
+    if found != expected:
+        kind = "is truncated: it has" if found < expected else "has bytes behind its end: it has at least"
+        raise DataError(f"{path} {kind} {found:,} bytes; its header tells of {shape}, {expected:,} bytes")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _shape(path: Path, header: bytes, magic: bytes, axes: int) -> tuple[int, ...]:
+    if header[:4] != magic:
+        raise DataError(
+            f"{path} begins with the bytes {header[:4].hex(' ') or '(none)'}; an IDX file of unsigned bytes with "
+            f"{axes} {'axis' if axes == 1 else 'axes'} begins with {magic.hex(' ')}"
+        )
+    needed = len(magic) + 4 * axes
+    if len(header) < needed:
+        raise DataError(f"{path} is truncated: it has {len(header)} bytes; its header alone takes {needed}")
+    return tuple(map(int, np.frombuffer(header, ">u4", axes, offset=4)))
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """So many bytes, or all that there are: memory is taken for what comes, not for what is told."""
+    content = bytearray()
+    while len(content) < size and (block := stream.read(min(size - len(content), 2**20))):
+        content += block
+    return bytes(content)
 
 
 def _file_names(part: Part) -> tuple[str, str]:

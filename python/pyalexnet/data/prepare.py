@@ -21,13 +21,15 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge
 from PIL import features
 
 from pyalexnet.architecture import IMAGE_SIZE
+from pyalexnet.array_file import array_header
 from pyalexnet.data.finding import describe_left_out
 from pyalexnet.data.images import decode_image
 from pyalexnet.data.names import printable
@@ -42,7 +44,9 @@ from pyalexnet.data.prepared import (
     MANIFEST_FILE,
     MEAN_FILE,
     NAMES_FILE,
+    PLAN_FORMAT,
     REPORT_FILE,
+    Plan,
     PreparedImages,
     Shard,
     examine,
@@ -53,6 +57,7 @@ from pyalexnet.data.statistics import ImageSums
 from pyalexnet.errors import DataError
 from pyalexnet.files import locked_folder, remove_unfinished, require_room, write_atomically
 from pyalexnet.interrupt import Interrupted, InterruptRequest
+from pyalexnet.json_file import JsonFormat
 from pyalexnet.progress import Display
 
 SHARD_SIZE = 4096
@@ -165,9 +170,12 @@ class _Record:
         failed: positions among the shard's source images that could not be decoded, with the reason.
     """
 
-    images: int
+    images: Annotated[int, Ge(0)]
     sha256: str
-    failed: list[tuple[int, str]]
+    failed: list[tuple[Annotated[int, Ge(0)], str]]
+
+
+RECORD_FORMAT = JsonFormat(_Record, 64 * 2**20, ValueError)
 
 
 class _Preparation:
@@ -345,11 +353,17 @@ class _Preparation:
     def recorded(self, number: int) -> _Record | None:
         """What an earlier run has recorded of a shard, if the shard is there."""
         try:
-            content = json.loads((self.folder / _record_file(number)).read_bytes())
-            record = _Record(content["images"], content["sha256"], [(row, why) for row, why in content["failed"]])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            record = RECORD_FORMAT.read(self.folder / _record_file(number))
+        except (OSError, ValueError):
             return None
-        return record if (self.folder / _shard_file(number)).is_file() else None
+        images = len(self.parts[number])
+        rows = {row for row, _ in record.failed}
+        sound = (
+            record.images == images - len(rows)
+            and len(rows) == len(record.failed)
+            and all(row < images for row in rows)
+        )
+        return record if sound and (self.folder / _shard_file(number)).is_file() else None
 
     def write_end(self) -> None:
         """Write labels, statistics, report and, when all else is on disk, the manifest."""
@@ -467,11 +481,7 @@ def _write_at(descriptor: int, offset: int, content: bytes) -> None:
 
 
 def _header(images: int) -> bytes:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (images, IMAGE_SIZE, IMAGE_SIZE, 3)}
-    )
-    return header.getvalue()
+    return array_header(np.uint8, (images, IMAGE_SIZE, IMAGE_SIZE, 3))
 
 
 def _shard_file(number: int) -> str:
@@ -530,16 +540,16 @@ def _continues(folder: Path, plan: dict[str, Any]) -> bool:
         DataError: it holds work by another plan; the message says how they differ.
     """
     if (folder / MANIFEST_FILE).exists():
-        earlier = read_manifest(folder)
+        earlier: Plan = read_manifest(folder)
     elif (folder / _PLAN_FILE).exists():
-        earlier = json.loads((folder / _PLAN_FILE).read_bytes())
+        earlier = PLAN_FORMAT.read(folder / _PLAN_FILE)
     else:
         return False
     differences = [
-        f"{part}: {name} was {earlier.get(part, {}).get(name)}, is {value}"
+        f"{part}: {name} was {getattr(earlier, part).get(name)}, is {value}"
         for part in ("settings", "source", "versions")
         for name, value in plan[part].items()
-        if earlier.get(part, {}).get(name) != value
+        if getattr(earlier, part).get(name) != value
     ]
     if differences:
         raise DataError(

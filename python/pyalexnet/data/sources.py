@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pyalexnet.data.finding import LeftOut, entries_of, list_images, looked_at, why_no_image, without_images
 from pyalexnet.data.folder import find_parts, is_folder
 from pyalexnet.data.names import as_class, distinct_classes, printable, require_text
 from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
+from pyalexnet.data.tars import TarError, members
 from pyalexnet.errors import DataError
 
 _WORDNET_ID = re.compile(r"n\d{8}")
-_TAR_BLOCK = 512
+_TAR_LEVELS = 2  # a tar and the tars in it
 _NO_FILE = -1
 
 
@@ -138,7 +138,7 @@ def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
     if path.is_dir():
         if not (path / MANIFEST_FILE).is_file():
             raise DataError(f"{path} is no prepared folder; classes must name one, or a text file")
-        return tuple(read_manifest(path)["classes"])
+        return read_manifest(path).classes
     names = _lines(path)
     if all(_WORDNET_ID.match(name) for name in names):
         names = [name.split()[0] for name in names]
@@ -190,33 +190,25 @@ def _listed_below(path: str, folder: str = "", above: Sequence[str | PathLike[st
         yield _File(folder, name, os.path.join(path, name), 0, _NO_FILE, reason)
 
 
-def _listed_tar(file: IO[bytes], path: Path, offset: int) -> Iterator[_File]:
-    """The files of a tar that begins at ``offset`` of the file at ``path``."""
+def _listed_tar(
+    file: BinaryIO, path: Path, offset: int, end: int | None = None, levels: int = _TAR_LEVELS
+) -> Iterator[_File]:
+    """The files of a tar that begins at ``offset`` of the file at ``path``, and of the tars in it."""
+    if not levels:
+        raise DataError(f"{path} has tars within tars within tars; it must have at most {_TAR_LEVELS} levels of them")
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.removeprefix("./").rpartition("/")
-                if member.isdir():
-                    continue
-                place = offset + member.offset_data
-                inner = tar.extractfile(member) if member.isreg() and name.endswith(".tar") else None
-                if inner is None:
-                    yield _File(folder, name, fspath(path), place, member.size if member.isreg() else _NO_FILE)
-                    continue
-                for image in _listed_tar(inner, path, place):
-                    yield image._replace(folder=name.removesuffix(".tar"))
-            _require_end(file, tar.offset)
-    except tarfile.ReadError as error:
+        for member in members(file, offset, end):
+            folder, _, name = member.name.rpartition("/")
+            if member.size is None or not name.endswith(".tar"):
+                size = _NO_FILE if member.size is None else member.size
+                yield _File(folder, name, fspath(path), member.offset, size)
+                continue
+            for image in _listed_tar(file, path, member.offset, member.offset + member.size, levels - 1):
+                yield image._replace(folder=name.removesuffix(".tar"))
+    except TarError as error:
         raise DataError(
             f"{path} is no tar file, is compressed, or is cut off ({error}); it must be an uncompressed tar"
         ) from error
-
-
-def _require_end(file: IO[bytes], offset: int) -> None:
-    # tarfile takes a damaged header, or the end of the file, for the end of the archive.
-    file.seek(offset)
-    if file.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
-        raise tarfile.ReadError("a header is damaged or the archive's end is missing")
 
 
 def _is_image(file: _File) -> bool:
