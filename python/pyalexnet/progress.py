@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from pyalexnet.data.names import printable
+
 # The time left follows from the speed over so many seconds; several steps of a large batch must fit in.
 _SPEED_SECONDS = 120
 
@@ -75,7 +77,7 @@ class Display:
             on_stderr: show it on standard error, where standard output is for results.
             log_seconds: time from one plain line to the next, where there is no terminal.
         """
-        self._console = Console(quiet=not enabled, highlight=False, stderr=on_stderr)
+        self._console = Console(quiet=not enabled, highlight=False, emoji=False, stderr=on_stderr)
         is_terminal = self._console.is_interactive and self._console.file.isatty()
         self._log_seconds = None if is_terminal else log_seconds
         self._bar = Progress(
@@ -98,8 +100,8 @@ class Display:
         self._bar.stop()
 
     def line(self, text: str) -> None:
-        """A line that stays; characters that the output's encoding has not become question marks."""
-        self._console.print(self._encodable(text), soft_wrap=True, markup=False)
+        """A line that stays."""
+        self._console.print(self._shown(text), soft_wrap=True, markup=False)
         self._last_line_time = time.monotonic()
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -115,13 +117,11 @@ class Display:
             total: images, or what else it counts, to come to.
             done: how many are done already, where a run is resumed.
         """
-        self._bar.reset(
-            self._task, total=total, completed=done, description=self._encodable(stage), state="", visible=True
-        )
+        self._bar.reset(self._task, total=total, completed=done, description=self._shown(stage), state="", visible=True)
 
     def stage(self, stage: str) -> None:
         """What the bar has come to; the state of the last stage goes."""
-        self._bar.update(self._task, description=self._encodable(stage), state="")
+        self._bar.update(self._task, description=self._shown(stage), state="")
 
     def advance(self, images: int) -> None:
         """So many images more are done."""
@@ -130,7 +130,7 @@ class Display:
 
     def state(self, state: str) -> None:
         """What is known at this moment, beside the bar."""
-        self._bar.update(self._task, state=self._encodable(state))
+        self._bar.update(self._task, state=self._shown(state))
 
     def table(self, epochs: Sequence[Epoch]) -> None:
         """A summary of a run's epochs, the one of the best validation accuracy marked.
@@ -159,8 +159,9 @@ class Display:
         task = self._bar.tasks[self._task]
         self.line(_joined(task.description, task.fields["state"], _position(task)))
 
-    def _encodable(self, text: str) -> str:
-        return text.encode(self._console.encoding, "replace").decode(self._console.encoding)
+    def _shown(self, text: str) -> str:
+        """A text without control characters; those that the output's encoding has not become question marks."""
+        return printable(text).encode(self._console.encoding, "replace").decode(self._console.encoding)
 
 
 def duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ from pyalexnet.architecture import Options
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
+from pyalexnet.data.names import printable, shorten
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
@@ -51,6 +52,9 @@ _SECTIONS = (
 
 # Of more classes than this the worst are shown, and no table of which is taken for which.
 _FEW = 20
+
+# Characters of a class's name that are shown.
+_NAME = 60
 
 _HISTORY_HEADINGS = ("epoch", "steps", "rate", "training loss", "held-out loss", "accuracy", "images/s", "time")
 
@@ -147,7 +151,7 @@ def write_report(
         "history_headings": _HISTORY_HEADINGS,
         "ledger": [_ledger_line(row, run.settings, views) for row in LEDGER if row.setting],
         "settings": list(_settings_rows(run)),
-        "memory": str(model.net.plan(run.settings.batch_size)),
+        "memory": str(model.net.plan(run.settings.batch_size)).splitlines(),
         "no_data": no_data,
         "errors": None,
         "times": None,
@@ -173,9 +177,18 @@ def write_report(
         on_stage("timing layers")
         context["times"] = _times(model, run.settings.batch_size, memory_limit)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pyalexnet"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("pyalexnet"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     write_atomically(path, environment.get_template("report.html").render(context).encode())
+
+
+def _shown(value: Any) -> Any:
+    """A text without control characters, nor what changes the direction of writing; HTML is escaped by Jinja."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _data(model: Classifier, data: DataSource | None, on_error: OnError) -> tuple[Images | None, str]:
@@ -249,7 +262,7 @@ def _errors(found: Evaluation, which: str) -> dict[str, Any]:
         "overlap": f"{found.overlap}{unseen}.",
         "classes": [_class_row(one) for one in shown],
         "left_out": f"The {_FEW} worst of {len(results)} classes." if len(shown) < len(results) else "",
-        "names": found.classes,
+        "names": [shorten(name, _NAME) for name in found.classes],
         "confusion": found.confusion[:, : len(found.classes)].tolist() if len(found.classes) <= _FEW else None,
     }
 
@@ -263,7 +276,7 @@ def _totals(found: Evaluation) -> str:
 
 def _class_row(one: ClassResult) -> tuple[str, ...]:
     return (
-        one.name,
+        shorten(one.name, _NAME),
         f"{one.count:,}",
         f"{one.top1_error:.2%}",
         _interval(one.top1_interval),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0; 1 if the computer or the training failed; 2 if an argument or a file is wrong; 130
         after Ctrl-C, 143 after SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that its encoding has not is no reason to fail
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -73,9 +77,8 @@ def _message(error: Exception) -> str:
 
 
 def _exit_status(error: Exception) -> int:
-    if isinstance(error, OSError) and not isinstance(error, ValueError):
-        return WRONG_INPUT if error.errno in _WRONG_PATH else FAILED
-    return WRONG_INPUT if isinstance(error, ValueError | TypeError) else FAILED
+    wrong_input = isinstance(error, ValueError | TypeError | FileNotFoundError | FileExistsError | NotADirectoryError)
+    return WRONG_INPUT if wrong_input or getattr(error, "errno", None) in _WRONG_PATH else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -83,14 +83,14 @@ def tables(found: Ablation) -> Iterator[Table | str]:
     """What was measured, to read."""
     plan = found.plan
     yield f"ReLU and tanh: steps of {plan.batch_size} images to a training error of {plan.race_error:.0%} (section 3.1)"
-    yield table_of(race_headings(plan), race_rows(found), left=1)
+    yield table_of(race_headings(plan), race_rows(found), text=[0])
     yield (
         f"nets trained on {plan.images:,} images of {found.data} for {plan.epochs} epochs: held-out error on "
         f"{plan.held_out:,} others at each rate with seed {plan.seeds[0]} (sections 3.2 to 3.4 and 4.2)"
     )
-    yield table_of(search_headings(plan), search_rows(found), left=1)
+    yield table_of(search_headings(plan), search_rows(found), text=[0])
     yield f"each at its best rate, with each of the seeds {', '.join(map(str, plan.seeds))}, and the means"
-    yield table_of(RUN_HEADINGS, run_rows(found), left=2)
+    yield table_of(RUN_HEADINGS, run_rows(found), text=[0, 1])
     yield f"measured in {duration(found.seconds)} on {' and '.join(found.devices)}"
 
 

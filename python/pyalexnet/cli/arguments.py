@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyalexnet.classifier import Classifier
+from pyalexnet.cli.output import say
 from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
@@ -144,11 +145,11 @@ class Skipped:
         for error in errors:
             self._add(error)
         for text in self._errors:
-            print(f"pyalexnet {self._command}: skipped: {text}", file=sys.stderr)
+            say(f"pyalexnet {self._command}: skipped: {text}", sys.stderr)
         count = len(self._errors)
         if count:
             images = "1 image" if count == 1 else f"{count:,} images"
-            print(f"pyalexnet {self._command}: {images} skipped", file=sys.stderr)
+            say(f"pyalexnet {self._command}: {images} skipped", sys.stderr)
         return WRONG_INPUT if count else 0
 
 

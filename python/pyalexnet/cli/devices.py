@@ -29,7 +29,7 @@ def run(_options: argparse.Namespace) -> int:
         for info in devices()
     ]
     headings = ("device", "description", "instructions", "peers", "cores", "memory free / total")
-    print_tables(table_of(headings, rows, left=4))
+    print_tables(table_of(headings, rows, text=range(4)))
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from pyalexnet.cli.arguments import (
@@ -22,14 +23,20 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import as_json, print_tables, table_of, write_text
+from pyalexnet.cli.output import as_json, columns, print_tables, table_of, write_text
 from pyalexnet.data.dataset import as_test_dataset, remarks_on
+from pyalexnet.data.names import shorten
 from pyalexnet.evaluation import CONFIDENCE, ClassResult, Evaluation, Interval, evaluate
 from pyalexnet.progress import Display
 
-# As many classes are shown one by one, and as a table of which is taken for which; of more the worst ones are.
+# As many classes are shown one by one; of more the worst ones are.
 _FEW = 20
 _WORST = 10
+
+# Characters of a class's name that are shown, in a column of its own and beside many others.
+_NAME, _SHORT_NAME = 60, 24
+
+_GAP = 3  # spaces between columns
 
 
 def add(commands: Any) -> None:
@@ -123,8 +130,7 @@ def _shown(found: Evaluation, which: str, *, by_class: bool) -> Iterator[Table |
     else:
         worst = sorted(results, key=lambda one: -one.top1_error)[:_WORST]
         yield class_table(worst, f"the {_WORST} classes with the largest errors, of {len(results)}")
-    if len(found.classes) <= _FEW:
-        yield _confusion_table(found)
+    yield from _mistakes(found)
 
 
 def _totals(found: Evaluation) -> Iterator[str]:
@@ -137,25 +143,44 @@ def class_table(results: Sequence[ClassResult], title: str = "") -> Table:
     """Errors by class."""
     rows = [
         (
-            one.name,
+            shorten(one.name, _NAME),
             str(one.count),
             f"{one.top1_error:.2%}",
             _interval(one.top1_interval),
             f"{one.top5_error:.2%}",
-            _interval(one.top5_interval),
         )
         for one in results
     ]
-    return table_of(("class", "images", "top-1 error", "", "top-5 error", ""), rows, left=1, title=title)
+    return table_of(("class", "images", "top-1 error", "interval", "top-5 error"), rows, text=[0], title=title)
 
 
-def _confusion_table(found: Evaluation) -> Table:
-    numbers = range(found.confusion.shape[1])
+def _mistakes(found: Evaluation) -> Iterator[Table | str]:
+    """Which class was taken for which: each for each where there is room for that, else what happened most often."""
     rows = [
-        (f"{number} {name}", *(str(count) if count else "·" for count in row))
+        (shorten(f"{number} {name}", _SHORT_NAME), *(str(count) if count else "·" for count in row))
         for number, (name, row) in enumerate(zip(found.classes, found.confusion, strict=True))
     ]
-    return table_of(("class (row) taken for", *map(str, numbers)), rows, left=1)
+    numbers = list(map(str, range(found.confusion.shape[1])))
+    headings = ("class (row) taken for", *numbers)
+    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
+    if sum(widths) + _GAP * len(widths) <= columns():
+        yield table_of(headings, rows, text=[0])
+        return
+    wrong = found.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_WORST]
+    pairs = [(int(row), int(column)) for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)]
+    often = [
+        (
+            shorten(found.classes[row], _NAME),
+            shorten(found.classes[column] if column < len(found.classes) else f"output {column}", _NAME),
+            str(wrong[row, column]),
+        )
+        for row, column in pairs
+        if wrong[row, column]
+    ]
+    if often:
+        yield table_of(("class", "taken for", "images"), often, text=[0, 1], title="the most frequent mistakes")
 
 
 def _interval(interval: Interval) -> str:

@@ -141,7 +141,7 @@ def _draw_filters(options: argparse.Namespace) -> int:
         for found in colour_by_tower(model)
     ]
     print_tables(
-        table_of(("tower", "median colour index", "lowest", "highest", "have learned", "their median"), rows, left=1),
+        table_of(("tower", "median colour index", "lowest", "highest", "have learned", "their median"), rows, text=[0]),
         f"0: grey, 1: colour alone, {RANDOM_COLOUR_INDEX:.2f}: random weights",
     )
     return 0

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pyalexnet.cli.arguments import add_command, add_quiet
+from pyalexnet.cli.output import say
 from pyalexnet.data import PreparedImages
 from pyalexnet.data.prepare import SHARD_SIZE, prepare
 
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.verify:
         prepared = PreparedImages(options.source)
         prepared.verify()
-        print(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {options.source}: all as written")
+        say(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {options.source}: all as written")
         return 0
     if options.destination is None:
         raise ValueError("DEST is missing; it must be the folder to write")

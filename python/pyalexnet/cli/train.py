@@ -9,6 +9,7 @@ from typing import Any
 
 from pyalexnet.architecture import CHOICES
 from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, fraction_or_name
+from pyalexnet.cli.output import say
 from pyalexnet.cli.status import INTERRUPTED, TERMINATED
 from pyalexnet.model_file import MODEL_FILE
 from pyalexnet.recipe import DIGITS, PAPER, PRESETS
@@ -76,12 +77,12 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in _ARGUMENTS and value is not None}
     result = train(options.data, **given)
     if result.validation_accuracy is not None:
-        print(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
+        say(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
     if options.out is not None:
-        print(f"model: {options.out}/{MODEL_FILE}")
+        say(f"model: {options.out}/{MODEL_FILE}")
     if result.stopped in ("interrupted", "terminated"):
         advice = f"; to go on, repeat the command with --resume --out {options.out}" if options.out else ""
-        print(f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}", file=sys.stderr)
+        say(f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}", sys.stderr)
         return INTERRUPTED if result.stopped == "interrupted" else TERMINATED
     unreadable = result.data.get("unreadable", {})
     return Skipped(options).exit_status(error for part in unreadable.values() for error in part.values())

@@ -51,6 +51,15 @@ def distinct_classes(names: Iterable[str], where: str) -> tuple[str, ...]:
     return tuple(spelled)
 
 
+def shorten(text: str, length: int) -> str:
+    """A name to show by :func:`printable`, of at most so many characters: of a longer one its beginning and its end."""
+    text = printable(text)
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 3
+    return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
 def _printable(char: str) -> str:
     if char.isprintable():
         return char

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyalexnet.data import DataSource
 from pyalexnet.data.dataset import as_dataset
 from pyalexnet.evaluation import as_images
-from pyalexnet.figures.style import NORMAL, SMALL, new_figure, shorten, show_picture
+from pyalexnet.figures.style import NORMAL, SMALL, literally, name_shown, new_figure, show_picture
 from pyalexnet.neighbours import Neighbour
 
 
@@ -42,9 +42,11 @@ def neighbour_rows(
         axes.set_axis_off()
     for number, (row, query, near) in enumerate(zip(grid, pixels, found, strict=True)):
         show_picture(row[0], query)
-        row[0].set_title("query" if labels is None else shorten(labels[number], 16), fontsize=NORMAL, weight="bold")
+        title = "query" if labels is None else name_shown(labels[number], 16)
+        row[0].set_title(title, fontsize=NORMAL, weight="bold", **literally(title))
         pictures, _ = dataset.batch(np.array([neighbour.index for neighbour in near], np.intp))
         for axes, picture, neighbour in zip(row[1:], pictures, near, strict=False):
             show_picture(axes, picture)
-            axes.set_title(f"{shorten(neighbour.label, 16)}\n{neighbour.distance:.1f}", fontsize=SMALL)
+            title = f"{name_shown(neighbour.label, 16)}\n{neighbour.distance:.1f}"
+            axes.set_title(title, fontsize=SMALL, **literally(title))
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pyalexnet.classifier import Classifier
 from pyalexnet.evaluation import Prediction, as_images, predict
-from pyalexnet.figures.style import BLUE, GREY, NORMAL, ORANGE, SMALL, new_figure, shorten, show_picture
+from pyalexnet.figures.style import BLUE, GREY, NORMAL, ORANGE, SMALL, literally, name_shown, new_figure, show_picture
 
 _COLUMNS = 4
 _TOP = 5
@@ -47,7 +47,8 @@ def prediction_panel(
         label = None if labels is None else labels[number]
         show_picture(above, picture)
         if label is not None:
-            above.set_title(shorten(label, 24), fontsize=NORMAL)
+            title = name_shown(label, 24)
+            above.set_title(title, fontsize=NORMAL, **literally(title))
         _show_bars(below, found, label)
     return figure
 
@@ -59,8 +60,8 @@ def _show_bars(axes: Axes, found: Sequence[Prediction], label: str | None) -> No
     colours = [ORANGE if prediction.label == label else unlike for prediction in found]
     axes.barh(places, [prediction.probability for prediction in found], color=colours, alpha=0.55, height=0.85)
     for place, prediction in zip(places, found, strict=True):
-        text = f"{shorten(prediction.label, 18)}  {prediction.probability:.1%}"
-        axes.text(0.02, place, text, va="center", fontsize=SMALL)
+        text = f"{name_shown(prediction.label, 18)}  {prediction.probability:.1%}"
+        axes.text(0.02, place, text, va="center", fontsize=SMALL, **literally(text))
     axes.set_xlim(0, 1)
     axes.set_ylim(_TOP - 0.4, -0.6)  # the most probable on top
     axes.set_xticks([])
