@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
-from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.images import decode_image
 from pyalexnet.errors import DataError
 from pyalexnet.files import open_regular_file
@@ -76,7 +76,8 @@ class Emoji:
 
     def batch(self, indices: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """See :meth:`pyalexnet.data.Dataset.batch`; the emoji are on white."""
-        return np.stack([_decoded(self._emoji[index]) for index in indices]), self.labels[indices]
+        pictures = (io.BytesIO(self._emoji[index].picture) for index in indices)
+        return np.stack([decode_image(picture) for picture in pictures]), self.labels[indices]
 
 
 class _Listed(NamedTuple):
@@ -174,8 +175,7 @@ def _families(every: Sequence[_Emoji]) -> npt.NDArray[np.int32]:
     """The family of each emoji: those that share a name but for what varies, or look alike, and all linked by such."""
     numbers = np.unique([_family_name(emoji.name) for emoji in every], return_inverse=True)[1]
     thumbnails = np.stack([_thumbnail(emoji).ravel() for emoji in every])
-    # Sums of integers, and so the same on every machine.
-    differences = squareform(pdist(thumbnails, "cityblock")) / (3 * IMAGE_SIZE**2)
+    differences = squareform(pdist(thumbnails, "cityblock")) / thumbnails.shape[1]
     akin = (differences < _LIKE) | (numbers[:, None] == numbers)
     families: npt.NDArray[np.int32] = connected_components(akin, directed=False)[1]
     return families
@@ -189,16 +189,23 @@ def _family_name(name: str) -> str:
     return " ".join(word for word in re.split(r"[\s-]", kind) if word not in _VARYING_WORDS)
 
 
-def _thumbnail(emoji: _Emoji) -> npt.NDArray[np.int64]:
-    """An emoji's pixels summed over squares, int64 (16, 16, 3)."""
-    side = IMAGE_SIZE // _THUMBNAIL_SIZE
-    squares = _decoded(emoji).reshape(_THUMBNAIL_SIZE, side, _THUMBNAIL_SIZE, side, 3)
-    thumbnail: npt.NDArray[np.int64] = squares.sum(axis=(1, 3), dtype=np.int64)
-    return thumbnail
+def _thumbnail(emoji: _Emoji) -> npt.NDArray[np.float64]:
+    """An emoji's colours on white, the mean of each field of a grid: float64 (16, 16, 3).
 
-
-def _decoded(emoji: _Emoji) -> npt.NDArray[np.uint8]:
+    No library's resampling is in it, so that every version finds the same families.
+    """
     try:
-        return decode_image(io.BytesIO(emoji.picture))
-    except DataError as error:
+        with Image.open(io.BytesIO(emoji.picture), formats=("PNG",)) as image:
+            pixels = np.asarray(image.convert("RGBA"), np.int64)
+    except MemoryError:  # it says nothing about the picture
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise DataError(f"cannot read the picture of {emoji.name!r} in {FONT}: {error}") from error
+    colours, opacity = pixels[..., :3], pixels[..., 3:]
+    on_white = colours * opacity + 255 * (255 - opacity)
+    height, width = opacity.shape[:2]
+    rows, columns = (np.arange(_THUMBNAIL_SIZE) * side // _THUMBNAIL_SIZE for side in (height, width))
+    sums = np.add.reduceat(np.add.reduceat(on_white, rows, axis=0), columns, axis=1)
+    areas = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
+    means: npt.NDArray[np.float64] = sums / (255 * areas[..., None])
+    return means
