@@ -626,3 +626,32 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
     assert main(["prepare", str(folder)]) == 2
     assert "DEST is missing" in capsys.readouterr().err
+
+
+def test_where_numbers_may_count_from_0_or_from_1_it_asks(
+    validation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("id,label\nval_0,1\nval_1,2\nval_2,1\nval_3,2\n")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    lists = {"labels": tmp_path / "labels.csv", "classes": tmp_path / "classes.txt"}
+    with pytest.raises(DataError, match=r"numbers from 1 to 2 for 3 classes.*first_label \(--first-label\)"):
+        quietly(validation, tmp_path / "out", **lists)
+    assert quietly(validation, tmp_path / "from_0", first_label=0, **lists).labels.tolist() == [1, 2, 1, 2]
+    words = ["prepare", str(validation), str(tmp_path / "from_1"), "--quiet", "--workers", "1"]
+    options = [word for name, path in lists.items() for word in (f"--{name}", str(path))]
+    assert main([*words, *options]) == 2
+    assert "--first-label" in capsys.readouterr().err
+    assert main([*words, *options, "--first-label", "1"]) == 0
+    assert PreparedImages(tmp_path / "from_1").labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="first_label is 2; it must be 0 or 1"):
+        quietly(validation, tmp_path / "out", first_label=2, **lists)
+    with pytest.raises(ValueError, match="first_label is 1; it must be left out where there are no labels"):
+        quietly(validation, tmp_path / "out", first_label=1)
+
+
+def test_labels_of_images_in_folders(files: dict[str, dict[str, bytes]], folder: Path, tmp_path: Path) -> None:
+    lines = [f"x/{name}/{file}\t{number}" for number, name in enumerate(files) for file in files[name]]
+    (tmp_path / "train.txt").write_text("\n".join(reversed(lines)))
+    prepared = quietly(folder, tmp_path / "out", labels=tmp_path / "train.txt")
+    assert prepared.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert prepared.names == sorted(f"{name}/{file}" for name in files for file in files[name])

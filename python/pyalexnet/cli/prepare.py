@@ -32,13 +32,19 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--labels",
         metavar="FILE",
-        help="text file with the class of each image: a name or number a line in the order of the images' sorted "
-        "names, or lines 'file label'; numbers count from 0 if one is 0, else from 1",
+        help="list with the class of each image: a name or number a line in the order of the images' sorted names, or "
+        "columns, one of which names the images, separated by spaces, tabs, commas or semicolons",
+    )
+    command.add_argument(
+        "--first-label",
+        type=int,
+        choices=(0, 1),
+        help="number of the first class, where labels are numbers (default: what they leave no doubt of)",
     )
     command.add_argument(
         "--classes",
         metavar="FILE",
-        help="a folder that prepare made, or a text file with a class name a line: the classes and their order "
+        help="a folder that prepare made, or a list with a class name a line: the classes and their order "
         "(default: the names found, sorted)",
     )
     command.add_argument(
@@ -71,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         options.destination,
         labels=options.labels,
         classes=options.classes,
+        first_label=options.first_label,
         on_error=options.on_error,
         shard_size=options.shard_size,
         workers=options.workers,

@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Lt
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from pyalexnet.data.dataset import (
     Dataset,
@@ -51,12 +51,14 @@ class DataDescription(TypedDict):
         validation: what was held out: a share, data by name, or nothing that has a name.
         training: those that the run learns from.
         held_out: those that it is judged by, if any.
+        unreadable: those that were left out, of the data and of validation data of their own: why, by name.
     """
 
     source: str | None
     validation: float | str | None
     training: PartDescription
     held_out: PartDescription | None
+    unreadable: NotRequired[dict[Literal["data", "validation"], dict[str, str]]]
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def prepare(
     *,
     labels: str | PathLike[str] | None = None,
     classes: str | PathLike[str] | None = None,
+    first_label: Literal[0, 1] | None = None,
     on_error: Literal["stop", "skip"] = "stop",
     shard_size: int = SHARD_SIZE,
     workers: int | None = None,
@@ -92,10 +93,12 @@ def prepare(
         source: a folder with one subfolder or one tar file a class; a tar file of either, such as ILSVRC's training
             tar; or, with ``labels``, a folder or tar file of images. Tars are read in place.
         destination: the folder to write; new, empty, or with an earlier call's work.
-        labels: a text file with a class name or number a line, in the order of the images' sorted names, or with
-            lines "file label". Numbers count from 0 if one is 0, else from 1.
-        classes: a prepared folder or a text file with a class name a line, for classes and their order (default: the
-            names found, sorted).
+        labels: a list with the class's name or number of each image: one a line in the order of the images' sorted
+            names, or with a column that names the images (:mod:`pyalexnet.data.labels`).
+        classes: a prepared folder or a list of class names, for classes and their order (default: the names found,
+            sorted).
+        first_label: the number of the first class, where labels are numbers: 0 or 1. It must be told where both are
+            possible.
         on_error: what a broken image does: ``"stop"`` raises, ``"skip"`` leaves it out and lists it in
             ``report.json``.
         shard_size: images a file.
@@ -114,6 +117,9 @@ def prepare(
     """
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
+    if first_label not in (None, 0, 1) or (first_label is not None and labels is None):
+        needed = "0 or 1" if labels is not None else "left out where there are no labels"
+        raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
     if shard_size < 1:
         raise ValueError(f"shard_size is {shard_size}; it must be at least 1")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
@@ -123,7 +129,7 @@ def prepare(
     _require_apart(Path(source), destination)
     with Display(enabled=progress) as display:
         display.line(f"listing the images of {source}")
-        found = find_images(source, labels, classes)
+        found = find_images(source, labels, classes, first_label)
         display.lines(describe_left_out(found.left_out))
         plan = _plan(found, shard_size)
         if destination.exists() and not destination.is_dir():

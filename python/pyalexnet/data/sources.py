@@ -6,7 +6,6 @@ Nothing is unpacked: an image in a tar, or in a tar within a tar, is a range of 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from typing import BinaryIO, NamedTuple
 
 from pyalexnet.data.finding import LeftOut, entries_of, list_images, looked_at, why_no_image, without_images
 from pyalexnet.data.folder import find_parts, is_folder
+from pyalexnet.data.labels import image_labels, number_labels, read_classes_list
 from pyalexnet.data.names import as_class, distinct_classes, printable, require_text
 from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
 from pyalexnet.data.tars import TarError, members
 from pyalexnet.errors import DataError
 
-_WORDNET_ID = re.compile(r"n\d{8}")
 _TAR_LEVELS = 2  # a tar and the tars in it
 _NO_FILE = -1
 
@@ -91,17 +90,20 @@ class _File(NamedTuple):
 
 
 def find_images(
-    path: str | PathLike[str], labels: str | PathLike[str] | None = None, classes: str | PathLike[str] | None = None
+    path: str | PathLike[str],
+    labels: str | PathLike[str] | None = None,
+    classes: str | PathLike[str] | None = None,
+    first_label: int | None = None,
 ) -> Source:
     """List a source's images; none is opened yet.
 
     Args:
         path: a folder with one subfolder or one tar file a class; a tar file of either; or, with ``labels``, a
             folder or tar file of images.
-        labels: a text file with a class name or number a line, in the order of the images' sorted names, or with
-            lines "file label" in any order. Numbers count from 0 if one is 0, else from 1.
-        classes: a prepared folder or a text file with a class name a line, which gives the classes and their
-            order; by default the names found, sorted.
+        labels: a list of labels, as :func:`pyalexnet.data.labels.image_labels` takes it.
+        classes: a prepared folder or a list of class names, which gives the classes and their order; by default the
+            names found, sorted.
+        first_label: the number of the first class, where labels are numbers: 0 or 1.
 
     Raises:
         DataError: the source, the labels or the classes cannot serve; the message says why.
@@ -120,15 +122,13 @@ def find_images(
         left_out += [(file.name, "it is in no class's folder") for file in files if not file.folder]
         images, names = _by_folder(path, [file for file in files if file.folder], known)
     else:
-        images, names = _by_list(path, files, Path(labels), known)
+        images, names = _by_list(path, files, Path(labels), known, first_label)
     _require_distinct(images, path)
     return Source(images, names, sorted(starmap(LeftOut, left_out)))
 
 
 def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
-    """Class names in order, of a prepared folder or a text file with a name a line.
-
-    In a list of WordNet ids with words behind them, as ILSVRC's synset_words.txt, only the ids count.
+    """Class names in order, of a prepared folder or a text file, as :func:`read_classes_list` takes it.
 
     Raises:
         DataError: there is no such list, it is empty, or it names a class twice.
@@ -139,12 +139,7 @@ def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
         if not (path / MANIFEST_FILE).is_file():
             raise DataError(f"{path} is no prepared folder; classes must name one, or a text file")
         return read_manifest(path).classes
-    names = _lines(path)
-    if all(_WORDNET_ID.match(name) for name in names):
-        names = [name.split()[0] for name in names]
-    if not names:
-        raise DataError(f"{path} is empty; it must have a class name a line")
-    return distinct_classes(names, fspath(path))
+    return read_classes_list(path)
 
 
 def _listed(path: Path, *, by_class: bool) -> Iterator[_File]:
@@ -274,7 +269,7 @@ def _class_and_name(file: _File, depth: int) -> tuple[str, str]:
 
 
 def _by_list(
-    path: Path, files: Sequence[_File], labels: Path, known: tuple[str, ...] | None
+    path: Path, files: Sequence[_File], labels: Path, known: tuple[str, ...] | None, first_label: int | None
 ) -> tuple[list[SourceImage], tuple[str, ...]]:
     """Images whose classes a list tells."""
     if not files:
@@ -282,66 +277,12 @@ def _by_list(
     common = os.path.commonpath([f"/{file.folder}" for file in files]).strip("/")
     files = sorted(file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
     files.sort(key=lambda file: file.name)
-    texts = _label_texts(labels, [file.name for file in files])
-    names, numbers = _numbered(texts, known, labels)
+    texts = image_labels(labels, [file.name for file in files], known or ())
+    names, numbers = number_labels(texts, known, labels, first_label)
     return [
         SourceImage(file.name, number, file.path, file.offset, file.size)
         for file, number in zip(files, numbers, strict=True)
     ], names
-
-
-def _label_texts(path: Path, names: Sequence[str]) -> list[str]:
-    """What the list says about every image."""
-    lines = _lines(path)
-    if len(lines) != len(names):
-        raise DataError(f"{path} labels {len(lines)} images, but there are {len(names)}")
-    pairs = [line.rpartition(" ")[::2] for line in lines]
-    given = {file.strip().rpartition("/")[2]: text for file, text in pairs}
-    if names[0] not in given:
-        return lines
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise DataError(f"{path} has no label for the image {missing[0]}")
-    return [given[name] for name in names]
-
-
-def _numbered(texts: Sequence[str], known: tuple[str, ...] | None, path: Path) -> tuple[tuple[str, ...], list[int]]:
-    """Class names, and for every label its class's number."""
-    if (known is not None and set(texts) <= set(known)) or not all(text.isdecimal() for text in texts):
-        names = tuple(sorted(set(texts))) if known is None else known
-        index = {name: number for number, name in enumerate(names)}
-        unknown = [text for text in texts if text not in index]
-        if unknown:
-            raise DataError(f"{path} has the label {unknown[0]!r}, which is not among the {len(names)} classes given")
-        return names, [index[text] for text in texts]
-    numbers = [int(text) for text in texts]
-    if known is None:
-        names = tuple(map(str, sorted(set(numbers))))
-        return names, [names.index(str(number)) for number in numbers]
-    first = 0 if 0 in numbers else 1
-    if max(numbers) - first >= len(known):
-        raise DataError(f"{path} has the label {max(numbers)}, but there are {len(known)} classes")
-    if first == 1 and len(known) > 1:
-        _require_sure_order(known, path)
-    return known, [number - first for number in numbers]
-
-
-def _require_sure_order(classes: Sequence[str], path: Path) -> None:
-    # ILSVRC's own validation labels count classes from 1 in the order of its development kit. By the order of
-    # the training folders nearly every label would be wrong, and nothing would show it but the net's error.
-    if all(_WORDNET_ID.fullmatch(name) for name in classes) and list(classes) == sorted(classes):
-        raise DataError(
-            f"{path} numbers classes from 1, as ILSVRC does in an order of its own, but the classes given are in "
-            "alphabetical order; classes must list the WordNet ids in the order of the numbers (meta.mat of the "
-            "development kit has it), or the labels must be WordNet ids"
-        )
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text file: {error}") from error
 
 
 def _require_distinct(images: Sequence[SourceImage], path: Path) -> None:
