@@ -163,6 +163,138 @@ def test_damaged_files_are_refused(
         FeatureFile(path)
 
 
+PARTS = {
+    "features": np.arange(8, dtype=np.float32).reshape(2, 4),
+    "labels": np.array([0, -1], np.int32),
+    "names": np.array(["a/1.jpg", "größe.jpg"]),
+    "classes": np.array(["a", "b"]),
+    "layer": np.array("fc7"),
+    "model": np.array("0a1b2c3d"),
+}
+
+
+def with_part(name: str, array: Any) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, **(PARTS | {name: array}))
+
+
+def with_header(text: str) -> Callable[[Path], None]:
+    """Features that begin otherwise, in an archive whose checksums are right."""
+
+    def change(path: Path) -> None:
+        header = f"{text:<117}\n".encode()
+        content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + PARTS["features"].tobytes()
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, old in parts.items():
+                archive.writestr(name, content if name == "features.npy" else old)
+
+    return change
+
+
+def compressed(path: Path) -> None:
+    np.savez_compressed(path, **PARTS)
+
+
+def with_bytes(old: bytes, new: bytes) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+
+    return change
+
+
+def encrypted(path: Path) -> None:
+    """The flag of encryption, in both places where an archive has flags."""
+    content = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            content[start + place] |= 1
+    path.write_bytes(content)
+
+
+def with_two_of_one_name(path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.npy", archive.read("labels.npy"))
+
+
+def with_a_long_directory(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(100):
+            archive.writestr(f"{number}.npy", b"")
+
+
+def with_a_part_that_quotes_the_file(path: Path) -> None:
+    """Of a wrong length of a part's name zipfile tells with the whole name, which may be 64 KB of the file."""
+    content = bytearray(path.read_bytes())
+    content[26:28] = (1000).to_bytes(2, "little")
+    path.write_bytes(content)
+
+
+def test_a_small_file_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "fc7.npz", **PARTS)
+    found = FeatureFile(tmp_path / "fc7.npz")
+    assert (found.layer, found.model, found.names, found.classes) == (
+        "fc7", "0a1b2c3d", ("a/1.jpg", "größe.jpg"), ("a", "b"),
+    )  # fmt: skip
+    assert found.labels.tolist() == [0, -1]
+    np.testing.assert_array_equal(np.concatenate(list(found.batches())), PARTS["features"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (encrypted, "is compressed or encrypted; it must be stored as it is"),
+        (compressed, "is compressed or encrypted; it must be stored as it is"),
+        (with_two_of_one_name, "it must hold one .npy of each of features, labels"),
+        (with_a_long_directory, "its list of parts has .* bytes; it must have at most 4,096"),
+        (with_a_part_that_quotes_the_file, "File name in directory 'features.npy' and header .{,200}…$"),
+        (with_part("extra", np.zeros(3)), "it must hold one .npy of each of features, labels"),
+        (with_part("labels", np.array([0, -2], np.int32)), "not all indices into its 2 classes, or -1 for none"),
+        (with_part("labels", np.array([0, 2**40])), "not all indices into its 2 classes, or -1 for none"),
+        (with_part("labels", np.array([0.0, 1.0])), "its labels are float64"),
+        (with_part("labels", np.array([[0, 1]])), r"its labels are int64 \(1, 2\)"),
+        (with_part("classes", np.array(["a", "a"])), "its list of classes has 'a' 2 times"),
+        (with_part("names", np.array([1, 2])), "its names are int64"),
+        (with_part("features", np.zeros((2, 4))), "its features are float64"),
+        (with_part("features", np.zeros(2, np.float32)), r"its features are float32 \(2,\)"),
+        (with_part("features", np.zeros((2, 0), np.float32)), r"its features are float32 \(2, 0\)"),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 9**9), }"), "its header is not as NumPy"),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (((((((("), "its header is not as NumPy"),
+        (with_header("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 4), }"), "its header is not as NumPy"),
+        (
+            with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2999999999999, 4), }"),
+            "have not the size of",
+        ),
+        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2999999999999), }"), "its features are"),
+        (
+            with_header("{'descr': '<f3', 'fortran_order': False, 'shape': (2, 4), }"),
+            "it has the dtype <f3, which",
+        ),
+        (with_bytes(b"r\0\0\0\xf6", b"r\0\x11\0\xf6"), "its names are no texts|CRC"),
+    ],
+)
+def test_archives_that_are_not_as_they_are_written(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "fc7.npz"
+    np.savez(path, **PARTS)
+    spoil(path)
+    with pytest.raises(DataError, match=rf"fc7\.npz is no file of features, or is damaged: .*({message})"):
+        FeatureFile(path)
+
+
+def test_features_that_are_not_finite_or_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "fc7.npz"
+    np.savez(path, **(PARTS | {"features": np.array([[1, np.nan]] * 2, np.float32)}))
+    with pytest.raises(DataError, match=r"cannot read the features of .*fc7\.npz: some are NaN or infinite"):
+        list(FeatureFile(path).batches())
+    np.savez(path, **(PARTS | {"features": np.full((2, 4096), 7, np.float32)}))
+    with_bytes(np.full(4096, 7, np.float32).tobytes(), np.full(4096, 8, np.float32).tobytes())(path)
+    with pytest.raises(DataError, match=r"cannot read the features of .*fc7\.npz: Bad CRC-32"):
+        list(FeatureFile(path).batches())
+
+
 def test_nothing_is_left_of_a_file_that_fails(model: Classifier, tmp_path: Path) -> None:
     class Failing(ImageArrays):
         def batch(self, indices: Any) -> Any:

@@ -273,9 +273,9 @@ def other_array(content: bytes, chance: random.Random) -> bytes:
     array = np.load(io.BytesIO(content)).copy()
     match chance.randrange(4):
         case 0 if array.size and array.dtype.kind != "U":
-            array.reshape(-1)[chance.randrange(array.size)] = np.array(
-                chance.choice((np.nan, np.inf, -1, 1e9, 300, 2))
-            ).astype(array.dtype, casting="unsafe")
+            with np.errstate(invalid="ignore"):  # NaN as a whole number
+                new = np.array(chance.choice((np.nan, np.inf, -1, 1e9, 300, 2))).astype(array.dtype, casting="unsafe")
+            array.reshape(-1)[chance.randrange(array.size)] = new
         case 1 if array.dtype.kind == "U":
             array = array.astype(object).astype(chance.choice(("<U1", "<U300", ">U9")))
         case 1:

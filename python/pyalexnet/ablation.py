@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Gt, Le
 
 from pyalexnet.backend import devices as known_devices
 from pyalexnet.backend import get_device
@@ -136,14 +137,19 @@ class Plan:
         require(0 < self.race_error < 1, "race_error", self.race_error, "above 0 and below 1")
 
 
+_Rate = Annotated[float, Gt(0)]
+_Share = Annotated[float, Ge(0), Le(1)]
+_Seconds = Annotated[float, Ge(0)]
+
+
 @dataclass(frozen=True)
 class Lap:
     """One activation at one rate; ``steps`` is None where the error was not reached."""
 
     activation: str
-    lr: float
-    steps: int | None
-    seconds: float
+    lr: _Rate
+    steps: Annotated[int, Ge(1)] | None
+    seconds: _Seconds
 
 
 @dataclass(frozen=True)
@@ -151,11 +157,11 @@ class Trial:
     """One variant with one seed at one rate; the errors are None where the loss became infinite or NaN."""
 
     variant: str
-    seed: int
-    lr: float
-    train_error: float | None
-    held_out_error: float | None
-    seconds: float
+    seed: Annotated[int, Ge(0)]
+    lr: _Rate
+    train_error: _Share | None
+    held_out_error: _Share | None
+    seconds: _Seconds
 
 
 @dataclass

@@ -103,9 +103,19 @@ def shown(value: object) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     plain = value.item() if isinstance(value, np.generic) else value
     try:
-        text = " ".join(repr(plain).split())
+        text = repr(plain)
     except ValueError:  # an integer of more digits than Python prints
         text = "an integer too long to print"
     except RecursionError:
         text = f"a {type(plain).__name__} nested too deeply to print"
+    return _shortened(text)
+
+
+def reason_of(error: BaseException) -> str:
+    """What another library's error says, in one line and not too long: some quote all of a file."""
+    return _shortened(str(error))
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.array_file import read_array_header
-from pyalexnet.checks import shown
+from pyalexnet.checks import reason_of, shown
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.augmentation import view_variations
@@ -184,7 +184,7 @@ class FeatureFile:
                 (self.layer,), (self.model,) = _texts(archive, "layer", 0), _texts(archive, "model", 0)
             self._require_whole(labels)
         except _NO_ARCHIVE as error:
-            raise DataError(f"{self.path} is no file of features, or is damaged: {error}") from error
+            raise DataError(f"{self.path} is no file of features, or is damaged: {reason_of(error)}") from error
         self.labels: npt.NDArray[np.int32] = labels.astype(np.int32)
 
     def batches(self, on_images: Callable[[int], None] = lambda _count: None) -> Iterator[Values]:
@@ -210,7 +210,7 @@ class FeatureFile:
                     yield values
                     on_images(rows)
         except _NO_ARCHIVE as error:
-            raise DataError(f"cannot read the features of {self.path}: {error}") from error
+            raise DataError(f"cannot read the features of {self.path}: {reason_of(error)}") from error
 
     def _require_whole(self, labels: npt.NDArray[Any]) -> None:
         """Refuse parts that do not belong together, before a wrong index is met among them."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from pyalexnet.checks import shown
+from pyalexnet.checks import reason_of, shown
 from pyalexnet.errors import ModelFileError
 from pyalexnet.files import open_regular_file
 from pyalexnet.json_file import JsonFormat
@@ -111,7 +111,7 @@ def open_tensors(
     try:
         file = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is no {kind} or is cut short: {error}") from error
+        raise ModelFileError(f"{path} is no {kind} or is cut short: {reason_of(error)}") from error
     with file:
         entry = (file.metadata() or {}).get("pyalexnet")  # type: ignore[no-untyped-call]
         if entry is None:

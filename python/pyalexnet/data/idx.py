@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checks import reason_of
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.errors import DataError
 from pyalexnet.files import open_regular_file
@@ -112,7 +113,7 @@ def read_idx(path: Path, axes: int) -> npt.NDArray[np.uint8]:
                 )
             content = _read(stream, expected - header_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or reason_of(error)}") from error
     found = header_bytes + len(content)
     if found != expected:
         kind = "is truncated: it has" if found < expected else "has bytes behind its end: it has at least"

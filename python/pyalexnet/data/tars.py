@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
+from pyalexnet.checks import reason_of, shown
+
 _BLOCK = 512
 _MOST_EXTRA_BYTES = 2**20  # of a name in a header of its own, or of all of a member's extended attributes
 _MOST_DIGITS = 20
@@ -106,7 +108,7 @@ class _Walk:
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError) as error:
-            raise TarError(f"the header at byte {self.offset - _BLOCK:,} is damaged: {error}") from error
+            raise TarError(f"the header at byte {self.offset - _BLOCK:,} is damaged: {reason_of(error)}") from error
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise _sparse(header.name)
         return header
@@ -166,9 +168,9 @@ def _normal(name: str) -> str:
     """A name without what leads nowhere: a slash in front or behind, doubled ones, folders called ``.``."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in name:
-        raise TarError(f"the member {name!r} has no place among the others")
+        raise TarError(f"the member {shown(name)} has no place among the others")
     return "/".join(parts)
 
 
 def _sparse(name: str) -> TarError:
-    return TarError(f"the member {name!r} is stored with holes; tar stores it whole without --sparse")
+    return TarError(f"the member {shown(name)} is stored with holes; tar stores it whole without --sparse")
