@@ -32,9 +32,10 @@ examples:
   pyalexnet train                                learn handwritten digits: nothing to download, a few minutes
   pyalexnet train photos --out run --epochs 30   learn from photos/cat/*.jpg, photos/dog/*.jpg, ...
   pyalexnet prepare ILSVRC2012_img_train.tar set bring a large data set to 256×256 once, for fast training
-  pyalexnet evaluate run test --views 10         how often the model is right on test/cat/*.jpg, ...
+  pyalexnet evaluate run                         how often the model is right on the images that it held out
+  pyalexnet evaluate run test --views 10         how often it is right on test/cat/*.jpg, ...
   pyalexnet predict run a.jpg more_photos        what a.jpg and the images in more_photos show
-  pyalexnet features run photos fc7.npz          fc7's 4096 numbers of every image
+  pyalexnet features run fc7.npz                 fc7's 4096 numbers of every training image
   pyalexnet neighbours run photos a.jpg          the photos most like a.jpg
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file

@@ -76,6 +76,10 @@ class CommandParser(argparse.ArgumentParser):
         namespace, unknown = super().parse_known_args([*left, *words[end:]], namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        for action in self._actions:
+            value = getattr(namespace, action.dest, None)
+            if value == "" or (isinstance(value, list) and "" in value):  # which would name the working directory
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: it is empty")
         return namespace, []
 
     def error(self, message: str) -> NoReturn:
