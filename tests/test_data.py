@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 from pyalexnet.backend import get_device
-from pyalexnet.data import Digits, ImageArrays, as_dataset, split
+from pyalexnet.data import Digits, ImageArrays, arrays, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations, view_variations
-from pyalexnet.data.dataset import as_test_dataset, held_out_part, labels_among
+from pyalexnet.data.dataset import Subset, as_test_dataset, digest, fingerprint, held_out_part, labels_among
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.data.prepare import prepare
 from pyalexnet.data.prepared import PreparedImages
@@ -120,8 +121,15 @@ def test_digits_by_name_are_judged_by_what_training_holds_out(tmp_path: Path, mo
     held_out = split(Digits(), 0.2)[1]
     assert np.array_equal(as_test_dataset("digits").labels, held_out.labels)
     assert len(as_test_dataset(Digits())) == 1797
+
+
+def test_a_folder_by_the_name_of_a_data_set_is_named_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "digits", "one", "two")
-    assert as_dataset("digits").classes == ("one", "two")
+    assert isinstance(as_dataset("digits"), Digits)
+    assert len(as_test_dataset("digits")) == len(split(Digits(), 0.2)[1])
+    for path in ("./digits", "digits/", Path("digits"), tmp_path / "digits"):
+        assert as_dataset(path).classes == ("one", "two")
 
 
 def test_a_prepared_folder_and_one_that_has_two(tmp_path: Path) -> None:
@@ -284,3 +292,63 @@ def test_pinned_arrays_hold_what_is_written(device: str) -> None:
     part = array[1]
     del array  # the memory lives as long as a view of it
     assert part.tolist() == np.arange(35, 70).reshape(5, 7).tolist()
+
+
+def test_fingerprints_of_folders_follow_the_files_and_not_their_place(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", "cat", "dog", "fox")
+    first = fingerprint(as_dataset(photos))
+    moved = shutil.copytree(photos, tmp_path / "elsewhere", copy_function=shutil.copy)  # with other times
+    assert fingerprint(as_dataset(moved)) == first
+    (moved / "cat" / "a.png").rename(moved / "cat" / "b.png")
+    assert fingerprint(as_dataset(moved)) != first
+    (moved / "cat" / "b.png").rename(moved / "cat" / "a.png")
+    assert fingerprint(as_dataset(moved)) == first
+    Image.new("RGB", (310, 280)).save(moved / "cat" / "a.png")
+    assert fingerprint(as_dataset(moved)) != first
+
+
+def test_fingerprints_of_prepared_folders_follow_their_content(tmp_path: Path) -> None:
+    for name, source in (("first", "photos"), ("again", "elsewhere")):
+        prepare(write_photos(tmp_path / source, "cat", "dog"), tmp_path / name, progress=False)
+    first = fingerprint(as_dataset(tmp_path / "first"))
+    assert fingerprint(as_dataset(tmp_path / "again")) == first
+    Image.new("RGB", (300, 280), "white").save(tmp_path / "photos" / "cat" / "a.png")
+    prepare(tmp_path / "photos", tmp_path / "other", progress=False)
+    assert fingerprint(as_dataset(tmp_path / "other")) != first
+
+
+def test_fingerprints_of_arrays_and_parts(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (40, 8, 8), np.uint8)
+
+    def found(images: np.ndarray) -> str | None:
+        return fingerprint(ImageArrays(images, np.arange(40) % 2))
+
+    first = found(images)
+    assert found(images[::-1][::-1]) == first
+    images[21, 0, 0] ^= 1
+    assert found(images) != first
+    monkeypatch.setattr(arrays, "_FINGERPRINT_BYTES", 20 * 64)  # every second image
+    second = found(images)
+    images[21, 0, 0] ^= 1
+    assert found(images) == second
+    images[20, 0, 0] ^= 1
+    assert found(images) != second
+    dataset = ImageArrays(images, np.arange(40) % 2)
+    parts = {fingerprint(Subset(dataset, np.array(indices))) for indices in ([0, 1], [1, 0], [0, 1, 2])}
+    assert len(parts | {fingerprint(dataset)}) == 4
+
+
+def test_data_sets_of_others_are_known_by_their_names_if_at_all() -> None:
+    class Plain:
+        classes = ("one", "two")
+        labels = np.zeros(2, np.int32)
+
+        def __len__(self) -> int:
+            return 2
+
+    class Named(Plain):
+        names = ("a", "b")
+
+    assert fingerprint(Named()) == digest(["a", "b"]) != digest(["ab"])  # type: ignore[arg-type]
+    assert fingerprint(Plain()) is None  # type: ignore[arg-type]
+    assert fingerprint(Subset(Plain(), np.array([0]))) is None  # type: ignore[arg-type]

@@ -6,24 +6,28 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pyalexnet.architecture import Options
 from pyalexnet.checkpoint import CHECKPOINTS, newest_checkpoint
-from pyalexnet.data import ImageArrays
+from pyalexnet.data import ImageArrays, choice
 from pyalexnet.errors import DataError, ModelFileError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.model_file import load_model
+from pyalexnet.recipe import PAPER, Settings, differences
 from pyalexnet.report import write_report
 from pyalexnet.result import TrainingResult
-from pyalexnet.training import train
+from pyalexnet.training import _settings_from_now_on, train
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2
@@ -171,7 +175,7 @@ def test_sigterm_saves_and_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
         while not process.stdout.readline().startswith(b"epoch   1"):
             assert process.poll() is None, process.stderr.read()
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 143
     assert b"terminated after" in errors
     assert b"--resume" in errors
@@ -245,13 +249,145 @@ def test_changes_are_named_and_need_a_flag(finished: Path) -> None:
 
 def test_changes_that_are_allowed(tmp_path: Path) -> None:
     train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1}))
-    changed = {"epochs": 2, "lr": 0.001, "batch_size": 3, "dropout": 0.0, "progress": False}
+    changed = {"epochs": 2, "lr": 0.001, "batch_size": 3, "dropout": 0.0, "bias_update": "source2012"}
+    changed |= {"progress": False}
     result = train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, **changed)
     assert result.model.net.step == STEPS_AN_EPOCH + 4
     assert [record.lr for record in result.history] == [0.01, 0.001]
     assert result.model.net.options.dropout == 0.0
     again = train((IMAGES, LABELS), out=tmp_path, resume=True, progress=False)
     assert again.settings == result.settings
+
+
+# Another value for each setting and option, by what a resumed run says to it.
+FREE: dict[str, Any] = {"devices": ["cpu:0", "cpu:1"]}
+BY_FLAG: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 3,
+    "lr": 0.02,
+    "momentum": 0.8,
+    "weight_decay": 0.0,
+    "patience": 2,
+    "seed": 1,
+    "reflect": False,
+    "colour_noise": 0.0,
+    "floor": 0.001,
+    "schedule": "0.01@0",
+    "colour_noise_scaled": True,
+    "dropout": 0.0,
+    "bias_update": "source2012",
+}
+NEVER: dict[str, Any] = {
+    "num_classes": 3,
+    "subtract_mean": False,
+    "preset": "caffe",
+    "weight_init": "caffe",
+    "bias_init": "paper",
+    "lrn_alpha": "caffe",
+    "lrn_k": 1.0,
+    "pool_before_lrn": True,
+    "second_lrn": True,
+    "relu1_last": True,
+    "crop": 224,
+    "activation": "tanh",
+    "pooling": "plain",
+    "lrn": False,
+    "towers": 1,
+}
+
+
+def test_every_setting_and_option_is_of_one_kind() -> None:
+    known = {field.name for kind in (Settings, Options) for field in fields(kind)} - {"net_options"}
+    assert sorted([*FREE, *BY_FLAG, *NEVER]) == sorted(known)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    """Those of a run that had what the paper says, but for its biases."""
+    recipe = {field.name: getattr(PAPER, field.name) for field in fields(PAPER) if field.name != "validation"}
+    return Settings(devices=("cpu:0",), seed=0, num_classes=2, **(recipe | {"net_options": {"bias_init": "caffe"}}))
+
+
+def asked_for(name: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings and the net's options that a user gives who gives this."""
+    return ({}, {name: value}) if name in vars(Options()) else ({name: value}, {})
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_what_no_resumed_run_may_change(settings: Settings, name: str) -> None:
+    was = (vars(settings) | vars(Options(**settings.net_options)))[name]
+    told = re.escape(f"{name} is {NEVER[name]!r}; it must be {was!r} in a resumed run, as it was")
+    with pytest.raises(ValueError, match=told):
+        _settings_from_now_on(settings, *asked_for(name, NEVER[name]))
+    assert _settings_from_now_on(settings, *asked_for(name, was)).num_classes == 2
+
+
+@pytest.mark.parametrize("name", BY_FLAG)
+def test_what_a_resumed_run_may_change_if_asked_to(settings: Settings, name: str) -> None:
+    changed = _settings_from_now_on(settings, *asked_for(name, BY_FLAG[name]))
+    assert [change.split()[0] for change in differences(settings, changed)] == [name]
+
+
+def test_settings_are_refused_before_the_data_are_looked_at(finished: Path) -> None:
+    with pytest.raises(ValueError, match="towers is 1; it must be 2 in a resumed run, as it was"):
+        train("nowhere", out=finished, resume=True, allow_changes=True, progress=False, towers=1)
+
+
+def test_other_images_of_the_same_number_are_noticed(tmp_path: Path) -> None:
+    others, held_out = IMAGES.copy(), ImageArrays(IMAGES[:2], LABELS[:2])
+    others[0, 0, 0] += 1
+    train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1, "validation": held_out}))
+    again: dict[str, Any] = {"out": tmp_path, "resume": True, "progress": False}
+    with pytest.raises(ValueError, match="settings: the training data is other images of the same number"):
+        train((others, LABELS), validation=held_out, **again)
+    with pytest.raises(ValueError, match="settings: the held-out data is other images of the same number"):
+        train((IMAGES, LABELS), validation=(others[:2], LABELS[:2]), **again)
+
+
+def test_other_classes_are_never_the_same_run(finished: Path) -> None:
+    other = ImageArrays(IMAGES, 1 - LABELS, classes=["1", "0"])
+    told = r"the data has the classes '1', '0'; in a resumed run they must be .*: '0', '1'"
+    with pytest.raises(DataError, match=told):
+        train(other, out=finished, resume=True, allow_changes=True, progress=False)
+
+
+class Unnamed:
+    """A data set that tells nothing but what it must."""
+
+    classes = ("0", "1")
+    labels = LABELS.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def batch(self, indices: Any) -> Any:
+        return ImageArrays(IMAGES, LABELS).batch(indices)
+
+
+def test_what_cannot_be_checked_is_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "the training data may be other images: only their number, classes and labels can be checked\n"
+    train((IMAGES, LABELS), out=finished, resume=True)
+    assert told not in capsys.readouterr().out
+    train(Unnamed(), out=finished, resume=True)
+    assert told in capsys.readouterr().out
+
+
+def test_checkpoints_that_tell_nothing_of_the_images_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of earlier versions."""
+    describe = choice._describe
+
+    def without_content(dataset: Any) -> dict[str, Any]:
+        return {name: value for name, value in describe(dataset).items() if name != "content"}
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(choice, "_describe", without_content)
+        train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1}))
+    train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, epochs=2)
+    assert "the training data may be other images: only their number" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the training data is other images"):
+        train((IMAGES + 1, LABELS), out=tmp_path, resume=True, progress=False)
 
 
 def test_arrays_must_be_given_again(finished: Path) -> None:

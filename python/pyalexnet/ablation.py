@@ -40,6 +40,7 @@ from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError, DivergedError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.files import write_atomically
+from pyalexnet.interrupt import keyboard_interrupt
 from pyalexnet.json_file import JsonFormat
 from pyalexnet.network import AlexNet
 from pyalexnet.recipe import Recipe
@@ -353,8 +354,8 @@ class _Bench:
             **self.placement,
             **self.options(variant.options),
         )
-        if result.stopped != "finished":
-            raise KeyboardInterrupt
+        if result.signal is not None:
+            raise keyboard_interrupt(result.signal)
         return result.model
 
 

@@ -1,13 +1,22 @@
-"""Ctrl-C and SIGTERM as a request that a loop grants where it is safe."""
+"""Signals as requests that a loop grants where it is safe: to stop, or to save and go on."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# By these somebody, or a scheduler, wants the program to end: Ctrl-C, kill, and the limit on processor time, which
+# comes again every second.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU)
+
+# By these schedulers tell that the end is near (Slurm's --signal, Grid Engine's -notify), and the system that the
+# terminal is gone.
+_SAVING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 class Interrupted(Exception):  # noqa: N818 - no error, but how the loop is left
@@ -15,27 +24,60 @@ class Interrupted(Exception):  # noqa: N818 - no error, but how the loop is left
 
 
 class Terminated(KeyboardInterrupt):
-    """The KeyboardInterrupt of a SIGTERM."""
+    """The KeyboardInterrupt of another signal than Ctrl-C's.
+
+    Attributes:
+        signal: the signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        """Keep which one it is."""
+        super().__init__(number.name)
+        self.signal = number
+
+
+def keyboard_interrupt(number: signal.Signals) -> KeyboardInterrupt:
+    """The exception by which a program ends that a signal stops."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 class InterruptRequest:
-    """While entered, the first Ctrl-C or SIGTERM only leaves a request, so that no step is left half done.
+    """While entered, signals only leave requests, so that no step is left half done.
 
-    A second one stops at once: KeyboardInterrupt. Outside the main thread, which alone signals reach, nothing is
-    changed.
+    SIGINT (Ctrl-C), SIGTERM and SIGXCPU ask to stop; a Ctrl-C after that stops at once: KeyboardInterrupt. SIGUSR1,
+    SIGUSR2 and SIGHUP ask to save. What the program ignores, as under nohup, or handles itself stays so. Outside the
+    main thread, which alone signals reach, nothing is changed.
+
+    That a request has come is told at once, by a thread of its own: the main thread sees signals only between two
+    calls of native code, which may take seconds.
 
     Attributes:
-        signal: the first signal that came; None as long as none has.
+        signal: the first signal that asked to stop; None as long as none has.
     """
 
-    def __init__(self) -> None:
-        """Begin without a request."""
+    def __init__(self, tell: Callable[[str], None], *, stopping: str, saving: str, deferred: bool = True) -> None:
+        """Begin without a request.
+
+        Args:
+            tell: is given a line for each request.
+            stopping: what the program does when it is asked to stop, for that line.
+            saving: likewise when it is asked to save.
+            deferred: False stops at once, as there is nothing to lose, until :meth:`defer` is called.
+        """
         self.signal: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
+        self._tell, self._stopping, self._saving, self._deferred = tell, stopping, saving, deferred
+        self._save_asked = self._stop_told = False
+        self._ctrl_c_seen = 0
+        self._previous: dict[int, Any] = {}
+        self._watcher: _Watcher | None = None
 
     def __enter__(self) -> InterruptRequest:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            self._watcher = _Watcher(self._on_seen)
+            for number in (*_STOPPING, *_SAVING):
+                before = signal.getsignal(number)
+                if before is signal.SIG_DFL or (number in _STOPPING and callable(before)):
+                    self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -43,21 +85,85 @@ class InterruptRequest:
     ) -> None:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
+        if self._watcher:
+            self._watcher.close()
+
+    def defer(self) -> None:
+        """From now on a request waits until the loop grants it."""
+        self._deferred = True
 
     def raise_if_requested(self) -> None:
         """Leave the loop here if a stop was asked for.
 
         Raises:
             Interrupted: it was.
+            KeyboardInterrupt: and it was asked for again.
         """
+        if self._ctrl_c_seen > 1:
+            raise self.keyboard_interrupt()
         if self.signal is not None:
             raise Interrupted
 
+    def take_save_request(self) -> bool:
+        """Whether saving was asked for since this was last called."""
+        asked, self._save_asked = self._save_asked, False
+        return asked
+
     def keyboard_interrupt(self) -> KeyboardInterrupt:
         """The exception by which a program ends that was asked to stop."""
-        return Terminated() if self.signal == signal.SIGTERM else KeyboardInterrupt()
+        return keyboard_interrupt(signal.SIGINT if self.signal is None else self.signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if number in _SAVING:
+            self._save_asked = True
+            return
+        # Of signals that come while the main thread computes, Python tells it of one.
+        again = self.signal is not None or self._ctrl_c_seen > 1
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+        if not self._deferred or (again and number == signal.SIGINT):
             raise self.keyboard_interrupt()
-        self.signal = signal.Signals(number)
+
+    def _on_seen(self, number: int) -> None:
+        """Tell of a signal that has just come; by the watcher's thread alone."""
+        if number not in self._previous:
+            return
+        if number == signal.SIGINT:
+            self._ctrl_c_seen += 1
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if number in _SAVING:
+            self._tell(f"{name}: {self._saving if self._deferred else 'there is nothing to save yet'}")
+        elif not self._deferred:
+            self._tell(f"{name}: stopping")
+        elif not self._stop_told:
+            self._stop_told = True
+            self._tell(f"{name}: {self._stopping}; Ctrl-C {'again ' if number == signal.SIGINT else ''}stops at once")
+        elif number == signal.SIGINT:
+            self._tell("Ctrl-C: stopping at once")
+
+
+class _Watcher:
+    """A thread that is told of signals as they come, whatever the main thread does."""
+
+    def __init__(self, on_signal: Callable[[int], None]) -> None:
+        self._on_signal = on_signal
+        self._source, self._sink = os.pipe()
+        os.set_blocking(self._sink, False)
+        self._previous = signal.set_wakeup_fd(self._sink, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, name="pyalexnet-signals", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and let whoever was told of signals before be told again."""
+        signal.set_wakeup_fd(self._previous)
+        os.close(self._sink)
+        self._thread.join()
+        os.close(self._source)
+
+    def _watch(self) -> None:
+        while numbers := os.read(self._source, 64):
+            if self._previous != -1:
+                with contextlib.suppress(OSError):  # it is full: it knows enough
+                    os.write(self._previous, numbers)
+            for number in numbers:
+                self._on_signal(number)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import IO, Protocol, TextIO, cast
 
 from rich import box
 from rich.console import Console
@@ -67,7 +71,10 @@ class Epoch(Protocol):
 
 
 class Display:
-    """Shows a work's course on standard output: as a live bar where that is a terminal, else line by line."""
+    """Shows a work's course on standard output: as a live bar where that is a terminal, else line by line.
+
+    What cannot be shown, since the terminal or the reader is gone or the log's disk is full, is lost; the work goes on.
+    """
 
     def __init__(self, *, enabled: bool = True, on_stderr: bool = False, log_seconds: float = _LOG_SECONDS) -> None:
         """Begin with nothing shown.
@@ -77,7 +84,8 @@ class Display:
             on_stderr: show it on standard error, where standard output is for results.
             log_seconds: time from one plain line to the next, where there is no terminal.
         """
-        self._console = Console(quiet=not enabled, highlight=False, emoji=False, stderr=on_stderr)
+        output = LastingOutput(sys.stderr if on_stderr else sys.stdout)
+        self._console = Console(file=cast(IO[str], output), quiet=not enabled, highlight=False, emoji=False)
         is_terminal = self._console.is_interactive and self._console.file.isatty()
         self._log_seconds = None if is_terminal else log_seconds
         self._bar = Progress(
@@ -162,6 +170,72 @@ class Display:
     def _shown(self, text: str) -> str:
         """A text without control characters; those that the output's encoding has not become question marks."""
         return printable(text).encode(self._console.encoding, "replace").decode(self._console.encoding)
+
+
+class LastingOutput:
+    """A text stream that takes everything, and loses what it cannot write.
+
+    Attributes:
+        encoding: of the stream.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """Keep the stream, which is None where the program was started without it."""
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write what can be written, characters that the encoding has not as escapes."""
+        known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        self._attempt(lambda stream: stream.write(known))
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring it to where it goes."""
+        self._attempt(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._attempt(lambda stream: stream.isatty()))
+
+    def fileno(self) -> int:
+        """The stream's descriptor.
+
+        Raises:
+            OSError: it has none.
+        """
+        if self._stream is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._stream.fileno()
+
+    def _attempt(self, action: Callable[[TextIO], object]) -> object:
+        """What an action on the stream gives; None if it fails."""
+        if self._stream is None:
+            return None
+        try:
+            return action(self._stream)
+        except (OSError, ValueError):  # ValueError: somebody has closed it
+            let_go(self._stream)
+            return None
+
+
+def tell(line: str, *, on_stderr: bool = False) -> None:
+    """A line on standard output or standard error, if there is anybody to read it."""
+    output = LastingOutput(sys.stderr if on_stderr else sys.stdout)
+    output.write(f"{line}\n")
+    output.flush()
+
+
+def let_go(stream: TextIO) -> None:
+    """Drop what a stream that fails has not written yet, which would fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as opened:
+        number = stream.fileno()
+        kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+        opened.callback(os.close, nowhere)
+        opened.callback(os.close, kept)
+        os.dup2(nowhere, number)
+        opened.callback(os.dup2, kept, number)
+        stream.flush()
 
 
 def duration(seconds: float) -> str:

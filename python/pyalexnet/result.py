@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,8 +30,9 @@ class TrainingResult:
         history: one record for each whole epoch.
         settings: what was asked for, defaults filled in.
         data: what the images were, see :attr:`pyalexnet.data.choice.DataChoice.description`.
-        stopped: why training ended: all epochs ``"finished"``, Ctrl-C ``"interrupted"`` it, SIGTERM ``"terminated"``
-            it, or it ``"diverged"``; ``"running"`` while it has not.
+        stopped: why training ended: all epochs ``"finished"``, Ctrl-C ``"interrupted"`` it, SIGTERM or SIGXCPU
+            ``"terminated"`` it, or it ``"diverged"``; ``"running"`` while it has not.
+        signal: the signal that interrupted or terminated it, in this process.
     """
 
     model: Classifier
@@ -38,6 +40,7 @@ class TrainingResult:
     settings: Settings
     data: dict[str, Any]
     stopped: Stopped = "running"
+    signal: signal.Signals | None = None
 
     @property
     def validation_accuracy(self) -> float | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,7 @@ class Run:
         self.display = display
         self.interrupt = interrupt
         self.report_relus = report_relus
+        self.failing_logs: list[Log] = []
         self.stuck_loss = StuckLoss(self.net.num_classes)
         if self.at.schedule:
             self.schedule.load_state(self.at.schedule)
@@ -96,7 +98,6 @@ class Run:
             DivergedError: a loss was not finite; the net has the parameters of the last whole epoch, or those that
                 it began with in this process.
             SaveError: a checkpoint could not be written.
-            OSError: a log could not be written.
         """
         images_an_epoch = self.steps_an_epoch * self.settings.batch_size + len(self.held_out or ())
         done = (self.at.epoch - 1) * images_an_epoch + len(self.at.losses) * self.settings.batch_size
@@ -106,7 +107,8 @@ class Run:
                 self.finish_epoch()
             self.result.stopped = "finished"
         except Interrupted:
-            self.result.stopped = "terminated" if self.interrupt.signal == signal.SIGTERM else "interrupted"
+            self.result.signal = self.interrupt.signal
+            self.result.stopped = "interrupted" if self.result.signal == signal.SIGINT else "terminated"
             self.display.line(f"{self.result.stopped} at step {self.net.step}")
         except DivergedError as error:
             self.tell_event("diverged", str(error))
@@ -158,7 +160,7 @@ class Run:
             self.at.losses.append(loss)
             self.at.train_seconds, self.at.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
-            self.interrupt.raise_if_requested()
+            self.grant_requests()
             if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
                 self.save()
 
@@ -194,25 +196,28 @@ class Run:
         self.display.stage(f"validation {self.at.epoch}/{self.settings.epochs}")
 
         def on_images(count: int) -> None:
-            self.interrupt.raise_if_requested()
+            self.grant_requests()
             self.display.advance(count)
 
         return evaluate(
             self.model, self.held_out, batch_size=self.settings.batch_size, overlap=False, on_images=on_images
         )
 
+    def grant_requests(self) -> None:
+        """Save or leave the loop, between two steps or batches, if that was asked for.
+
+        Raises:
+            Interrupted: the loop is to be left.
+        """
+        self.interrupt.raise_if_requested()
+        if self.interrupt.take_save_request() and self.saving:
+            self.save()
+            self.display.line(f"saved at step {self.net.step}")
+
     def tell_step(self, loss: float, rates: Rates) -> None:
         """Show and log a step; explain a loss that has not moved."""
         images_per_second = len(self.at.losses) * self.settings.batch_size / self.at.train_seconds
-        for log in self.logs:
-            log.write(
-                "step",
-                step=self.net.step,
-                epoch=self.at.epoch,
-                loss=loss,
-                lr=rates.lr,
-                images_per_second=images_per_second,
-            )
+        self.log("step", epoch=self.at.epoch, loss=loss, lr=rates.lr, images_per_second=images_per_second)
         self.display.advance(self.settings.batch_size)
         self.display.state(self.state(loss, images_per_second))
         if self.stuck_loss.update(loss):
@@ -222,20 +227,28 @@ class Run:
 
     def tell_epoch(self, record: EpochRecord) -> None:
         """Log an epoch and, if asked, show each tower's share of dead ReLUs."""
-        for log in self.logs:
-            log.write(
-                "epoch", step=record.steps, **{name: value for name, value in vars(record).items() if name != "steps"}
-            )
+        self.log("epoch", **{name: value for name, value in vars(record).items() if name != "steps"})
         if self.report_relus:
             for activity in dead_relus(self.net):
                 self.display.line(f"  {activity}")
-                for log in self.logs:
-                    log.write("relus", step=record.steps, **vars(activity))
+                self.log("relus", **vars(activity))
 
     def tell_event(self, event: str, text: str) -> None:
         """Log something that happened."""
+        self.log("event", event=event, text=text)
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Put figures into the logs, or say, once in a row, that one cannot be written, which ends no training."""
         for log in self.logs:
-            log.write("event", step=self.net.step, event=event, text=text)
+            try:
+                log.write(kind, step=self.net.step, **values)
+            except OSError as error:
+                if log not in self.failing_logs:
+                    self.display.line(f"{error.strerror or error}; training goes on, and the log lacks lines")
+                    self.failing_logs.append(log)
+            else:
+                if log in self.failing_logs:
+                    self.failing_logs.remove(log)
 
     def state(self, loss: float, images_per_second: float) -> str:
         """What stands beside the progress bar."""

@@ -16,8 +16,15 @@ from pyalexnet.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
-from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes, unreadable_lines
-from pyalexnet.data.dataset import is_name, remarks_on
+from pyalexnet.data.choice import (
+    DataChoice,
+    choose_data,
+    data_as_before,
+    data_changes,
+    unchecked_parts,
+    unreadable_lines,
+)
+from pyalexnet.data.dataset import is_name, remarks_on, shortened
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, ModelFileError
 from pyalexnet.files import locked_folder, remove_unfinished, require_room
@@ -33,6 +40,11 @@ from pyalexnet.schedule import PLATEAU, make_schedule
 
 _RECIPES = {"digits": DIGITS, "emoji": EMOJI, "fashion-mnist": FASHION_MNIST}
 _SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options"}
+
+# What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
+# for. So are all options of the net, but those that are only for the steps to come.
+_SETTLED = ("preset", "num_classes", "subtract_mean")
+_OPTIONS_OF_STEPS = ("dropout", "bias_update")
 
 # No report or figure is so long in being written into a run's folder.
 _LONG_AGO_SECONDS = 3600.0
@@ -114,7 +126,8 @@ def train(
         keep: how many of the last checkpoints stay; the best epoch's stays too.
         resume: go on from the newest checkpoint in ``out``, bit for bit as if the run had not stopped, or begin if
             there is none. Settings and data that are not given are the run's own.
-        allow_changes: let a resumed run have other settings or other data than it had.
+        allow_changes: let a resumed run have other settings or other data than it had. ``num_classes``, the classes,
+            ``subtract_mean``, ``preset`` and all options of the net but ``dropout`` and ``bias_update`` stay.
         tensorboard: write TensorBoard's event files into ``out`` too; needs ``pyalexnet[tensorboard]``.
         report_relus: show after each epoch, by layer and tower, how many ReLUs are dead.
         on_error: what an image does that cannot be read: ``"stop"`` raises when it is met; with ``"skip"`` one pass
@@ -124,9 +137,11 @@ def train(
         **net_options: further options of :class:`pyalexnet.AlexNet`, such as ``bias_init="caffe"``.
 
     Returns:
-        The model and its history. Ctrl-C and SIGTERM finish the step, save, and return what there is.
+        The model and its history. Ctrl-C, SIGTERM and SIGXCPU finish the step, save, and return what there is; SIGUSR1,
+        SIGUSR2 and SIGHUP finish the step, save and go on.
 
     Raises:
+        KeyboardInterrupt: a second Ctrl-C, or a first one before there was anything to save.
         DataError: the data cannot serve; the message says why.
         TypeError: ``data``, ``validation`` or an option is of an unknown kind.
         ValueError: an argument makes no sense, or a resumed run's settings changed; the message names them.
@@ -139,14 +154,18 @@ def train(
     """
     asked = {name: value for name, value in locals().items() if name in _SETTINGS and value is not None}
     _require_consistent(out, checkpoint_minutes, keep, resume=resume, tensorboard=tensorboard)
-    with Display(enabled=progress) as display, _for_itself(out, display):
+    with Display(enabled=progress) as display, _interrupt(out, display) as interrupt, _for_itself(out, display):
         earlier = _earlier_checkpoint(out, resume)
         checkpoint = _loaded(earlier, devices, memory_limit) if earlier else None
         if checkpoint:
             data, validation = data_as_before(data, validation, checkpoint.data)
         elif data is None:
             data = "digits"
+        elif isinstance(data, str) and is_name(data) and Path(data).is_dir():
+            display.line(f"{data} is the data set of that name; the folder here is ./{data}")
         recipe = recipe_of(data, preset)
+        if checkpoint:
+            settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
         chosen = choose_data(
             data,
             validation,
@@ -157,7 +176,8 @@ def train(
             on_images=display.advance,
         )
         if checkpoint:
-            settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
+            for part in unchecked_parts(checkpoint.data, chosen.description):
+                display.line(f"{part} may be other images: only their number, classes and labels can be checked")
             _take_changes(checkpoint, settings, chosen, allow_changes)
         else:
             settings = _settings(recipe, asked, net_options, chosen)
@@ -178,22 +198,22 @@ def train(
         result = TrainingResult(model, checkpoint.state.history, settings, chosen.description)
         logs = _logs(out, checkpoint, tensorboard)
         try:
-            with InterruptRequest() as interrupt:
-                Run(
-                    result,
-                    checkpoint,
-                    make_schedule(settings.schedule, lr=settings.lr, patience=settings.patience, floor=settings.floor),
-                    chosen.training,
-                    chosen.held_out,
-                    saving=None if out is None else Saving(Path(out), checkpoint_minutes, keep),
-                    logs=logs,
-                    display=display,
-                    interrupt=interrupt,
-                    report_relus=report_relus,
-                ).to_the_end()
+            interrupt.defer()
+            Run(
+                result,
+                checkpoint,
+                make_schedule(settings.schedule, lr=settings.lr, patience=settings.patience, floor=settings.floor),
+                chosen.training,
+                chosen.held_out,
+                saving=None if out is None else Saving(Path(out), checkpoint_minutes, keep),
+                logs=logs,
+                display=display,
+                interrupt=interrupt,
+                report_relus=report_relus,
+            ).to_the_end()
         finally:
             for log in logs:
-                log.close()
+                _close(log, display)
         display.table(result.history)
     return result
 
@@ -206,6 +226,15 @@ def _require_consistent(
     if out is None:
         require(not resume, "resume", resume, "False where out names no folder")
         require(not tensorboard, "tensorboard", tensorboard, "False where out names no folder")
+
+
+def _interrupt(out: str | PathLike[str] | None, display: Display) -> InterruptRequest:
+    """What signals ask for; as long as there is no run, a stop is granted at once."""
+    if out is None:
+        stopping, saving = "finishing the step, then ending", "nothing is saved, as no folder was named for it"
+    else:
+        stopping, saving = "finishing the step, then saving and ending", "saving after this step"
+    return InterruptRequest(display.line, stopping=stopping, saving=saving, deferred=False)
 
 
 @contextlib.contextmanager
@@ -272,10 +301,15 @@ def _settings(recipe: Recipe, asked: Mapping[str, Any], net_options: Mapping[str
 
 
 def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: Mapping[str, Any]) -> Settings:
-    """A run's settings with what is asked for in their place."""
-    for name in ("preset", "num_classes", "subtract_mean"):
-        kept = getattr(was, name)
-        require(asked.get(name, kept) == kept, name, asked.get(name), f"{kept!r} in a resumed run, as it was")
+    """A run's settings with what is asked for in their place.
+
+    Raises:
+        ValueError: something is asked for that is settled when a run begins; the message names it.
+    """
+    settled = {name: getattr(was, name) for name in _SETTLED} | vars(Options(**was.net_options))
+    for name, value in {**asked, **net_options}.items():
+        if name in settled and name not in _OPTIONS_OF_STEPS:
+            require(value == settled[name], name, value, f"{settled[name]!r} in a resumed run, as it was")
     return _made({**vars(was), **asked, "net_options": was.net_options | dict(net_options)}, asked)
 
 
@@ -298,8 +332,14 @@ def _take_changes(checkpoint: Checkpoint, settings: Settings, chosen: DataChoice
     """Let a checkpoint go on with other settings or data, if that is allowed.
 
     Raises:
-        ValueError: it is not, and something changed; the message names it all.
+        DataError: the classes changed, for which the net has its outputs.
+        ValueError: it is not allowed, and something changed; the message names it all.
     """
+    if chosen.training.classes != checkpoint.model.classes:
+        raise DataError(
+            f"the data has the classes {shortened(chosen.training.classes)}; in a resumed run they must be those that "
+            f"it had, in their order: {shortened(checkpoint.model.classes)}"
+        )
     was, data = checkpoint.settings, data_changes(checkpoint.data, chosen.description)
     # Where a run computes makes no difference to what it computes.
     changes = differences(was, settings, ignoring=("devices",)) + data
@@ -352,6 +392,13 @@ def _logs(out: str | PathLike[str] | None, checkpoint: Checkpoint, tensorboard: 
     if tensorboard:
         logs.append(TensorBoardLog(Path(out) / TENSORBOARD_FOLDER, keep_steps=steps))
     return logs
+
+
+def _close(log: Log, display: Display) -> None:
+    try:
+        log.close()
+    except OSError as error:
+        display.line(f"{error.strerror or error}; the log lacks its last lines")
 
 
 def _require_enough_images_and_outputs(settings: Settings, training: Dataset) -> None:

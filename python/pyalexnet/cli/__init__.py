@@ -6,16 +6,18 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from pyalexnet.cli import ablate, devices, evaluate, features, figure, neighbours, predict, prepare, report, train
 from pyalexnet.cli.parser import CommandParser
-from pyalexnet.cli.status import FAILED, INTERRUPTED, TERMINATED, WRONG_INPUT
+from pyalexnet.cli.status import FAILED, WRONG_INPUT, ended_by
 from pyalexnet.data.names import printable
 from pyalexnet.errors import CudaError
 from pyalexnet.interrupt import Terminated
+from pyalexnet.progress import let_go, tell
 
 # What a system says of a path that cannot serve, where it is not the system that fails.
 _WRONG_PATH = {
@@ -49,22 +51,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's own).
 
     Returns:
-        Exit status: 0; 1 if the computer or the training failed; 2 if an argument or a file is wrong; 130
-        after Ctrl-C, 143 after SIGTERM.
+        Exit status: 0; 1 if the computer or the training failed; 2 if an argument or a file is wrong; 128 and the
+        signal's number after Ctrl-C and signals that ask to end, and SIGPIPE's where nobody reads the output on.
     """
+    _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that its encoding has not is no reason to fail
+    try:
+        return _run(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                let_go(stream)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt as error:
-        print("pyalexnet: interrupted", file=sys.stderr)
-        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        tell("pyalexnet: interrupted", on_stderr=True)
+        return ended_by(error.signal if isinstance(error, Terminated) else signal.SIGINT)
+    except BrokenPipeError:
+        return ended_by(signal.SIGPIPE)
     except (CudaError, ArithmeticError, OSError, ValueError, TypeError, ImportError) as error:
         if options.debug:
             raise
-        print(f"pyalexnet {options.command}: {_message(error)}", file=sys.stderr)
+        tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
         return _exit_status(error)
 
 
@@ -75,6 +93,22 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
     return printable(str(error))
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where the program was started without standard streams, let none of its files take their numbers.
+
+    What takes them can be neither read nor written, so that output fails as on a closed descriptor.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open until the process ends, as the next one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _exit_status(error: Exception) -> int:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyalexnet.classifier import Classifier
-from pyalexnet.cli.output import say
 from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
+from pyalexnet.data.names import printable
 from pyalexnet.data.readable import OnError
 from pyalexnet.errors import DataError
 from pyalexnet.features import DEFAULT_LAYER
 from pyalexnet.model_file import MODEL_FILE, load_model
 from pyalexnet.own_data import MOST_COMPARED
+from pyalexnet.progress import tell
 
 DATA_HELP = (
     "a folder that prepare made; or one with a subfolder of images for each class; or one of IDX files, as MNIST has; "
-    "or digits, emoji or fashion-mnist"
+    "or digits, emoji or fashion-mnist (a folder that is called so is ./digits)"
 )
 
 OWN_HELD_OUT, OWN_TRAINING = "those that the model's own run held out", "those that the model's own run learned from"
@@ -145,11 +145,11 @@ class Skipped:
         for error in errors:
             self._add(error)
         for text in self._errors:
-            say(f"pyalexnet {self._command}: skipped: {text}", sys.stderr)
+            tell(printable(f"pyalexnet {self._command}: skipped: {text}"), on_stderr=True)
         count = len(self._errors)
         if count:
             images = "1 image" if count == 1 else f"{count:,} images"
-            say(f"pyalexnet {self._command}: {images} skipped", sys.stderr)
+            tell(printable(f"pyalexnet {self._command}: {images} skipped"), on_stderr=True)
         return WRONG_INPUT if count else 0
 
 

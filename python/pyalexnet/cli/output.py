@@ -68,9 +68,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def say(text: str, file: TextIO | None = None) -> None:
-    """Show a line, on standard output where no ``file`` is given."""
-    print(printable(text), file=file)
+def say(text: str) -> None:
+    """Show a line on standard output."""
+    print(printable(text))
 
 
 def table_of(

@@ -1,5 +1,10 @@
 """Exit status of the command beside 0."""
 
+import signal
+
 FAILED, WRONG_INPUT = 1, 2
-INTERRUPTED, TERMINATED = 130, 143
-"""After Ctrl-C and SIGTERM: 128 and the signal's number, as shells have it."""
+
+
+def ended_by(number: signal.Signals) -> int:
+    """As shells have it: 130 after Ctrl-C, 143 after SIGTERM, 141 where nobody reads on."""
+    return 128 + number

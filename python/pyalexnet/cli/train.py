@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import sys
 from typing import Any
 
 from pyalexnet.architecture import CHOICES
 from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, fraction_or_name
-from pyalexnet.cli.output import say
-from pyalexnet.cli.status import INTERRUPTED, TERMINATED
+from pyalexnet.cli.status import ended_by
+from pyalexnet.data.names import printable
 from pyalexnet.model_file import MODEL_FILE
+from pyalexnet.progress import tell
 from pyalexnet.recipe import DIGITS, PAPER, PRESETS
 from pyalexnet.schedule import SHIPPED
 from pyalexnet.training import train
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
         "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits; so few "
         f"images need smaller steps and more of them: batches of {DIGITS.batch_size}, a learning rate of "
         f"{DIGITS.lr:g}, {DIGITS.epochs} epochs, biases from 0.1, no mirror images. Ctrl-C and SIGTERM finish the "
-        "step, save and end; a second Ctrl-C stops at once.",
+        "step, save and end; a second Ctrl-C stops at once. SIGUSR1, SIGUSR2 and SIGHUP save and go on.",
     )
     command.add_argument("data", nargs="?", metavar="DATA", help=f"{DATA_HELP} (default: digits)")
     command.add_argument(
@@ -77,13 +77,14 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in _ARGUMENTS and value is not None}
     result = train(options.data, **given)
     if result.validation_accuracy is not None:
-        say(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
+        tell(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
     if options.out is not None:
-        say(f"model: {options.out}/{MODEL_FILE}")
-    if result.stopped in ("interrupted", "terminated"):
+        tell(printable(f"model: {options.out}/{MODEL_FILE}"))
+    if result.signal is not None:
         advice = f"; to go on, repeat the command with --resume --out {options.out}" if options.out else ""
-        say(f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}", sys.stderr)
-        return INTERRUPTED if result.stopped == "interrupted" else TERMINATED
+        ended = f"pyalexnet train: {result.stopped} after {result.model.net.step} steps{advice}"
+        tell(printable(ended), on_stderr=True)
+        return ended_by(result.signal)
     unreadable = result.data.get("unreadable", {})
     return Skipped(options).exit_status(error for part in unreadable.values() for error in part.values())
 

@@ -9,8 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data.checked import checked_classes, checked_labels, host_array
+from pyalexnet.data.dataset import digest
 from pyalexnet.data.images import fit_image
 from pyalexnet.errors import DataError
+
+# Read within a second; an array may be mapped from a file of any size.
+_FINGERPRINT_BYTES = 2**28
 
 
 class ImageArrays:
@@ -40,6 +44,12 @@ class ImageArrays:
     def batch(self, indices: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """See :meth:`pyalexnet.data.Dataset.batch`."""
         return np.stack([fit_image(self.images[index]) for index in indices]), self.labels[indices]
+
+    def fingerprint(self) -> str:
+        """See :class:`pyalexnet.data.Dataset`: all pixels or, of many, those of images spread over all."""
+        count = len(self.images)
+        read = min(count, max(1, _FINGERPRINT_BYTES // self.images[0].nbytes))
+        return digest([str(self.images.shape), *(self.images[number * count // read] for number in range(read))])
 
 
 def _checked_images(data: Any) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from pyalexnet.data.dataset import (
     Dataset,
     DataSource,
     as_dataset,
+    fingerprint,
     held_out_part,
     image_names,
     is_name,
@@ -36,11 +37,13 @@ class PartDescription(TypedDict):
         images: how many.
         classes: their names.
         labels_crc32: checksum of the labels, as little-endian int32.
+        content: their :func:`pyalexnet.data.dataset.fingerprint`; runs of earlier versions do not tell it.
     """
 
     images: Annotated[int, Ge(0)]
     classes: list[str]
     labels_crc32: Annotated[int, Ge(0), Lt(2**32)]
+    content: NotRequired[str | None]
 
 
 class DataDescription(TypedDict):
@@ -165,8 +168,11 @@ def data_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """How a run's data differs from what it was, a line a difference; it may lie elsewhere."""
     changes = []
     for part, name in _PARTS.items():
-        if was[part] != now[part]:
-            changes.append(f"{name} was {_readable(was[part])} and is {_readable(now[part])}")
+        before, after = was[part], now[part]
+        if _without_content(before) != _without_content(after):
+            changes.append(f"{name} was {_readable(before)} and is {_readable(after)}")
+        elif before and after and _tell_content(before, after) and before["content"] != after["content"]:
+            changes.append(f"{name} is other images of the same number: their names, sizes or content differ")
     return changes
 
 
@@ -174,6 +180,13 @@ def unreadable_lines(description: Mapping[str, Any]) -> list[str]:
     """Lines that tell of the images that were left out, as a description has them."""
     errors = [error for part in description.get("unreadable", {}).values() for error in part.values()]
     return describe_unreadable(errors)
+
+
+def unchecked_parts(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The parts of which only number, classes and labels are known: not every data set can tell more."""
+    return [
+        name for part, name in _PARTS.items() if was[part] and now[part] and not _tell_content(was[part], now[part])
+    ]
 
 
 def _fraction_or_name(validation: float | DataSource) -> float | str | None:
@@ -188,7 +201,21 @@ def _name(data: DataSource) -> str | None:
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
     labels = np.ascontiguousarray(dataset.labels, "<i4")
-    return {"images": len(dataset), "classes": list(dataset.classes), "labels_crc32": zlib.crc32(labels.tobytes())}
+    return {
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "labels_crc32": zlib.crc32(labels.tobytes()),
+        "content": fingerprint(dataset),
+    }
+
+
+def _tell_content(*parts: Mapping[str, Any]) -> bool:
+    """Whether all do: some data sets cannot, and runs of earlier versions did not."""
+    return all(part.get("content") is not None for part in parts)
+
+
+def _without_content(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if part is None else {field: value for field, value in part.items() if field != "content"}
 
 
 def _readable(part: Mapping[str, Any] | None) -> str:

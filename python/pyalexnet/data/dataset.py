@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -22,7 +24,8 @@ _SPLIT_SEED = 2012
 class Dataset(Protocol):
     """Labelled images, prepared a batch at a time; ``batch`` is called from several threads at once.
 
-    A data set may have ``names`` too, what its images are called.
+    A data set may have ``names`` too, what its images are called, and a method ``fingerprint()``, a text by which a
+    resumed run knows the same images again, wherever they lie; without one it knows them by their names.
     """
 
     @property
@@ -58,6 +61,26 @@ def remarks_on(*datasets: object) -> list[str]:
     return list(dict.fromkeys(line for dataset in datasets for line in getattr(dataset, "remarks", ())))
 
 
+def fingerprint(dataset: Dataset) -> str | None:
+    """A text that other images, or the same in another order, do not have; None where a data set cannot tell."""
+    own = getattr(dataset, "fingerprint", None)
+    if own is not None:
+        found: str | None = own()
+        return found
+    names = getattr(dataset, "names", None)
+    return None if names is None else digest(map(str, names))
+
+
+def digest(parts: Iterable[str | npt.NDArray[Any]]) -> str:
+    """A checksum of texts and arrays in their order, for fingerprints."""
+    checksum = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        content = os.fsencode(part) if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        checksum.update(len(content).to_bytes(8, "little"))
+        checksum.update(content)
+    return checksum.hexdigest()
+
+
 class Subset:
     """Some images of a data set."""
 
@@ -90,6 +113,11 @@ class Subset:
         """See :meth:`Dataset.batch`."""
         return self.dataset.batch(self.indices[indices])
 
+    def fingerprint(self) -> str | None:
+        """See :class:`Dataset`."""
+        whole = fingerprint(self.dataset)
+        return None if whole is None else digest([whole, self.indices.astype("<i8")])
+
 
 def as_dataset(data: DataSource) -> Dataset:
     """A data set from what a user names; where it comes in two parts, the one to train on.
@@ -99,8 +127,7 @@ def as_dataset(data: DataSource) -> Dataset:
             name such as ``"digits"`` or ``"emoji"``; or a folder: one that ``pyalexnet prepare`` has written; one of
             IDX files, the pair ``train-*`` and perhaps the pair ``t10k-*``; one with a subfolder of image files for
             each class; or one that has a ``train`` of the first or the last kind and perhaps a ``val``, ``valid``,
-            ``validation`` or ``test`` of either. Where there is a
-            folder by the name of a data set, the folder is meant.
+            ``validation`` or ``test`` of either. A folder by the name of a data set is named by a path: ``"./digits"``.
 
     Raises:
         DataError: there is no such folder or name, or what is there cannot serve; the message says why.
@@ -115,7 +142,7 @@ def as_dataset(data: DataSource) -> Dataset:
     if isinstance(data, Dataset):
         return checked(data)
     raise TypeError(
-        f"data is a {type(data).__name__}; it must be a folder's path, a name ({_shortened(list(_NAMED))}), a pair "
+        f"data is a {type(data).__name__}; it must be a folder's path, a name ({shortened(list(_NAMED))}), a pair "
         "(images, labels) or a Dataset"
     )
 
@@ -167,13 +194,13 @@ class _Parts(NamedTuple):
 def _parts(data: str | PathLike[str]) -> _Parts:
     from pyalexnet.data.folder import is_folder
 
+    if is_name(data):
+        return _NAMED[fspath(data)]()
     path = Path(data)
     require_text(fspath(path), "data")
     if is_folder(path):
         return _folder_parts(path)
-    if is_name(data):
-        return _NAMED[fspath(data)]()
-    raise DataError(f"{path} is not a folder, nor the name of a data set: {_shortened(list(_NAMED))}")
+    raise DataError(f"{path} is not a folder, nor the name of a data set: {shortened(list(_NAMED))}")
 
 
 def _folder_parts(path: Path) -> _Parts:
@@ -230,8 +257,8 @@ _NAMED = {"digits": _digits_parts, "emoji": _emoji_parts, "fashion-mnist": _fash
 
 
 def is_name(data: object) -> bool:
-    """Whether a user's word names a data set, and no file or folder."""
-    return isinstance(data, str) and data in _NAMED and not Path(data).exists()
+    """Whether a user's word names a data set, whatever folders there are where the program runs."""
+    return isinstance(data, str) and data in _NAMED
 
 
 def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
@@ -290,9 +317,10 @@ def labels_among(dataset: Dataset, classes: Sequence[str]) -> npt.NDArray[np.int
     names = list(map(as_class, dataset.classes))
     unknown = [name for name in names if name not in index]
     if unknown:
-        raise DataError(f"the data has the class {unknown[0]!r}; the net knows only {_shortened(classes)}")
+        raise DataError(f"the data has the class {unknown[0]!r}; the net knows only {shortened(classes)}")
     return np.array([index[name] for name in names], np.int32)
 
 
-def _shortened(names: Sequence[str]) -> str:
+def shortened(names: Sequence[str]) -> str:
+    """Names for a message, of many the first."""
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

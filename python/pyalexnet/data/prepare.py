@@ -134,7 +134,10 @@ def prepare(
         plan = _plan(found, shard_size)
         if destination.exists() and not destination.is_dir():
             raise DataError(f"{destination} is a file; the destination must be a folder")
-        with locked_folder(destination) as unlocked, InterruptRequest() as interrupt:
+        interrupt = InterruptRequest(
+            display.line, stopping="finishing the images under way", saving="what is finished is saved already"
+        )
+        with locked_folder(destination) as unlocked, interrupt:
             if unlocked:
                 display.line(f"{destination} cannot be locked ({unlocked}): let no other process prepare it")
             if not _continues(destination, plan):

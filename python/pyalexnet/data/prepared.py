@@ -22,6 +22,7 @@ from annotated_types import Ge, Len, MinLen
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.array_file import array_from, array_header
 from pyalexnet.checks import require
+from pyalexnet.data.dataset import digest
 from pyalexnet.data.statistics import ImageSums, Statistics
 from pyalexnet.errors import DataError
 from pyalexnet.files import open_regular_file, read_regular_file
@@ -230,6 +231,10 @@ class PreparedImages:
                     row = int(indices[position] - self._starts[number])
                     _read_row(file.fileno(), row, images[position], path)
         return images, labels
+
+    def fingerprint(self) -> str:
+        """See :class:`pyalexnet.data.Dataset`: the checksums of shards and labels, which the manifest has."""
+        return digest([*(shard.sha256 for shard in self.shards), self._manifest.files[LABELS_FILE]])
 
     def verify(self, on_images: Callable[[int], None] = lambda _count: None) -> None:
         """Read all files and compare their checksums.
