@@ -14,6 +14,7 @@ from pyalexnet import OutOfMemoryError, backend, ops
 from pyalexnet.architecture import parameter_count, parameter_shapes
 from pyalexnet.image_batch import ImageBatch
 from pyalexnet.network import AlexNet
+from pyalexnet.tensor import Tensor
 
 GIB = 2**30
 CLASSES = 10
@@ -433,3 +434,87 @@ def test_a_crop_of_224_has_zeros_behind_it(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found, net.forward(x))
     with pytest.raises(ValueError, match="offsets reach from 0 to 33; crops of 224 lie inside images of 256 only from"):
         net.forward(ImageBatch(images, offsets + np.array([1, 0], np.int32), flips, nothing, nothing[0]))
+
+
+# What only copies arrays needs no simulated threads.
+copies = pytest.mark.parametrize("device", ["cpu:0", "cuda:0"], indirect=True)
+
+
+@copies
+def test_inputs_of_every_library_and_layout_are_taken(device: str, batch: tuple[Any, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    x, labels = batch
+    net = AlexNet(CLASSES, devices=[device], dropout=0.0)
+    expected, loss = net.forward(x), net.train_step(x, labels, lr=0.0)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    wide = np.zeros((2, 227, 227, 6), np.float32)
+    wide[..., ::2] = x
+    channels_first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+    for given in (
+        *(np.asfortranarray(x), wide[..., ::2], read_only, Tensor.from_array(x, device=device)),
+        *(torch.from_numpy(x), torch.nn.Parameter(torch.from_numpy(x.copy())), channels_first.permute(0, 2, 3, 1)),
+        torch.from_numpy(x.copy()).requires_grad_(),
+    ):
+        np.testing.assert_array_equal(net.forward(given), expected)
+    for integers in (
+        *(
+            labels.tolist(),
+            tuple(labels.tolist()),
+            labels.astype(np.uint8),
+            labels.astype(np.int16),
+            labels[::-1][::-1],
+        ),
+        *(torch.from_numpy(labels), torch.tensor([3, 7], dtype=torch.uint8), list(torch.from_numpy(labels))),
+        Tensor.from_array(labels.astype(np.int32), device=device),
+    ):
+        assert net.train_step(x, integers, lr=0.0) == loss
+
+
+@copies
+def test_parameters_of_pytorch_are_loaded(device: str) -> None:
+    torch = pytest.importorskip("torch")
+    net, other = AlexNet(CLASSES, devices=[device], seed=1), AlexNet(CLASSES, devices=[device], seed=2)
+    values = {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in other.parameters().items()}
+    net.load_parameters(values, {name: Tensor.from_array(value.detach().numpy()) for name, value in values.items()})
+    for name, value in values.items():
+        np.testing.assert_array_equal(net.parameters()[name], value.detach())
+        np.testing.assert_array_equal(net.momentum()[name], value.detach())
+    name = "conv2.weight"
+    values[name] = values[name].to(torch.float64)
+    with pytest.raises(TypeError, match=r"parameters: conv2\.weight has dtype torch\.float64; it must be float32"):
+        net.load_parameters(values)
+
+
+@copies
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_stay_on_the_device(device: str, batch: tuple[Any, Any], count: int) -> None:
+    x, _ = batch
+    net = AlexNet(CLASSES, devices=two_devices(device)[:count])
+    layers = ("conv1", "pool2", "conv4", "fc6", "fc8")
+    expected = [net.features(x, layer) for layer in layers]
+    found = [net.features(x, layer, as_tensor=True) for layer in layers]
+    net.forward(x[::-1])
+    del net
+    for result, values in zip(found, expected, strict=True):
+        assert isinstance(result, Tensor)
+        assert str(result.device) == device
+        np.testing.assert_array_equal(np.asarray(result), values, "a result is its caller's own")
+
+
+def test_pytorch_reads_results_without_a_copy(batch: tuple[Any, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    net = AlexNet(CLASSES)
+    logits = net.forward(batch[0], as_tensor=True)
+    read = torch.from_dlpack(logits)
+    assert read.data_ptr() == logits.array.address
+    np.testing.assert_array_equal(read, np.asarray(logits))
+
+
+def test_an_array_on_a_gpu_that_the_net_is_not_on_is_refused() -> None:
+    class OnGpu:
+        dtype, shape = np.dtype(np.float32), (1, 227, 227, 3)
+        __cuda_array_interface__ = {"version": 3, "typestr": "<f4", "shape": shape, "data": (4096, False)}  # noqa: RUF012
+
+    with pytest.raises(ValueError, match=r"^x is on (a GPU|cuda:)"):
+        AlexNet(CLASSES).forward(OnGpu())

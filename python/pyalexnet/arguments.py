@@ -121,6 +121,10 @@ class Argument:
         if any(want not in (have, str(want)) for want, have in zip(shape, self.shape, strict=True)):
             raise ValueError(f"{self.name} has shape {self.shape}; it must be {wanted}")
 
+    def host(self) -> npt.NDArray[Any]:
+        """The array in host memory: a view of its own, or a copy from a GPU."""
+        return self.data if isinstance(self.data, np.ndarray) else self.data.numpy()
+
     def on(self, device: Device) -> Tensor:
         """The array on the device, which is its own if it has one (see :func:`common_device`)."""
         return self.data if isinstance(self.data, Tensor) else tensor_of(self.data, device)
@@ -141,7 +145,7 @@ class Argument:
         Raises:
             ValueError: naming the first that is out of range.
         """
-        values = self.data if isinstance(self.data, np.ndarray) else self.data.numpy()
+        values = self.host()
         wrong = np.argwhere((values < 0) | (values >= limits))
         if wrong.size:
             place = tuple(int(i) for i in wrong[0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,39 @@ def extents(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
     if count not in (None, len(found)):
         raise ValueError(f"{name} is {found}; it must be {count} integers")
     return found
+
+
+def at_least(name: str, value: Any, least: int) -> int:
+    """An integer from ``least`` on.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is lower.
+    """
+    found = integer(name, value)
+    require(found >= least, name, value, f"at least {least}")
+    return found
+
+
+def callback(name: str, value: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}; it must be a function")
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path.
+
+    Raises:
+        TypeError: it is neither a text nor a path.
+    """
+    if not isinstance(value, str | PathLike):
+        raise TypeError(f"{name} is {shown(value)}; it must be a path")
+    return Path(value)
 
 
 def number(name: str, value: Any) -> float:

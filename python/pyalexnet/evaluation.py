@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checks import at_least, callback, flag
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import DataSource
-from pyalexnet.data.augmentation import view_variations
+from pyalexnet.data.augmentation import require_views, view_variations
 from pyalexnet.data.dataset import as_test_dataset, labels_among
-from pyalexnet.data.images import fit_image, read_image
+from pyalexnet.data.pictures import listed, prepared
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
+from pyalexnet.model_file import as_model
 from pyalexnet.own_data import held_out_images, trained_on
 
 CONFIDENCE = 0.95
@@ -77,6 +79,14 @@ class Evaluation:
     trained_on: int | None = None
     not_checked: str = ""
     unseen: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return "<Evaluation of no images>"
+        return (
+            f"<Evaluation of {self.count:,} images of {len(self.classes)} classes, views {self.views}: top-1 error "
+            f"{self.top1_error:.2%}, top-5 error {self.top5_error:.2%}, loss {self.loss:.4f}>"
+        )
 
     @property
     def count(self) -> int:
@@ -147,7 +157,7 @@ class Prediction(NamedTuple):
 
 
 def evaluate(
-    model: Classifier,
+    model: Classifier | str | PathLike[str],
     data: DataSource | None = None,
     *,
     batch_size: int = 64,
@@ -160,7 +170,7 @@ def evaluate(
     """Measure a classifier on labelled images.
 
     Args:
-        model: what :func:`pyalexnet.train` or :func:`pyalexnet.load_model` returned.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         data: labelled images, named as for :func:`pyalexnet.train`, with classes of the model's names; of data with a
             held-out part of its own that part, of ``"digits"`` what training by default holds out. By default the
             images that the model's own run held out.
@@ -181,7 +191,11 @@ def evaluate(
         ValueError: ``batch_size`` or ``views`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    require_batch_size(batch_size)
+    batch_size, views = at_least("batch_size", batch_size, 1), require_views(views)
+    overlap = None if overlap is None else flag("overlap", overlap)
+    callback("on_stage", on_stage)
+    callback("on_images", on_images)
+    model = as_model(model)
     dataset = held_out_images(model) if data is None else as_test_dataset(data)
     dataset = readable(dataset, on_error, on_stage=on_stage, on_images=on_images)
     label_of_class = labels_among(dataset, model.classes)
@@ -219,7 +233,7 @@ def wilson_interval(successes: int, count: int) -> Interval:
 
 
 def predict(
-    model: Classifier,
+    model: Classifier | str | PathLike[str],
     images: Any,
     *,
     top: int = 5,
@@ -231,9 +245,9 @@ def predict(
     """The most probable classes of images.
 
     Args:
-        model: what :func:`pyalexnet.train` or :func:`pyalexnet.load_model` returned.
-        images: paths of image files, or uint8 arrays (H, W) or (H, W, 3); a single path or array may stand
-            alone.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
+        images: images, each a path, an open file or its bytes, an image of Pillow's, or a uint8 array (H, W) or
+            (H, W, 3) of NumPy, PyTorch, CuPy or the like; a single one may stand alone.
         top: how many classes to name for each image.
         views: as in :func:`evaluate`.
         batch_size: images that the net computes at a time.
@@ -245,13 +259,16 @@ def predict(
 
     Raises:
         DataError: an image cannot be read, or an array is no image, and there is no ``on_error``.
+        TypeError: an argument is of another type.
         ValueError: ``top``, ``views`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    require_batch_size(batch_size)
-    if top < 1:
-        raise ValueError(f"top is {top}; it must be at least 1")
-    return list(_predictions(model, _as_list(images), top, views, batch_size, on_error, on_images))
+    top, batch_size, views = at_least("top", top, 1), at_least("batch_size", batch_size, 1), require_views(views)
+    if on_error is not None:
+        callback("on_error", on_error)
+    callback("on_images", on_images)
+    given = listed(images)
+    return list(_predictions(as_model(model), given, top, views, batch_size, on_error, on_images))
 
 
 def as_images(images: Any) -> npt.NDArray[np.uint8]:
@@ -259,11 +276,12 @@ def as_images(images: Any) -> npt.NDArray[np.uint8]:
 
     Raises:
         DataError: an image cannot be read, or an array is no image; or there is none.
+        TypeError: they are no images.
     """
-    listed = _as_list(images)
-    if not listed:
+    given = listed(images)
+    if not given:
         raise DataError("there are no images; there must be at least one")
-    return np.stack([_prepared(image) for image in listed])
+    return np.stack([prepared(image) for image in given])
 
 
 def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: int = 1) -> npt.NDArray[np.float64]:
@@ -280,16 +298,6 @@ def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: 
     variations = view_variations(len(images), views, model.net.options.crop)
     by_view = [_softmax(model.net.forward(model.input_batch(images, view))) for view in variations]
     return np.asarray(np.mean(by_view, axis=0))
-
-
-def require_batch_size(batch_size: int) -> None:
-    """Refuse a batch size below 1.
-
-    Raises:
-        ValueError: it is.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
 
 
 class _Tally:
@@ -349,29 +357,11 @@ def _most_probable_classes(model: Classifier, probabilities: npt.NDArray[np.floa
     return [Prediction(model.class_name(output), float(probabilities[output])) for output in best]
 
 
-def _as_list(images: Any) -> list[Any]:
-    alone = isinstance(images, str | PathLike) or (isinstance(images, np.ndarray) and images.ndim == 2)
-    if alone or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3):
-        return [images]
-    return list(images)
-
-
 def _prepared_or_error(image: Any) -> npt.NDArray[np.uint8] | DataError:
     try:
-        return _prepared(image)
+        return prepared(image)
     except DataError as error:
         return error
-
-
-def _prepared(image: Any) -> npt.NDArray[np.uint8]:
-    if isinstance(image, str | PathLike):
-        return read_image(fspath(image))
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        raise DataError(f"an image has dtype {pixels.dtype}; it must be uint8, pixels from 0 to 255")
-    if 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise DataError(f"an image has shape {pixels.shape}; it must be (H, W) or (H, W, 3)")
-    return fit_image(pixels)
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.array_file import read_array_header
-from pyalexnet.checks import reason_of, shown
+from pyalexnet.checks import as_path, at_least, callback, reason_of, shown
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.augmentation import view_variations
@@ -32,9 +32,9 @@ from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import require_batch_size
 from pyalexnet.files import file_written_atomically, open_regular_file
 from pyalexnet.json_file import require_distinct
+from pyalexnet.model_file import as_model
 from pyalexnet.own_data import training_images
 from pyalexnet.tensor_file import checksum
 
@@ -72,9 +72,13 @@ class Features:
     names: tuple[str, ...]
     classes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        about = f"{len(self.names):,} images of {len(self.classes)} classes"
+        return f"<Features of {about}: {self.layer}, {self.values.dtype} {self.values.shape}>"
+
 
 def extract_features(
-    model: Classifier,
+    model: Classifier | str | PathLike[str],
     data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
@@ -85,7 +89,7 @@ def extract_features(
     """What a layer computes of the centre of each image.
 
     Args:
-        model: the classifier.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, those to train on. By default
             those that the model's own run learned from.
         layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``"conv1"``, ``"pool5"`` or ``"fc7"``.
@@ -95,9 +99,11 @@ def extract_features(
 
     Raises:
         DataError: the data cannot serve.
+        TypeError: an argument is of another type.
         ValueError: ``layer`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
+    model = _checked(model, layer, batch_size, on_images)
     dataset = training_images(model) if data is None else as_dataset(data)
     dataset = readable(dataset, on_error)
     values = np.concatenate(list(feature_batches(model, dataset, layer, batch_size, on_images)))
@@ -106,7 +112,7 @@ def extract_features(
 
 def save_features(
     path: str | PathLike[str],
-    model: Classifier,
+    model: Classifier | str | PathLike[str],
     data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
@@ -131,8 +137,9 @@ def save_features(
         OSError: the file cannot be written; what was there before is unchanged.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    if Path(path).suffix != ".npz":
-        raise ValueError(f"path is {fspath(path)!r}; its name must end in .npz")
+    if as_path("path", path).suffix != ".npz":
+        raise ValueError(f"path is {shown(fspath(path))}; its name must end in .npz")
+    model = _checked(model, layer, batch_size, on_images)
     dataset = training_images(model) if data is None else as_dataset(data)
     dataset = readable(dataset, on_error)
     batches = feature_batches(model, dataset, layer, batch_size, on_images)
@@ -243,12 +250,22 @@ def feature_batches(
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Iterator[Values]:
     """What :func:`extract_features` gives, batch by batch."""
-    require_batch_size(batch_size)
     batches = in_batches(np.arange(len(dataset)), batch_size)
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for images, _ in read_ahead(dataset, batches, buffers=buffers):
         yield features_of(model, images, layer)
         on_images(len(images))
+
+
+def _checked(
+    model: Classifier | str | PathLike[str], layer: str, batch_size: int, on_images: Callable[[int], None]
+) -> Classifier:
+    """The model, once the arguments are known to make sense."""
+    at_least("batch_size", batch_size, 1)
+    callback("on_images", on_images)
+    found = as_model(model)
+    found.net.require_layer(layer)
+    return found
 
 
 def features_of(model: Classifier, images: npt.NDArray[np.uint8], layer: str) -> Values:

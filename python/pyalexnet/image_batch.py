@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE
+from pyalexnet.arguments import INTEGERS, Argument
+from pyalexnet.checks import number, require
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageBatch:
     """8-bit images that the device itself crops, mirrors, centres and shifts into the net's input.
 
+    Each array may be NumPy's, PyTorch's, CuPy's or a Tensor, in host memory or on a GPU of the net.
+
     Attributes:
         images: uint8 (N, 256, 256, 3), RGB.
-        offsets: int32 (N, 2), row and column of each crop's top left corner.
-        flips: uint8 (N,), 1 to mirror left and right.
+        offsets: integers (N, 2), row and column of each crop's top left corner.
+        flips: uint8 or bool (N,), 1 to mirror left and right.
         shifts: float32 (N, 3), added to every pixel's red, green and blue.
         mean: float32 (256, 256, 3) or (3,), subtracted before.
         scale: what all is multiplied by at the end, above 0.
     """
 
-    images: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int32]
-    flips: npt.NDArray[np.uint8]
-    shifts: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float32]
+    images: Any
+    offsets: Any
+    flips: Any
+    shifts: Any
+    mean: Any
     scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def arrays(self, crop: int = INPUT_SIZE) -> dict[str, npt.NDArray[Any]]:
-        """All arrays by name, contiguous and checked, with a mean for every pixel.
+    def __repr__(self) -> str:
+        return f"<ImageBatch of {len(self)} images, scale {self.scale}>"
+
+    def arguments(self, crop: int = INPUT_SIZE) -> dict[str, Argument]:
+        """All arrays by name, checked, with a mean for every pixel.
 
         Args:
             crop: height and width of what is taken from each image.
 
         Raises:
-            TypeError: an array has another dtype.
-            ValueError: an array has another shape, or a crop would leave its image.
+            TypeError: something is no array, or one of another dtype, or ``scale`` is no number.
+            ValueError: an array has another shape, a crop would leave its image, or ``scale`` is not above 0.
         """
-        n, size = len(self.images), IMAGE_SIZE
-        if self.offsets.size and not 0 <= self.offsets.min() <= self.offsets.max() <= size - crop:
+        size, scale = IMAGE_SIZE, number("scale", self.scale)
+        images = Argument.of("images", self.images, "uint8", ("N", size, size, INPUT_CHANNELS))
+        n = images.shape[0]
+        offsets = Argument.of("offsets", self.offsets, INTEGERS, (n, 2)).host()
+        if not 0 <= offsets.min() <= offsets.max() <= size - crop:
             raise ValueError(
-                f"offsets reach from {self.offsets.min()} to {self.offsets.max()}; crops of {crop} lie inside "
+                f"offsets reach from {offsets.min()} to {offsets.max()}; crops of {crop} lie inside "
                 f"images of {size} only from 0 to {size - crop}"
             )
+        mean = Argument.of("mean", self.mean)
+        if len(mean.shape) == 1:
+            mean.require_shape(INPUT_CHANNELS)
+            mean = Argument("mean", np.broadcast_to(mean.host(), (size, size, INPUT_CHANNELS)))
+        mean.require_shape(size, size, INPUT_CHANNELS)
+        require(0 < scale < math.inf, "scale", self.scale, "above 0 and finite")
         return {
-            "images": _checked("images", self.images, np.uint8, (n, size, size, INPUT_CHANNELS)),
-            "offsets": _checked("offsets", self.offsets, np.int32, (n, 2)),
-            "flips": _checked("flips", self.flips, np.uint8, (n,)),
-            "shifts": _checked("shifts", self.shifts, np.float32, (n, INPUT_CHANNELS)),
-            "mean": _checked(
-                "mean",
-                np.broadcast_to(self.mean, (size, size, INPUT_CHANNELS)) if self.mean.ndim == 1 else self.mean,
-                np.float32,
-                (size, size, INPUT_CHANNELS),
-            ),
+            "images": images,
+            "offsets": Argument("offsets", offsets.astype(np.int32)),
+            "flips": Argument.of("flips", self.flips, ("uint8", "bool"), (n,)),
+            "shifts": Argument.of("shifts", self.shifts, shape=(n, INPUT_CHANNELS)),
+            "mean": mean,
         }
-
-
-def _checked(name: str, value: npt.NDArray[Any], dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if value.dtype != dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}; it must be {np.dtype(dtype)}")
-    if value.shape != shape:
-        raise ValueError(f"{name} has shape {value.shape}; it must be {shape}")
-    return np.ascontiguousarray(value)

@@ -125,6 +125,12 @@ class MemoryPlan:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    def __repr__(self) -> str:
+        purpose = "training" if self.training else "inference"
+        totals = zip(self.devices, self.total_bytes, self.limit_bytes, strict=True)
+        needs = ", ".join(f"{device} {_mib(need)} of {_mib(limit)} MiB" for device, need, limit in totals)
+        return f"<MemoryPlan for {purpose} at batch size {self.batch_size}: {needs}>"
+
     def _lines(self) -> Iterator[str]:
         purpose = "training" if self.training else "inference"
         yield "Memory in MiB" + (f" for {purpose} at batch size {self.batch_size}" if self.batch_size else "")

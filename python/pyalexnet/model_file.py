@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
 
 from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
+from pyalexnet.checks import as_path, shown
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.errors import ModelFileError
 from pyalexnet.files import write_atomically
 from pyalexnet.json_file import require_distinct
-from pyalexnet.network import AlexNet
+from pyalexnet.network import AlexNet, as_memory_limit, device_names
 from pyalexnet.tensor_file import Description, Shapes, description_format, open_tensors, pack
 
 MODEL_FILE = "model.safetensors"
@@ -34,9 +34,12 @@ def save_model(path: str | PathLike[str], model: Classifier) -> None:
     A file that was there stays until the new one is complete.
 
     Raises:
+        TypeError: ``path`` is no path, or ``model`` no classifier.
         OSError: the file cannot be written; the message says why and how many bytes were needed.
     """
-    write_atomically(path, model_content(model))
+    if not isinstance(model, Classifier):
+        raise TypeError(f"model is {shown(model)}; it must be a Classifier")
+    write_atomically(as_path("path", path), model_content(model))
 
 
 def model_content(model: Classifier) -> bytes:
@@ -64,15 +67,18 @@ def load_model(
         memory_limit: bytes that the net may take on each device; by default what the device has.
 
     Raises:
+        TypeError: an argument is of another type.
+        ValueError: ``devices`` or ``memory_limit`` makes no sense.
         FileNotFoundError: there is no such file.
         ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
     """
-    path = Path(path)
+    devices = default_devices() if devices is None else device_names(devices)
+    memory_limit = as_memory_limit(memory_limit)
+    path = as_path("path", path)
     if path.is_dir():
         path /= MODEL_FILE
     with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
         about = file.description
-        devices = default_devices() if devices is None else devices
         # First the net, which says what memory it needs where there is not enough.
         net = AlexNet(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
         tensors = file.tensors()
@@ -82,6 +88,22 @@ def load_model(
     net.load_parameters(tensors)
     net.step = about.step
     return Classifier(net, about.classes, mean, learned_from=path.parent)
+
+
+def as_model(model: Classifier | str | PathLike[str]) -> Classifier:
+    """A classifier from what a user names: itself, or what :func:`load_model` takes.
+
+    Raises:
+        TypeError: it is neither.
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, str | PathLike):
+        return load_model(model)
+    hint = "; its .model is one" if isinstance(getattr(model, "model", None), Classifier) else ""
+    raise TypeError(f"model is {shown(model)}; it must be a Classifier, a run's folder or a model file{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

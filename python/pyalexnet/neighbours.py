@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.checks import at_least, callback
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import as_dataset, image_names
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import as_images, require_batch_size
+from pyalexnet.evaluation import as_images
 from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
+from pyalexnet.model_file import as_model
 from pyalexnet.own_data import training_images
 
 
@@ -39,7 +41,7 @@ class Neighbour:
 
 
 def find_neighbours(
-    model: Classifier,
+    model: Classifier | str | PathLike[str],
     queries: Any,
     data: DataSource | FeatureFile | None = None,
     *,
@@ -52,7 +54,7 @@ def find_neighbours(
     """The images nearest to each query, by the Euclidean distance between a layer's outputs.
 
     Args:
-        model: the classifier.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         queries: images, as :func:`pyalexnet.predict` takes them.
         data: where to look: images named as for :func:`pyalexnet.train` (of what comes in two parts, those to train
             on), or a feature file, itself or its path (``.npz``), of the same net, which saves computing them again. By
@@ -68,13 +70,15 @@ def find_neighbours(
 
     Raises:
         DataError: an image or the data cannot serve, or a feature file is another net's or another layer's.
+        TypeError: an argument is of another type.
         ValueError: ``count``, ``layer`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    require_batch_size(batch_size)
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
+    batch_size, count = at_least("batch_size", batch_size, 1), at_least("count", count, 1)
+    callback("on_images", on_images)
     images = as_images(queries)
+    model = as_model(model)
+    model.net.require_layer(layer)
     wanted = np.concatenate(
         [features_of(model, images[start : start + batch_size], layer) for start in range(0, len(images), batch_size)]
     )

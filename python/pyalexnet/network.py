@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +29,14 @@ from pyalexnet.architecture import (
     layers,
     parameter_shapes,
 )
+from pyalexnet.arguments import INTEGERS, Argument
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
-from pyalexnet.checks import flag, integer, number, require, shown
+from pyalexnet.checks import at_least, flag, integer, number, require, shown
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.image_batch import ImageBatch
 from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
-from pyalexnet.tensor import DTYPES, host_array, pinned_array
-
-Input = npt.NDArray[np.float32] | ImageBatch
+from pyalexnet.tensor import DTYPES, Tensor, host_array, pinned_array
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -108,7 +107,7 @@ class AlexNet:
         """
         self._set_up(num_classes, devices, memory_limit, seed, peer_access, options)
         for name, value in initial_parameters(self.num_classes, self.options, self.seed):
-            self._write_parameter(name, "value", value)
+            self._write_parameter(name, "value", Argument(name, value))
 
     def _set_up(
         self,
@@ -120,15 +119,12 @@ class AlexNet:
         options: Mapping[str, Any],
     ) -> None:
         """All that :meth:`__init__` does but fill the parameters."""
-        self.num_classes = integer("num_classes", num_classes)
-        require(self.num_classes >= 2, "num_classes", num_classes, "at least 2")
+        self.num_classes = at_least("num_classes", num_classes, 2)
         self.seed = integer("seed", seed)
         require(0 <= self.seed < 2**63, "seed", seed, "from 0 to 2**63 - 1")
-        self._memory_limit = None if memory_limit is None else integer("memory_limit", memory_limit)
-        if self._memory_limit is not None:
-            require(self._memory_limit >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
+        self._memory_limit = as_memory_limit(memory_limit)
         self._peer_access = flag("peer_access", peer_access)
-        self.devices = _device_names(devices)
+        self.devices = device_names(devices)
         self.options = _options(options)
         towers = self.options.towers
         wanted = f"a list of one name, for a net of {towers} tower"
@@ -186,60 +182,113 @@ class AlexNet:
         """
         return self._plan_of(self._describe(*_program_key(batch_size, training)))
 
-    def forward(self, x: Input) -> npt.NDArray[np.float32]:
+    @overload
+    def forward(self, x: Any, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    @overload
+    def forward(self, x: Any, *, as_tensor: Literal[True]) -> Tensor: ...
+
+    def forward(self, x: Any, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
         """Logits without dropout.
 
         Args:
-            x: float32 (N, 227, 227, 3), RGB minus the mean; or an :class:`ImageBatch` of crops of 227.
+            x: float32 (N, 227, 227, 3), RGB minus the mean; or an :class:`ImageBatch`. An array of NumPy, PyTorch
+                (parameters too) or CuPy, a Tensor, or whatever else has ``__cuda_array_interface__`` or ``__dlpack__``.
+                Of a GPU's array no copy passes through the host where the net computes on that GPU; other GPUs' arrays
+                are refused.
+            as_tensor: whether the result stays on the net's first device, for PyTorch, CuPy and others to read without
+                a copy.
 
         Returns:
-            float32 (N, num_classes); softmax makes probabilities of them.
+            float32 (N, num_classes), of which softmax makes probabilities: a NumPy array or, with ``as_tensor``, a
+            Tensor. Either is the caller's own: no later call changes it, and the net's memory limit does not count it.
 
         Raises:
-            TypeError: ``x`` is not float32.
-            ValueError: ``x`` has another shape.
+            TypeError: ``x`` is no array of float32.
+            ValueError: ``x`` has another shape, or lies on a GPU that is none of the net's.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self.features(x, "fc8")
+        return self._features(x, "fc8", flag("as_tensor", as_tensor))
 
-    @_one_at_a_time
-    def features(self, x: Input, layer: str) -> npt.NDArray[np.float32]:
+    @overload
+    def features(self, x: Any, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    @overload
+    def features(self, x: Any, layer: str, *, as_tensor: Literal[True]) -> Tensor: ...
+
+    def features(self, x: Any, layer: str, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
         """What a layer computes of images, without dropout.
 
         Args:
             x: as in :meth:`forward`.
             layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``conv1``, ``pool5`` or ``fc7``.
+            as_tensor: as in :meth:`forward`.
 
         Returns:
-            float32 (N, height, width, channels) or (N, units), the towers side by side.
+            float32 (N, height, width, channels) or (N, units), the towers side by side; as in :meth:`forward`.
 
         Raises:
-            TypeError: ``x`` is not float32.
-            ValueError: ``x`` has another shape, or there is no such layer.
+            TypeError: ``x`` is no array of float32.
+            ValueError: ``x`` has another shape or lies on a GPU that is none of the net's, or there is no such layer.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        names = feature_names(self.options)
-        require(isinstance(layer, str) and layer in names, "layer", layer, f"one of {', '.join(names)}")
-        size = _batch_size(x)
-        self._require_whole()
-        program = self.program(size, training=False)
-        with self._work():
-            self._upload_input(program, x)
-            self._run(program.forward)
-            return self._read_layer(program, layer, names[layer])
+        return self._features(x, layer, flag("as_tensor", as_tensor))
 
-    def _read_layer(self, program: Program, layer: str, name: str) -> npt.NDArray[np.float32]:
-        """All towers' outputs side by side."""
-        towers = range(1 if layer == "fc8" else self.options.towers)
-        parts = [self._download(program.array(name, tower), self.placement.place(tower)) for tower in towers]
-        whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
+    def require_layer(self, layer: str) -> str:
+        """Refuse what :meth:`features` knows no layer by.
+
+        Returns:
+            The name of a program's array.
+
+        Raises:
+            TypeError: ``layer`` is no text.
+            ValueError: there is no such layer.
+        """
+        names = feature_names(self.options)
+        wanted = f"one of {', '.join(names)}"
+        if not isinstance(layer, str):
+            raise TypeError(f"layer is {shown(layer)}; it must be {wanted}")
+        require(layer in names, "layer", layer, wanted)
+        return names[layer]
+
+    @_one_at_a_time
+    def _features(self, x: Any, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
+        name = self.require_layer(layer)
+        arrays = self._input(x)
+        n = _count(arrays)
+        self._require_whole()
+        program = self.program(n, training=False)
+        with self._work():
+            self._upload_input(program, x, arrays)
+            self._run(program.forward)
+            towers = range(1 if layer == "fc8" else self.options.towers)
+            parts = [program.array(name, tower) for tower in towers]
+            return self._joined(parts) if as_tensor else self._downloaded(parts)
+
+    def _downloaded(self, parts: list[Any]) -> npt.NDArray[np.float32]:
+        """The towers' arrays side by side in host memory."""
+        values = [self._download(part, self.placement.place(tower)) for tower, part in enumerate(parts)]
+        whole: npt.NDArray[np.float32] = np.concatenate(values, axis=-1)
+        return whole
+
+    def _joined(self, parts: list[Any]) -> Tensor:
+        """The towers' arrays side by side on the first device."""
+        device, stream = self.placement.devices[0], self.placement.streams[0]
+        *outer, width = parts[0].shape
+        whole = Tensor.empty((*outer, len(parts) * width), device=str(device))
+        for tower, part in enumerate(parts):
+            to = whole.array.slice_last(tower * width, (tower + 1) * width)
+            if self.placement.place(tower) == 0:
+                device.native.copy(to, part, stream)
+            else:
+                self.placement.links[0].start(to, part)
+                self.placement.links[0].finish()
+        self._synchronize()
         return whole
 
     @_one_at_a_time
     def train_step(
         self,
-        x: Input,
-        labels: npt.NDArray[np.integer[Any]],
+        x: Any,
+        labels: Any,
         *,
         lr: float | Mapping[str, float],
         momentum: float = 0.9,
@@ -251,7 +300,7 @@ class AlexNet:
 
         Args:
             x: as in :meth:`forward`.
-            labels: integers (N,), from 0 to num_classes - 1.
+            labels: integers (N,) of any size, from 0 to num_classes - 1: an array, as ``x`` may be one, or a list.
             lr: learning rate; or rates by layer (``conv1``) and parameter (``conv1.bias``), where a parameter's own
                 comes before its layer's, and every parameter must have one. A parameter with rate 0 is frozen:
                 neither gradient nor momentum moves it, and its momentum waits.
@@ -262,14 +311,16 @@ class AlexNet:
             The batch's mean loss before the step, in nats.
 
         Raises:
-            TypeError: ``x`` is not float32, or ``labels`` are not integers.
-            ValueError: a shape, a label or a rate is out of its range.
+            TypeError: ``x`` is no array of float32, ``labels`` are not integers, or a rate is no number.
+            ValueError: a shape, a label or a rate is out of its range, or an array lies on a GPU that is none of the
+                net's.
             OutOfMemoryError: the batch does not fit; the message has the plan.
             KeyboardInterrupt: of Ctrl-C; the step is then done whole and counted in :attr:`step`, or not at all.
         """
         rates = _rates_by_parameter(lr, self.shapes)
         momentum, weight_decay = _rate("momentum", momentum), _rate("weight_decay", weight_decay)
-        n = _batch_size(x)
+        arrays = self._input(x)
+        n = _count(arrays)
         labels = self._check_labels(labels, n)
         self._require_whole()
         program = self.program(n, training=True)
@@ -277,7 +328,7 @@ class AlexNet:
         self.knobs.seed, self.knobs.step = self.seed, self.step
         self._has_gradients = False
         with self._work():
-            self._upload_input(program, x)
+            self._upload_input(program, x, arrays)
             self._upload(program.array("loss.labels"), labels, self.placement.place(0))
             self._run((*program.forward, *program.backward))
             self._update(program)
@@ -355,7 +406,7 @@ class AlexNet:
             ValueError: an argument is below 1.
             CudaError: there is not enough memory that can be locked.
         """
-        batch_size, count = _at_least_1("batch_size", batch_size), _at_least_1("count", count)
+        batch_size, count = at_least("batch_size", batch_size, 1), at_least("count", count, 1)
         shape = (batch_size, IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)
         return [pinned_array(self.placement.devices[0], shape, "uint8") for _ in range(count)]
 
@@ -399,42 +450,45 @@ class AlexNet:
     @_one_at_a_time
     def load_parameters(
         self,
-        parameters: Mapping[str, npt.NDArray[np.float32]],
-        momentum: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        parameters: Mapping[str, Any],
+        momentum: Mapping[str, Any] | None = None,
     ) -> None:
         """Replace all weights and biases, and the momentum with them, since it belongs to the old ones.
 
         Args:
-            parameters: names and shapes as :meth:`parameters` gives them, float32.
+            parameters: names and shapes as :meth:`parameters` gives them, float32; arrays of any kind that
+                :meth:`forward` takes.
             momentum: the same of :meth:`momentum`; None for zeros.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs; nothing has been replaced then.
-            TypeError: an array is not float32; likewise.
+            ValueError: a name is missing or unknown, a shape differs, or an array lies on a GPU that is none of the
+                net's; nothing has been replaced then.
+            TypeError: something is no array of float32; likewise.
             OutOfMemoryError: there is no room for the momentum; likewise.
         """
-        self._check_parameters("parameters", parameters)
-        if momentum is not None:
-            self._check_parameters("momentum", momentum)
+        values = self._checked_parameters("parameters", parameters)
+        updates = None if momentum is None else self._checked_parameters("momentum", momentum)
+        if updates is not None:
             self._begin_updates()
         self._broken_off = "load_parameters()"
-        for name, value in parameters.items():
+        for name, value in values.items():
             self._write_parameter(name, "value", value)
         if self._has_momentum:
             self._clear_updates()
-            for name, value in (momentum or {}).items():
+            for name, value in (updates or {}).items():
                 self._write_parameter(name, "momentum", value)
         self._broken_off = None
 
-    def _check_parameters(self, argument: str, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    def _checked_parameters(self, argument: str, values: Mapping[str, Any]) -> dict[str, Argument]:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{argument} is {shown(values)}; it must have arrays by name")
         if values.keys() != self.shapes.keys():
             missing, unknown = self.shapes.keys() - values.keys(), values.keys() - self.shapes.keys()
-            raise ValueError(f"{argument} lack {sorted(missing)} and have unknown {sorted(unknown)}")
-        for name, shape in self.shapes.items():
-            if values[name].dtype != np.float32:
-                raise TypeError(f"{argument}: {name} has dtype {values[name].dtype}; it must be float32")
-            if values[name].shape != shape:
-                raise ValueError(f"{argument}: {name} has shape {values[name].shape}; it must be {shape}")
+            raise ValueError(f"{argument} lack {sorted(missing)} and have unknown {sorted(map(str, unknown))}")
+        return {
+            name: self._reachable(Argument.of(f"{argument}: {name}", values[name], shape=shape))
+            for name, shape in self.shapes.items()
+        }
 
     # Copies -------------------------------------------------------------------------------------------------
 
@@ -597,22 +651,41 @@ class AlexNet:
         for stream in self.placement.streams:
             stream.synchronize()
 
-    def _upload_input(self, program: Program, x: Input) -> None:
+    def _input(self, x: Any) -> dict[str, Argument]:
+        """What the net is to look at, by the names of a program's arrays; the first tells how many images there are."""
+        if isinstance(x, ImageBatch):
+            arrays = x.arguments(self.options.crop)
+        else:
+            arrays = {"joint": Argument.of("x", x, shape=("N", INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS))}
+        return {name: self._reachable(array) for name, array in arrays.items()}
+
+    def _upload_input(self, program: Program, x: Any, arrays: dict[str, Argument]) -> None:
         """Bring the input to each device that has a tower."""
         for place in range(len(self.placement.devices)):
-            if isinstance(x, ImageBatch):
-                for name, value in x.arrays(self.options.crop).items():
-                    self._upload(program.array(f"input.{name}", place), value, place)
-            else:
-                self._upload(program.array("input.joint", place), np.ascontiguousarray(x), place)
+            for name, array in arrays.items():
+                self._upload(program.array(f"input.{name}", place), array, place)
         if isinstance(x, ImageBatch):
-            self.knobs.input_scale = x.scale
+            self.knobs.input_scale = float(x.scale)
             self._run(program.prepare)
 
-    def _upload(self, to: Any, value: npt.NDArray[Any], place: int) -> None:
-        """Copy in stream order. CUDA has read pageable memory when its copy returns; image_buffers() outlive a step."""
+    def _reachable(self, array: Argument) -> Argument:
+        """Refuse an array on a GPU that is none of the net's."""
+        device = array.device
+        if device is not None and device.target == "cuda" and device not in self.placement.devices:
+            where = " or ".join(self.devices)
+            raise ValueError(f"{array.name} is on {device}; it must be on {where}, as the net is, or in host memory")
+        return array
+
+    def _source(self, array: Argument, place: int) -> Any:
+        """The array as a native one that the device at a place can copy from."""
         device = self.placement.devices[place]
-        device.native.copy(to, host_array(device, value), self.placement.streams[place])
+        if device.target == "cuda" and array.device == device:
+            return array.native(device)
+        return host_array(device, np.ascontiguousarray(array.host()))
+
+    def _upload(self, to: Any, value: Argument, place: int) -> None:
+        """Copy in stream order. CUDA has read pageable memory when its copy returns; other memory outlives the step."""
+        self.placement.devices[place].native.copy(to, self._source(value, place), self.placement.streams[place])
 
     def _download(self, array: Any, place: int) -> npt.NDArray[Any]:
         device, stream = self.placement.devices[place], self.placement.streams[place]
@@ -621,19 +694,17 @@ class AlexNet:
         stream.synchronize()
         return value
 
-    def _check_labels(self, labels: npt.NDArray[np.integer[Any]], n: int) -> npt.NDArray[np.int32]:
-        labels = np.asarray(labels)
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise TypeError(f"labels have dtype {labels.dtype}; they must be integers")
-        if labels.shape != (n,):
-            raise ValueError(f"labels have shape {labels.shape}; it must be ({n},)")
-        wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
+    def _check_labels(self, labels: Any, n: int) -> Argument:
+        """Labels as int32 in host memory."""
+        given = Argument.of("labels", _array_of(labels), INTEGERS, (n,))
+        values = given.host()
+        wrong = np.flatnonzero((values < 0) | (values >= self.num_classes))
         if len(wrong):
             first = int(wrong[0])
             raise ValueError(
-                f"labels[{first}] is {labels[first]}; it must be from 0 to num_classes - 1 = {self.num_classes - 1}"
+                f"labels[{first}] is {values[first]}; it must be from 0 to num_classes - 1 = {self.num_classes - 1}"
             )
-        return np.ascontiguousarray(labels, np.int32)
+        return Argument("labels", values.astype(np.int32))
 
     # Parameters ---------------------------------------------------------------------------------------------
 
@@ -646,20 +717,22 @@ class AlexNet:
         whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
         return whole
 
-    def _write_parameter(self, name: str, kind: str, value: npt.NDArray[np.float32]) -> None:
+    def _write_parameter(self, name: str, kind: str, value: Argument) -> None:
         holders = [tower for tower, parameters in enumerate(self._parameters) if name in parameters]
-        for tower, part in zip(holders, np.split(value, len(holders), axis=-1), strict=True):
+        for part, tower in enumerate(holders):
             place = self.placement.place(tower)
+            device, stream = self.placement.devices[place], self.placement.streams[place]
             to = getattr(self._parameters[tower][name], kind).array()
-            self._upload(to, np.ascontiguousarray(part), place)
-            self.placement.streams[place].synchronize()
+            width = to.shape[-1]
+            device.native.copy(to, self._source(value, place).slice_last(part * width, (part + 1) * width), stream)
+            stream.synchronize()
 
     def _clear_updates(self) -> None:
         """Set momentum and gradients to zero."""
         self._has_gradients = False
         for tower, parameters in enumerate(self._parameters):
             for parameter in parameters.values():
-                zeros = np.zeros(parameter.value.shape, np.float32)
+                zeros = Argument("zeros", np.zeros(parameter.value.shape, np.float32))
                 for array in (parameter.momentum.array(), parameter.gradient.array()):
                     self._upload(array, zeros, self.placement.place(tower))
         self._synchronize()
@@ -691,7 +764,27 @@ def _restored(
     return net
 
 
-def _device_names(devices: Iterable[str]) -> tuple[str, ...]:
+def as_memory_limit(memory_limit: int | None) -> int | None:
+    """What a net may take on each device, in bytes.
+
+    Raises:
+        TypeError: it is neither an integer nor None.
+        ValueError: it is below 1.
+    """
+    if memory_limit is None:
+        return None
+    found = integer("memory_limit", memory_limit)
+    require(found >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
+    return found
+
+
+def device_names(devices: Iterable[str]) -> tuple[str, ...]:
+    """The names of a net's one or two devices.
+
+    Raises:
+        TypeError: it is no list, or one of something else than names.
+        ValueError: it is a single name, or there are none or too many.
+    """
     wanted = "a list of one or two names, such as ['cpu:0']"
     if isinstance(devices, str):
         raise ValueError(f"devices is {devices!r}; it must be {wanted}")
@@ -765,22 +858,20 @@ def _rate(name: str, value: float) -> float:
     return rate
 
 
-def _at_least_1(name: str, value: int) -> int:
-    found = integer(name, value)
-    require(found >= 1, name, value, "at least 1")
-    return found
-
-
 def _program_key(batch_size: int, training: bool) -> tuple[int, bool]:
-    return _at_least_1("batch_size", batch_size), flag("training", training)
+    return at_least("batch_size", batch_size, 1), flag("training", training)
 
 
-def _batch_size(x: Input) -> int:
-    if isinstance(x, ImageBatch):
-        return len(x)
-    dtype, shape = getattr(x, "dtype", type(x).__name__), tuple(getattr(x, "shape", ()))
-    if dtype != np.float32:
-        raise TypeError(f"x has dtype {dtype}; it must be float32, or an ImageBatch")
-    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS):
-        raise ValueError(f"x has shape {shape}; it must be (N, {INPUT_SIZE}, {INPUT_SIZE}, {INPUT_CHANNELS})")
-    return int(shape[0])
+def _array_of(labels: Any) -> Any:
+    """Labels in a list or tuple as an array; anything else as it is."""
+    if not isinstance(labels, list | tuple):
+        return labels
+    try:
+        return np.array(labels)
+    except ValueError as error:  # lists of different lengths
+        raise TypeError(f"labels is {shown(labels)}; it must be a list of integers") from error
+
+
+def _count(arrays: dict[str, Argument]) -> int:
+    """How many images an input has."""
+    return next(iter(arrays.values())).shape[0]

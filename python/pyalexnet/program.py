@@ -114,6 +114,9 @@ class Entry:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.arguments.items() if _is_array(value))
         return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes})"
 
+    def __repr__(self) -> str:
+        return f"<Entry: {' '.join(str(self).split())}>"
+
     def bind(self) -> None:
         """Replace Refs by the arrays that lie there; their arenas must have memory."""
         for name, value in self.arguments.items():
@@ -198,6 +201,11 @@ class Program:
 
     def __str__(self) -> str:
         return "\n".join(map(str, (*self.forward, *self.backward, *self.update)))
+
+    def __repr__(self) -> str:
+        purpose = "training" if self.training else "inference"
+        counts = f"{len(self.forward)} forward, {len(self.backward)} backward, {len(self.update)} update"
+        return f"<Program for {purpose} at batch size {self.batch_size}: entries {counts}>"
 
     def build(self) -> None:
         """Bind the entries to their arrays; the arenas must have their memory by now."""

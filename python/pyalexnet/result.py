@@ -42,6 +42,11 @@ class TrainingResult:
     stopped: Stopped = "running"
     signal: signal.Signals | None = None
 
+    def __repr__(self) -> str:
+        accuracy = self.validation_accuracy
+        known = "" if accuracy is None else f", accuracy {accuracy:.2%}"
+        return f"<TrainingResult: {self.stopped} after {len(self.history)} epochs{known}; {self.model!r}>"
+
     @property
     def validation_accuracy(self) -> float | None:
         """Accuracy on the held-out images after the last whole epoch."""

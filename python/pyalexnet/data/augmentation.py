@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
+from pyalexnet.checks import integer, require
 
 VIEWS = (1, 5, 10)
 
@@ -86,8 +87,7 @@ def view_variations(count: int, views: int, crop: int = INPUT_SIZE) -> list[Vari
     Raises:
         ValueError: ``views`` is another number.
     """
-    if views not in VIEWS:
-        raise ValueError(f"views is {views}; it must be one of {', '.join(map(str, VIEWS))}")
+    views = require_views(views)
     last = IMAGE_SIZE - crop
     centre = last // 2
     places = [(centre, centre), (0, 0), (0, last), (last, 0), (last, last)]
@@ -101,3 +101,15 @@ def view_variations(count: int, views: int, crop: int = INPUT_SIZE) -> list[Vari
         for flip in flips
         for place in places[: 1 if views == 1 else None]
     ]
+
+
+def require_views(views: int) -> int:
+    """One of :data:`VIEWS`.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is another number.
+    """
+    found = integer("views", views)
+    require(found in VIEWS, "views", views, f"one of {', '.join(map(str, VIEWS))}")
+    return found

@@ -132,6 +132,10 @@ def decode_image(file: BinaryIO) -> npt.NDArray[np.uint8]:
                     f"take at most {DECODING_BYTES / 2**20:,.0f} MiB"
                 )
             with _one_at_a_time if needed > _MUCH else contextlib.nullcontext():
+                if isinstance(image, TiffImagePlugin.TiffImageFile):
+                    # Pillow would compare the size of a TIFF with a limit of its own, which is the whole process's.
+                    image.im = Image.new(image.mode, getattr(image, "_tile_size", image.size)).im
+                image.load()
                 return _fit(_upright_rgb(image))
     except (MemoryError, DataError):  # memory says nothing about the image
         raise
@@ -151,6 +155,25 @@ def fit_image(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if pixels.shape == (IMAGE_SIZE, IMAGE_SIZE, 3):
         return pixels
     return _fit(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def fit_picture(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An image of Pillow's, of any mode, as :func:`read_image` prepares a file; it is loaded, and else left as it is.
+
+    Returns:
+        uint8 (256, 256, 3).
+
+    Raises:
+        DataError: its file is broken, or its pixels are no colours.
+    """
+    try:
+        image.load()
+        return _fit(_upright_rgb(image))
+    except MemoryError:
+        raise
+    except Exception as error:
+        name = printable(str(getattr(image, "filename", "") or "of Pillow's"))
+        raise DataError(f"cannot read the image {name}: {_reason(error)}") from error
 
 
 def _fit(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -221,17 +244,13 @@ def _strip_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 # Upright, in RGB and not too large -----------------------------------------------------------------------------------
 
 
-def _upright_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # Pillow would compare the size of a TIFF with a limit of its own, which is the whole process's.
-        image.im = Image.new(image.mode, getattr(image, "_tile_size", image.size)).im
-    image.load()
+def _upright_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
     rgb = _to_rgb(image) if image.width * image.height <= _MANY_PIXELS else _reduced(image)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     """How the picture is turned by its EXIF, or else its XMP, data; 1 for not at all, also where they are damaged.
 
     A TIFF is upright once Pillow has loaded it.

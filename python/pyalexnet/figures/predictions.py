@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,12 +18,17 @@ _TOP = 5
 
 
 def prediction_panel(
-    model: Classifier, images: Any, labels: Sequence[str] | None = None, *, views: int = 1, batch_size: int = 64
+    model: Classifier | str | PathLike[str],
+    images: Any,
+    labels: Sequence[str] | None = None,
+    *,
+    views: int = 1,
+    batch_size: int = 64,
 ) -> Figure:
     """Each image above its five most probable classes, the right one in orange where it is known.
 
     Args:
-        model: the classifier.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         images: as :func:`pyalexnet.predict` takes them; the paper shows eight.
         labels: the class of each image.
         views: crops by which each is judged, as in :func:`pyalexnet.evaluate`.

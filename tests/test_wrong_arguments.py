@@ -1,0 +1,224 @@
+"""Every argument of the net and of what works with models, with every kind of wrong value: refused by name, at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyalexnet
+from pyalexnet import AlexNet, Classifier, Options
+from pyalexnet.architecture import CHOICES
+from pyalexnet.image_batch import ImageBatch
+
+CLASSES = 4
+
+NOT_INTEGERS = (2.5, 2.0, np.float32(2), "2", b"2", True, np.True_, 2j, [2], (2,), {}, np.array([2]), object())
+NOT_NUMBERS = ("0.1", b"0.1", True, np.False_, None, 1j, [0.1], {}, np.array([0.1]), object())
+NOT_RATES = (*NOT_NUMBERS, math.nan, math.inf, -0.1, np.float32("nan"), 10**400)
+NOT_FLAGS = (0, 1, 1.0, "True", None, [], np.array(True), object())
+NOT_LAYERS = ("conv9", "conv1 ", "", None, 1, ["conv1"], b"conv1", object())
+NOT_FUNCTIONS = (5, "print", [], object())
+NOT_PATHS = (5, None, b"run", ["run"], 1.5, object())
+NOT_COUNTS = (*NOT_INTEGERS, None, 0, -1, np.int64(0))
+NOT_DEVICES = (
+    *("cpu:0", "cpu", 5, [], ["cpu:0", "cpu:1", "cpu:0"], ["cpu:0", "cpu:0"], ["cpu:0", "sim:0"], [5], [None]),
+    *(["tpu:0"], ["cpu:99"], ["cpu:-1"], ["cpu:x"], [["cpu:0"]], {}, True, b"cpu:0", object()),
+)
+NOT_LIMITS = (*NOT_INTEGERS, 0, -1, "3GB")
+NOT_NETS = (None, 5, "net", object(), CLASSES)
+NOT_NAMES = ("abc", None, 5, [], [1, 2], [None], [b"cat"], list("aa"), list("abcde"), object())
+NOT_MEANS = (
+    *(None, 0, "grey", [128.0], np.zeros(3, np.float32), np.zeros((256, 256, 3)), np.zeros((224, 224, 3), np.float32)),
+    np.full((256, 256, 3), np.nan, np.float32),
+)
+NOT_MODELS = (None, 5, ["run"], b"run", object(), np.zeros(3))
+
+NOT_X = (
+    *(None, 5, "cat.jpg", [[1.0]], np.float32(1), np.zeros((1, 227, 227, 3)), np.zeros((1, 224, 224, 3), np.float32)),
+    *(np.zeros((227, 227, 3), np.float32), np.zeros((0, 227, 227, 3), np.float32), object()),
+    np.zeros((1, 227, 227, 3), np.uint8),
+)
+NOT_LABELS = (
+    *(None, 1, "1", [1.0], ["1"], [True], [None], [[1]], [-1], [CLASSES], [2**70], [1, 2], np.array([1.0])),
+    *(np.array([], np.int64), np.array([[1]]), [[1], [1, 2]], {"1"}, object()),
+)
+
+NOT_OPTIONS = {
+    "dropout": (*NOT_NUMBERS, math.nan, -0.1, 1, 1.5),
+    "lrn_k": (*NOT_NUMBERS, math.nan, math.inf, 0, -1),
+} | {
+    name: ("zero", b"paper", None, 5, 1.0, [], np.float32(2), *(() if choices[0] in (True, False) else (True,)))
+    for name, choices in CHOICES.items()
+}
+
+
+@pytest.fixture(scope="module")
+def net() -> AlexNet:
+    return AlexNet(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def model(net: AlexNet) -> Classifier:
+    return Classifier(net, tuple("abcd"), np.zeros((256, 256, 3), np.float32))
+
+
+def cases(call: Callable[..., Any], given: dict[str, Any], wrong: dict[str, tuple[Any, ...]]) -> Iterator[str]:
+    """Call with one wrong argument after the other; what was not refused as it must be."""
+    for name, values in wrong.items():
+        for value in values:
+            try:
+                call(**{**given, name: value})
+            except (TypeError, ValueError) as error:
+                message = str(error).splitlines()[0]
+                if not re.search(rf"\b{name.removesuffix('s')}s?\b.*\b(must|has|lacks?|have|only)\b", message):
+                    yield f"{name}={value!r}: {type(error).__name__}: {message}"
+            except BaseException as error:
+                yield f"{name}={value!r}: {error!r}"
+            else:
+                yield f"{name}={value!r} was taken"
+
+
+def test_of_a_net() -> None:
+    wrong = {
+        "num_classes": (*NOT_COUNTS, 1),
+        "devices": NOT_DEVICES,
+        "memory_limit": NOT_LIMITS,
+        "seed": (*NOT_INTEGERS, None, -1, 2**63),
+        "peer_access": NOT_FLAGS,
+        **NOT_OPTIONS,
+    }
+    assert not list(cases(AlexNet, {"num_classes": CLASSES}, wrong))
+
+
+def test_of_options() -> None:
+    assert NOT_OPTIONS.keys() == {field.name for field in fields(Options)}
+    assert not list(cases(Options, {}, NOT_OPTIONS))
+    with pytest.raises(TypeError, match="AlexNet has no argument 'colour'; its options are weight_init, bias_init"):
+        AlexNet(CLASSES, colour="red")
+
+
+def test_of_a_nets_methods(net: AlexNet) -> None:
+    x, labels = np.zeros((1, 227, 227, 3), np.float32), np.array([1])
+    before = net.parameters()["fc8.weight"].tobytes()
+    step = {"x": x, "labels": labels, "lr": 0.01}
+    by_layer = ({"conv1": 0.1}, {"conv9": 0.1}, {1: 0.1}, {"conv1": "0.1"}, {})
+    batch = {"batch_size": NOT_COUNTS, "training": NOT_FLAGS}
+    tower = (*NOT_INTEGERS, None, -1, 2)
+    array = net.program(1, training=False).array("fc8.out")
+    values = {"parameters": net.parameters()}
+    wrong_values = (None, 5, "file", [], {}, {"conv1.weight": 1}, net.parameters() | {"fc8.bias": [0.0] * CLASSES})
+    found = [
+        *cases(net.plan, {"batch_size": 1}, batch),
+        *cases(net.program, {"batch_size": 1, "training": False}, batch),
+        *cases(net.forward, {"x": x}, {"x": NOT_X, "as_tensor": NOT_FLAGS}),
+        *cases(net.features, {"x": x, "layer": "fc7"}, {"x": NOT_X, "layer": NOT_LAYERS, "as_tensor": NOT_FLAGS}),
+        *cases(
+            net.train_step,
+            step,
+            {"x": NOT_X, "labels": NOT_LABELS, "momentum": NOT_RATES, "weight_decay": NOT_RATES}
+            | {"lr": (*(rate for rate in NOT_RATES if rate != {}), *by_layer)},
+        ),
+        *cases(net.read, {"array": array}, {"array": (None, 5, x, "conv1.y"), "tower": tower}),
+        *cases(net.image_buffers, {"batch_size": 1, "count": 1}, {"batch_size": NOT_COUNTS, "count": NOT_COUNTS}),
+        *cases(net.load_parameters, values, {"parameters": (*wrong_values, None), "momentum": wrong_values[1:]}),
+    ]
+    assert not found
+    assert net.step == 0
+    assert net.parameters()["fc8.weight"].tobytes() == before
+
+
+def test_of_an_image_batch(net: AlexNet) -> None:
+    good = {
+        "images": np.zeros((2, 256, 256, 3), np.uint8),
+        "offsets": np.zeros((2, 2), np.int32),
+        "flips": np.zeros(2, np.uint8),
+        "shifts": np.zeros((2, 3), np.float32),
+        "mean": np.zeros(3, np.float32),
+    }
+    anything = (None, 5, "a", [0], np.zeros((2, 2)), np.zeros((2, 3, 1), np.float32), object())
+    wrong: dict[str, tuple[Any, ...]] = dict.fromkeys(good, anything)
+    wrong["offsets"] = (*anything, np.full((2, 2), 30, np.int32), np.full((2, 2), -1, np.int32))
+    wrong["images"] = (*anything, np.zeros((0, 256, 256, 3), np.uint8), good["images"].astype(np.float32))
+    wrong["scale"] = (*NOT_NUMBERS, 0, -1, math.nan, math.inf)
+    assert not list(cases(lambda **given: net.forward(ImageBatch(**given)), good, wrong))
+
+
+def test_of_a_classifier(net: AlexNet, model: Classifier) -> None:
+    good = {"net": net, "classes": list("abcd"), "mean": model.mean}
+    wrong = {"net": NOT_NETS, "classes": NOT_NAMES, "mean": NOT_MEANS}
+    assert not list(cases(Classifier, good, wrong))
+
+
+def test_of_what_works_with_models(model: Classifier, tmp_path: Path) -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    data = images, np.array([0, 1])
+    common = {"model": NOT_MODELS, "batch_size": NOT_COUNTS, "on_images": NOT_FUNCTIONS}
+    views = (*NOT_COUNTS, 2, 3, 100)
+    not_images = (None, 5, True, 1.5, {"cat": "cat.jpg"}, object(), np.uint8(3))
+    overlap = tuple(value for value in NOT_FLAGS if value is not None)
+    file = tmp_path / "f.npz"
+    found = [
+        *cases(
+            pyalexnet.evaluate,
+            {"model": model, "data": data},
+            common | {"views": views, "overlap": overlap, "on_stage": NOT_FUNCTIONS},
+        ),
+        *cases(
+            pyalexnet.predict,
+            {"model": model, "images": images},
+            common | {"images": not_images, "top": NOT_COUNTS, "views": views, "on_error": NOT_FUNCTIONS},
+        ),
+        *cases(pyalexnet.extract_features, {"model": model, "data": data}, common | {"layer": NOT_LAYERS}),
+        *cases(
+            pyalexnet.save_features,
+            {"path": file, "model": model, "data": data},
+            common | {"layer": NOT_LAYERS, "path": (*NOT_PATHS, "features.csv", "")},
+        ),
+        *cases(
+            pyalexnet.find_neighbours,
+            {"model": model, "queries": images, "data": data},
+            common | {"layer": NOT_LAYERS, "count": NOT_COUNTS},
+        ),
+        *cases(
+            pyalexnet.load_model,
+            {"path": tmp_path / "nothing"},
+            {"path": NOT_PATHS, "devices": NOT_DEVICES[:5], "memory_limit": NOT_LIMITS},
+        ),
+        *cases(
+            pyalexnet.save_model,
+            {"path": tmp_path / "model", "model": model},
+            {"path": NOT_PATHS, "model": (*NOT_MODELS, "run", model.net)},
+        ),
+    ]
+    assert not found
+    assert not list(tmp_path.iterdir())
+
+
+def test_numpys_numbers_are_taken() -> None:
+    net = AlexNet(
+        np.int64(CLASSES),
+        devices=(name for name in ("cpu:0",)),
+        memory_limit=np.int64(2**31),
+        seed=np.uint32(7),
+        peer_access=np.True_,
+        dropout=np.float32(0.25),
+        crop=np.int16(224),
+        lrn=np.False_,
+        bias_init=np.str_("caffe"),
+    )
+    assert (net.num_classes, net.seed, net.devices) == (CLASSES, 7, ("cpu:0",))
+    assert net.options == Options(dropout=0.25, crop=224, lrn=False, bias_init="caffe")
+    for name in (field.name for field in fields(Options)):
+        assert type(getattr(net.options, name)) in (bool, int, float, str)
+    assert net.plan(np.int64(2)).batch_size == 2
+    x = np.zeros((1, 227, 227, 3), np.float32)
+    net.train_step(x, [np.uint8(1)], lr=np.float32(0.5), momentum=np.float64(0.5), weight_decay=np.int64(0))
+    net.train_step(x, [1], lr={f"{name}": np.float32(0.5) for name in net.shapes}, momentum=0)
+    assert net.step == 2
