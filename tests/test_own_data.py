@@ -86,6 +86,14 @@ def test_held_out_data_of_their_own(net: AlexNet, photos: Path, tmp_path: Path) 
     assert known_in(model, photos) == set(ImageFolder(photos).names)
 
 
+def test_fewer_images_held_out_than_learned_from(net: AlexNet, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "few")
+    for name in CLASSES:
+        for file in sorted((tmp_path / "few" / name).iterdir())[2:]:
+            file.unlink()
+    assert known_in(learned(net, photos, tmp_path / "few"), tmp_path / "few") == set()
+
+
 def test_features_and_neighbours_are_those_of_the_training_images(net: AlexNet, photos: Path) -> None:
     model = learned(net, photos)
     features = extract_features(model, layer="fc8")

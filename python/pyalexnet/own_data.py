@@ -123,7 +123,8 @@ def trained_on(
         for part, is_training in ((chosen.training, True), (chosen.held_out, False)):
             if part is not None and _is_same(data, _whole(part)[0]):
                 places = np.zeros(len(data), bool)
-                places[_whole(chosen.training)[1]] = is_training
+                if is_training:
+                    places[_whole(part)[1]] = True
                 return TrainedOn(places=places[indices])
         count = len(chosen.training)
         if asked is None and count > MOST_COMPARED:

@@ -20,7 +20,7 @@ from PIL import Image
 from pyalexnet.architecture import Options
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource, Subset
-from pyalexnet.data.dataset import as_dataset, as_test_dataset, sample
+from pyalexnet.data.dataset import as_dataset, as_test_dataset, remarks_on, sample
 from pyalexnet.data.names import printable, shorten
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
@@ -156,6 +156,8 @@ def write_report(
         "errors": None,
         "times": None,
     }
+    for line in remarks_on(chosen.judged, chosen.searched) if chosen else ():
+        on_stage(line)
     on_stage("drawing filters")
     context["figures"] = [_filters(model)]
     found = None

@@ -237,7 +237,7 @@ def _by_folder(
     distinct_classes(raw, fspath(path))
     found = sorted(map(as_class, raw))
     names = tuple(found) if known is None else known
-    index = {name: label for label, name in enumerate(names)}
+    index = {as_class(name): label for label, name in enumerate(names)}
     unknown = [name for name in found if name not in index]
     if unknown:
         raise DataError(f"{path} has the class {unknown[0]!r}, which is not among the {len(names)} classes given")
