@@ -208,6 +208,7 @@ def test_wrong_input_is_one_clear_line(arguments: list[str], message: str, capsy
     errors = capsys.readouterr().err
     assert errors.startswith(f"pyalexnet {arguments[0]}: ")
     assert message in errors
+    assert "[Errno" not in errors
     assert errors.count("\n") == 1
 
 

@@ -147,6 +147,7 @@ def test_an_abbreviated_list(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (["train", "--devices="], "pyalexnet train: argument --devices: '' has an empty part"),
         (["ablate", "digits", "--lrs", "0.1,x"], "pyalexnet ablate: argument --lrs: '0.1,x': could not convert"),
+        (["evaluate", "run", "--memory-limit", "9" * 400], "--memory-limit: '99999999999999999999' is inf bytes"),
         (["evaluate", ""], "pyalexnet evaluate: argument MODEL: it is empty"),
         (["predict", "run", "a.jpg", ""], "pyalexnet predict: argument IMAGE: it is empty"),
         (["train", "--out", ""], "pyalexnet train: argument --out: it is empty"),

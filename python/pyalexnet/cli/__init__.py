@@ -79,7 +79,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return ended_by(error.signal if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         return ended_by(signal.SIGPIPE)
-    except (CudaError, ArithmeticError, OSError, ValueError, TypeError, ImportError) as error:
+    except (CudaError, ArithmeticError, OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         if options.debug:
             raise
         tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
@@ -90,9 +90,10 @@ def _message(error: Exception) -> str:
     """What went wrong, in one line but for CUDA's errors, which may have a table of memory in them."""
     if isinstance(error, CudaError):
         return str(error)
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    return printable(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return printable(f"{name}{error.strerror}")
+    return printable(str(error)) or type(error).__name__
 
 
 def _occupy_standard_descriptors() -> None:

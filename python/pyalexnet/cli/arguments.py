@@ -26,6 +26,8 @@ DATA_HELP = (
 
 OWN_HELD_OUT, OWN_TRAINING = "those that the model's own run held out", "those that the model's own run learned from"
 
+_TOO_LARGE = 2**63
+
 _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -171,4 +173,7 @@ def byte_count(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or a number with a unit, like 3GiB")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    size = float(match[1]) * _SIZE_UNITS[match[2].upper()]
+    if size >= _TOO_LARGE:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is {size:g} bytes; no device has so many")
+    return int(size)
