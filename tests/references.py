@@ -83,18 +83,49 @@ def lrn(x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: flo
     channels = x.shape[-1]
     y = np.empty(x.shape)
     for i in range(channels):
-        window = x[..., max(0, i - size // 2) : min(channels, i + size // 2 + 1)]
+        window = x[..., max(0, i - (size - 1) // 2) : min(channels, i + size // 2 + 1)]
         y[..., i] = x[..., i] / (k + alpha * np.sum(np.square(window, dtype=np.float64), axis=-1)) ** beta
     return y
+
+
+def lrn_backward(
+    dy: Array, x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
+) -> tuple[Array, Array]:
+    """The gradient's two terms, which are to be subtracted, by the formula: differences do not reach large numbers."""
+    channels = x.shape[-1]
+    dy, x = dy.astype(np.float64), x.astype(np.float64)
+    windows = [slice(max(0, i - (size - 1) // 2), min(channels, i + size // 2 + 1)) for i in range(channels)]
+    s = np.stack([k + alpha * np.sum(x[..., window] ** 2, axis=-1) for window in windows], axis=-1)
+    spread = np.zeros_like(x)
+    for j, window in enumerate(windows):
+        spread[..., window] += (dy[..., j] * x[..., j] * s[..., j] ** (-beta - 1))[..., None]
+    return dy * s**-beta, 2 * alpha * beta * x * spread
+
+
+def lrn_in_map_backward(
+    dy: Array, x: Array, size: int = 5, alpha: float = 4e-5, beta: float = 0.75, k: float = 1.0
+) -> tuple[Array, Array]:
+    """The gradient's two terms, which are to be subtracted."""
+    _, height, width, _ = x.shape
+    before, behind = (size - 1) // 2, size // 2
+    dy, x = dy.astype(np.float64), x.astype(np.float64)
+    s = lrn_in_map_scale(x, size, alpha, k)
+    terms, spread = dy * x * s ** (-beta - 1), np.zeros_like(x)
+    for row, column in np.ndindex(height, width):
+        columns = slice(max(0, column - before), column + behind + 1)
+        spread[:, max(0, row - before) : row + behind + 1, columns] += terms[:, row, None, column, None]
+    return dy * s**-beta, 2 * alpha * beta * x * spread
 
 
 def lrn_in_map_scale(x: Array, size: int, alpha: float, k: float) -> Array:
     """K + alpha times the squares' sum over the pixels around, channel by channel."""
     _, height, width, _ = x.shape
-    half, squares = size // 2, np.square(x, dtype=np.float64)
+    before, behind = (size - 1) // 2, size // 2
+    squares = np.square(x, dtype=np.float64)
     scale = np.empty(x.shape)
     for row, column in np.ndindex(height, width):
-        window = squares[:, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1]
+        rows = slice(max(0, row - before), row + behind + 1)
+        window = squares[:, rows, max(0, column - before) : column + behind + 1]
         scale[:, row, column] = k + alpha * window.sum(axis=(1, 2))
     return scale
 
@@ -205,3 +236,25 @@ def prepare_input(
         part = whole[y : y + crop, x : x + crop]
         to[:crop, :crop] = ((part[:, ::-1] if flip else part) + shift) * scale
     return out
+
+
+def of_all_magnitudes(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
+    """Everything that float32 holds as a normal number, of both signs, and zeros."""
+    values = 10 ** rng.uniform(-37.9, 38.5, shape) * rng.choice([-1, 1], shape)
+    values[rng.random(shape) < 0.1] = 0
+    return values.astype(np.float32)
+
+
+def assert_difference(
+    found: npt.NDArray[np.float32], terms: tuple[Array, Array], sizes: tuple[Array, Array], tolerance: float
+) -> None:
+    """Assert that a result is the difference of two terms, with an error that is small beside their sizes.
+
+    What is beyond float32 must be infinite; products below its normal numbers may have been taken for 0 on the way.
+    """
+    expected = terms[0] - terms[1]
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(expected.astype(np.float32))
+    np.testing.assert_array_equal(np.isfinite(found), finite)
+    bound = tolerance * (sizes[0] + sizes[1]) + 3e-32
+    assert (np.abs(found - expected) <= bound)[finite].all()

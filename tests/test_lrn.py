@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,78 @@ def test_backward_goes_on_through_a_relu(device: str, rng: np.random.Generator, 
     np.testing.assert_array_equal(ops.lrn_backward(dy, x, x_from_relu=True, device=device), np.asarray(apart))
 
 
+@pytest.mark.parametrize("channels", [16, 7])
+@pytest.mark.parametrize("numbers", [PAPER, STRONG, {"size": 3, "alpha": 0.2, "beta": 0.5, "k": 0.5}])
+def test_right_over_the_whole_range(
+    device: str, rng: np.random.Generator, channels: int, numbers: dict[str, float]
+) -> None:
+    # All magnitudes in one window, then neighbours of one magnitude, the largest included, then one of it alone.
+    ladder = np.geomspace(1.2e-38, 3.4028e38, 40).astype(np.float32)[:, None]
+    alone = ladder * (np.arange(channels) % 6 == 1)
+    x = np.concatenate([references.of_all_magnitudes(rng, 200, channels), ladder.repeat(channels, 1), alone])
+    x = x.astype(np.float32)
+    y = np.asarray(ops.lrn(x, device=device, **numbers))
+    np.testing.assert_allclose(y, references.lrn(x, **numbers), rtol=3e-6, atol=2.4e-38)
+    for dy in (rng.standard_normal(x.shape, dtype=np.float32), references.of_all_magnitudes(rng, *x.shape)):
+        dx = np.asarray(ops.lrn_backward(dy, x, device=device, **numbers))
+        sizes = references.lrn_backward(np.abs(dy), np.abs(x), **numbers)
+        references.assert_difference(dx, references.lrn_backward(dy, x, **numbers), sizes, 3e-6)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"size": 5, "alpha": 1e-30, "beta": 0.75, "k": 1e-30},
+        {"size": 5, "alpha": 1e30, "beta": 0.75, "k": 1.2e-38},
+        {"size": 5, "alpha": 3e38, "beta": 0.75, "k": 3e38},
+        {"size": 5, "alpha": 0.0, "beta": 0.75, "k": 1e-20},
+        {"size": 3, "alpha": 1e-3, "beta": 4.0, "k": 1e-6},
+    ],
+)
+def test_right_with_extreme_numbers(device: str, rng: np.random.Generator, numbers: dict[str, float]) -> None:
+    x, dy = (references.of_all_magnitudes(rng, 100, 16) for _ in range(2))
+    numbers |= {name: float(np.float32(numbers[name])) for name in ("alpha", "k")}
+    y = np.asarray(ops.lrn(x, device=device, **numbers))
+    expected = references.lrn(x, **numbers)
+    references.assert_difference(y, (expected, 0 * expected), (np.abs(expected), 0 * expected), 3e-6)
+    dx = np.asarray(ops.lrn_backward(dy, x, device=device, **numbers))
+    sizes = references.lrn_backward(np.abs(dy), np.abs(x), **numbers)
+    references.assert_difference(dx, references.lrn_backward(dy, x, **numbers), sizes, 3e-6)
+
+
+def test_infinity_and_nan_give_what_the_formula_makes_of_them(device: str) -> None:
+    for channels in (48, 7):
+        x = np.ones((2, channels), np.float32)
+        x[0, 3] = np.inf
+        x[1, 3] = np.nan
+        y = np.asarray(ops.lrn(x, device=device))
+        assert np.flatnonzero(np.isnan(y[0])).tolist() == [3]
+        assert (y[0, [1, 2, 4, 5]] == 0).all()
+        assert (y[0, 6:] > 0).all()
+        assert np.flatnonzero(np.isnan(y[1])).tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("channels", [16, 7])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 5])
+def test_windows_of_every_size_are_onnx_s(device: str, rng: np.random.Generator, channels: int, size: int) -> None:
+    """(size - 1) // 2 channels before, size // 2 behind: an impulse shows how far a window reaches."""
+    x = np.zeros((1, channels), np.float32)
+    x[0, 3] = 1
+    numbers = {"size": size, "alpha": 1.0, "beta": 0.75, "k": 1.0}
+    ones = np.ones_like(x)
+    reached = [
+        i for i in range(channels) if np.asarray(ops.lrn(x + 1e-3 * ones, device=device, **numbers))[0, i] < 9e-4
+    ]
+    expected = [i for i in range(channels) if i - (size - 1) // 2 <= 3 <= i + size // 2 and i != 3]
+    assert reached == expected
+    dy = rng.standard_normal((4, channels), dtype=np.float32)
+    x = rng.standard_normal((4, channels), dtype=np.float32)
+    dx = np.asarray(ops.lrn_backward(dy, x, device=device, **numbers))
+    np.testing.assert_allclose(
+        dx, references.numeric_gradient(lambda x: references.lrn(x, **numbers), x, dy), **TOLERANCE
+    )
+
+
 def test_zero_stays_zero_and_nan_reaches_its_neighbours_only(device: str) -> None:
     x = np.zeros((3, 48), np.float32)
     x[1, 0] = x[1, 20] = np.nan
@@ -109,12 +183,12 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.lrn_backward(x, x, beta="large", device=device)  # type: ignore[arg-type]
     for name, values in (
         ("size", [0, -3]),
-        ("alpha", [-1.0, np.nan, np.inf]),
+        ("alpha", [-1.0, np.nan, np.inf, 1e-40, 1e39]),
         ("beta", [-0.5, np.nan]),
-        ("k", [0.0, -2.0, np.nan]),
+        ("k", [0.0, -2.0, np.nan, 1e-40, 1e39]),
     ):
         for value in values:
-            with pytest.raises(ValueError, match=f"{name} must be .*; got {value:g}"):
+            with pytest.raises(ValueError, match=f"{name} is {re.escape(f'{value:g}')}; it must be"):
                 ops.lrn(x, device=device, **{name: value})
-            with pytest.raises(ValueError, match=f"{name} must be"):
+            with pytest.raises(ValueError, match=f"{name} is"):
                 ops.lrn_backward(x, x, device=device, **{name: value})

@@ -101,13 +101,13 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.max_pool2d(x[0], device=device)
     with pytest.raises(ValueError, match="must not be empty"):
         ops.max_pool2d(x[:, :0], device=device)
-    with pytest.raises(ValueError, match="kernel must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="kernel is 0; it must be from 1"):
         ops.max_pool2d(x, kernel=0, device=device)
-    with pytest.raises(ValueError, match="stride must be at least 1; got -1"):
+    with pytest.raises(ValueError, match="stride is -1; it must be from 1"):
         ops.max_pool2d(x, stride=-1, device=device)
-    with pytest.raises(ValueError, match="padding must be from 0 to half the kernel of 3; got 2"):
+    with pytest.raises(ValueError, match="padding is 2; it must be from 0 to half the kernel of 3"):
         ops.max_pool2d(x, padding=2, device=device)
-    with pytest.raises(ValueError, match="kernel 5 is larger than the image of 4 × 6"):
+    with pytest.raises(ValueError, match="kernel is 5; it must not be larger than the image of 4 × 6"):
         ops.max_pool2d(x, kernel=5, device=device)
     with pytest.raises(ValueError, match=r"dy has shape \(1, 2, 2, 3\); it must be \(1, 1, 2, 3\)"):
         ops.max_pool2d_backward(np.ones((1, 2, 2, 3), np.float32), x, device=device)

@@ -56,5 +56,5 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.sgd_step(x, x, x, lr=None, device=device)  # type: ignore[arg-type]
     for name in RATES:
         for value in (-0.1, np.nan, np.inf):
-            with pytest.raises(ValueError, match=f"{name} must be finite and not negative; got"):
+            with pytest.raises(ValueError, match=f"{name} is .*; it must be finite and not negative"):
                 ops.sgd_step(x, x, x, device=device, **{**RATES, name: value})

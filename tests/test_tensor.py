@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -66,7 +68,7 @@ def test_borrowed_arrays_are_released() -> None:
 
 def test_arrays_that_lie_otherwise_are_copied(device: str) -> None:
     values = np.arange(64, dtype=np.float32).reshape(8, 8)
-    for other in (values.T, values[:, ::2], values[::-1], values.reshape(-1)[1:]):
+    for other in (values.T, values[:, ::2], values[::-1], np.broadcast_to(values[0], (3, 8))):
         np.testing.assert_array_equal(np.asarray(Tensor.from_array(other, device=device)), other)
 
 
@@ -104,6 +106,66 @@ def test_read_only_arrays_are_copied(device: str) -> None:
     tensor = Tensor.from_array(values, device=device)
     np.asarray(tensor)[0] = 2
     assert values[0] == 1
+
+
+def test_indices_and_operators_give_what_numpy_gives(device: str) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    tensor = Tensor.from_array(values.copy(), device=device)
+    for index in (
+        0,
+        -1,
+        slice(1, 3),
+        (slice(None), -1),
+        ...,
+        None,
+        (0, 1),
+        [2, 0],
+        values > 5,
+        (slice(None, None, -2), 1),
+    ):
+        np.testing.assert_array_equal(tensor[index], values[index])
+    with pytest.raises(IndexError):
+        tensor[3]
+    for got, want in zip(tensor, values, strict=True):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(tensor == tensor, np.ones_like(values, dtype=bool))
+    np.testing.assert_array_equal(2 * tensor - values, values)
+    np.testing.assert_array_equal(tensor @ values.T, values @ values.T)
+    assert np.mean(tensor) == 5.5
+    assert tensor.tolist() == values.tolist()
+    assert 11 in tensor
+    assert float(Tensor.from_array(values[:1, 1:2].copy(), device=device)) == 1
+    with pytest.raises(ValueError, match="size 1"):
+        tensor.item()
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(tensor)
+    tensor[1] = 7
+    tensor += 1
+    assert isinstance(tensor, Tensor)
+    np.testing.assert_array_equal(tensor[:2], [[1, 2, 3, 4], [8, 8, 8, 8]])
+
+
+def test_copies_and_pickles_have_memory_of_their_own(device: str) -> None:
+    tensor = Tensor.from_array(np.arange(4, dtype=np.int32), device=device)
+    for other in (copy.deepcopy(tensor), pickle.loads(pickle.dumps(tensor))):
+        other[0] = 9
+        assert (str(other.device), other.tolist()) == (device, [9, 1, 2, 3])
+    assert tensor.tolist() == [0, 1, 2, 3]
+
+
+def test_repr_shows_a_few_values_but_asks_no_gpu(device: str) -> None:
+    about = f"Tensor(shape=(2, 50), dtype=float32, device={device}"
+    text = repr(Tensor.from_array(np.arange(100, dtype=np.float32).reshape(2, 50), device=device))
+    shown = "" if device.startswith("cuda") else ", values=[ 0.,  1.,  2., ..., 97., 98., 99.]"
+    assert text == f"{about}{shown})"
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3])
+def test_arrays_at_any_address_are_shared(device: str, offset: int) -> None:
+    host_device(device)
+    whole = np.zeros(64, np.float32)
+    np.asarray(Tensor.from_array(whole[offset:], device=device))[0] = 5
+    assert whole[offset] == 5
 
 
 def test_arrays_without_axes(device: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.checks import extents, require
@@ -21,12 +23,15 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _DLPACK_CPU, _DLPACK_CUDA = 1, 2
 
 
-class Tensor:
+class Tensor(NDArrayOperatorsMixin):
     """An n-dimensional array of float32, int32 or uint8 on a device.
 
     ``np.asarray(tensor)`` reads it: without a copy where the device's memory is the host's (``cpu``, ``sim``),
     through a copy from a GPU. ``__cuda_array_interface__`` (``cuda``) and DLPack hand it to CuPy, PyTorch and
     others without a copy. Make one with :meth:`from_array` or :meth:`empty`.
+
+    Indices, operators and NumPy's functions see it as :meth:`numpy` does and give NumPy arrays: ``tensor[0]`` is a view
+    of the same memory on ``cpu`` and ``sim``, and of a copy from ``cuda``.
     """
 
     __slots__ = ("array", "device")
@@ -116,13 +121,69 @@ class Tensor:
         on.stream.synchronize()
         return host
 
+    def item(self) -> Any:
+        """The only element, as a number of Python's.
+
+        Raises:
+            ValueError: there are others.
+        """
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        """All elements as nested lists of Python's numbers."""
+        return self.numpy().tolist()
+
     def __len__(self) -> int:
         if not self.array.shape:
             raise TypeError("len() of a Tensor without axes")
         return int(self.array.shape[0])
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.numpy())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.numpy()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        host = self.numpy()
+        host[index] = value
+        if not self._in_host_memory:
+            self._fill(host)
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.numpy()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
+
+    __hash__ = None  # type: ignore[assignment]  # == compares element by element, as NumPy's arrays do
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:
+        out = how.pop("out", ())
+        if out:
+            how["out"] = tuple(part.numpy() if isinstance(part, Tensor) else part for part in out)
+        result = getattr(ufunc, method)(*(part.numpy() if isinstance(part, Tensor) else part for part in inputs), **how)
+        for part, written in zip(out, how.get("out", ()), strict=True):
+            if isinstance(part, Tensor) and not part._in_host_memory:
+                part._fill(written)
+        return out[0] if len(out) == 1 else out or result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (np.array(self.numpy()), str(self.device))
+
     def __repr__(self) -> str:
-        return f"Tensor(shape={self.shape}, dtype={self.array.dtype}, device={self.device})"
+        # A GPU is not asked for values: its context may be what is being looked into.
+        about = f"shape={self.shape}, dtype={self.array.dtype}, device={self.device}"
+        if not self._in_host_memory:
+            return f"Tensor({about})"
+        values = np.array2string(self.numpy().reshape(-1), separator=", ", threshold=6, edgeitems=3)
+        return f"Tensor({about}, values={values})"
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False and not self._in_host_memory:
@@ -165,6 +226,11 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (_DLPACK_CPU, 0) if self._in_host_memory else (_DLPACK_CUDA, self.device.index)
 
+    def _fill(self, host: npt.NDArray[Any]) -> None:
+        on = self.device
+        on.native.copy(self.array, host_array(on, np.asarray(host, order="C")), on.stream)
+        on.stream.synchronize()
+
     def _copied(self) -> Tensor:
         on = self.device
         copied = Tensor.empty(self.shape, dtype=self.array.dtype, device=str(on))
@@ -187,6 +253,10 @@ class Tensor:
         }
 
 
+def _restored(values: npt.NDArray[Any], device: str) -> Tensor:
+    return Tensor.from_array(values, device=device)
+
+
 class _Described:
     """What np.asarray reads and then keeps as the base of its view, so that the memory stays."""
 
@@ -203,7 +273,7 @@ def tensor_of(data: npt.NDArray[Any] | GpuArray, device: Device) -> Tensor:
     if isinstance(data, GpuArray):
         tensor = Tensor(data.native(data.dtype.name, data.shape), device)
         return tensor._copied() if data.read_only else tensor
-    if device.target != "cuda" and data.flags.carray and data.ctypes.data % 16 == 0:
+    if device.target != "cuda" and data.flags.carray:
         return Tensor(_borrowed(device, data, device.index), device)
     tensor = Tensor.empty(data.shape, dtype=data.dtype.name, device=str(device))
     device.native.copy(tensor.array, host_array(device, np.asarray(data, order="C")), device.stream)

@@ -18,8 +18,9 @@ ConvShape conv_shape(const Shape& x, const Shape& w, int64_t stride, int64_t pad
   require(x.size() == 4, "x has shape ", shape_text(x), "; it must have 4 axes (batch, height, width, channels)");
   require(w.size() == 4, "w has shape ", shape_text(w),
           "; it must have 4 axes (height, width, channels / groups, filters)");
-  require(groups >= 1, "groups is ", groups, "; it must be at least 1");
-  require(w[2] * groups == x[3], "w has shape ", shape_text(w), "; for x of shape ", shape_text(x),
+  require(groups >= 1 && groups <= x[3] && x[3] % groups == 0, "groups is ", groups, "; it must divide the ", x[3],
+          " channels of x");
+  require(w[2] == x[3] / groups, "w has shape ", shape_text(w), "; for x of shape ", shape_text(x),
           " and groups=", groups, " its third extent must be ", x[3], " / ", groups);
   const ConvShape shape{x[0], x[1], x[2], x[3], w[3], w[0], w[1], stride, padding, groups};
   check_conv_shape(shape);

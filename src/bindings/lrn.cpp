@@ -9,13 +9,8 @@ namespace {
 
 Lrn lrn_over(const Array& x, int64_t size, double alpha, double beta, double k, bool x_from_relu = false) {
   const Array::Rows rows = x.rows("x");
-  return {.rows = rows.rows,
-          .channels = rows.columns,
-          .size = size,
-          .alpha = static_cast<float>(alpha),
-          .beta = static_cast<float>(beta),
-          .k = static_cast<float>(k),
-          .x_from_relu = x_from_relu};
+  return {
+      .rows = rows.rows, .channels = rows.columns, .normalisation = {size, alpha, beta, k}, .x_from_relu = x_from_relu};
 }
 
 }  // namespace
@@ -40,14 +35,8 @@ void register_lrn(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "x_from_relu"_a, "stream"_a);
 
-  module.def(
-      "lrn_forward_cost",
-      [](int64_t rows, int64_t channels) { return lrn_forward_cost({.rows = rows, .channels = channels}); }, "rows"_a,
-      "channels"_a);
-  module.def(
-      "lrn_backward_cost",
-      [](int64_t rows, int64_t channels) { return lrn_backward_cost({.rows = rows, .channels = channels}); }, "rows"_a,
-      "channels"_a);
+  module.def("lrn_forward_cost", &lrn_forward_cost, "rows"_a, "channels"_a);
+  module.def("lrn_backward_cost", &lrn_backward_cost, "rows"_a, "channels"_a);
 }
 
 }  // namespace pyalexnet

@@ -13,10 +13,7 @@ LrnInMap lrn_over(const Array& x, int64_t size, double alpha, double beta, doubl
           .height = x.shape[1],
           .width = x.shape[2],
           .channels = x.shape[3],
-          .size = size,
-          .alpha = static_cast<float>(alpha),
-          .beta = static_cast<float>(beta),
-          .k = static_cast<float>(k)};
+          .normalisation = {size, alpha, beta, k}};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/dlpack.h"
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -129,7 +130,7 @@ void register_array(py::module_& module) {
 
 void register_runtime(py::module_& module) {
   using namespace pybind11::literals;
-  using release_gil = py::call_guard<py::gil_scoped_release>;
+  using release_gil = py::call_guard<GilReleased>;
 
   module.def("device_count", &device_count);
   module.def("device_info", &device_info, "device"_a);

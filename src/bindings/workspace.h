@@ -10,6 +10,8 @@ inline void* workspace_memory(const Array& workspace, int64_t bytes_needed) {
   const int64_t bytes = workspace.size() * item_bytes(workspace.dtype);
   require(workspace.contiguous() && bytes >= bytes_needed, "workspace has ", bytes, " bytes; it must have ",
           bytes_needed, " or more, contiguous");
+  require(reinterpret_cast<uintptr_t>(workspace.data) % 16 == 0,
+          "workspace is at an address that is no multiple of 16");
   return workspace.data;
 }
 

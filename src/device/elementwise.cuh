@@ -47,14 +47,15 @@ inline Launch share_out(const char* kernel_name, int64_t count, int64_t bytes_pe
 }
 
 // Calls body.template operator()<N>(i) for runs of N elements from i that together cover [0, count): vectors
-// of kVectorFloats, then single elements. Arrays must be aligned to 16 bytes.
+// of kVectorFloats where `vectors` says that all arrays are aligned (see vectors_aligned), single elements elsewhere.
 template <class Body>
-__device__ inline void for_each_vector(int64_t count, Body body) {
-  const ThreadShare vectors = thread_share(count / kVectorFloats);
-  for (int64_t v = vectors.begin; v < vectors.end; v += vectors.step) {
+__device__ inline void for_each_vector(int64_t count, bool vectors, Body body) {
+  const int64_t whole = vectors ? count / kVectorFloats : 0;
+  const ThreadShare mine = thread_share(whole);
+  for (int64_t v = mine.begin; v < mine.end; v += mine.step) {
     body.template operator()<kVectorFloats>(v * kVectorFloats);
   }
-  const int64_t tail = count / kVectorFloats * kVectorFloats;
+  const int64_t tail = whole * kVectorFloats;
   const ThreadShare rest = thread_share(count - tail);
   for (int64_t i = rest.begin; i < rest.end; i += rest.step) body.template operator()<1>(tail + i);
 }

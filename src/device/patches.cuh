@@ -19,36 +19,6 @@ namespace pyalexnet {
 // Terms of a sum that one block adds up at most, so that 32 bits count them.
 inline constexpr int kMaxTerms = 1 << 30;
 
-// min(N, lanes) floats from `from`, zeros in the other lanes. One access where all lanes are wanted and `aligned`
-// says that N floats can be read at once.
-template <int N>
-PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned) {
-  if (aligned && lanes >= N) return load<N>(from);
-  Vec<N> value = broadcast<N>(0.0f);
-  PYALEXNET_UNROLL
-  for (int i = 0; i < N; ++i) {
-    if (i < lanes) value.set(i, from[i]);
-  }
-  return value;
-}
-
-// The first min(N, lanes) floats of `value` to `to`.
-template <int N>
-PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int lanes, bool aligned) {
-  if (aligned && lanes >= N) return store(to, value);
-  PYALEXNET_UNROLL
-  for (int i = 0; i < N; ++i) {
-    if (i < lanes) to[i] = value[i];
-  }
-}
-
-// Whether vectors can be read at the array and at all multiples of the strides (in floats) from there. CPU cores
-// read them anywhere.
-template <class... Strides>
-inline bool vectors_aligned(const void* array, Strides... strides) {
-  return kRunsOnCores || (reinterpret_cast<uintptr_t>(array) % 16 == 0 && (... && (strides % 4 == 0)));
-}
-
 // run_slots for a run.
 inline int slots_of(int64_t run) {
   return static_cast<int>((run + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple);

@@ -1,6 +1,8 @@
 // The two powers that normalisations need, of positive numbers.
 #pragma once
 
+#include <cmath>
+
 #include "device/vec_lanes.cuh"
 
 namespace pyalexnet {
@@ -29,6 +31,11 @@ PYALEXNET_INLINE Powers<N> powers(const Vec<N>& s, float beta) {
     result.minus_beta_1.set(i, powf(s[i], -beta - 1.0f));
   }
   return result;
+}
+
+// a * s^exponent in float64; 0 where a is 0, however large the power of a positive s.
+__device__ inline double times_power(double a, double s, double exponent) {
+  return a == 0.0 && s > 0.0 ? 0.0 : a * pow(s, exponent);
 }
 
 }  // namespace pyalexnet

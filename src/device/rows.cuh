@@ -21,7 +21,7 @@ __device__ inline ThreadShare row_share(int64_t items) {
 }
 
 // Calls body.template operator()<N>(i) for runs of N elements that together cover a row's [0, columns):
-// vectors where `vectors` says that rows start at aligned addresses (see rows_hold_vectors), single elements
+// vectors where `vectors` says that all rows start at aligned addresses (see vectors_aligned), single elements
 // elsewhere.
 template <class Body>
 __device__ inline void for_each_row_vector(int64_t columns, bool vectors, Body body) {
@@ -38,13 +38,6 @@ __device__ inline void for_each_row_vector(int64_t columns, bool vectors, Body b
 // Neighbouring vectors of a row that one thread takes where it can keep for the next what it computed for the
 // last. A GPU computes it again, hides that behind its memory, and has the threads.
 inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
-
-// Whether every row starts at an address that vectors can be loaded from: a GPU's 16-byte accesses must be
-// aligned, CPU cores load from anywhere.
-template <class... Pitches>
-constexpr bool rows_hold_vectors(Pitches... pitches) {
-  return kRunsOnCores || ((pitches % 4 == 0) && ...);
-}
 
 // Blocks and threads for a kernel whose blocks take rows from block_share() and whose threads take the row's
 // items from row_share(). `bytes_per_item` is what one item moves.

@@ -184,6 +184,37 @@ PYALEXNET_INLINE void store(float* to, Vec<N> value) {
 
 #endif
 
+// min(N, lanes) floats from `from`, zeros in the other lanes. One access where all lanes are wanted and `aligned`
+// says that N floats can be read at once.
+template <int N>
+PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned) {
+  if (aligned && lanes >= N) return load<N>(from);
+  Vec<N> value = broadcast<N>(0.0f);
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if (i < lanes) value.set(i, from[i]);
+  }
+  return value;
+}
+
+// The first min(N, lanes) floats of `value` to `to`.
+template <int N>
+PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int lanes, bool aligned) {
+  if (aligned && lanes >= N) return store(to, value);
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) {
+    if (i < lanes) to[i] = value[i];
+  }
+}
+
+// Whether a kernel may use load and store at the array and at all multiples of the strides (in floats) from there: a
+// GPU's 16-byte accesses must be aligned, CPU cores access vectors anywhere. Every launcher asks for each array that
+// its kernel's vectors touch, and takes single elements where one answer is no; the bits are the same.
+template <class... Strides>
+inline bool vectors_aligned(const void* array, Strides... strides) {
+  return kRunsOnCores || (reinterpret_cast<uintptr_t>(array) % 16 == 0 && (... && (strides % 4 == 0)));
+}
+
 // max(value, 0) lane by lane; NaN stays NaN.
 template <int N>
 PYALEXNET_INLINE Vec<N> relu(Vec<N> value) {

@@ -34,6 +34,44 @@ PYALEXNET_INLINE Vec<N> select_equal(Vec<N> x, Vec<N> y, Vec<N> a, Vec<N> b) {
 #endif
 }
 
+// a where x < y, else b, lane by lane; b where one is NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> select_below(Vec<N> x, Vec<N> y, Vec<N> a, Vec<N> b) {
+#if defined(PYALEXNET_PLAIN_LANES)
+  return detail::lanewise<N>([&](int i) { return x.lanes[i] < y.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+#else
+  return {(x.lanes < y.lanes) ? a.lanes : b.lanes};
+#endif
+}
+
+// a where it is the greater, else b, lane by lane; b where one is NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> greater(Vec<N> a, Vec<N> b) {
+#if defined(PYALEXNET_PLAIN_LANES)
+  return detail::lanewise<N>([&](int i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+#else
+  return {a.lanes > b.lanes ? a.lanes : b.lanes};
+#endif
+}
+
+// Whether all lanes are below the limit; false where one is NaN.
+template <int N>
+PYALEXNET_INLINE bool all_below(Vec<N> value, float limit) {
+#if !defined(PYALEXNET_PLAIN_LANES)
+  if constexpr (N % 2 == 0) {
+    const auto below = value.lanes < limit;  // all bits of a lane, or none
+    uint64_t lanes[N / 2];
+    std::memcpy(lanes, &below, sizeof lanes);
+    uint64_t all = lanes[0];
+    for (int i = 1; i < N / 2; ++i) all &= lanes[i];
+    return all == UINT64_MAX;
+  }
+#endif
+  bool all = true;
+  for (int i = 0; i < N; ++i) all = all && value[i] < limit;
+  return all;
+}
+
 namespace detail {
 template <int I, int N>
 PYALEXNET_INLINE float lane_of_three(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after) {

@@ -23,9 +23,10 @@ void add_slices(float* out, int64_t out_pitch, const float* a, int64_t a_pitch, 
   require(rows >= 1 && columns >= 1, "add_slices needs at least one row and one column; got ", rows, " × ", columns);
   require(out_pitch >= columns && a_pitch >= columns && b_pitch >= columns, "the pitches of out, a and b, ", out_pitch,
           ", ", a_pitch, " and ", b_pitch, ", must be at least the ", columns, " columns");
+  const bool vectors = vectors_aligned(out, out_pitch) && vectors_aligned(a, a_pitch) && vectors_aligned(b, b_pitch);
   launch<add_slices_kernel>(
       share_out_rows("add_slices_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), out,
-      out_pitch, a, a_pitch, b, b_pitch, rows, columns, rows_hold_vectors(out_pitch, a_pitch, b_pitch));
+      out_pitch, a, a_pitch, b, b_pitch, rows, columns, vectors);
 }
 
 Cost add_slices_cost(int64_t rows, int64_t columns) {

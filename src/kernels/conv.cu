@@ -1,15 +1,13 @@
 #include "kernels/conv.cuh"
 
 #include "device/launch.cuh"
+#include "device/sizes.h"
 #include "kernels/patch_product.cuh"
 #include "kernels/transpose.cuh"
 
 namespace pyalexnet {
 
 namespace {
-
-// Coordinates and positions in a sum are 32-bit numbers, with room for padding.
-constexpr int64_t kLargestExtent = INT32_MAX / 8;
 
 // The patches that the filters of `shape` see in x.
 Patches patches_of(const ConvShape& s, const float* x, const ImageStrides& strides) {
@@ -107,6 +105,10 @@ void check_conv_shape(const ConvShape& s) {
           "w has shape ", w, "; filters, and elements of a filter, must be at most ", kLargestExtent);
   require(s.kernel_height <= s.height + 2 * s.padding && s.kernel_width <= s.width + 2 * s.padding, "w has shape ", w,
           "; its kernel must fit into the ", s.height, " x ", s.width, " image with padding ", s.padding);
+  float_bytes("x", {s.batch, s.height, s.width, s.channels});
+  const std::vector<int64_t> y = {s.batch, s.out_height(), s.out_width(), s.filters};
+  product({int64_t{sizeof(float)}, y[0], y[1], y[2], y[3]}, "padding is ", s.padding, "; y would have shape ",
+          shape_text(y), ", of more than 2**63 - 1 bytes");
 }
 
 ImageStrides dense_strides(const ConvShape& s) {

@@ -55,7 +55,7 @@ void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in
   require(d.first_column >= 0 && d.first_column + d.columns <= d.row_elements, "columns ", d.first_column, " to ",
           d.first_column + d.columns, " must lie in a row of ", d.row_elements, " elements");
   const double threshold = std::ceil(d.p * 4294967296.0);
-  require(d.p >= 0 && threshold <= 4294967295.0, "p must be from 0 to below 1 (by 2^-32 at least); got ", d.p);
+  require(d.p >= 0 && threshold <= 4294967295.0, "p is ", d.p, "; it must be from 0 to below 1 (by 2^-32 at least)");
   require(y_pitch >= d.columns, out_pitch_name, " must be at least the ", d.columns, " columns; got ", y_pitch);
   require(x_pitch >= d.columns, in_pitch_name, " must be at least the ", d.columns, " columns; got ", x_pitch);
   const Mask mask{.seed = d.seed,
@@ -64,8 +64,8 @@ void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in
                   .scale = static_cast<float>(1.0 / (1.0 - d.p))};
   launch<dropout_kernel>(
       share_out_rows("dropout_kernel", d.rows, ceil_div(d.columns, kVectorFloats), 8 * kVectorFloats, stream), y,
-      y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column, rows_hold_vectors(y_pitch, x_pitch),
-      mask);
+      y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column,
+      vectors_aligned(y, y_pitch) && vectors_aligned(x, x_pitch), mask);
 }
 
 }  // namespace

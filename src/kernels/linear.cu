@@ -1,6 +1,7 @@
 #include "kernels/linear.cuh"
 
 #include "device/launch.cuh"
+#include "device/sizes.h"
 #include "kernels/patch_product.cuh"
 #include "kernels/transpose.cuh"
 
@@ -9,11 +10,11 @@ namespace pyalexnet {
 namespace {
 
 void check(const LinearShape& s) {
-  constexpr int64_t kLargest = INT32_MAX / 8;
-  require(s.batch > 0 && s.inputs > 0, "x must not be empty; it has shape ", shape_text({s.batch, s.inputs}));
-  require(s.outputs > 0, "w must not be empty; it has shape ", shape_text({s.inputs, s.outputs}));
-  require(s.inputs <= kLargest && s.outputs <= kLargest, "w must have at most ", kLargest,
-          " inputs and outputs; it has shape ", shape_text({s.inputs, s.outputs}));
+  require(s.batch > 0 && s.inputs > 0, "x has shape ", shape_text({s.batch, s.inputs}), "; it must not be empty");
+  require(s.outputs > 0, "w has shape ", shape_text({s.inputs, s.outputs}), "; it must not be empty");
+  require(s.inputs <= kLargestExtent && s.outputs <= kLargestExtent, "w has shape ", shape_text({s.inputs, s.outputs}),
+          "; it must have at most ", kLargestExtent, " inputs and outputs");
+  float_bytes("y", {s.batch, s.outputs});
 }
 
 // A matrix of rows x columns as patches: an image of one pixel a row.

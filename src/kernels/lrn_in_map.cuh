@@ -1,32 +1,33 @@
 // Local response normalisation within a map: over the pixels around one, instead of the channels. The paper does not
 // mention it; net 145 of the 2012 source code, which gave the paper's results, has one behind conv2's LRN (cnorm2, with
-// size 5, alpha 0.001 / 25, beta 0.75 and k 1). For each channel, with h = size / 2 (integer division) and sums over
-// the pixels j at most h rows and h columns away that exist:
+// size 5, alpha 0.001 / 25, beta 0.75 and k 1). For each channel, with sums over the pixels j that exist from (size - 1)
+// / 2 rows and columns above and left of pixel i to size / 2 below and right of it (integer divisions):
 //
 //   s_i  = k + alpha * sum_j x_j²            (alpha is not divided by the window's pixels)
 //   forward    y_i  = x_i s_i^-beta          (s is kept for backward)
 //   backward   dx_i = dy_i s_i^-beta - 2 alpha beta x_i sum_j dy_j x_j s_j^(-beta-1)
 //
-// A window reaches h to all sides, so j's window holds i exactly where i's holds j, and backward's sum runs over the
-// same j. An even size therefore takes in size + 1 rows and columns.
+// Backward's sum is over the j whose windows hold i. The windows of an even size reach one further down and right than
+// up and left, as ONNX's over channels do.
 //
 // Arrays are images × height × width × channels on the stream's device, contiguous but for y and dy, whose pixels lie
-// `pitch` >= channels floats apart. No array may overlap another. Where squares leave float32's range, y and dx are NaN.
+// `pitch` >= channels floats apart. No array may overlap another. y and dx are right for all finite x and dy, also where s or dy · x
+// are beyond float32, and s is infinite there. A NaN, or an infinity whose power is 0, gives what the formula makes of
+// it.
 #pragma once
 
 #include "device/cost.h"
 #include "device/platform.cuh"
+#include "kernels/normalisation.cuh"
 
 namespace pyalexnet {
 
 struct LrnInMap {
   int64_t images, height, width, channels;
-  int64_t size = 5;
-  float alpha = 4e-5f, beta = 0.75f, k = 1.0f;
+  Normalisation normalisation;
 };
 
-// Both throw std::invalid_argument for counts below 1, a pitch below channels, and numbers with which s could fail to be
-// positive. Backward overwrites `terms`.
+// Both throw std::invalid_argument for counts below 1 and a pitch below channels. Backward overwrites `terms`.
 void lrn_in_map_forward(float* y, int64_t y_pitch, float* scale, const float* x, const LrnInMap& lrn,
                         cudaStream_t stream);
 void lrn_in_map_backward(float* dx, float* terms, const float* dy, int64_t dy_pitch, const float* x, const float* scale,

@@ -1,6 +1,7 @@
 #include "kernels/maxpool.cuh"
 
 #include "device/rows.cuh"
+#include "device/sizes.h"
 #include "device/vec_lanes.cuh"
 
 namespace pyalexnet {
@@ -177,10 +178,6 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
   }
 }
 
-bool channels_fill_vectors(const MaxPool& pool, int64_t pitch) {
-  return pool.channels % kVectorFloats == 0 && rows_hold_vectors(pitch);
-}
-
 bool is_paper_window(const MaxPool& pool) {
   return pool.kernel == 3 && pool.stride == 2 && pool.padding == 0;
 }
@@ -210,27 +207,33 @@ void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, cons
 }
 
 void check_pitch(const char* name, int64_t pitch, const MaxPool& pool) {
-  require(pitch >= pool.channels, name, " must be at least the ", pool.channels, " channels; got ", pitch);
+  require(pitch >= pool.channels, name, " is ", pitch, "; it must be at least the ", pool.channels, " channels");
 }
 
 }  // namespace
 
 void check_maxpool(const MaxPool& p) {
-  require(p.images >= 1 && p.height >= 1 && p.width >= 1 && p.channels >= 1,
-          "max pooling needs at least one image, pixel and channel; got ",
-          shape_text({p.images, p.height, p.width, p.channels}));
-  require(p.kernel >= 1, "kernel must be at least 1; got ", p.kernel);
-  require(p.stride >= 1, "stride must be at least 1; got ", p.stride);
-  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding must be from 0 to half the kernel of ", p.kernel,
-          "; got ", p.padding);
-  require(p.height + 2 * p.padding >= p.kernel && p.width + 2 * p.padding >= p.kernel, "kernel ", p.kernel,
-          " is larger than the image of ", p.height, " × ", p.width, " pixels with padding ", p.padding);
+  require(p.images >= 1 && p.height >= 1 && p.width >= 1 && p.channels >= 1, "x has shape ",
+          shape_text({p.images, p.height, p.width, p.channels}), "; it must not be empty");
+  require(p.kernel >= 1 && p.kernel <= kLargestExtent, "kernel is ", p.kernel, "; it must be from 1 to ",
+          kLargestExtent);
+  require(p.stride >= 1 && p.stride <= kLargestExtent, "stride is ", p.stride, "; it must be from 1 to ",
+          kLargestExtent);
+  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding is ", p.padding, "; it must be from 0 to half the ",
+          "kernel of ", p.kernel);
+  require(p.height + 2 * p.padding >= p.kernel && p.width + 2 * p.padding >= p.kernel, "kernel is ", p.kernel,
+          "; it must not be larger than the image of ", p.height, " × ", p.width, " pixels with padding ", p.padding);
+  // A window's pixels are counted in floats.
+  constexpr int64_t kMostPixels = int64_t{1} << 24;
+  require(std::min(p.kernel, p.height) * std::min(p.kernel, p.width) <= kMostPixels, "kernel is ", p.kernel,
+          "; its window must hold at most ", kMostPixels, " pixels of the image of ", p.height, " × ", p.width);
 }
 
 void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream) {
   check_maxpool(pool);
   check_pitch("y_pitch", y_pitch, pool);
-  const auto run = channels_fill_vectors(pool, y_pitch) ? &forward<kVectorFloats> : &forward<1>;
+  const bool vectors = pool.channels % kVectorFloats == 0 && vectors_aligned(y, y_pitch) && vectors_aligned(x);
+  const auto run = vectors ? &forward<kVectorFloats> : &forward<1>;
   run(y, y_pitch, x, pool, stream);
 }
 
@@ -238,7 +241,9 @@ void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float*
                       cudaStream_t stream) {
   check_maxpool(pool);
   check_pitch("dy_pitch", dy_pitch, pool);
-  const auto run = channels_fill_vectors(pool, dy_pitch) ? &backward<kVectorFloats> : &backward<1>;
+  const bool vectors =
+      pool.channels % kVectorFloats == 0 && vectors_aligned(dx) && vectors_aligned(dy, dy_pitch) && vectors_aligned(x);
+  const auto run = vectors ? &backward<kVectorFloats> : &backward<1>;
   run(dx, dy, dy_pitch, x, pool, stream);
 }
 

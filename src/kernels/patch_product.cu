@@ -2,6 +2,7 @@
 
 #include "device/elementwise.cuh"
 #include "device/mma.cuh"
+#include "device/sizes.h"
 
 namespace pyalexnet {
 
@@ -201,8 +202,8 @@ __global__ void add_parts_kernel(Output out, Output partial, int64_t columns, in
   for (int64_t i = share.begin; i < share.end; i += share.step) {
     const int64_t row = i / vectors, column = i % vectors * N;
     const int lanes = columns - column < N ? static_cast<int>(columns - column) : N;
-    Vec<N> sum = load_lanes<N>(partial.row(0, row) + column, lanes, out.aligned);
-    for (int p = 1; p < parts; ++p) sum = sum + load_lanes<N>(partial.row(p, row) + column, lanes, out.aligned);
+    Vec<N> sum = load_lanes<N>(partial.row(0, row) + column, lanes, partial.aligned);
+    for (int p = 1; p < parts; ++p) sum = sum + load_lanes<N>(partial.row(p, row) + column, lanes, partial.aligned);
     store_lanes(out.row(0, row) + column, out.finish(sum, column, lanes), lanes, out.aligned);
   }
 }
@@ -259,13 +260,14 @@ int parts_of_columns(const Patches& p, int64_t columns, int groups, Tile tile) {
 }
 
 int64_t partial_bytes(int parts, int64_t rows, int64_t columns) {
-  return parts == 1 ? 0 : parts * rows * columns * int64_t{sizeof(float)};
+  return parts == 1 ? 0 : float_bytes("workspace", {parts, rows, columns});
 }
 
 template <class Tile, class Left>
 Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
   using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, Left>, BlockMemory<Tile, Left>>;
-  const int64_t blocks = cut.row_blocks * cut.column_blocks * cut.groups * cut.parts;
+  const int64_t blocks = product({cut.row_blocks, cut.column_blocks, cut.groups, cut.parts}, kernel_name,
+                                 " would need more than 2**63 - 1 blocks");
   require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; at most ", INT32_MAX, " can be launched");
   return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(Memory)};
 }
@@ -285,7 +287,7 @@ void launch_product(const Launch& product, const Patches& patches, const RightMa
                        .last_row = out.last_row ? memory + out.rows * columns : nullptr,
                        .bias = nullptr,
                        .relu = false,
-                       .aligned = out.aligned};
+                       .aligned = out.aligned && vectors_aligned(memory, columns)};
   launch<kernel>(product, patches, right, partial, cut);
   const int64_t bytes_per_vector = kVectorFloats * int64_t{sizeof(float)} * (cut.parts + 1);
   launch<add_parts_kernel>(

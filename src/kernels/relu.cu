@@ -6,8 +6,8 @@ namespace pyalexnet {
 
 namespace {
 
-__global__ void relu_forward_kernel(float* y, const float* x, int64_t count) {
-  for_each_vector(count, [&]<int N>(int64_t i) { store(y + i, relu(load<N>(x + i))); });
+__global__ void relu_forward_kernel(float* y, const float* x, int64_t count, bool vectors) {
+  for_each_vector(count, vectors, [&]<int N>(int64_t i) { store(y + i, relu(load<N>(x + i))); });
 }
 
 __global__ void relu_backward_kernel(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
@@ -25,7 +25,8 @@ __global__ void relu_backward_kernel(float* dx, int64_t dx_pitch, const float* d
 
 void relu_forward(float* y, const float* x, int64_t count, cudaStream_t stream) {
   require(count >= 1, "relu needs at least one element; got ", count);
-  launch<relu_forward_kernel>(share_out_vectors("relu_forward_kernel", count, 8, stream), y, x, count);
+  launch<relu_forward_kernel>(share_out_vectors("relu_forward_kernel", count, 8, stream), y, x, count,
+                              vectors_aligned(y) && vectors_aligned(x));
 }
 
 void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
@@ -33,9 +34,10 @@ void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitc
   require(rows >= 1 && columns >= 1, "relu_backward needs at least one row and one column; got ", rows, " × ", columns);
   require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ", dx_pitch,
           ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
+  const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<relu_backward_kernel>(
       share_out_rows("relu_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,
-      dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns, rows_hold_vectors(dx_pitch, dy_pitch, y_pitch));
+      dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns, vectors);
 }
 
 Cost relu_forward_cost(int64_t count) {

@@ -74,7 +74,7 @@ void tanh_forward(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, in
           ", must be at least the ", columns, " columns");
   launch<tanh_forward_kernel>(
       share_out_rows("tanh_forward_kernel", rows, ceil_div(columns, kVectorFloats), 8 * kVectorFloats, stream), y,
-      y_pitch, x, x_pitch, rows, columns, rows_hold_vectors(y_pitch, x_pitch));
+      y_pitch, x, x_pitch, rows, columns, vectors_aligned(y, y_pitch) && vectors_aligned(x, x_pitch));
 }
 
 void tanh_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
@@ -82,9 +82,10 @@ void tanh_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitc
   require(rows >= 1 && columns >= 1, "tanh_backward needs at least one row and one column; got ", rows, " × ", columns);
   require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ", dx_pitch,
           ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
+  const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<tanh_backward_kernel>(
       share_out_rows("tanh_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,
-      dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns, rows_hold_vectors(dx_pitch, dy_pitch, y_pitch));
+      dx_pitch, dy, dy_pitch, y, y_pitch, rows, columns, vectors);
 }
 
 Cost tanh_forward_cost(int64_t count) {
