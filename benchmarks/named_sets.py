@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
     }
     for views, errors in report["errors"].items():
-        print(f"{views} views: test accuracy {1 - errors['top1_error']:.2%}")
+        print(f"views {views}: test accuracy {1 - errors['top1_error']:.2%}")
     for tower in report["filters"]:
         print(f"tower {tower['tower']}: median colour index {tower['median']:.2f}, {tower['learned']} have learned")
     if options.json:

@@ -144,7 +144,7 @@ def test_emoji_are_read_with_their_groups_names_and_pictures() -> None:
         assert part.classes == ("Smileys & Emotion", "People & Body", "Food & Drink")
         pixels, labels = part.batch(np.arange(len(part))) if len(part) else (np.empty((0, 256, 256, 3)), [])
         assert list(labels) == part.labels.tolist()
-        assert len(part) == len(part.names)
+        assert len(part) == len(set(part.names)) == len(part.names)
         for name, label, image in zip(part.names, labels, pixels, strict=True):
             assert image.shape == (256, 256, 3)
             found[name] = part.classes[label], tuple(image[128, 128].tolist())
@@ -202,6 +202,11 @@ def test_pictures_that_look_alike_are_one_family_and_so_are_links_in_a_chain() -
     pictures = [grey(100), grey(105), grey(110), grey(116), noise(1), noise(1), noise(2)]
     names = ["a", "b", "c", "d", "e", "f", "g"]
     assert sorted(families(pictures, names)) == [["a", "b", "c"], ["d"], ["e", "f"], ["g"]]
+
+
+def test_what_is_transparent_looks_white() -> None:
+    colours = [(255, 0, 0, 0), (0, 0, 255, 0), (255, 255, 255, 255), (255, 0, 0, 255), (255, 0, 0, 128)]
+    assert sorted(families([plain(colour) for colour in colours], list("abcde"))) == [["a", "b", "c"], ["d"], ["e"]]
 
 
 def test_families_are_never_parted() -> None:
