@@ -1,7 +1,11 @@
 """The kernels as functions: NumPy arrays or Tensors in, Tensors out; NHWC and HWIO; float32.
 
 Each computes on its arguments' device and is complete when it returns. Arrays of the host are taken to
-``device=`` (default ``cpu:0``), without a copy where that is the host's own memory.
+``device=`` (default ``cpu:0``), without a copy where that is the host's own memory. Any alignment serves, and gives the
+same bits. Any number of threads may call at once; a process forked from one that has used its devices is refused.
+
+Denormal numbers count as zero in arithmetic, on every target (as with nvcc's ``-ftz=true``): as an argument, and as a
+result. What is only moved, as by :func:`relu`, stays as it is, and the caller's own threads keep theirs.
 """
 
 from pyalexnet.ops.augment import prepare_input

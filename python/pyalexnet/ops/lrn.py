@@ -21,15 +21,19 @@ def lrn(
 ) -> Tensor:
     """Divide x by (k + alpha · Σ x²)^beta over neighbouring channels (Krizhevsky et al. 2012, section 3.3).
 
-    The sum runs over the channels from i - size // 2 to i + size // 2 that exist. ``alpha`` is not divided by
-    ``size``: to match PyTorch and Caffe, which divide, pass alpha / size here.
+    The sum runs over the channels from i - (size - 1) // 2 to i + size // 2 that exist, which are ``size``: those of an
+    even size reach further up, as ONNX's do (PyTorch's reach further down, and Caffe has none). ``alpha`` is not
+    divided by ``size``: to match these, which divide, pass alpha / size here.
+
+    The result is right for every finite float32, also where the squares are beyond float32. NaN makes all NaN whose
+    window holds it; an infinite x is NaN itself and makes the others 0.
 
     Args:
         x: float32 array (..., channels), for example NHWC.
         size: channels of a window, at least 1.
-        alpha: weight of the squares, not negative.
-        beta: exponent, not negative.
-        k: what keeps the base of the power from 0, positive.
+        alpha: weight of the squares, 0 or a positive normal number of float32.
+        beta: exponent, likewise.
+        k: what keeps the base of the power from 0, a positive normal number of float32.
         device: where to compute when ``x`` is not on a device yet.
 
     Returns:

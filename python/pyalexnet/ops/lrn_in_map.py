@@ -23,15 +23,18 @@ def lrn_in_map(
 ) -> tuple[Tensor, Tensor]:
     """Divide x by (k + alpha · Σ x²)^beta over the pixels around, channel by channel (the 2012 code's cnorm2).
 
-    The sum runs over the pixels at most ``size // 2`` rows and columns away that exist. ``alpha`` is not divided by
-    the window's pixels; the 2012 code divides its 0.001 by 25.
+    The sum runs over the pixels that exist from (size - 1) // 2 rows and columns above and left of one to size // 2
+    below and right of it. ``alpha`` is not divided by the window's pixels; the 2012 code divides its 0.001 by 25.
+
+    The result is right for every finite float32, as that of :func:`pyalexnet.ops.lrn` is; bases of powers that are
+    beyond float32 are infinite, and backward computes them again.
 
     Args:
         x: float32 array (images, height, width, channels).
         size: rows and columns of a window, at least 1.
-        alpha: weight of the squares, not negative.
-        beta: exponent, not negative.
-        k: what keeps the base of the power from 0, positive.
+        alpha: weight of the squares, 0 or a positive normal number of float32.
+        beta: exponent, likewise.
+        k: what keeps the base of the power from 0, a positive normal number of float32.
         device: where to compute when ``x`` is not on a device yet.
 
     Returns:
