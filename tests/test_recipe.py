@@ -13,7 +13,23 @@ from pyalexnet.architecture import Options
 from pyalexnet.data import dataset
 from pyalexnet.json_file import JsonFormat
 from pyalexnet.network import AlexNet
-from pyalexnet.recipe import DIGITS, EMOJI, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
+from pyalexnet.recipe import (
+    DIGITS,
+    EMOJI,
+    FASHION_MNIST,
+    MOST_EPOCHS,
+    PAPER,
+    PAPER_CLASSES,
+    PAPER_IMAGES,
+    PRESENTATIONS,
+    PRESETS,
+    SMALL,
+    SMALL_IMAGES,
+    Recipe,
+    Settings,
+    differences,
+    recipe_for,
+)
 from pyalexnet.schedule import make_schedule
 from pyalexnet.training import recipe_of
 
@@ -56,6 +72,7 @@ PAPERS = {
     "weight_decay": 5e-4,
     "schedule": "plateau",
     "patience": 5,
+    "warmup": 0,
     "floor": None,
     "reflect": True,
     "colour_noise": 0.1,
@@ -109,10 +126,66 @@ def test_all_presets_are_tested() -> None:
     assert PRESETS["paper"] is PAPER
 
 
-@pytest.mark.parametrize("recipe", [*PRESETS.values(), DIGITS, EMOJI, FASHION_MNIST])
+@pytest.mark.parametrize("recipe", [*PRESETS.values(), DIGITS, EMOJI, FASHION_MNIST, SMALL, recipe_for(60_000, 10)])
 def test_recipes_hold_together(recipe: Recipe) -> None:
-    schedule = make_schedule(recipe.schedule, lr=recipe.lr, patience=recipe.patience, floor=recipe.floor)
+    rates = {name: getattr(recipe, name) for name in ("lr", "patience", "floor", "epochs")}
+    schedule = make_schedule(recipe.schedule, **rates)
     assert 0 < schedule.at(recipe.epochs).lr <= schedule.at(0).lr
+
+
+# From a handful of images to more than ImageNet has, each a twentieth more than the one before.
+SIZES = sorted({round(2 * 1.05**power) for power in range(280)})
+
+
+def test_the_largest_sets_have_the_papers_recipe() -> None:
+    assert SIZES[-1] > PAPER_IMAGES
+    assert recipe_for(1_281_167, 1000) is PAPER
+    assert recipe_for(PAPER_IMAGES, PAPER_CLASSES) is PAPER
+
+
+def test_few_classes_never_have_the_papers_biases() -> None:
+    """With them, few classes and its rate the loss explodes, however many images there are."""
+    recipe = recipe_for(10 * PAPER_IMAGES, PAPER_CLASSES - 1)
+    assert recipe.net_options["bias_init"] == "caffe"
+    assert (recipe.epochs, recipe.batch_size, recipe.net_options["dropout"]) == (PAPER.epochs, PAPER.batch_size, 0.5)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 50, 1000])
+def test_nothing_jumps_from_one_size_to_the_next(classes: int) -> None:
+    recipes = [recipe_for(images, classes) for images in SIZES]
+    for name in ("batch_size", "lr", "epochs"):
+        values = [getattr(recipe, name) for recipe in recipes]
+        for images, value, following in zip(SIZES, values, values[1:], strict=False):
+            # What is a whole number may go by 1, or by the 8 images in which batches grow.
+            step = 8 if name == "batch_size" else 1 if name == "epochs" else 0
+            assert abs(following - value) <= max(step, 0.1 * value), (name, images)
+
+
+@pytest.mark.parametrize("classes", [2, 50, 1000])
+def test_more_images_never_get_less(classes: int) -> None:
+    recipes = [recipe_for(images, classes) for images in SIZES]
+    for name in ("batch_size", "lr"):
+        values = [getattr(recipe, name) for recipe in recipes]
+        assert values == sorted(values), name
+    dropouts = [Options(**recipe.net_options).dropout for recipe in recipes]
+    assert dropouts == sorted(dropouts)
+    beyond = [(images, recipe) for images, recipe in zip(SIZES, recipes, strict=True) if images > SMALL_IMAGES]
+    work = [images * recipe.epochs for images, recipe in beyond]
+    assert work == sorted(work)
+
+
+def test_the_rate_keeps_below_what_so_few_classes_bear() -> None:
+    assert [recipe_for(1000, classes).lr for classes in (2, 6, 50)] == [SMALL.lr] * 3
+    assert [recipe_for(10**7, classes).lr for classes in (2, 4)] == [0.003, 0.006]
+    assert recipe_for(10**7, 100).lr == PAPER.lr
+
+
+def test_few_images_are_seen_as_often_as_the_time_allows() -> None:
+    for images in range(2, SMALL_IMAGES + 1, 7):
+        recipe = recipe_for(images, 2)
+        assert images * recipe.epochs <= 1.25 * PRESENTATIONS
+        assert recipe.epochs == MOST_EPOCHS or images * recipe.epochs >= 0.75 * PRESENTATIONS
+        assert 1 <= recipe.batch_size <= images
 
 
 def test_notes_diverges_within_three_steps(rng: np.random.Generator) -> None:
@@ -141,6 +214,7 @@ def test_settings_survive_json() -> None:
         ({"lr": math.nan}, "lr is nan; it must be above 0 and finite"),
         ({"colour_noise": math.nan}, "colour_noise is nan"),
         ({"patience": -1}, "patience is -1"),
+        ({"warmup": -1}, "warmup is -1; it must be at least 0"),
     ],
 )
 def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:

@@ -41,6 +41,7 @@ SHORT: dict[str, Any] = {
     "patience": 1,
     "devices": ["cpu:0"],
     "bias_init": "caffe",
+    "warmup": 4,  # more than an epoch's 3 steps
     "progress": False,
 }
 

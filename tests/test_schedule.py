@@ -12,6 +12,7 @@ import pytest
 from pyalexnet.architecture import parameter_shapes
 from pyalexnet.schedule import (
     SHIPPED,
+    FallingSchedule,
     FixedSchedule,
     PlateauSchedule,
     Rates,
@@ -21,6 +22,7 @@ from pyalexnet.schedule import (
     make_schedule,
     parse_fixed,
     summary,
+    warm_up,
 )
 
 
@@ -104,6 +106,42 @@ def test_wrong_plateau_arguments_are_named(arguments: dict[str, Any], message: s
         PlateauSchedule(**({"lr": 1.0, "patience": 1} | arguments))
 
 
+def test_falling_goes_evenly_to_its_floor() -> None:
+    schedule = make_schedule("falling", lr=0.008, epochs=4)
+    assert [schedule.at(epoch).lr for epoch in (0, 2, 4, 5)] == pytest.approx([0.008, 0.004004, 8e-6, 8e-6])
+    assert make_schedule("falling", lr=0.008, epochs=4, floor=0.002).at(2).lr == pytest.approx(0.005)
+    schedule.update(0.5)
+    assert schedule.at(0).lr == 0.008  # no error makes a difference
+    assert schedule.state() == {}
+    schedule.load_state({})
+    with pytest.raises(ValueError, match="a falling schedule has no state; got"):
+        schedule.load_state({"lr": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 0.0}, "lr is 0.0; it must be above 0 and finite"),
+        ({"floor": 2.0}, "floor is 2.0; it must be from 0 to lr = 1"),
+        ({"epochs": 0}, "epochs is 0; it must be above 0"),
+    ],
+)
+def test_wrong_falling_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FallingSchedule(**({"lr": 1.0, "epochs": 3} | arguments))
+
+
+def test_warm_up_rises_evenly() -> None:
+    assert [warm_up(step, 4) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert [warm_up(step, 0) for step in (0, 1, 10**9)] == [1.0, 1.0, 1.0]
+
+
+def test_warm_up_scales_every_rate_and_leaves_the_frozen_frozen() -> None:
+    rates = Rates(0.01, {"conv1": 0.0, "fc8.bias": 0.02}, colour_noise=0.1)
+    assert rates.scaled(0.5) == Rates(0.005, {"conv1": 0.0, "fc8.bias": 0.01}, colour_noise=0.1)
+    assert rates.scaled(1.0) is rates
+
+
 def test_text_gives_rates_by_epoch() -> None:
     schedule = parse_fixed("0.01@0, 0.001@0.8,1e-4@60")
     assert [schedule.at(epoch).lr for epoch in (0, 0.79, 0.8, 59.999, 60, 1000)] == [
@@ -117,7 +155,10 @@ def test_text_gives_rates_by_epoch() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fast", r"schedule is 'fast'; it must be 'plateau', 'source2012', 'source2012-4gpu', a \.json file, or rates"),
+        (
+            "fast",
+            r"schedule is 'fast'; it must be 'plateau', 'falling', 'source2012', 'source2012-4gpu', a \.json file",
+        ),
         ("", "schedule is ''"),
         ("0.01@", "schedule is '0.01@'"),
         ("0.01@1", "stage 1: epoch is 1; the first stage must begin at 0"),
@@ -244,6 +285,9 @@ def test_a_description_makes_the_same_schedule() -> None:
     again = make_schedule(plateau.description, lr=0.5, patience=3, floor=0.1)
     assert isinstance(again, PlateauSchedule)
     assert (again.lr, again.patience, again.floor) == (0.5, 3, 0.1)
+    falling = make_schedule(make_schedule("falling", lr=0.5, epochs=3).description, lr=0.5, epochs=3, floor=0.1)
+    assert isinstance(falling, FallingSchedule)
+    assert (falling.lr, falling.epochs, falling.floor) == (0.5, 3, 0.1)
     for text in ("0.01@0,0.003@0.25", *SHIPPED):
         fixed = make_schedule(text, lr=1)
         copy = make_schedule(json.loads(json.dumps(fixed.description)), lr=1)

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ import pytest
 from pyalexnet import files
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError, DivergedError, SaveError
+from pyalexnet.metrics import read_lines
 from pyalexnet.model_file import load_model
+from pyalexnet.recipe import PAPER
 from pyalexnet.result import TrainingResult
+from pyalexnet.run_record import load_run
 from pyalexnet.training import train
 
 RNG = np.random.default_rng(0)
@@ -26,7 +30,7 @@ LABELS = np.arange(14) % 2
 # Dark and bright noise: told apart by their mean alone, so that a few steps suffice.
 IMAGES = (RNG.integers(0, 100, (14, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
 
-SHORT = {
+SHORT: dict[str, Any] = {
     "batch_size": 4,
     "epochs": 2,
     "validation": 1 / 7,
@@ -118,10 +122,14 @@ def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]
     short_run(progress=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "training on 12 images of 2 classes (2 held out), 2 epochs, batch 4, on cpu:0"
-    assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "1"], ["epoch", "2"]]
-    assert "accuracy" in lines[1]
-    assert "images/s" in lines[1]
-    table = [line.split() for line in lines[3:] if line.strip()]
+    assert lines[1] == (
+        "recipe: by size, 12 images of 2 classes: lr 0.003, falling, warm-up 50 steps, dropout 0, weights source2012, "
+        "biases caffe"
+    )
+    assert [line.split()[:2] for line in lines[2:4]] == [["epoch", "1"], ["epoch", "2"]]
+    assert "accuracy" in lines[2]
+    assert "images/s" in lines[2]
+    table = [line.split() for line in lines[4:] if line.strip()]
     assert table[0][:3] == ["epoch", "lr", "loss"]
     assert [row[0] for row in table[-2:]] == ["1", "2"]
 
@@ -230,6 +238,125 @@ def test_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_arguments_that_make_no_sense(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         short_run(**changes)
+
+
+# What a run was asked, in NumPy's types, and as it must come out.
+ASKED: dict[str, tuple[Any, Any]] = {
+    "epochs": (np.int64(1), 1),
+    "batch_size": (np.uint8(4), 4),
+    "lr": (np.float32(0.5), 0.5),
+    "warmup": (np.int16(3), 3),
+    "patience": (np.array(2), 2),
+    "floor": (np.float16(0.25), 0.25),
+    "momentum": (np.float64(0.5), 0.5),
+    "weight_decay": (np.array(0.25), 0.25),
+    "seed": (np.uint64(7), 7),
+    "num_classes": (np.int32(5), 5),
+    "reflect": (np.False_, False),
+    "colour_noise": (np.float32(0.25), 0.25),
+    "colour_noise_scaled": (np.True_, True),
+    "subtract_mean": (np.False_, False),
+    "dropout": (np.float32(0.25), 0.25),
+    "lrn_k": (np.int64(1), 1.0),
+    "lrn": (np.False_, False),
+    "crop": (np.int64(224), 224),
+    "bias_init": (np.str_("caffe"), "caffe"),
+}
+OTHERS: dict[str, Any] = {
+    "validation": np.float32(1 / 7),
+    "checkpoint_minutes": np.float32(15),
+    "keep": np.int64(1),
+    "memory_limit": np.uint64(2**33),
+    "resume": np.True_,
+    "allow_changes": np.False_,
+    "tensorboard": np.False_,
+    "report_relus": np.False_,
+    "progress": np.False_,
+}
+
+
+def test_every_setting_may_be_numpys(tmp_path: Path) -> None:
+    given = {name: numpys for name, (numpys, _) in ASKED.items()}
+    result = train((IMAGES, LABELS), out=tmp_path, devices=["cpu:0"], **given, **OTHERS)
+    settings = vars(result.settings) | result.settings.net_options
+    for name, (_, expected) in ASKED.items():
+        assert (settings[name], type(settings[name])) == (expected, type(expected)), name
+    read = load_run(tmp_path).settings
+    assert read == result.settings
+    assert result.settings.schedule == "plateau"  # patience asks for it
+
+
+def test_no_setting_is_left_out_of_these_tests() -> None:
+    kinds = {name: hint for name, hint in get_type_hints(train).items() if {int, float, bool} & {hint, *get_args(hint)}}
+    assert kinds.keys() - {"return"} == (ASKED.keys() | OTHERS.keys()) - {
+        "dropout",
+        "lrn_k",
+        "lrn",
+        "crop",
+        "bias_init",
+    }
+
+
+@pytest.mark.parametrize("wrong", ["1", 1.5, [1], 1j, True])
+@pytest.mark.parametrize("name", [*ASKED, *OTHERS])
+def test_a_setting_of_a_wrong_type_is_named_before_anything_is_read(tmp_path: Path, name: str, wrong: Any) -> None:
+    expected = ASKED[name][1] if name in ASKED else OTHERS[name].item()
+    if type(expected) is type(wrong) or (type(expected) is float and isinstance(wrong, float)):
+        pytest.skip("that is its type")
+    if name == "validation" and wrong == "1":
+        pytest.skip("that is a folder's name")
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} is "):
+        train(tmp_path / "nowhere", **{name: wrong})
+
+
+def test_what_is_asked_for_wins_over_the_recipe() -> None:
+    result = short_run(epochs=1, lr=0.02, floor=0.002, warmup=1, dropout=0.25)
+    settings = result.settings
+    assert (settings.lr, settings.floor, settings.warmup, settings.schedule) == (0.02, 0.002, 1, "falling")
+    assert settings.net_options == {"weight_init": "source2012", "bias_init": "caffe", "dropout": 0.25}
+    assert settings.recipe == "by size, 12 images of 2 classes"
+    with pytest.raises(ValueError, match="patience is 2; it must be left out, since the schedule falls by itself"):
+        short_run(schedule="falling", patience=2)
+    with pytest.raises(ValueError, match=r"lr is 0\.1; it must be left out, since the schedule has rates of its own"):
+        short_run(schedule="0.01", lr=0.1)
+
+
+def test_the_papers_preset_is_the_papers_however_few_images_there_are() -> None:
+    result = train((IMAGES, LABELS), preset="paper", batch_size=4, epochs=1, progress=False)
+    values = vars(result.settings)
+    papers = {setting.name: getattr(PAPER, setting.name) for setting in fields(PAPER) if setting.name in values}
+    assert {name: values[name] for name in papers} == papers | {"batch_size": 4, "epochs": 1}
+    assert values["recipe"] == "preset paper"
+
+
+def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(3)
+    noise, labels = rng.integers(0, 256, (60, 8, 8)).astype(np.uint8), np.arange(60) % 3
+    train((noise, labels), out=tmp_path, batch_size=3, epochs=6, validation=0.5, devices=["cpu:0"], lr=1e-6)
+    said = capsys.readouterr().out
+    events = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "event"]
+    at_chance = [event for event in events if event["event"] == "chance"]
+    assert [event["step"] for event in at_chance] == [50, 60]  # once, and at the end
+    for event in at_chance:
+        assert event["text"] in said
+        assert "held-out images is no better than always answering the most frequent class, 33.33%" in event["text"]
+        assert "leaving out all options gives (lr 0.003, batch_size 8, warmup 50, epochs 60)" in event["text"]
+    assert [event["step"] for event in events if event["event"] == "stuck"] == [50]
+
+
+def test_a_run_that_learns_says_nothing_of_chance(tmp_path: Path) -> None:
+    images, labels = np.concatenate([IMAGES] * 4), np.concatenate([LABELS] * 4)
+    short = SHORT | {"validation": 0.25, "epochs": 6, "dropout": 0.0, "lr": 0.002}
+    result = train((images, labels), out=tmp_path, **short)
+    assert result.validation_accuracy == 1
+    assert not [line for line in read_lines(tmp_path / "metrics.jsonl") if line.get("event") == "chance"]
+
+
+def test_an_explosion_is_named(tmp_path: Path) -> None:
+    train((IMAGES, LABELS), out=tmp_path, preset="paper", **(SHORT | {"bias_init": "paper", "lr": 0.03, "epochs": 3}))
+    events = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "event"]
+    told = next(event for event in events if event["event"] == "exploded")
+    assert "where guessing gives 0.69: steps with lr 0.03 are too large" in told["text"]
 
 
 def test_one_class_cannot_be_learned() -> None:

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from pyalexnet.network import AlexNet
-from pyalexnet.watch import LayerActivity, StuckLoss, dead_relus, explain_stuck, first_non_finite
+from pyalexnet.watch import (
+    LayerActivity,
+    Peak,
+    StuckLoss,
+    can_tell_from_guessing,
+    chance_loss,
+    dead_relus,
+    explain_explosion,
+    explain_stuck,
+    first_non_finite,
+    no_better_than_guessing,
+    patience_steps,
+)
 
 CLASSES = 4
 X = np.random.default_rng(2012).standard_normal((4, 227, 227, 3), dtype=np.float32) * np.float32(60)
@@ -191,45 +203,80 @@ def test_a_net_of_tanh_has_no_relus() -> None:
 
 
 def steps_that_speak(stuck: StuckLoss, losses: list[float]) -> list[int]:
-    return [number for number, loss in enumerate(losses, start=1) if stuck.update(loss)]
+    return [number for number, loss in enumerate(losses, start=1) if stuck.update(loss) == "stuck"]
+
+
+LN10 = math.log(10)
 
 
 def test_stuck_loss_speaks_once_and_again_after_it_was_free() -> None:
-    chance = math.log(10)
-    losses = [chance] * 12 + [1.0] * 5 + [chance] * 10
-    assert steps_that_speak(StuckLoss(10, patience_steps=5), losses) == [5, 25]
+    losses = [LN10] * 12 + [1.0] * 5 + [LN10] * 10
+    assert steps_that_speak(StuckLoss(LN10, 5), losses) == [5, 25]
 
 
 def test_falling_loss_is_not_stuck() -> None:
-    assert steps_that_speak(StuckLoss(10, patience_steps=50), list(np.linspace(math.log(10), 2.0, 200))) == []
+    assert steps_that_speak(StuckLoss(LN10, 50), list(np.linspace(LN10, 2.0, 200))) == []
 
 
 def test_a_loss_slightly_under_chance_is_free() -> None:
     chance = math.log(1000)
-    assert steps_that_speak(StuckLoss(1000, patience_steps=5), [0.995 * chance] * 5) == [5]
-    assert steps_that_speak(StuckLoss(1000, patience_steps=5), [0.985 * chance] * 5) == []
+    assert steps_that_speak(StuckLoss(chance, 5), [0.995 * chance] * 5) == [5]
+    assert steps_that_speak(StuckLoss(chance, 5), [0.985 * chance] * 5) == []
 
 
 def test_outliers_do_not_hide_that_the_loss_falls() -> None:
-    assert steps_that_speak(StuckLoss(10, patience_steps=50), [1e9, math.inf, *[2.0] * 48]) == []
+    assert steps_that_speak(StuckLoss(LN10, 50), [1e9, math.inf, *[2.0] * 48]) == []
 
 
 def test_nan_is_no_better_than_chance() -> None:
-    assert steps_that_speak(StuckLoss(10, patience_steps=3), [math.nan] * 3) == [3]
+    assert steps_that_speak(StuckLoss(LN10, 3), [math.nan] * 3) == [3]
 
 
-def test_patience_follows_the_number_of_outputs() -> None:
-    assert StuckLoss(10).patience_steps == 200
-    assert StuckLoss(1000).patience_steps == 2000
+def test_patience_follows_the_outputs_and_the_length_of_the_run() -> None:
+    assert patience_steps(10, 10**6) == 200
+    assert patience_steps(1000, 10**6) == 2000
+    assert patience_steps(6, 450) == 150
+    assert patience_steps(6, 72) == 50  # 8 epochs of 9 steps
+
+
+def test_chance_follows_the_classes_shares() -> None:
+    assert chance_loss(np.arange(60, dtype=np.int32) % 6) == pytest.approx(math.log(6), rel=1e-12)
+    shares = np.repeat(np.arange(2, dtype=np.int32), [90, 10])
+    assert chance_loss(shares) == pytest.approx(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)), rel=1e-12)
+    with_an_empty_class = np.array([0, 2, 0, 2], np.int32)
+    assert chance_loss(with_an_empty_class) == pytest.approx(math.log(2), rel=1e-12)
+
+
+def test_an_explosion_is_told_once_and_its_peak_kept() -> None:
+    stuck = StuckLoss(math.log(6), 100)
+    assert [stuck.update(loss) for loss in (1.8, 5.0, 12.0, 30.5, 7.0, 1.8)] == [
+        None,
+        None,
+        "exploded",
+        None,
+        None,
+        None,
+    ]
+    assert stuck.peak == Peak(30.5, 4)
+    assert str(stuck.peak) == "the loss rose to 30.5 at step 4"
+    assert "the loss is 12.0, where guessing gives 1.79: steps with lr 0.01" in explain_explosion(
+        12.0, math.log(6), 0.01
+    )
+
+
+def test_an_explosion_within_a_stuck_stretch_leaves_both_told() -> None:
+    stuck = StuckLoss(math.log(6), 3)
+    assert [stuck.update(loss) for loss in (12.0, 1.8, 1.8, 1.8)] == ["exploded", None, "stuck", None]
 
 
 def test_stuck_loss_goes_on_from_its_state(rng: np.random.Generator) -> None:
-    losses = list(math.log(10) * rng.uniform(0.95, 1.04, 400))
-    whole = StuckLoss(10, patience_steps=30)
+    losses = list(LN10 * rng.uniform(0.95, 1.04, 400))
+    losses[77] = 40.0
+    whole = StuckLoss(LN10, 30)
     expected = steps_that_speak(whole, losses)
     assert expected
-    for cut in (1, 29, 30, 44, 333):
-        first, second = StuckLoss(10, patience_steps=30), StuckLoss(10, patience_steps=30)
+    for cut in (1, 29, 30, 44, 77, 78, 333):
+        first, second = StuckLoss(LN10, 30), StuckLoss(LN10, 30)
         before = steps_that_speak(first, losses[:cut])
         second.load_state(json.loads(json.dumps(first.state())))
         assert before + [cut + step for step in steps_that_speak(second, losses[cut:])] == expected
@@ -237,19 +284,56 @@ def test_stuck_loss_goes_on_from_its_state(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 30}, {"steps": -1}, {"steps": True}, {"sum": math.nan}, {"sum": "1"}, {"reported": 0}]
+    "change",
+    [
+        {"steps": 31},
+        {"steps": -1},
+        {"steps": True},
+        {"sum": math.nan},
+        {"sum": "1"},
+        {"reported": 0},
+        {"peak": [1.0]},
+        {"peak": [math.inf, 1]},
+        {"peak": [7.0, 0]},
+    ],
 )
 def test_foreign_state_is_refused(change: dict[str, Any]) -> None:
-    stuck = StuckLoss(10, patience_steps=30)
-    with pytest.raises(ValueError, match="patience_steps 30"):
-        stuck.load_state(stuck.state() | change)
+    stuck = StuckLoss(LN10, 30)
+    before = stuck.state() | {"seen": 30}
+    stuck.load_state(before)
+    with pytest.raises(ValueError, match="state is"):
+        stuck.load_state(before | change)
+    assert stuck.state() == before
 
 
 def test_stuck_loss_refuses_senseless_numbers() -> None:
-    with pytest.raises(ValueError, match="num_outputs is 1; it must be at least 2"):
-        StuckLoss(1)
+    with pytest.raises(ValueError, match=r"chance is 0\.0; it must be above 0 and finite"):
+        StuckLoss(0.0, 1)
     with pytest.raises(ValueError, match="patience_steps is 0; it must be at least 1"):
-        StuckLoss(10, patience_steps=0)
+        StuckLoss(1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "share", "guessing"),
+    [
+        (22, 132, 1 / 6, True),
+        (27, 132, 1 / 6, True),  # P(X >= 27) = 0.14
+        (31, 132, 1 / 6, False),  # P(X >= 31) = 0.03
+        (19, 30, 0.5, True),  # P(X >= 19) = 0.10
+        (20, 30, 0.5, False),  # P(X >= 20) = 0.049
+        (90, 100, 0.9, True),
+        (0, 30, 0.5, True),
+    ],
+)
+def test_what_guessing_can_reach_is_no_learning(right: int, count: int, share: float, guessing: bool) -> None:
+    assert no_better_than_guessing(right, count, share) is guessing
+
+
+def test_too_few_images_tell_nothing() -> None:
+    assert not can_tell_from_guessing(0, 0.0)
+    assert not can_tell_from_guessing(4, 0.5)  # all right by chance once in 16 times
+    assert can_tell_from_guessing(5, 0.5)
+    assert not can_tell_from_guessing(100, 1.0)
 
 
 def test_dead_layers_are_explained(net: AlexNet, initial: dict[str, Any]) -> None:
@@ -276,6 +360,13 @@ def test_long_steps_are_explained(net: AlexNet, initial: dict[str, Any]) -> None
     text = explain_stuck(net)
     assert "try: a smaller lr, such as 1: its steps are large" in text
     assert "bias_init" not in text
+
+
+def test_a_loss_that_exploded_before_is_named_first(net: AlexNet, initial: dict[str, Any]) -> None:
+    step(net, changed(initial, "conv3.bias", slice(None), -1e6), lr=0.01)
+    lines = explain_stuck(net, chance=1.2, peak=Peak(27.5, 5)).splitlines()
+    assert lines[0].startswith("the loss rose to 27.5 at step 5 and now stays at 1.2000, as if the net guessed")
+    assert "try: from the start, a smaller lr, such as 0.001, or a warm-up: the loss exploded" in "\n".join(lines)
 
 
 def test_frozen_layers_are_left_out_of_the_explanation(net: AlexNet, initial: dict[str, Any]) -> None:

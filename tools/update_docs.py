@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.ablation import read_ablation
+from pyalexnet.architecture import Options
 from pyalexnet.cli.ablate import RUN_HEADINGS, race_headings, race_rows, run_rows, search_headings, search_rows
 from pyalexnet.ledger import LEDGER, SOURCES, Way
 from pyalexnet.progress import duration
+from pyalexnet.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_SETS = ("fashion_mnist.json",)
@@ -168,6 +170,32 @@ def ablation() -> str:
     )
 
 
+def recipes() -> str:
+    """What train chooses by the number of images and classes."""
+    heading = [
+        *("training images", "classes", "epochs", "batch", "lr", "schedule", "warm-up", "dropout", "weights", "biases"),
+    ]
+    rows = []
+    for images, classes in RECIPE_SIZES:
+        recipe = recipe_for(images, classes)
+        options = Options(**recipe.net_options)
+        rows.append(
+            [
+                *(f"{images:,}", f"{classes:,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"),
+                *(recipe.schedule, f"{recipe.warmup} steps" if recipe.warmup else "none", f"{options.dropout:g}"),
+                *(options.weight_init, options.bias_init),
+            ]
+        )
+    return table(heading, rows, left=0)
+
+
+# Sizes of a person's own sets, of known ones, and of what lies between.
+RECIPE_SIZES = (
+    *((270, 2), (1_200, 6), (3_000, 10), (9_000, 50), (20_000, 50), (60_000, 10)),
+    *((200_000, 100), (500_000, 300), (1_000_000, 10), (1_281_167, 1000)),
+)
+
+
 def ledger() -> str:
     """Where the sources differ, and which setting gives what."""
     heading = ["what", "setting", *SOURCES.values()]
@@ -202,6 +230,7 @@ BLOCKS = (
     Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
     Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),
+    Block("docs/ledger.md", "recipes by size, from python/pyalexnet/recipe.py", recipes),
     Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),
 )
 

@@ -32,7 +32,7 @@ from pyalexnet.checks import require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
-from pyalexnet.data.choice import choose_data, unreadable_lines
+from pyalexnet.data.choice import unreadable_lines
 from pyalexnet.data.dataset import sample
 from pyalexnet.data.prefetch import read_ahead
 from pyalexnet.data.readable import OnError
@@ -44,7 +44,7 @@ from pyalexnet.interrupt import keyboard_interrupt
 from pyalexnet.json_file import JsonFormat
 from pyalexnet.network import AlexNet
 from pyalexnet.recipe import Recipe
-from pyalexnet.training import recipe_of, train
+from pyalexnet.training import recipe_and_data, train
 
 # The training error of a race is the mean over so many steps.
 _WINDOW_STEPS = 20
@@ -244,8 +244,7 @@ def ablate(
     plan = plan or Plan()
     devices = list(default_devices() if devices is None else devices)
     require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")
-    recipe = recipe_of(data, None)
-    chosen = choose_data(data, None, recipe.validation, on_error=on_error)
+    recipe, _, chosen = recipe_and_data(data, None, None, on_error=on_error)
     if on_error == "skip" and (left_out := unreadable_lines(chosen.description)):
         warnings.warn("\n".join(left_out), stacklevel=2)
     if chosen.held_out is None:
@@ -342,6 +341,7 @@ class _Bench:
         plan, recipe = self.plan, self.recipe
         result = train(
             self.training,
+            preset="paper",
             validation=0,
             epochs=plan.epochs,
             batch_size=plan.batch_size,

@@ -7,7 +7,7 @@ Sources, as the options name them: the paper (Krizhevsky, Sutskever, Hinton, NIP
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -252,6 +252,17 @@ class Options:
         if layer in ("conv2", "conv4", "conv5", "fc6", "fc7"):
             return 0.1 if self.bias_init == "caffe" else 1.0
         return 1.0 if self.bias_init == "notes" and layer == "fc8" else 0.0
+
+
+def as_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, checked and of Python's types; those that are not given are not in it.
+
+    Raises:
+        TypeError: there is no such option, or what must be a number is none.
+        ValueError: a choice is not among those that :class:`Options` lists.
+    """
+    options = Options(**given)
+    return {name: getattr(options, name) for name in given}
 
 
 CHOICES: dict[str, tuple[Any, ...]] = {

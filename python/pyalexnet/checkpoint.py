@@ -42,7 +42,6 @@ from pyalexnet.json_file import JsonFormat
 from pyalexnet.model_file import MODEL_FILE, load_model, model_content
 from pyalexnet.recipe import Settings
 from pyalexnet.run_state import EpochRecord, RunDescription, RunState, require_in_order
-from pyalexnet.schedule import make_schedule
 from pyalexnet.tensor_file import Description, Shapes, description_format, open_tensors, pack
 from pyalexnet.watch import StuckLoss
 
@@ -196,12 +195,11 @@ class _StateFile(RunDescription):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settings, state = self.settings, self.state
-        schedule = make_schedule(settings.schedule, lr=settings.lr, patience=settings.patience, floor=settings.floor)
+        state, schedule = self.state, self.settings.make_schedule()
         if state.schedule:
             schedule.load_state(state.schedule)
         if state.stuck_loss:
-            StuckLoss(settings.num_classes).load_state(state.stuck_loss)
+            StuckLoss(chance=1.0, patience_steps=1).load_state(state.stuck_loss)  # any: neither is part of the state
 
 
 STATE_FORMAT = JsonFormat(_StateFile, 64 * 2**20, ModelFileError, version=("format", _FORMAT))

@@ -25,10 +25,24 @@ from pyalexnet.interrupt import Interrupted, InterruptRequest
 from pyalexnet.metrics import Log
 from pyalexnet.model_file import MODEL_FILE
 from pyalexnet.progress import Display
+from pyalexnet.recipe import recipe_for
 from pyalexnet.result import BEST_FILE, TrainingResult
 from pyalexnet.run_state import EpochRecord
-from pyalexnet.schedule import Rates, Schedule
-from pyalexnet.watch import StuckLoss, dead_relus, explain_stuck, first_non_finite
+from pyalexnet.schedule import Rates, Schedule, warm_up
+from pyalexnet.watch import (
+    StuckLoss,
+    can_tell_from_guessing,
+    chance_loss,
+    dead_relus,
+    explain_explosion,
+    explain_stuck,
+    first_non_finite,
+    no_better_than_guessing,
+    patience_steps,
+)
+
+# After so many steps a net that learns at all is better than guessing.
+_TELLING_STEPS = 100
 
 Labels = npt.NDArray[np.int32]
 
@@ -81,12 +95,16 @@ class Run:
         self.interrupt = interrupt
         self.report_relus = report_relus
         self.failing_logs: list[Log] = []
-        self.stuck_loss = StuckLoss(self.net.num_classes)
+        self.steps_an_epoch = len(training) // self.settings.batch_size
+        steps = self.settings.epochs * self.steps_an_epoch
+        self.stuck_loss = StuckLoss(chance_loss(training.labels), patience_steps(self.net.num_classes, steps))
         if self.at.schedule:
             self.schedule.load_state(self.at.schedule)
         if self.at.stuck_loss:
             self.stuck_loss.load_state(self.at.stuck_loss)
-        self.steps_an_epoch = len(training) // self.settings.batch_size
+        self.held_out_count = 0 if held_out is None else len(held_out)
+        self.largest_share = 0.0 if held_out is None else float(np.bincount(held_out.labels).max() / len(held_out))
+        self.held_out_tells = can_tell_from_guessing(self.held_out_count, self.largest_share)
         self.buffers = self.net.image_buffers(self.settings.batch_size, AHEAD + 1)
         self.last_saved = time.monotonic()
         self.remember()
@@ -142,6 +160,7 @@ class Run:
         self.at.begin_next_epoch(record)
         self.display.line(str(record))
         self.tell_epoch(record)
+        self.tell_chance()
         self.remember()
         self.save()
 
@@ -186,8 +205,9 @@ class Run:
             yield self.model.input_batch(images, variations[positions]), labels
 
     def rates(self) -> Rates:
-        """What the schedule says at this place."""
-        return self.schedule.at(self.at.epoch - 1 + len(self.at.losses) / self.steps_an_epoch)
+        """What the schedule says at this place, less where the run warms up."""
+        rates = self.schedule.at(self.at.epoch - 1 + len(self.at.losses) / self.steps_an_epoch)
+        return rates.scaled(warm_up(self.net.step, self.settings.warmup))
 
     def validate(self) -> Evaluation | None:
         """The measure of the held-out images, if any."""
@@ -220,10 +240,11 @@ class Run:
         self.log("step", epoch=self.at.epoch, loss=loss, lr=rates.lr, images_per_second=images_per_second)
         self.display.advance(self.settings.batch_size)
         self.display.state(self.state(loss, images_per_second))
-        if self.stuck_loss.update(loss):
-            explanation = explain_stuck(self.net)
-            self.display.line(explanation)
-            self.tell_event("stuck", explanation)
+        news = self.stuck_loss.update(loss)
+        if news == "exploded":
+            self.tell(news, explain_explosion(loss, self.stuck_loss.chance, rates.lr))
+        elif news == "stuck":
+            self.tell(news, explain_stuck(self.net, self.stuck_loss.chance, self.stuck_loss.peak))
 
     def tell_epoch(self, record: EpochRecord) -> None:
         """Log an epoch and, if asked, show each tower's share of dead ReLUs."""
@@ -232,6 +253,54 @@ class Run:
             for activity in dead_relus(self.net):
                 self.display.line(f"  {activity}")
                 self.log("relus", **vars(activity))
+
+    def tell_chance(self) -> None:
+        """Say that the epochs so far brought no more than guessing: in the first epoch that shows it, and the last."""
+        history = self.at.history
+        is_last = history[-1].epoch == self.settings.epochs
+        before = len(history) > 1 and self.is_at_chance(history[-2])
+        if self.is_at_chance(history[-1]) and (is_last or not before):
+            self.tell("chance", self.explain_chance(history[-1]))
+
+    def is_at_chance(self, record: EpochRecord) -> bool:
+        """Whether an epoch that comes late enough to tell, or is the last, brought no more than guessing."""
+        enough_steps = min(self.stuck_loss.patience_steps, _TELLING_STEPS)
+        if record.steps < enough_steps and record.epoch < self.settings.epochs:
+            return False
+        if self.held_out_tells:
+            right = round((record.validation_accuracy or 0.0) * self.held_out_count)
+            return no_better_than_guessing(right, self.held_out_count, self.largest_share)
+        return not record.train_loss < self.stuck_loss.chance
+
+    def explain_chance(self, record: EpochRecord) -> str:
+        """What an epoch that brought no more than guessing shows, and what to try."""
+        if self.held_out_tells:
+            shown = (
+                f"{record.validation_accuracy:.2%} of {self.held_out_count:,} held-out images is no better than always "
+                f"answering the most frequent class, {self.largest_share:.2%}"
+            )
+        else:
+            shown = f"its mean loss of {record.train_loss:.4f} is that of guessing, {self.stuck_loss.chance:.4f}"
+        peak = self.stuck_loss.peak
+        why = f". {str(peak).capitalize()}: the steps were too large" if peak else ""
+        return (
+            f"after epoch {record.epoch} the net has learned nothing that shows: {shown}{why}. Try {self.advice()}a "
+            "smaller lr, more epochs; and check whether the labels belong to their images"
+        )
+
+    def advice(self) -> str:
+        """The recipe that fits so many images, where the run has another one."""
+        fitting, settings = recipe_for(len(self.training), len(self.training.classes)), self.settings
+        names = ("lr", "batch_size", "warmup", "epochs")
+        if all(getattr(fitting, name) == getattr(settings, name) for name in names):
+            return ""
+        values = ", ".join(f"{name} {getattr(fitting, name):g}" for name in names)
+        return f"the recipe for so many images, which leaving out all options gives ({values}), "
+
+    def tell(self, event: str, text: str) -> None:
+        """Show and log something that happened."""
+        self.display.line(text)
+        self.tell_event(event, text)
 
     def tell_event(self, event: str, text: str) -> None:
         """Log something that happened."""

@@ -1,4 +1,4 @@
-"""Learning rates over a training run: the paper's, by plateau; or fixed ones, from a text or a file.
+"""Learning rates over a training run: the paper's, by plateau; falling evenly; or fixed ones, from a text or a file.
 
 A schedule file is JSON, a list of stages, each in force from its epoch to the next one's::
 
@@ -11,6 +11,8 @@ A schedule file is JSON, a list of stages, each in force from its epoch to the n
 own, and ``biases`` among them gives one to the biases of all layers that are not named; 0 freezes. ``colour_noise``
 replaces the run's, and changes only between whole epochs. What a stage does not name it takes from no earlier one:
 layers then have ``lr``, and the colour noise is the run's.
+
+Before any of these a run may warm up: its first steps have a part of the rate that the schedule says (:func:`warm_up`).
 
 ``source2012`` is the schedule of net 145 of the 2012 source code on ILSVRC-2010, by the notes in its parameter file;
 ``source2012-4gpu`` that of a sibling on four GPUs, by its script. Their biases are meant for ``bias_update``
@@ -36,6 +38,7 @@ from pyalexnet.files import read_regular_file
 from pyalexnet.json_file import JsonFormat
 
 PLATEAU: Final = "plateau"
+FALLING: Final = "falling"
 SHIPPED = ("source2012", "source2012-4gpu")
 
 _Rate = Annotated[float, Ge(0)]
@@ -51,7 +54,7 @@ class StageDescription(TypedDict):
 
 
 # What JSON can hold of a schedule: its kind, or its stages.
-Description = Literal["plateau"] | list[StageDescription]
+Description = Literal["plateau", "falling"] | list[StageDescription]
 
 _DIVISOR = 10
 _REDUCTIONS = 3
@@ -99,13 +102,33 @@ class Rates:
             rates = dict.fromkeys(unnamed, rates.pop(_BIASES)) | rates
         return rates
 
+    def scaled(self, factor: float) -> Rates:
+        """All rates times a factor; the colour noise stays."""
+        if factor == 1:
+            return self
+        by_layer = {name: rate * factor for name, rate in self.by_layer.items()}
+        return Rates(self.lr * factor, by_layer, self.colour_noise)
+
+
+def warm_up(step: int, steps: int) -> float:
+    """The part of its rate that a step has while a run warms up: it rises evenly to 1.
+
+    It is counted in steps and not in epochs, since what it waits for, momentum and the first turn of the weights to the
+    data, takes about as many steps of a net that learns 300 images as of one that learns a million.
+
+    Args:
+        step: steps done before this one.
+        steps: how many of the first ones have less than the full rate; 0 for none.
+    """
+    return min(1.0, (step + 1) / (steps + 1))
+
 
 class Schedule(Protocol):
     """The learning rates of a run, epoch for epoch."""
 
     @property
     def description(self) -> Description:
-        """What :func:`make_schedule` makes the same schedule of, given the same rate, patience and floor."""
+        """What :func:`make_schedule` makes the same schedule of, given the same rate, patience, floor and epochs."""
 
     def at(self, epoch: float) -> Rates:
         """The rates in force once so many epochs are done: steps done by steps an epoch has."""
@@ -146,15 +169,11 @@ class PlateauSchedule:
         Raises:
             ValueError: an argument is not as described.
         """
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr is {lr!r}; it must be above 0 and finite")
+        self.floor = _checked_floor(lr, floor)
         if patience < 0:
             raise ValueError(f"patience is {patience!r}; it must be at least 0")
-        if floor is not None and not 0 <= floor <= lr:
-            raise ValueError(f"floor is {floor!r}; it must be from 0 to lr = {lr:g}")
         self.lr = lr
         self.patience = patience
-        self.floor = lr / _DIVISOR**_REDUCTIONS if floor is None else floor
         self._best_error = math.inf
         self._epochs_without_improvement = 0
 
@@ -194,6 +213,55 @@ class PlateauSchedule:
         self.lr = found["lr"]
         self._best_error = math.inf if best_error is None else best_error
         self._epochs_without_improvement = found["epochs_without_improvement"]
+
+
+class FallingSchedule:
+    """A rate that falls evenly over the whole run, so that the last steps settle what the first ones found.
+
+    Attributes:
+        lr: the rate at the start.
+        floor: the rate at the end.
+        epochs: how long it takes.
+    """
+
+    description: Description = FALLING
+
+    def __init__(self, lr: float, epochs: float, floor: float | None = None) -> None:
+        """Begin with a rate.
+
+        Args:
+            lr: the first rate, above 0.
+            epochs: of the whole run, above 0.
+            floor: at most ``lr``; by default ``lr`` / 1000.
+
+        Raises:
+            ValueError: an argument is not as described.
+        """
+        self.floor = _checked_floor(lr, floor)
+        if not 0 < epochs < math.inf:
+            raise ValueError(f"epochs is {epochs!r}; it must be above 0 and finite")
+        self.lr = lr
+        self.epochs = epochs
+
+    def at(self, epoch: float) -> Rates:
+        """The one rate for all layers; the floor from the run's end on."""
+        return Rates(self.lr + min(1.0, epoch / self.epochs) * (self.floor - self.lr))
+
+    def update(self, validation_error: float | None) -> None:
+        """Nothing: the rate does not depend on it."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the rate follows from the epoch."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called.
+
+        Raises:
+            ValueError: there is something in it, so it is another kind of schedule's.
+        """
+        if state:
+            raise ValueError(f"a falling schedule has no state; got {dict(state)!r}")
 
 
 @dataclass(frozen=True)
@@ -270,15 +338,17 @@ def make_schedule(
     lr: float,
     patience: int = 0,
     floor: float | None = None,
+    epochs: float = 1,
 ) -> Schedule:
     """A schedule from what a user names, or from a schedule's own description.
 
     Args:
-        schedule: ``"plateau"``; or rates as :func:`parse_fixed` reads them; or ``"source2012"``, the 2012 run's; or
-            the path of a schedule file, which ends in ``.json``; or stages as such a file holds them.
-        lr: the first rate of a plateau schedule; a fixed one has its own.
+        schedule: ``"plateau"``; or ``"falling"``; or rates as :func:`parse_fixed` reads them; or ``"source2012"``, the
+            2012 run's; or the path of a schedule file, which ends in ``.json``; or stages as such a file holds them.
+        lr: the first rate of a plateau or falling schedule; a fixed one has its own.
         patience: see :class:`PlateauSchedule`.
-        floor: see :class:`PlateauSchedule`.
+        floor: see :class:`PlateauSchedule` and :class:`FallingSchedule`.
+        epochs: see :class:`FallingSchedule`.
 
     Raises:
         ValueError: it is none of these, or holds something that makes no sense; the message says where.
@@ -286,6 +356,8 @@ def make_schedule(
     """
     if schedule == PLATEAU:
         return PlateauSchedule(lr, patience, floor)
+    if schedule == FALLING:
+        return FallingSchedule(lr, epochs, floor)
     if isinstance(schedule, PathLike) or (isinstance(schedule, str) and schedule.endswith(".json")):
         return load_schedule(schedule)
     if schedule in SHIPPED:
@@ -305,7 +377,8 @@ def parse_fixed(text: str) -> FixedSchedule:
         try:
             stages.append({"epoch": float(epoch) if at else 0, "lr": float(rate)})
         except ValueError:
-            kinds = f"{PLATEAU!r}, {', '.join(map(repr, SHIPPED))}, a .json file, or rates such as '0.01@0,0.001@30'"
+            kinds = ", ".join(map(repr, (PLATEAU, FALLING, *SHIPPED)))
+            kinds += ", a .json file, or rates such as '0.01@0,0.001@30'"
             raise ValueError(f"schedule is {text!r}; it must be {kinds}") from None
     return _from_entries(f"schedule {text!r}", stages)
 
@@ -346,6 +419,19 @@ def _stage(where: str, entry: Any) -> Stage:
             "with .weight or .bias"
         )
     return Stage(found["epoch"], Rates(lr=found["lr"], by_layer=by_layer, colour_noise=found.get("colour_noise")))
+
+
+def _checked_floor(lr: float, floor: float | None) -> float:
+    """The floor, by default what the paper's three reductions come to.
+
+    Raises:
+        ValueError: the rate or the floor makes no sense.
+    """
+    if not 0 < lr < math.inf:
+        raise ValueError(f"lr is {lr!r}; it must be above 0 and finite")
+    if floor is not None and not 0 <= floor <= lr:
+        raise ValueError(f"floor is {floor!r}; it must be from 0 to lr = {lr:g}")
+    return lr / _DIVISOR**_REDUCTIONS if floor is None else floor
 
 
 def _described(stage: Stage) -> StageDescription:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyalexnet.architecture import Options
+from pyalexnet.architecture import Options, as_options
 from pyalexnet.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
-from pyalexnet.checks import require
+from pyalexnet.checks import as_declared, number, require
 from pyalexnet.classifier import Classifier, default_devices
 from pyalexnet.data import Dataset, DataSource, Digits, PreparedImages
 from pyalexnet.data.choice import (
@@ -32,14 +32,13 @@ from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
 from pyalexnet.progress import Display
-from pyalexnet.recipe import DIGITS, EMOJI, FASHION_MNIST, PAPER, PRESETS, Recipe, Settings, differences
+from pyalexnet.recipe import PRESETS, RECIPES, SMALL, Recipe, Settings, differences, recipe_for
 from pyalexnet.result import TrainingResult
 from pyalexnet.run import Run, Saving
 from pyalexnet.run_state import RunState
-from pyalexnet.schedule import PLATEAU, make_schedule
+from pyalexnet.schedule import FALLING, PLATEAU, make_schedule
 
-_RECIPES = {"digits": DIGITS, "emoji": EMOJI, "fashion-mnist": FASHION_MNIST}
-_SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options"}
+_SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options", "recipe"}
 
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
 # for. So are all options of the net, but those that are only for the steps to come.
@@ -58,6 +57,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    warmup: int | None = None,
     schedule: str | PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
     patience: int | None = None,
     floor: float | None = None,
@@ -89,8 +89,9 @@ def train(
     and the epoch alone: the same seed gives the same bits on one device and on two, stopped and resumed or not. The
     last images of an epoch that fill no batch are left out of it, other ones each time.
 
-    What is not said comes from a recipe: ``preset``'s; else the paper's, with recipes of their own for the data sets
-    that have a name (:mod:`pyalexnet.recipe`). Where ``data`` is not named, the net learns
+    What is not said comes from a recipe: ``preset``'s; else the one of a named data set, such as ``"digits"``; else one
+    that follows from the number of training images and classes, which for a million images is the paper's
+    (:func:`pyalexnet.recipe.recipe_for`). A line at the start tells it. Where ``data`` is not named, the net learns
     scikit-learn's handwritten digits.
 
     Args:
@@ -104,11 +105,14 @@ def train(
             test part of IDX files and names, ``val`` of prepared folders), else a tenth (a fifth of the digits).
         epochs: passes over the training images.
         batch_size: images a step.
-        lr: learning rate at the start, of a plateau schedule.
-        schedule: ``"plateau"``: divide ``lr`` by 10 whenever the validation error stops improving; or rates by epoch,
-            such as ``"0.01@0,0.001@30"``; or ``"source2012"``; or a schedule file (:mod:`pyalexnet.schedule`).
-        patience: how many epochs in a row without a lower validation error make a plateau; 0 keeps ``lr``.
-        floor: the plateau schedule goes no lower (default: ``lr`` / 1000).
+        lr: learning rate at the start, of a plateau or falling schedule.
+        warmup: steps at the start whose rate rises evenly to the one that the schedule says; 0 for none.
+        schedule: ``"plateau"``: divide ``lr`` by 10 whenever the validation error stops improving; or ``"falling"``:
+            evenly from ``lr`` to ``floor`` over all epochs; or rates by epoch, such as ``"0.01@0,0.001@30"``; or
+            ``"source2012"``; or a schedule file (:mod:`pyalexnet.schedule`).
+        patience: how many epochs in a row without a lower validation error make a plateau; 0 keeps ``lr``. Given
+            without a schedule, it asks for ``"plateau"``.
+        floor: these two schedules go no lower (default: ``lr`` / 1000).
         momentum: the part of the last update that is kept.
         weight_decay: pull of weights towards 0, relative to ``lr``.
         devices: one device, or two with a tower each, such as ``["cuda:0", "cuda:1"]``; by default the first
@@ -143,7 +147,7 @@ def train(
     Raises:
         KeyboardInterrupt: a second Ctrl-C, or a first one before there was anything to save.
         DataError: the data cannot serve; the message says why.
-        TypeError: ``data``, ``validation`` or an option is of an unknown kind.
+        TypeError: an argument is of a wrong kind; the message names it. Numbers and truth values may be NumPy's.
         ValueError: an argument makes no sense, or a resumed run's settings changed; the message names them.
         ModelFileError: the checkpoint to go on from is damaged or no checkpoint; the message names the file.
         FileExistsError: ``out`` has a run already, and ``resume`` is not set.
@@ -152,7 +156,11 @@ def train(
         OSError: ``out`` cannot be written, or another process trains in it; once training has begun a SaveError, which
             has the result so far.
     """
-    asked = {name: value for name, value in locals().items() if name in _SETTINGS and value is not None}
+    given = as_declared(train, locals())
+    asked = {name: value for name, value in given.items() if name in _SETTINGS and value is not None}
+    checkpoint_minutes, keep, memory_limit = (given[name] for name in ("checkpoint_minutes", "keep", "memory_limit"))
+    validation = validation if validation is None or _is_data(validation) else number("validation", validation)
+    net_options = as_options(net_options)
     _require_consistent(out, checkpoint_minutes, keep, resume=resume, tensorboard=tensorboard)
     with Display(enabled=progress) as display, _interrupt(out, display) as interrupt, _for_itself(out, display):
         earlier = _earlier_checkpoint(out, resume)
@@ -163,13 +171,12 @@ def train(
             data = "digits"
         elif isinstance(data, str) and is_name(data) and Path(data).is_dir():
             display.line(f"{data} is the data set of that name; the folder here is ./{data}")
-        recipe = recipe_of(data, preset)
         if checkpoint:
             settings = _settings_from_now_on(checkpoint.settings, asked, net_options)
-        chosen = choose_data(
+        recipe, its_name, chosen = recipe_and_data(
             data,
             validation,
-            recipe.validation,
+            preset,
             on_error=on_error,
             unreadable=checkpoint.data.get("unreadable") if checkpoint else None,
             on_stage=display.begin,
@@ -180,7 +187,7 @@ def train(
                 display.line(f"{part} may be other images: only their number, classes and labels can be checked")
             _take_changes(checkpoint, settings, chosen, allow_changes)
         else:
-            settings = _settings(recipe, asked, net_options, chosen)
+            settings = _settings(recipe, its_name, asked, net_options, chosen)
         _require_enough_images_and_outputs(settings, chosen.training)
         if out is not None:
             written = 1 if checkpoint else keep + 2  # the last ones, the best and, before one goes, a new one
@@ -194,6 +201,7 @@ def train(
         display.lines(remarks_on(chosen.training, chosen.held_out))
         display.lines(unreadable_lines(chosen.description))
         display.line(_summary(settings, chosen))
+        display.line(settings.recipe_line())
         model = replace(checkpoint.model, learned_from=chosen.description)
         result = TrainingResult(model, checkpoint.state.history, settings, chosen.description)
         logs = _logs(out, checkpoint, tensorboard)
@@ -202,7 +210,7 @@ def train(
             Run(
                 result,
                 checkpoint,
-                make_schedule(settings.schedule, lr=settings.lr, patience=settings.patience, floor=settings.floor),
+                settings.make_schedule(),
                 chosen.training,
                 chosen.held_out,
                 saving=None if out is None else Saving(Path(out), checkpoint_minutes, keep),
@@ -275,29 +283,59 @@ def _loaded(path: Path, devices: Sequence[str] | None, memory_limit: int | None)
         raise ModelFileError(f"{error}. To go on from the checkpoint before it, remove the folder {path}") from error
 
 
-def recipe_of(data: DataSource, preset: str | None) -> Recipe:
-    """What fills in the settings that are not given: the preset's recipe, else the data's own, else the paper's.
+def recipe_of(data: DataSource, preset: str | None) -> Recipe | None:
+    """The preset's recipe, else the one of a named data set; None where neither is named, so that the size decides.
 
     Raises:
         ValueError: there is no such preset.
     """
     require(preset is None or preset in PRESETS, "preset", preset, f"one of {', '.join(map(repr, PRESETS))}")
-    if preset is not None:
-        return PRESETS[preset]
-    if isinstance(data, Digits):
-        return DIGITS
-    return _RECIPES[data] if isinstance(data, str) and is_name(data) else PAPER
+    return PRESETS[preset] if preset is not None else RECIPES.get(_name_of(data))
 
 
-def _settings(recipe: Recipe, asked: Mapping[str, Any], net_options: Mapping[str, Any], chosen: DataChoice) -> Settings:
+def recipe_and_data(
+    data: DataSource, validation: float | DataSource | None, preset: str | None, **reading: Any
+) -> tuple[Recipe, str, DataChoice]:
+    """What fills in the settings that are not given, what it is called, and a run's images.
+
+    Args:
+        data: as in :func:`train`.
+        validation: as in :func:`train`.
+        preset: as in :func:`train`; by default the recipe is the data's own, else it follows from their size.
+        **reading: as in :func:`pyalexnet.data.choice.choose_data`.
+
+    Raises:
+        DataError: the data cannot serve; the message says why.
+        TypeError: ``data`` or ``validation`` is of an unknown kind.
+        ValueError: there is no such preset, or ``validation`` is a number out of its range.
+    """
+    recipe = recipe_of(data, preset)
+    chosen = choose_data(data, validation, (recipe or SMALL).validation, **reading)
+    if recipe is not None:
+        return recipe, f"that of {_name_of(data)}" if preset is None else f"preset {preset}", chosen
+    images, classes = len(chosen.training), len(chosen.training.classes)
+    return recipe_for(images, classes), f"by size, {images:,} images of {classes:,} classes", chosen
+
+
+def _name_of(data: DataSource) -> str:
+    """The name of a data set that has one, else nothing."""
+    return "digits" if isinstance(data, Digits) else data if isinstance(data, str) and is_name(data) else ""
+
+
+def _settings(
+    recipe: Recipe, its_name: str, asked: Mapping[str, Any], net_options: Mapping[str, Any], chosen: DataChoice
+) -> Settings:
     """What is asked for, filled up from a recipe."""
     names = {setting.name for setting in fields(Recipe)} & _SETTINGS
     values: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     if chosen.held_out is None:
         require(not asked.get("patience"), "patience", asked.get("patience"), "0 where no images are held out")
         values["patience"] = 0
+    if "patience" in asked and values["schedule"] == FALLING:
+        values["schedule"] = PLATEAU
     values |= {"devices": default_devices(), "seed": 0, "num_classes": len(chosen.training.classes)}
-    return _made({**values, **asked, "net_options": recipe.net_options | dict(net_options)}, asked)
+    values |= {"recipe": its_name, "net_options": recipe.net_options | dict(net_options)}
+    return _made(values | dict(asked), asked)
 
 
 def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: Mapping[str, Any]) -> Settings:
@@ -315,11 +353,21 @@ def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: 
 
 def _made(values: dict[str, Any], asked: Mapping[str, Any]) -> Settings:
     """Settings with the schedule in the form that needs no file."""
-    rates = {name: values[name] for name in ("lr", "patience", "floor")}
+    rates = {name: values[name] for name in ("lr", "patience", "floor", "epochs")}
     schedule = make_schedule(values["schedule"], **rates).description
-    for name in rates.keys() & asked.keys():
-        require(schedule == PLATEAU, name, asked[name], "left out, since the schedule has rates of its own")
+    for name in ("lr", "patience", "floor"):
+        if name in asked:
+            takes_it = schedule == PLATEAU or (schedule == FALLING and name != "patience")
+            wanted = (
+                f"left out, since the schedule {'falls by itself' if schedule == FALLING else 'has rates of its own'}"
+            )
+            require(takes_it, name, asked[name], wanted)
     return Settings(**{**values, "schedule": schedule, "devices": _device_names(values["devices"])})
+
+
+def _is_data(validation: float | DataSource) -> bool:
+    """Whether it names or holds images, and is no number or what was meant as one."""
+    return isinstance(validation, str | PathLike | tuple | Dataset)
 
 
 def _device_names(devices: Sequence[str]) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.checks import require
+from pyalexnet.checks import require, shown
 from pyalexnet.network import AlexNet
 from pyalexnet.ops import dropout
 from pyalexnet.program import INPUT, Entry
@@ -35,6 +35,15 @@ _DEAD_LAYER = 0.9
 # How far one step moves a layer's weights, relative to their size, is usually near 1e-3. A hundredth of that moves
 # nothing within thousands of steps; ten times as much, with momentum on top, throws away what was learned.
 _SLOW, _FAST = 1e-5, 1e-2
+
+# A mean loss above this part of chance is one that has not moved; a loss so far above chance has exploded.
+_AT_CHANCE, _EXPLODED = 0.99, 4.0
+
+# Fewer steps than this tell nothing of a net.
+_LEAST_PATIENCE = 50
+
+# What chance alone gives less often than this is no chance.
+_SIGNIFICANT = 0.05
 
 # Stands in for the norm of weights that are all 0.
 _TINY = np.finfo(np.float32).tiny
@@ -190,87 +199,183 @@ def _activity(entry: Entry, awake: npt.NDArray[np.bool_], kept: npt.NDArray[np.b
     )
 
 
+@dataclass(frozen=True)
+class Peak:
+    """Where a loss exploded: the largest one, and its step, counted from 1."""
+
+    loss: float
+    step: int
+
+    def __str__(self) -> str:
+        return f"the loss rose to {self.loss:.1f} at step {self.step}"
+
+
 class StuckLoss:
-    """Tells when the loss has stayed at chance, ln(outputs), for a whole stretch of steps.
+    """Tells when the loss has stayed at chance for a whole stretch of steps, and when it explodes.
 
     A stretch counts as stuck when its mean loss is above 99% of chance. A loss counts as twice chance at most, and
-    NaN as that, so that a few outliers do not hide that the others learn.
+    NaN as that, so that a few outliers do not hide that the others learn. A loss has exploded where it is 4 above
+    chance: the right classes then have a 55th of the probability that guessing gives them.
 
     How long to wait is a matter of how many classes there are. With ImageNet's 1000, nets that went on to learn began
     to after 1 to 2 thousand steps with biases of 0.1, one after 8 thousand, and nets that had not by 5 thousand mostly
     never did; with the paper's biases of 1 the loss stayed flat (https://github.com/BVLC/caffe/issues/59, 401, 2085;
-    pull request 327). Ten classes show within a few hundred steps whether they are learned. So the default is 2 steps
-    for each class and at least 200: it may speak while a plateau still ends by itself, which is why being stuck is
-    something to report and no reason to stop.
+    pull request 327). Ten classes show within a few hundred steps whether they are learned. So the stretch is 2 steps
+    for each class and at least 200, in a short run a third of it, but 50 at least: it may speak while a plateau still
+    ends by itself, which is why being stuck is something to report and no reason to stop.
     """
 
-    def __init__(self, num_outputs: int, patience_steps: int | None = None) -> None:
+    def __init__(self, chance: float, patience_steps: int) -> None:
         """Begin with no losses.
 
         Args:
-            num_outputs: the net's outputs, at least 2.
-            patience_steps: steps of a stretch, at least 1; by default 2 for each output and at least 200.
+            chance: the loss of guessing, above 0; see :func:`chance_loss`.
+            patience_steps: steps of a stretch, at least 1; see :func:`patience_steps`.
 
         Raises:
-            ValueError: an argument is below its least value.
+            ValueError: an argument is not as described.
         """
-        patience_steps = max(200, 2 * num_outputs) if patience_steps is None else patience_steps
-        require(num_outputs >= 2, "num_outputs", num_outputs, "at least 2")
+        require(0 < chance < math.inf, "chance", chance, "above 0 and finite")
         require(patience_steps >= 1, "patience_steps", patience_steps, "at least 1")
-        self.chance = math.log(num_outputs)
+        self.chance = chance
         self.patience_steps = patience_steps
+        self.peak: Peak | None = None
+        self._seen = 0
         self._steps = 0
         self._sum = 0.0
         self._reported = False
 
-    def update(self, loss: float) -> bool:
+    def update(self, loss: float) -> Literal["exploded", "stuck"] | None:
         """Take a step's loss into account.
 
         Returns:
-            True at the end of the first stretch that is stuck; again only after one that is not.
+            What is new: the first loss that exploded; or the end of the first stretch that is stuck, and again only
+            after one that is not.
         """
+        self._seen += 1
         self._steps += 1
         self._sum += min(2 * self.chance, float(loss))
+        exploded = self.chance + _EXPLODED < loss < math.inf
+        first = exploded and self.peak is None
+        if exploded and (self.peak is None or loss > self.peak.loss):
+            self.peak = Peak(float(loss), self._seen)
         if self._steps < self.patience_steps:
-            return False
-        stuck = self._sum / self._steps > 0.99 * self.chance
+            return "exploded" if first else None
+        stuck = self._sum / self._steps > _AT_CHANCE * self.chance
         news = stuck and not self._reported
         self._steps, self._sum, self._reported = 0, 0.0, stuck
-        return news
+        return "stuck" if news else "exploded" if first else None
 
-    def state(self) -> dict[str, int | float | bool]:
+    def state(self) -> dict[str, Any]:
         """What :meth:`load_state` needs to go on exactly from here; JSON holds it without loss."""
-        return {"steps": self._steps, "sum": self._sum, "reported": self._reported}
+        peak = None if self.peak is None else [self.peak.loss, self.peak.step]
+        return {
+            "seen": self._seen, "steps": self._steps, "sum": self._sum, "reported": self._reported, "peak": peak
+        }  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from where :meth:`state` was asked.
+        """Go on from where :meth:`state` was asked, perhaps with another patience.
 
         Raises:
             ValueError: it is no such state; nothing has changed then.
         """
         match state:
-            case {"steps": int(steps), "sum": float(total), "reported": bool(reported)} if (
-                steps is not True and 0 <= steps < self.patience_steps and math.isfinite(total)
-            ):
-                self._steps, self._sum, self._reported = steps, total, reported
+            case {
+                "seen": int(seen), "steps": int(steps), "sum": float(total), "reported": bool(reported), "peak": peak,
+            } if not {type(seen), type(steps)} & {bool} and 0 <= steps <= seen and math.isfinite(total):  # fmt: skip
+                self.peak = _peak(peak, state)
+                self._seen, self._steps, self._sum, self._reported = seen, steps, total, reported
             case _:
-                require(False, "state", state, f"a StuckLoss's with patience_steps {self.patience_steps}")
+                require(False, "state", state, "a StuckLoss's")
 
 
-def explain_stuck(net: AlexNet) -> str:
+def _peak(found: Any, state: object) -> Peak | None:
+    match found:
+        case None:
+            return None
+        case [float(loss), int(step)] if step is not True and step >= 1 and math.isfinite(loss):
+            return Peak(loss, step)
+    raise ValueError(f"state is {shown(state)}; its peak must be None or a loss and a step")
+
+
+def chance_loss(labels: npt.NDArray[np.int32]) -> float:
+    """The mean loss of answering each class with its share: ln(classes) where all have as many images.
+
+    Args:
+        labels: int32 (n,), of at least two classes.
+    """
+    shares = np.bincount(labels) / len(labels)
+    return float(-sum(share * math.log(share) for share in shares if share))
+
+
+def patience_steps(num_outputs: int, run_steps: int) -> int:
+    """How long a loss may stay at chance before :class:`StuckLoss` tells.
+
+    Args:
+        num_outputs: the net's outputs.
+        run_steps: steps of the whole run.
+    """
+    return min(max(200, 2 * num_outputs), max(_LEAST_PATIENCE, run_steps // 3))
+
+
+def can_tell_from_guessing(count: int, largest_share: float) -> bool:
+    """Whether so many images are enough for :func:`no_better_than_guessing` to be ever False.
+
+    Args:
+        count: images that are judged.
+        largest_share: the most frequent class's part of them.
+    """
+    return count > 0 and not no_better_than_guessing(count, count, largest_share)
+
+
+def no_better_than_guessing(right: int, count: int, largest_share: float) -> bool:
+    """Whether so many right answers can well come of always answering the most frequent class (5%, one-sided).
+
+    Args:
+        right: images that were classified rightly.
+        count: all images that were judged, at least 1.
+        largest_share: the most frequent class's part of them.
+    """
+    from scipy.stats import binomtest
+
+    return bool(binomtest(right, count, largest_share, alternative="greater").pvalue > _SIGNIFICANT)
+
+
+def explain_stuck(net: AlexNet, chance: float | None = None, peak: Peak | None = None) -> str:
     """Why the loss may be stuck at chance: dead layers, the size of the steps, and what to try; several lines.
 
     Args:
         net: a net after :meth:`AlexNet.train_step`.
+        chance: the loss of guessing; by default ln(outputs), as where all classes have as many images.
+        peak: where the loss had exploded before, if it had.
 
     Raises:
         RuntimeError: there is no training step to look at.
     """
     with net.exclusive():
         activities, steps = dead_relus(net), _relative_steps(net)
-    chance = f"the loss stays at ln({net.num_classes}) = {math.log(net.num_classes):.4f}, as if the net guessed"
+    even = math.log(net.num_classes)
+    chance = even if chance is None else chance
+    told = f"ln({net.num_classes}) = {even:.4f}" if math.isclose(chance, even, rel_tol=1e-3) else f"{chance:.4f}"
+    before = f"{peak} and now stays at" if peak else "the loss stays at"
+    said = f"{before} {told}, as if the net guessed by the classes' shares"
     return "\n".join(
-        (chance, _describe_activities(activities), _describe_steps(steps), *_advice(net, activities, steps))
+        (said, _describe_activities(activities), _describe_steps(steps), *_advice(net, activities, steps, peak))
+    )
+
+
+def explain_explosion(loss: float, chance: float, lr: float) -> str:
+    """What an exploded loss means, in one line.
+
+    Args:
+        loss: of the step.
+        chance: the loss of guessing.
+        lr: the step's learning rate.
+    """
+    return (
+        f"the loss is {loss:.1f}, where guessing gives {chance:.2f}: steps with lr {lr:g} are too large for this net, "
+        f"and what follows is often a loss that stays at chance. Try a smaller lr, such as {lr / 10:g}, a warm-up, "
+        "bias_init 'caffe', or no options, for the recipe that fits the number of images"
     )
 
 
@@ -302,9 +407,13 @@ def _describe_steps(steps: dict[str, float]) -> str:
     return f"lr · |gradient| / |weights|, usually near 1e-03: {sizes}"
 
 
-def _advice(net: AlexNet, activities: Sequence[LayerActivity], steps: dict[str, float]) -> Iterator[str]:
+def _advice(
+    net: AlexNet, activities: Sequence[LayerActivity], steps: dict[str, float], peak: Peak | None
+) -> Iterator[str]:
     """What to try, the likeliest first."""
     rate = max(net.knobs.lr.values())
+    if peak:
+        yield f"try: from the start, a smaller lr, such as {rate / 10:g}, or a warm-up: the loss exploded with this one"
     dead = next((activity.layer for activity in activities if activity.dead_share >= _DEAD_LAYER), None)
     if dead:
         yield (

@@ -6,13 +6,13 @@ import argparse
 import inspect
 from typing import Any
 
-from pyalexnet.architecture import CHOICES
+from pyalexnet.architecture import CHOICES, Options
 from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, fraction_or_name
 from pyalexnet.cli.status import ended_by
 from pyalexnet.data.names import printable
 from pyalexnet.model_file import MODEL_FILE
 from pyalexnet.progress import tell
-from pyalexnet.recipe import DIGITS, PAPER, PRESETS
+from pyalexnet.recipe import DIGITS, PAPER, PAPER_CLASSES, PRESETS, SMALL
 from pyalexnet.schedule import SHIPPED
 from pyalexnet.training import train
 
@@ -39,10 +39,12 @@ def add(commands: Any) -> None:
         "train",
         run,
         "train a net",
-        "Train AlexNet by the paper's recipe. With no DATA it learns scikit-learn's handwritten digits; so few "
-        f"images need smaller steps and more of them: batches of {DIGITS.batch_size}, a learning rate of "
-        f"{DIGITS.lr:g}, {DIGITS.epochs} epochs, biases from 0.1, no mirror images. Ctrl-C and SIGTERM finish the "
-        "step, save and end; a second Ctrl-C stops at once. SIGUSR1, SIGUSR2 and SIGHUP save and go on.",
+        "Train AlexNet, by a recipe that follows from how many images and classes there are: for some thousand "
+        "images small steps and few minutes on CPU cores, for a million of at least "
+        f"{PAPER_CLASSES} classes the paper's. A line at the start tells it, --preset paper gives the paper's in any "
+        "case, and what an option says holds. With no DATA the net learns scikit-learn's handwritten digits. Ctrl-C "
+        "and SIGTERM finish the step, save and end; a second Ctrl-C stops at once. SIGUSR1, SIGUSR2 and SIGHUP save "
+        "and go on.",
     )
     command.add_argument("data", nargs="?", metavar="DATA", help=f"{DATA_HELP} (default: digits)")
     command.add_argument(
@@ -64,11 +66,11 @@ def add(commands: Any) -> None:
             known = f"{_OPTION_HELP[name]} (default: {'yes' if default else 'no'})"
             net.add_argument(flag, action=argparse.BooleanOptionalAction, help=known)
         else:
-            digits = f"; digits {DIGITS.net_options[name]}" if name in DIGITS.net_options else ""
-            known = f"{_OPTION_HELP[name]} (default: {default}{digits})"
+            known = f"{_OPTION_HELP[name]} ({_defaults(default, *_options_named(name))})"
             net.add_argument(flag, type=type(default), choices=choices, help=known)
     net.add_argument("--lrn-k", type=float, metavar="K", help="LRN's constant; Caffe has 1 (default: 2)")
-    net.add_argument("--dropout", type=float, metavar="P", help="chance to drop a hidden output (default: 0.5)")
+    dropout = _defaults(Options.dropout, *_options_named("dropout"))
+    net.add_argument("--dropout", type=float, metavar="P", help=f"chance to drop a hidden output ({dropout})")
     net.add_argument("--num-classes", type=int, metavar="N", help="outputs (default: as many as DATA has classes)")
 
 
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:
-    recipe = command.add_argument_group("recipe (defaults are the paper's)")
+    recipe = command.add_argument_group("recipe (defaults: the paper's; of few images or the digits where they differ)")
     recipe.add_argument("--preset", choices=PRESETS, help="a source's whole recipe, which the options below change")
     for name, kind, text in (
         ("epochs", int, "passes over the images"),
@@ -124,9 +126,12 @@ def _add_schedule(command: argparse.ArgumentParser) -> None:
     schedule.add_argument(
         "--schedule",
         metavar="RATES",
-        help="plateau: divide the rate by 10 when the held-out images' error stops improving; or rates by epoch, such "
-        f"as 0.01@0,0.001@30; or {' or '.join(SHIPPED)}; or a schedule file, FILE.json (default: plateau)",
+        help="plateau: divide the rate by 10 when the held-out images' error stops improving; falling: evenly from "
+        "--lr to --floor over all epochs; or rates by epoch, such as 0.01@0,0.001@30; or "
+        f"{' or '.join(SHIPPED)}; or a schedule file, FILE.json (default: {PAPER.schedule}; few images: "
+        f"{SMALL.schedule})",
     )
+    _add_setting(schedule, "warmup", int, "steps at the start over which the rate rises to what the schedule says")
     _add_setting(schedule, "patience", int, "epochs in a row without a lower error that make a plateau, 0 for never")
     schedule.add_argument("--floor", type=float, metavar="X", help="the lowest rate (default: a thousandth of --lr)")
 
@@ -158,11 +163,22 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_setting(group: Any, name: str, kind: type, text: str) -> None:
-    paper, digits = getattr(PAPER, name), getattr(DIGITS, name)
-    known = f"default: {paper:g}" if paper == digits else f"default: {paper:g}; digits {digits:g}"
+    known = _defaults(*(getattr(recipe, name) for recipe in (PAPER, SMALL, DIGITS)))
     group.add_argument(
         f"--{name.replace('_', '-')}", type=kind, metavar="N" if kind is int else "X", help=f"{text} ({known})"
     )
+
+
+def _options_named(name: str) -> tuple[Any, Any]:
+    """What the recipes for few images and for the digits have for an option of the net."""
+    few, digits = (Options(**recipe.net_options) for recipe in (SMALL, DIGITS))
+    return getattr(few, name), getattr(digits, name)
+
+
+def _defaults(paper: Any, few: Any, digits: Any) -> str:
+    """The defaults of a setting by recipe, those that are not the paper's named."""
+    others = [f"; {name} {value}" for name, value in (("few images", few), ("digits", digits)) if value != paper]
+    return f"default: {paper}{''.join(others)}"
 
 
 def _default(argument: str) -> Any:
