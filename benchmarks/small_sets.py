@@ -1,6 +1,6 @@
 """Train on five small sets of images as a person has them, with no setting given, beside a nearest mean colour.
 
-    python benchmarks/small_sets.py --json benchmarks/small_sets.json
+    python benchmarks/small_sets.py
 
 The script makes the sets: folders of JPEG and PNG files, a subfolder a class, in many sizes. What is held out is judged
 by the net and by the mean colours of the training images' classes, of which the nearest one answers: what is to be
@@ -330,7 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [small.name for small in SETS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SET", help="some of the sets")
     parser.add_argument("--seed", type=int, default=0, help="of the images and of the training")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--json", type=Path, default=Path(__file__).with_suffix(".json"), metavar="FILE", help="write all figures there"
+    )
     options = parser.parse_args(arguments)
     results = []
     for small in SETS:
@@ -346,8 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "description": device.description,
         "sets": [asdict(result) for result in results],
     }
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -367,3 +367,27 @@ def test_one_class_cannot_be_learned() -> None:
 @pytest.mark.slow
 def test_default_run_learns_the_digits() -> None:
     assert train(progress=False).validation_accuracy > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_own_images_are_learned_with_no_option_given() -> None:
+    """Grey parts of two photographs in any light: how bright they are tells next to nothing."""
+    from sklearn.datasets import load_sample_image
+
+    rng = np.random.default_rng(5)
+    labels = np.arange(300) % 2
+    photographs = [load_sample_image(name).mean(axis=2) for name in ("china.jpg", "flower.jpg")]
+    images = []
+    for label in labels:
+        top, left = rng.integers(0, 427 - 256), rng.integers(0, 640 - 256)
+        part = photographs[label][top : top + 256, left : left + 256]
+        shade = (part - part.mean()) * rng.uniform(0.5, 1.0) + rng.uniform(90, 160)
+        images.append(shade.clip(0, 255).astype(np.uint8))
+    brightness = np.array([image.mean() for image in images])
+    answers = np.abs(brightness[:, None] - [brightness[labels == label].mean() for label in (0, 1)]).argmin(axis=1)
+    by_brightness = np.mean(answers == labels)
+    assert by_brightness < 0.7
+    result = train((np.stack(images), labels), progress=False)
+    assert result.settings.recipe == "by size, 270 images of 2 classes"
+    assert result.validation_accuracy > 0.9

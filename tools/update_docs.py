@@ -5,6 +5,7 @@
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
     python benchmarks/named_sets.py RUN --json benchmarks/fashion_mnist.json
     python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
+    python benchmarks/small_sets.py
     pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
     tools/update_docs.py
 
@@ -151,6 +152,24 @@ def named_sets() -> str:
     return f"On {' and '.join(places)}; one view but where said:\n\n{table(heading, rows, left=1)}"
 
 
+def small_sets() -> str:
+    """What small_sets.py measured; the way to measure it where that was not done."""
+    if not (ROOT / "benchmarks" / "small_sets.json").exists():
+        return "`python benchmarks/small_sets.py` makes five sets of 2 to 50 classes, trains on each and compares."
+    report = measured("small_sets.json")
+    heading = ["set", "images", "classes", "epochs", "accuracy", "nearest mean colour", "most frequent class", "time"]
+    rows = [
+        [
+            *(each["name"], f"{each['images']:,}", str(each["classes"]), str(each["epochs"])),
+            *(f"**{each['accuracy']:.1%}**", f"{each['by_colour']:.1%}", f"{each['largest_share']:.1%}"),
+            duration(each["seconds"]),
+        ]
+        for each in report["sets"]
+    ]
+    where = f"With no option given, on `{report['device']}`, {report['cores']} cores of {report['description']}:"
+    return f"{where}\n\n{table(heading, rows, left=1)}"
+
+
 def ablation() -> str:
     """What `pyalexnet ablate` measured."""
     found = read_ablation(ROOT / "benchmarks" / "ablation.json")
@@ -230,6 +249,7 @@ BLOCKS = (
     Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
     Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),
+    Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
     Block("docs/ledger.md", "recipes by size, from python/pyalexnet/recipe.py", recipes),
     Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),
 )
