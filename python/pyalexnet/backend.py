@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pyalexnet.checks import shown
 from pyalexnet.errors import DeviceNotFoundError
+from pyalexnet.machine import available_bytes
 
 TARGETS = ("cuda", "cpu", "sim")
 DEFAULT_DEVICE = "cpu:0"
@@ -44,9 +44,9 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """Memory that can still be taken: virtual devices hand out no more than the machine has left."""
+        """Memory that can still be taken: virtual devices hand out no more than this process may still take."""
         free = int(self.native.device_info(self.index)["free_bytes"])
-        return free if self.target == "cuda" else min(free, _available_ram_bytes())
+        return free if self.target == "cuda" else min(free, available_bytes())
 
     @functools.cached_property
     def stream(self) -> Any:
@@ -156,14 +156,6 @@ def instruction_set() -> str:
     if asked not in supported:
         raise DeviceNotFoundError(f"PYALEXNET_CPU_ISA is {asked!r}; it must be one of {', '.join(supported)}")
     return str(asked)
-
-
-def _available_ram_bytes() -> int:
-    """What the kernel estimates to be available without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/meminfo does not tell MemAvailable")
 
 
 def _is_built(module: str) -> bool:

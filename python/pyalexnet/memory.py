@@ -90,6 +90,9 @@ class MemoryPlan:
         bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``, and
             ``updates``, which are gradients and momentum).
         limit_bytes: what each device may hold.
+        host_limit_bytes: what devices in the computer's own memory may hold together with the program that uses them;
+            None for GPUs.
+        host_bytes: what that program takes beside the devices, as far as it is told.
     """
 
     batch_size: int
@@ -97,6 +100,8 @@ class MemoryPlan:
     devices: tuple[str, ...]
     bytes_by_layer: tuple[dict[str, int], ...]
     limit_bytes: tuple[int, ...]
+    host_limit_bytes: int | None = None
+    host_bytes: int = 0
 
     @property
     def total_bytes(self) -> tuple[int, ...]:
@@ -105,8 +110,13 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether every device holds what it must."""
-        return all(need <= limit for need, limit in zip(self.total_bytes, self.limit_bytes, strict=True))
+        """Whether every device holds what it must, and the computer's memory what it must of all."""
+        each = all(need <= limit for need, limit in zip(self.total_bytes, self.limit_bytes, strict=True))
+        return each and (self.host_limit_bytes is None or self._together <= self.host_limit_bytes)
+
+    @property
+    def _together(self) -> int:
+        return sum(self.total_bytes) + self.host_bytes
 
     def require_fit(self) -> None:
         """Refuse a plan that does not fit.
@@ -139,6 +149,10 @@ class MemoryPlan:
             yield f"{layer:12}" + "".join(f"{_mib(by_layer.get(layer, 0)):>12}" for by_layer in self.bytes_by_layer)
         yield f"{'total':12}" + "".join(f"{_mib(need):>12}" for need in self.total_bytes)
         yield f"{'limit':12}" + "".join(f"{_mib(limit):>12}" for limit in self.limit_bytes)
+        if self.host_limit_bytes is not None and (self.host_bytes or len(self.devices) > 1):
+            yield f"{'program':12}{_mib(self.host_bytes):>12}"
+            yield f"{'together':12}{_mib(self._together):>12}"
+            yield f"{'memory left':12}{_mib(self.host_limit_bytes):>12}"
 
 
 def _mib(size_bytes: int) -> str:

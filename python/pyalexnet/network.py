@@ -34,6 +34,7 @@ from pyalexnet.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.checks import at_least, flag, integer, number, require, shown
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.image_batch import ImageBatch
+from pyalexnet.machine import available_bytes
 from pyalexnet.memory import Arena, MemoryPlan
 from pyalexnet.program import Entry, Knobs, Parameter, Placement, Program
 from pyalexnet.tensor import DTYPES, Tensor, host_array, pinned_array
@@ -151,7 +152,8 @@ class AlexNet:
         self._uses = 0
         self._thread = threading.local()
 
-        MemoryPlan(0, False, self.devices, self._parameter_bytes(False), self._limits()).require_fit()
+        parameters = self._parameter_bytes(False)
+        MemoryPlan(0, False, self.devices, parameters, self._limits(), self._host_limit()).require_fit()
         for arena in self._values:
             arena.allocate()
 
@@ -578,7 +580,8 @@ class AlexNet:
             {**parameters, **arena.bytes_by_layer}
             for parameters, arena in zip(self._parameter_bytes(program.training), program.arenas, strict=True)
         )
-        return MemoryPlan(program.batch_size, program.training, self.devices, by_layer, self._limits())
+        limits, host_limit = self._limits(), self._host_limit()
+        return MemoryPlan(program.batch_size, program.training, self.devices, by_layer, limits, host_limit)
 
     def _parameter_bytes(self, training: bool) -> tuple[dict[str, int], ...]:
         return tuple(
@@ -591,10 +594,19 @@ class AlexNet:
         """What the net may hold on each device: what it has there already and what is free, within its limit."""
         limits = []
         for place, device in enumerate(self.placement.devices):
-            memories = (self._values[place].memory, self._updates[place].memory, self._memories[place])
-            available = device.free_bytes + sum(memory.bytes for memory in memories if memory)
+            available = device.free_bytes + self._held_bytes(place)
             limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
         return tuple(limits)
+
+    def _host_limit(self) -> int | None:
+        """Likewise on all devices together, where they lie in the computer's own memory."""
+        if self.placement.devices[0].target == "cuda":
+            return None
+        return available_bytes() + sum(map(self._held_bytes, range(len(self.placement.devices))))
+
+    def _held_bytes(self, place: int) -> int:
+        memories = (self._values[place].memory, self._updates[place].memory, self._memories[place])
+        return sum(memory.bytes for memory in memories if memory)
 
     # Work ---------------------------------------------------------------------------------------------------
 

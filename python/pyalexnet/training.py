@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyalexnet.architecture import Options, as_options
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, as_options, parameter_count
 from pyalexnet.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.checks import as_declared, number, require
 from pyalexnet.classifier import Classifier, default_devices
@@ -25,8 +25,9 @@ from pyalexnet.data.choice import (
     unreadable_lines,
 )
 from pyalexnet.data.dataset import is_name, remarks_on, shortened
+from pyalexnet.data.prefetch import AHEAD
 from pyalexnet.data.statistics import Statistics, measure
-from pyalexnet.errors import DataError, ModelFileError
+from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.files import locked_folder, remove_unfinished, require_room
 from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
@@ -44,6 +45,9 @@ _SETTINGS = {setting.name for setting in fields(Settings)} - {"net_options", "re
 # for. So are all options of the net, but those that are only for the steps to come.
 _SETTLED = ("preset", "num_classes", "subtract_mean")
 _OPTIONS_OF_STEPS = ("dropout", "bias_update")
+
+# Parameters and momentum, as arrays and as the bytes of files.
+_COPIES_TO_SAVE = 4
 
 # No report or figure is so long in being written into a run's folder.
 _LONG_AGO_SECONDS = 3600.0
@@ -197,7 +201,8 @@ def train(
             display.line(f"going on at step {checkpoint.model.net.step}, in epoch {checkpoint.state.epoch}")
         else:
             checkpoint = _beginning(settings, chosen, memory_limit, display)
-        checkpoint.model.net.plan(settings.batch_size).require_fit()
+        plan = checkpoint.model.net.plan(settings.batch_size)
+        replace(plan, host_bytes=_host_bytes(settings, saving=out is not None)).require_fit()
         display.lines(remarks_on(chosen.training, chosen.held_out))
         display.lines(unreadable_lines(chosen.description))
         display.line(_summary(settings, chosen))
@@ -279,6 +284,13 @@ def _earlier_checkpoint(out: str | PathLike[str] | None, resume: bool) -> Path |
 def _loaded(path: Path, devices: Sequence[str] | None, memory_limit: int | None) -> Checkpoint:
     try:
         return Checkpoint.load(path, devices=devices, memory_limit=memory_limit)
+    except DeviceNotFoundError as error:
+        if devices is not None:
+            raise
+        raise DeviceNotFoundError(
+            f"the run that is resumed was on devices that are not here: {error}. It goes on to the same bits "
+            "on others: devices=['cpu:0'], --devices cpu:0"
+        ) from error
     except ModelFileError as error:
         raise ModelFileError(f"{error}. To go on from the checkpoint before it, remove the folder {path}") from error
 
@@ -421,6 +433,13 @@ def _beginning(settings: Settings, chosen: DataChoice, memory_limit: int | None,
     mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
     model = Classifier(net, chosen.training.classes, mean)
     return Checkpoint(model, statistics.colour_axes, RunState(), settings, chosen.description)
+
+
+def _host_bytes(settings: Settings, *, saving: bool) -> int:
+    """What a run takes beside its net: batches that are read ahead, parameters to go back to, and those to be saved."""
+    batches = 2 * (AHEAD + 1) * settings.batch_size * IMAGE_SIZE**2 * INPUT_CHANNELS  # to learn from and to judge by
+    parameters = 4 * parameter_count(settings.num_classes, Options(**settings.net_options).towers)
+    return batches + parameters * (1 + (_COPIES_TO_SAVE if saving else 0))
 
 
 def _statistics(training: Dataset, display: Display) -> Statistics:

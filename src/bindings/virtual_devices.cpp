@@ -29,9 +29,10 @@ std::string processor_name() {
   return "CPU";
 }
 
-int cores_from_environment() {
+// PYALEXNET_NUM_THREADS or what the machine leaves to this process, which Python finds out for all that share cores.
+int cores_to_use(const py::module_& machine) {
   const char* text = std::getenv("PYALEXNET_NUM_THREADS");
-  if (text == nullptr) return 0;
+  if (text == nullptr) return machine.attr("usable_cores")().cast<int>();
   char* end = nullptr;
   const long cores = std::strtol(text, &end, 10);
   require(end != text && *end == '\0' && cores >= 1 && cores <= 4096, "PYALEXNET_NUM_THREADS is '", text,
@@ -69,8 +70,10 @@ hostcuda::Order order_named(const std::string& name) {
 void register_virtual_devices(py::module_& module) {
   using namespace pybind11::literals;
 
+  const py::module_ machine = py::module_::import("pyalexnet.machine");
   hostcuda::Configuration configuration;
-  configuration.cores = cores_from_environment();
+  configuration.cores = cores_to_use(machine);
+  configuration.memory_per_device = machine.attr("memory_bytes")().cast<std::size_t>();
   configuration.device_name = processor_name();
   // Memory that no kernel has written reads as NaN where the target exists to find mistakes.
   configuration.fill_new_memory = !kRunsOnCores;

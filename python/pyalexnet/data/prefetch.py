@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import Dataset
+from pyalexnet.machine import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 AHEAD = 2
 """Batches that are read ahead of the one in use."""
 
-_THREADS = min(8, len(os.sched_getaffinity(0)))
-_READERS = min(32, len(os.sched_getaffinity(0)))
+_THREADS = min(8, usable_cores())
+_READERS = min(32, usable_cores())
 _PART = 8  # images: enough to make a part's own costs small, few enough for all threads to share a batch
 
 

@@ -58,6 +58,7 @@ from pyalexnet.errors import DataError
 from pyalexnet.files import locked_folder, remove_unfinished, require_room, write_atomically
 from pyalexnet.interrupt import Interrupted, InterruptRequest
 from pyalexnet.json_file import JsonFormat
+from pyalexnet.machine import usable_cores
 from pyalexnet.progress import Display
 
 SHARD_SIZE = 4096
@@ -122,7 +123,7 @@ def prepare(
         raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
     if shard_size < 1:
         raise ValueError(f"shard_size is {shard_size}; it must be at least 1")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
     destination = Path(destination)
