@@ -196,7 +196,7 @@ def test_a_training_image_that_cannot_be_read(net: AlexNet, photos: Path, tmp_pa
     shutil.copytree(photos, tmp_path / "copy")
     model = learned(net, photos)
     broken = photos / training_images(model).names[2]
-    broken.write_bytes(b"no image")
+    broken.write_bytes(bytes(broken.stat().st_size))  # as large as before, so that it is found when it is read
     assert f"cannot read the image {broken}" in trained_on(model, as_dataset(tmp_path / "copy")).not_checked
 
 
@@ -216,7 +216,7 @@ def test_the_run_is_found_beside_a_model_file(digits_run: Path, tmp_path: Path) 
         data_of_run(load_model(tmp_path / "best.safetensors", devices=["cpu:0"]))
     del other["data"]["source"]
     (tmp_path / "run.json").write_text(json.dumps(other))
-    with pytest.raises(DataError, match=r"run\.json is not as this pyalexnet writes it"):
+    with pytest.raises(DataError, match=r"run\.json: data.source is missing"):
         data_of_run(load_model(tmp_path / "best.safetensors", devices=["cpu:0"]))
 
 
