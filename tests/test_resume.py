@@ -266,6 +266,7 @@ BY_FLAG: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 3,
     "lr": 0.02,
+    "warmup": 5,
     "momentum": 0.8,
     "weight_decay": 0.0,
     "patience": 2,
@@ -298,7 +299,7 @@ NEVER: dict[str, Any] = {
 
 
 def test_every_setting_and_option_is_of_one_kind() -> None:
-    known = {field.name for kind in (Settings, Options) for field in fields(kind)} - {"net_options"}
+    known = {field.name for kind in (Settings, Options) for field in fields(kind)} - {"net_options", "recipe"}
     assert sorted([*FREE, *BY_FLAG, *NEVER]) == sorted(known)
 
 
