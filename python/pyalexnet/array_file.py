@@ -17,8 +17,10 @@ import numpy.typing as npt
 _MAGIC = b"\x93NUMPY\x01\x00"
 _MOST_HEADER_BYTES = 1024
 
+# Numbers end at their comma, so that there is one way alone to read them: others would all be tried on damaged ones.
 _HEADER = re.compile(
-    rb"\{'descr': '([<|][a-zA-Z][0-9]{1,9})', 'fortran_order': False, 'shape': \(((?:[0-9]{1,18},? ?)*)\), \} *\n"
+    rb"\{'descr': '([<|][a-zA-Z][0-9]{1,9})', 'fortran_order': False, "
+    rb"'shape': \(((?:[0-9]{1,18}, )*(?:[0-9]{1,18},?)?)\), \} *\n"
 )
 
 
