@@ -12,7 +12,7 @@ from pyalexnet.cli.status import ended_by
 from pyalexnet.data.names import printable
 from pyalexnet.model_file import MODEL_FILE
 from pyalexnet.progress import tell
-from pyalexnet.recipe import DIGITS, PAPER, PAPER_CLASSES, PRESETS, SMALL
+from pyalexnet.recipe import DIGITS, LEAST_BATCH, MOST_EPOCHS, PAPER, PAPER_CLASSES, PRESETS, SMALL
 from pyalexnet.schedule import SHIPPED
 from pyalexnet.training import train
 
@@ -29,6 +29,12 @@ _OPTION_HELP = {
     "pooling": "windows of 3×3 or of 2×2, 2 apart",
     "lrn": "local response normalisation",
     "towers": "2, or 1 for the paper's net for one GPU",
+}
+
+# What follows from the number of few images, by setting.
+_FEW = {
+    "epochs": f"{SMALL.epochs} to {MOST_EPOCHS}",
+    "batch_size": f"{LEAST_BATCH} to {SMALL.batch_size}",
 }
 
 
@@ -163,7 +169,8 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_setting(group: Any, name: str, kind: type, text: str) -> None:
-    known = _defaults(*(getattr(recipe, name) for recipe in (PAPER, SMALL, DIGITS)))
+    paper, few, digits = (getattr(recipe, name) for recipe in (PAPER, SMALL, DIGITS))
+    known = _defaults(paper, _FEW.get(name, few), digits)
     group.add_argument(
         f"--{name.replace('_', '-')}", type=kind, metavar="N" if kind is int else "X", help=f"{text} ({known})"
     )
