@@ -122,7 +122,7 @@ STATE = {
             losses=[1.5, 2.5],
             history=EPOCHS,
             schedule=PlateauSchedule(0.01, 1).state(),
-            stuck_loss=StuckLoss(3).state(),
+            stuck_loss=StuckLoss(chance=1.0, patience_steps=3).state(),
         )
     ),
 }
