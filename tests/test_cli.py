@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -264,3 +265,35 @@ def test_file_that_grows_too_large_leaves_nothing(photos: Path, tmp_path: Path) 
     assert "File too large" in result.stderr
     assert list((tmp_path / "checkpoints").iterdir()) == []
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "FILE.safetensors"],
+        ["predict", "FILE.safetensors", __file__],
+        ["train", "PHOTOS", "--schedule", "FILE.json"],
+        ["prepare", "PHOTOS/dark", "SET", "--labels", "FILE.txt"],
+        ["prepare", "PHOTOS", "SET", "--classes", "FILE.txt"],
+        ["ablate", "PHOTOS", "--out", "FILE.json"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:1] + arguments[-2:-1]),
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    arguments: list[str], kind: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"FILE": tmp_path / "it", "PHOTOS": photos, "SET": tmp_path / "set"}
+    words = [re.sub("|".join(places), lambda found: str(places[found[0]]), word) for word in arguments]
+    path = next(Path(word) for word in words if word.startswith(str(tmp_path / "it")))
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert str(path) in shown
