@@ -17,6 +17,7 @@ from PIL import Image
 
 import pyalexnet
 from pyalexnet.cli import main
+from pyalexnet.recipe import recipe_for
 
 SMALL = ["--epochs", "1", "--batch-size", "4", "--devices", "cpu:0", "--bias-init", "caffe"]
 
@@ -54,7 +55,7 @@ def test_train_writes_a_model_and_the_run(run: Path) -> None:
         "run.json",
     ]
     described = json.loads((run / "run.json").read_text())
-    assert described["settings"]["net_options"] == {"bias_init": "caffe"}
+    assert described["settings"]["net_options"] == recipe_for(16, 2).net_options | {"bias_init": "caffe"}
     assert described["settings"]["reflect"] is True
     assert len(described["history"]) == 1
 
