@@ -38,7 +38,7 @@ from pyalexnet.data.augmentation import Variations, epoch_order, epoch_variation
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.data.prepare import prepare
 from pyalexnet.data.statistics import Statistics
-from pyalexnet.network import ImageBatch
+from pyalexnet.image_batch import ImageBatch
 from pyalexnet.tensor import Tensor, host_array, pinned_array
 from pyalexnet.timing import spread
 
@@ -82,7 +82,8 @@ class DeviceInput:
     def prepare(self, images: ImageBatch) -> None:
         """Copy a batch to the device, prepare it and wait."""
         native, stream = self.device.native, self.device.stream
-        for name, value in images.arrays().items():
+        for name, argument in images.arguments().items():
+            value = np.ascontiguousarray(argument.host())
             if name not in self.arrays:
                 self.arrays[name] = Tensor.empty(value.shape, dtype=value.dtype.name, device=str(self.device)).array
             native.copy(self.arrays[name], host_array(self.device, value), stream)

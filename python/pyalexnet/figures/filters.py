@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from pyalexnet.classifier import Classifier
 from pyalexnet.figures.style import GREY, NORMAL, SMALL, TOWER_COLOURS, new_figure, show_picture
+from pyalexnet.model_file import as_model
 
 RANDOM_COLOUR_INDEX = float(np.sqrt(2 / 3))
 """What random weights come to: two of the three directions of a colour are away from grey."""
@@ -98,23 +100,29 @@ def smoothness(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return alike
 
 
-def colour_by_tower(model: Classifier) -> list[ColourIndex]:
-    """The colour index of conv1's filters, and which of them have learned, tower by tower."""
+def colour_by_tower(model: Classifier | str | PathLike[str]) -> list[ColourIndex]:
+    """The colour index of conv1's filters, and which of them have learned, tower by tower.
+
+    Args:
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
+    """
+    model = as_model(model)
     weights = model.net.parameters()["conv1.weight"]
     towers = model.net.options.towers
     index, learned = np.split(colour_index(weights), towers), np.split(smoothness(weights) >= LEARNED, towers)
     return [ColourIndex(tower, tuple(index[tower].tolist()), tuple(learned[tower].tolist())) for tower in range(towers)]
 
 
-def filter_pictures(model: Classifier) -> Figure:
+def filter_pictures(model: Classifier | str | PathLike[str]) -> Figure:
     """conv1's filters as pictures, tower 0 above tower 1, and the colour index of each.
 
     Each filter is stretched to the whole range from black to white by itself. The index of one that has not learned is
     drawn as a ring.
 
     Args:
-        model: the classifier.
+        model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
     """
+    model = as_model(model)
     towers = colour_by_tower(model)
     pictures = np.split(model.net.parameters()["conv1.weight"], len(towers), axis=-1)
     figure = new_figure(7.5, 1.75 * len(towers) + 1.6)
