@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyalexnet import DeviceNotFoundError, Tensor, backend, ops
-from pyalexnet.arguments import INTEGERS, Argument, as_tensor, common_device
+from pyalexnet.arguments import INTEGERS, Argument, common_device
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -49,14 +49,14 @@ class OnGpu:
 
 @pytest.mark.parametrize("wrapped", [np.asarray, OnlyInterface, OnlyCapsule, memoryview])
 def test_arrays_of_other_libraries_are_taken(device: str, wrapped: Any) -> None:
-    tensor = as_tensor("x", wrapped(VALUES), device=device, shape=("rows", 3))
+    tensor = Argument.of("x", wrapped(VALUES), shape=("rows", 3)).on(backend.get_device(device))
     np.testing.assert_array_equal(np.asarray(tensor), VALUES)
     assert str(tensor.device) == device
 
 
 def test_buffers_are_taken_without_a_copy() -> None:
     numbers = array.array("f", [1.0, 2.0])
-    np.asarray(as_tensor("x", numbers))[1] = 5
+    Tensor.from_array(numbers)[1] = 5
     assert numbers[1] == 5
 
 
@@ -78,7 +78,7 @@ def test_arrays_of_pytorch_are_taken_parameters_too() -> None:
 def test_dlpack_of_both_ages_and_read_only(device: str) -> None:
     if device.startswith("cuda"):
         pytest.skip("NumPy reads no memory of GPUs")
-    tensor = as_tensor("x", VALUES.copy(), device=device)
+    tensor = Tensor.from_array(VALUES.copy(), device=device)
     for how in ({}, {"max_version": None}, {"max_version": (0, 8)}, {"max_version": (1, 0)}, {"max_version": (2, 1)}):
         capsule = tensor.__dlpack__(**how)  # type: ignore[arg-type]
         assert ('"dltensor_versioned"' in repr(capsule)) == bool(how.get("max_version", None) and how["max_version"][0])

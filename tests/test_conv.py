@@ -186,7 +186,7 @@ def ones(*shape: int) -> Any:
         (r"b has shape \(4,\); it must be \(8,\)", (ones(2, 6, 6, 4), ones(3, 3, 4, 8), ones(4)), {}),
         ("stride is 0; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"stride": 0}),
         ("padding is -1; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"padding": -1}),
-        ("groups is 0; it must be", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"groups": 0}),
+        ("groups is 0; it must divide the 4 channels", (ones(2, 6, 6, 4), ones(3, 3, 4, 8)), {"groups": 0}),
         ("groups is 2; it must divide the 7 filters", (ones(2, 6, 6, 4), ones(3, 3, 2, 7)), {"groups": 2}),
     ],
 )

@@ -1,7 +1,7 @@
 """Arrays that a caller hands over: checked by name before anything is copied, then brought to a device.
 
-:func:`as_tensor` does both. An operation of several arrays asks for an :class:`Argument` each, finds their
-:func:`common_device`, checks how they fit together, and has them brought there last.
+An operation asks for an :class:`Argument` for each of its arrays, finds their :func:`common_device`, checks how they
+fit together, and has them brought there last.
 """
 
 from __future__ import annotations
@@ -21,34 +21,6 @@ from pyalexnet.tensor import Tensor, tensor_of
 INTEGERS = ("int32", "int64", "uint8", "int8", "int16", "uint16", "uint32", "uint64")
 
 
-def as_tensor(
-    name: str,
-    value: Any,
-    *,
-    device: str | None = None,
-    dtype: str = "float32",
-    shape: tuple[int | str, ...] | None = None,
-) -> Tensor:
-    """What a caller gave as an array, as a Tensor; dtype and shape are checked before anything is copied.
-
-    Args:
-        name: the argument's, which every message names.
-        value: a Tensor, a NumPy array, or an array of PyTorch (parameters too), CuPy or whatever has
-            ``__cuda_array_interface__``, ``__dlpack__``, ``__array__``, ``__array_interface__`` or a buffer.
-        device: where it must end: host arrays are brought there, without a copy where that is the host's own memory
-            (see :meth:`Tensor.from_array`); None leaves an array of a GPU on its GPU, and host arrays on ``cpu:0``.
-        dtype: the element type it must have.
-        shape: the extents it must have, a word for each that is free, such as ``("images", 227, 227, 3)``; None for
-            any shape.
-
-    Raises:
-        TypeError: the value is no array, or one of another dtype.
-        ValueError: it is empty, has another shape, or is on another device than ``device``.
-    """
-    argument = Argument.of(name, value, dtype, shape)
-    return argument.on(common_device(device, argument))
-
-
 @dataclass(frozen=True)
 class Argument:
     """An array that a caller gave, of a right dtype and shape; nothing of it has been copied.
@@ -65,11 +37,19 @@ class Argument:
     def of(
         cls, name: str, value: Any, dtype: str | tuple[str, ...] = "float32", shape: tuple[int | str, ...] | None = None
     ) -> Argument:
-        """The argument as :func:`as_tensor` describes it; ``dtype`` may be several. Truth values become uint8.
+        """What a caller gave as an array, checked before anything is copied.
+
+        Args:
+            name: the argument's, which every message names.
+            value: a Tensor, a NumPy array, or an array of PyTorch (parameters too), CuPy or whatever has
+                ``__cuda_array_interface__``, ``__dlpack__``, ``__array__``, ``__array_interface__`` or a buffer.
+            dtype: the element type it must have, or several; truth values become uint8.
+            shape: the extents it must have, a word for each that is free, such as ``("images", 227, 227, 3)``; None
+                for any shape.
 
         Raises:
             TypeError: the value is no array, or one of another dtype.
-            ValueError: it is empty or has another shape.
+            ValueError: it is empty, masked or has another shape.
         """
         wanted = (dtype,) if isinstance(dtype, str) else dtype
         found = str(getattr(value, "dtype", ""))
