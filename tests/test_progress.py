@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -131,3 +132,44 @@ def test_nothing_is_shown_where_it_is_not_enabled(capsys: pytest.CaptureFixture[
         display.advance(5)
         display.table(records(3, best=2))
     assert capsys.readouterr().out == ""
+
+
+# What trains on whatever becomes of its display, and says on standard error that it has come to its end.
+LASTING = """
+import sys
+from pyalexnet.progress import Display, tell
+with Display(log_seconds=0) as display:
+    display.begin("training", 1000)
+    for step in range(3000):  # more than a buffer holds
+        display.line("epoch – ⅓")
+        display.advance(1)
+tell("accuracy")
+print("done", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("output", ["| true", "> /dev/full", ">&-", "| head -1"])
+def test_a_display_that_goes_away_ends_nothing(output: str) -> None:
+    command = ["bash", "-c", f'set -o pipefail; "$0" -c "$1" {output}', sys.executable, LASTING]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0
+    assert finished.stderr == "done\n"
+
+
+def test_characters_that_the_output_has_not_end_nothing() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    finished = subprocess.run([sys.executable, "-c", LASTING], capture_output=True, text=True, env=environment)
+    assert finished.stderr == "done\n"
+    assert finished.stdout.startswith("epoch ? ?\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "errors"),
+    [("| true", 128 + signal.SIGPIPE, ""), ("> /dev/full", 1, "No space left"), (">&-", 1, "Bad file descriptor")],
+)
+def test_a_result_that_nobody_takes_ends_a_command_without_a_traceback(output: str, status: int, errors: str) -> None:
+    command = f'set -o pipefail; (sleep 0.1; exec "$0" -m pyalexnet.cli devices) {output}'
+    finished = subprocess.run(["bash", "-c", command, sys.executable], capture_output=True, text=True)
+    assert finished.returncode == status
+    assert errors in finished.stderr
+    assert len(finished.stderr.splitlines()) == bool(errors)

@@ -108,9 +108,17 @@ def columns() -> int:
     return _console(sys.stdout).width
 
 
+class _PipeConsole(Console):
+    """A console that leaves it to its program what happens where nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what has come: Rich would end the program."""
+        raise
+
+
 def _console(file: TextIO) -> Console:
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(file=file, highlight=False, markup=False, emoji=False, width=None if known else _FILE_COLUMNS)
+    return _PipeConsole(file=file, highlight=False, markup=False, emoji=False, width=None if known else _FILE_COLUMNS)
 
 
 def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
