@@ -49,13 +49,13 @@ def json_text(value: Any, chance: random.Random) -> bytes:
 def _with_change(value: Any, chance: random.Random) -> Any:
     places = list(_places(value))
     if not places:
-        return chance.choice(NASTY_VALUES)
+        return _nasty(chance)
     holder, name = chance.choice(places)
     match chance.randrange(8):
         case 0:
             del holder[name]
         case 1 if isinstance(holder, dict):
-            holder[chance.choice(("extra", "", "é", name.upper()))] = chance.choice(NASTY_VALUES)
+            holder[chance.choice(("extra", "", "é", name.upper()))] = _nasty(chance)
         case 1:
             holder.insert(name, holder[name])
         case 2:
@@ -64,10 +64,15 @@ def _with_change(value: Any, chance: random.Random) -> Any:
         case 3 if isinstance(holder[name], int | float):
             holder[name] += chance.choice((-1, 1, 0.5, -(10**6), 10**6))
         case 4:
-            return chance.choice(NASTY_VALUES) if chance.random() < 0.2 else holder[name]
+            return _nasty(chance) if chance.random() < 0.2 else holder[name]
         case _:
-            holder[name] = chance.choice(NASTY_VALUES)
+            holder[name] = _nasty(chance)
     return value
+
+
+def _nasty(chance: random.Random) -> Any:
+    """A value of its own, for later changes may reach into it."""
+    return copy.deepcopy(chance.choice(NASTY_VALUES))
 
 
 def _places(value: Any) -> Any:

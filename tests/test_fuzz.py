@@ -157,7 +157,7 @@ def test_run(tmp_path_factory: pytest.TempPathFactory, chance: random.Random) ->
         assert run.settings.num_classes >= len(run.data["training"]["classes"])
         assert [record.epoch for record in run.history] == list(range(1, len(run.history) + 1))
         assert np.all(np.diff(run.log.steps) > 0)
-        assert make_schedule(run.settings.schedule, lr=run.settings.lr, patience=run.settings.patience)
+        assert run.settings.make_schedule()
         assert Options(**run.settings.net_options)
     with documented(ValueError, names="metrics.jsonl"):
         MetricsLog(folder / "metrics.jsonl", keep_steps=2, keep_epochs=0).close()
