@@ -61,7 +61,7 @@ def _with_change(value: Any, chance: random.Random) -> Any:
         case 2:
             other, other_name = chance.choice(places)
             holder[name] = copy.deepcopy(other[other_name])
-        case 3 if isinstance(holder[name], int | float):
+        case 3 if isinstance(holder[name], int | float) and abs(holder[name]) < 2**64:
             holder[name] += chance.choice((-1, 1, 0.5, -(10**6), 10**6))
         case 4:
             return _nasty(chance) if chance.random() < 0.2 else holder[name]

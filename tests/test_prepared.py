@@ -152,6 +152,10 @@ def remove_mean(folder: Path) -> None:
             changed_manifest("shards", [{"file": "x.npy", "images": -1, "sha256": ""}]),
             r"manifest.json: shards\[0\].images is -1; it must be at least 0",
         ),
+        (
+            changed_manifest("shards", [{"file": "x\0.npy", "images": 11, "sha256": ""}]),
+            r"manifest.json: shards\[0\].file is 'x\\x00.npy'; it must be a name without a folder",
+        ),
         (changed_manifest("shards", []), "manifest.json: the shards' sum of images is 0; it must be 11"),
         (changed_manifest("classes", None), "manifest.json: classes is None; it must be a list"),
         (changed_manifest("classes", ["one"]), r"class_counts is \(4, 4, 3\); it must be one for each class"),

@@ -127,9 +127,8 @@ class Manifest(Plan):
         require_distinct("classes", self.classes)
         require_distinct("shards", [shard.file for shard in self.shards])
         for number, shard in enumerate(self.shards):
-            require(
-                Path(shard.file).name == shard.file, f"shards[{number}].file", shard.file, "a name without a folder"
-            )
+            inside = Path(shard.file).name == shard.file and "\0" not in shard.file
+            require(inside, f"shards[{number}].file", shard.file, "a name without a folder")
         require(self.files.keys() == set(_SMALL_FILES), "files", sorted(self.files), f"of {', '.join(_SMALL_FILES)}")
         in_shards, in_classes = sum(shard.images for shard in self.shards), sum(self.class_counts)
         require(in_shards == self.images, "the shards' sum of images", in_shards, f"{self.images}, as images says")
