@@ -184,14 +184,14 @@ TEST(cross_entropy_in_place) {
 }
 
 TEST(lrn_both_ways) {
-  const Lrn lrn{.rows = 40, .channels = 96};
+  const Lrn lrn{.rows = 40, .channels = 96, .normalisation = {5, 1e-4, 0.75, 2.0}};
   const Floats x(40 * 96), y(40 * 96), dx(40 * 96);
   lrn_forward(y.data, lrn.channels, x.data, lrn, stream);
   lrn_backward(dx.data, y.data, lrn.channels, x.data, lrn, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(lrn_in_map_both_ways) {
-  const LrnInMap lrn{.images = 2, .height = 6, .width = 5, .channels = 24};
+  const LrnInMap lrn{.images = 2, .height = 6, .width = 5, .channels = 24, .normalisation = {5, 1e-4, 0.75, 2.0}};
   const Floats x(2 * 6 * 5 * 24), y(2 * 6 * 5 * 24), scale(2 * 6 * 5 * 24), terms(2 * 6 * 5 * 24), dx(2 * 6 * 5 * 24);
   lrn_in_map_forward(y.data, lrn.channels, scale.data, x.data, lrn, stream);
   lrn_in_map_backward(dx.data, terms.data, y.data, lrn.channels, x.data, scale.data, lrn, stream);
