@@ -28,6 +28,7 @@ from pyalexnet.recipe import (
     Recipe,
     Settings,
     differences,
+    reason_for,
     recipe_for,
 )
 from pyalexnet.schedule import make_schedule
@@ -178,6 +179,19 @@ def test_the_rate_keeps_below_what_so_few_classes_bear() -> None:
     assert [recipe_for(1000, classes).lr for classes in (2, 6, 50)] == [SMALL.lr] * 3
     assert [recipe_for(10**7, classes).lr for classes in (2, 4)] == [0.003, 0.006]
     assert recipe_for(10**7, 100).lr == PAPER.lr
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "why"),
+    [
+        (SMALL_IMAGES, 50, "9,000 images of 50 classes (too few for the paper's recipe)"),
+        (SMALL_IMAGES + 1, 1000, "9,001 images of 1,000 classes (between few images' recipe and the paper's)"),
+        (10**7, 10, "10,000,000 images of 10 classes (between few images' recipe and the paper's)"),
+        (1_281_167, 1000, "1,281,167 images of 1,000 classes (about as many as the paper's)"),
+    ],
+)
+def test_the_size_gives_a_reason(images: int, classes: int, why: str) -> None:
+    assert reason_for(images, classes) == why
 
 
 def test_few_images_are_seen_as_often_as_the_time_allows() -> None:

@@ -123,8 +123,8 @@ def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "training on 12 images of 2 classes (2 held out), 2 epochs, batch 4, on cpu:0"
     assert lines[1] == (
-        "recipe: by size, 12 images of 2 classes: lr 0.003, falling, warm-up 50 steps, dropout 0, weights source2012, "
-        "biases caffe"
+        "recipe: by size, 12 images of 2 classes (too few for the paper's recipe): lr 0.003, falling, warm-up "
+        "50 steps, dropout 0, weights source2012, biases caffe"
     )
     assert [line.split()[:2] for line in lines[2:4]] == [["epoch", "1"], ["epoch", "2"]]
     assert "accuracy" in lines[2]
@@ -314,7 +314,7 @@ def test_what_is_asked_for_wins_over_the_recipe() -> None:
     settings = result.settings
     assert (settings.lr, settings.floor, settings.warmup, settings.schedule) == (0.02, 0.002, 1, "falling")
     assert settings.net_options == {"weight_init": "source2012", "bias_init": "caffe", "dropout": 0.25}
-    assert settings.recipe == "by size, 12 images of 2 classes"
+    assert settings.recipe == "by size, 12 images of 2 classes (too few for the paper's recipe)"
     with pytest.raises(ValueError, match="patience is 2; it must be left out, since the schedule falls by itself"):
         short_run(schedule="falling", patience=2)
     with pytest.raises(ValueError, match=r"lr is 0\.1; it must be left out, since the schedule has rates of its own"):
@@ -389,5 +389,5 @@ def test_own_images_are_learned_with_no_option_given() -> None:
     by_brightness = np.mean(answers == labels)
     assert by_brightness < 0.7
     result = train((np.stack(images), labels), progress=False)
-    assert result.settings.recipe == "by size, 270 images of 2 classes"
+    assert result.settings.recipe == "by size, 270 images of 2 classes (too few for the paper's recipe)"
     assert result.validation_accuracy > 0.9

@@ -193,6 +193,17 @@ def recipe_for(images: int, classes: int) -> Recipe:
     )
 
 
+def reason_for(images: int, classes: int) -> str:
+    """In a few words, why :func:`recipe_for` gives these images the recipe that it does."""
+    if images >= PAPER_IMAGES and classes >= PAPER_CLASSES:
+        why = "about as many as the paper's"
+    elif images <= SMALL_IMAGES:
+        why = "too few for the paper's recipe"
+    else:
+        why = "between few images' recipe and the paper's"
+    return f"{images:,} images of {classes:,} classes ({why})"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a training run was asked to do; ``run.json`` holds it.

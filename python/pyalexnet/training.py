@@ -33,7 +33,7 @@ from pyalexnet.interrupt import InterruptRequest
 from pyalexnet.metrics import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
 from pyalexnet.network import AlexNet
 from pyalexnet.progress import Display
-from pyalexnet.recipe import PRESETS, RECIPES, SMALL, Recipe, Settings, differences, recipe_for
+from pyalexnet.recipe import PRESETS, RECIPES, SMALL, Recipe, Settings, differences, reason_for, recipe_for
 from pyalexnet.result import TrainingResult
 from pyalexnet.run import Run, Saving
 from pyalexnet.run_state import RunState
@@ -326,7 +326,7 @@ def recipe_and_data(
     if recipe is not None:
         return recipe, f"that of {_name_of(data)}" if preset is None else f"preset {preset}", chosen
     images, classes = len(chosen.training), len(chosen.training.classes)
-    return recipe_for(images, classes), f"by size, {images:,} images of {classes:,} classes", chosen
+    return recipe_for(images, classes), f"by size, {reason_for(images, classes)}", chosen
 
 
 def _name_of(data: DataSource) -> str:
