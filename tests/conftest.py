@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pyalexnet
+
+# Tests send signals to programs, which inherit that these are ignored where pytest itself runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 AVAILABLE = {info.name for info in pyalexnet.devices()}
 

@@ -124,10 +124,10 @@ def test_fashion_mnist_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert test.labels.tolist() == [3, 4]
 
 
-def test_a_folder_by_the_name_of_a_data_set_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_means_the_folder_also_by_a_data_sets_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_part(tmp_path / "fashion-mnist", "train", np.zeros((2, 4, 4), np.uint8), [0, 1])
-    assert as_dataset("fashion-mnist").classes == ("0", "1")
+    assert as_dataset("./fashion-mnist").classes == ("0", "1")
 
 
 @pytest.mark.skipif(not idx.FASHION_MNIST_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
