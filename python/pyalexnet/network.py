@@ -128,7 +128,7 @@ class AlexNet:
         self.devices = device_names(devices)
         self.options = _options(options)
         towers = self.options.towers
-        wanted = f"a list of one name, for a net of {towers} tower"
+        wanted = "a list of one name, for a net of one tower"
         require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
         self.shapes = parameter_shapes(self.num_classes, towers)
         self.step = 0

@@ -174,7 +174,7 @@ class Run:
             loss = self.net.train_step(
                 batch, labels, lr=rates.for_step(), momentum=settings.momentum, weight_decay=settings.weight_decay
             )
-            self.require_finite(loss, "loss")
+            self.require_finite(loss, "loss", of_step=True)
             now = time.perf_counter()
             self.at.losses.append(loss)
             self.at.train_seconds, self.at.epoch_seconds = now - start, now - epoch_start
@@ -357,8 +357,13 @@ class Run:
         self.net.step, parameters = self.last_good
         self.net.load_parameters(parameters)
 
-    def require_finite(self, loss: float, kind: str) -> None:
+    def require_finite(self, loss: float, kind: str, *, of_step: bool = False) -> None:
         """End training where a loss is not finite.
+
+        Args:
+            loss: what must be finite.
+            kind: what the message calls it.
+            of_step: whether it is the last step's, whose arrays are still there to be looked at.
 
         Raises:
             DivergedError: it is not; the message says when, where in the net it began and what to try.
@@ -366,7 +371,7 @@ class Run:
         if math.isfinite(loss):
             return
         lr = self.rates().lr
-        found = first_non_finite(self.net)
+        found = first_non_finite(self.net) if of_step else None
         where = f" At that step {found}." if found else ""
         raise DivergedError(
             f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.at.epoch}, with lr "
