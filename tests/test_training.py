@@ -253,10 +253,10 @@ def test_arguments_that_make_no_sense(changes: dict[str, Any], error: type[Excep
 ASKED: dict[str, tuple[Any, Any]] = {
     "epochs": (np.int64(1), 1),
     "batch_size": (np.uint8(4), 4),
-    "lr": (np.float32(0.5), 0.5),
+    "lr": (np.float32(2**-20), 2**-20),  # small, so that no other value makes it diverge
     "warmup": (np.int16(3), 3),
     "patience": (np.array(2), 2),
-    "floor": (np.float16(0.25), 0.25),
+    "floor": (np.float16(2**-22), 2**-22),
     "momentum": (np.float64(0.5), 0.5),
     "weight_decay": (np.array(0.25), 0.25),
     "seed": (np.uint64(7), 7),
