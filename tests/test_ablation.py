@@ -90,7 +90,7 @@ def test_files_of_other_plans_are_refused(measured: tuple[Path, Ablation, list[L
     with pytest.raises(DataError, match=r"found\.json was made with Plan\(images=24"):
         ablate("digits", Plan(images=49), out=out, devices=["cpu:0"])
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(DataError, match=r"other\.json holds no ablation"):
+    with pytest.raises(DataError, match=r"other\.json is \[\]; it must be an object; name another file"):
         ablate("digits", SMALL, out=tmp_path / "other.json", devices=["cpu:0"])
 
 

@@ -14,6 +14,7 @@ import pytest
 from pyalexnet.data import as_dataset
 from pyalexnet.data.prepared import (
     COLOUR_AXES_FILE,
+    COVARIANCE_FILE,
     FORMAT,
     FORMAT_VERSION,
     HEADER_BYTES,
@@ -21,6 +22,8 @@ from pyalexnet.data.prepared import (
     LABELS_FILE,
     MANIFEST_FILE,
     MEAN_FILE,
+    NAMES_FILE,
+    REPORT_FILE,
 )
 
 IMAGES, SHARDS = 8192, 4  # 1.6 GB
@@ -69,16 +72,28 @@ def large_set(tmp_path: Path) -> Path:
     arrays = {
         LABELS_FILE: np.zeros(IMAGES, np.int32),
         MEAN_FILE: np.zeros((256, 256, 3), np.float32),
+        COVARIANCE_FILE: np.zeros((3, 3)),
         COLOUR_AXES_FILE: np.zeros((3, 3), np.float32),
     }
     for name, values in arrays.items():
         np.save(tmp_path / name, values)
+    for name in (NAMES_FILE, REPORT_FILE):
+        (tmp_path / name).write_text("[]")
+    files = (*arrays, NAMES_FILE, REPORT_FILE)
     manifest = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
+        "settings": {},
+        "source": {},
+        "versions": {},
+        "images": IMAGES,
+        "skipped": 0,
+        "passed_over": 0,
         "classes": ["all", "none"],
+        "class_counts": [IMAGES, 0],
+        "colour_covariance": {"eigenvalues": [0.0] * 3, "eigenvectors": [[0.0] * 3] * 3},
         "shards": shards,
-        "files": {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in arrays},
+        "files": {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in files},
     }
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(manifest))
     return tmp_path
