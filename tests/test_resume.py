@@ -242,19 +242,19 @@ def test_changes_are_named_and_need_a_flag(finished: Path) -> None:
     with pytest.raises(ValueError, match="the run that is resumed had other settings") as caught:
         train(other, out=finished, resume=True, **changed)
     message = str(caught.value)
-    for expected in ("epochs was 1 and is 2", "lr was 0.01 and is 0.02", "dropout was 0.5 and is 0.25",
+    for expected in ("epochs was 1 and is 2", "lr was 0.003 and is 0.02", "dropout was 0.0 and is 0.25",
                      "the training data was 12 images", "allow_changes=True"):  # fmt: skip
         assert expected in message
     assert "batch_size" not in message
 
 
 def test_changes_that_are_allowed(tmp_path: Path) -> None:
-    train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1}))
+    train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1, "preset": "paper"}))
     changed = {"epochs": 2, "lr": 0.001, "batch_size": 3, "dropout": 0.0, "bias_update": "source2012"}
     changed |= {"progress": False}
     result = train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, **changed)
     assert result.model.net.step == STEPS_AN_EPOCH + 4
-    assert [record.lr for record in result.history] == [0.01, 0.001]
+    assert [record.lr for record in result.history] == [0.008, 0.001]  # the first while it warms up
     assert result.model.net.options.dropout == 0.0
     again = train((IMAGES, LABELS), out=tmp_path, resume=True, progress=False)
     assert again.settings == result.settings
