@@ -215,7 +215,29 @@ class PlateauSchedule:
         self._epochs_without_improvement = found["epochs_without_improvement"]
 
 
-class FallingSchedule:
+class _ScheduleByEpoch:
+    """What schedules have in common whose rates follow from the epoch alone: nothing to keep."""
+
+    kind: str
+
+    def update(self, validation_error: float | None) -> None:
+        """Nothing: the rates do not depend on it."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the rates follow from the epoch."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called.
+
+        Raises:
+            ValueError: there is something in it, so it is another kind of schedule's.
+        """
+        if state:
+            raise ValueError(f"a {self.kind} schedule has no state; got {dict(state)!r}")
+
+
+class FallingSchedule(_ScheduleByEpoch):
     """A rate that falls evenly over the whole run, so that the last steps settle what the first ones found.
 
     Attributes:
@@ -224,6 +246,7 @@ class FallingSchedule:
         epochs: how long it takes.
     """
 
+    kind = "falling"
     description: Description = FALLING
 
     def __init__(self, lr: float, epochs: float, floor: float | None = None) -> None:
@@ -247,22 +270,6 @@ class FallingSchedule:
         """The one rate for all layers; the floor from the run's end on."""
         return Rates(self.lr + min(1.0, epoch / self.epochs) * (self.floor - self.lr))
 
-    def update(self, validation_error: float | None) -> None:
-        """Nothing: the rate does not depend on it."""
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: the rate follows from the epoch."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from where :meth:`state` was called.
-
-        Raises:
-            ValueError: there is something in it, so it is another kind of schedule's.
-        """
-        if state:
-            raise ValueError(f"a falling schedule has no state; got {dict(state)!r}")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -272,12 +279,14 @@ class Stage:
     rates: Rates
 
 
-class FixedSchedule:
+class FixedSchedule(_ScheduleByEpoch):
     """Rates that follow from the epoch alone.
 
     Attributes:
         stages: in the order of their epochs, from epoch 0 on.
     """
+
+    kind = "fixed"
 
     def __init__(self, stages: Sequence[Stage], *, source: str = "schedule") -> None:
         """Take stages.
@@ -314,22 +323,6 @@ class FixedSchedule:
     def at(self, epoch: float) -> Rates:
         """The rates of the last stage that has begun by then."""
         return [stage.rates for stage in self.stages if stage.epoch <= epoch][-1]
-
-    def update(self, validation_error: float | None) -> None:
-        """Nothing: the rates do not depend on it."""
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: the rates follow from the epoch."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from where :meth:`state` was called.
-
-        Raises:
-            ValueError: there is something in it, so it is another kind of schedule's.
-        """
-        if state:
-            raise ValueError(f"a fixed schedule has no state; got {dict(state)!r}")
 
 
 def make_schedule(
