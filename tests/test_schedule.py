@@ -123,7 +123,7 @@ def test_falling_goes_evenly_to_its_floor() -> None:
     [
         ({"lr": 0.0}, "lr is 0.0; it must be above 0 and finite"),
         ({"floor": 2.0}, "floor is 2.0; it must be from 0 to lr = 1"),
-        ({"epochs": 0}, "epochs is 0; it must be above 0"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
     ],
 )
 def test_wrong_falling_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -33,7 +33,7 @@ from annotated_types import Ge
 from typing_extensions import NotRequired, TypedDict
 
 from pyalexnet.architecture import layers, parameter_shapes
-from pyalexnet.checks import shown
+from pyalexnet.checks import require, shown
 from pyalexnet.files import read_regular_file
 from pyalexnet.json_file import JsonFormat
 
@@ -249,20 +249,19 @@ class FallingSchedule(_ScheduleByEpoch):
     kind = "falling"
     description: Description = FALLING
 
-    def __init__(self, lr: float, epochs: float, floor: float | None = None) -> None:
+    def __init__(self, lr: float, epochs: int, floor: float | None = None) -> None:
         """Begin with a rate.
 
         Args:
             lr: the first rate, above 0.
-            epochs: of the whole run, above 0.
+            epochs: of the whole run, at least 1.
             floor: at most ``lr``; by default ``lr`` / 1000.
 
         Raises:
             ValueError: an argument is not as described.
         """
         self.floor = _checked_floor(lr, floor)
-        if not 0 < epochs < math.inf:
-            raise ValueError(f"epochs is {epochs!r}; it must be above 0 and finite")
+        require(epochs >= 1, "epochs", epochs, "at least 1")
         self.lr = lr
         self.epochs = epochs
 
@@ -331,7 +330,7 @@ def make_schedule(
     lr: float,
     patience: int = 0,
     floor: float | None = None,
-    epochs: float = 1,
+    epochs: int = 1,
 ) -> Schedule:
     """A schedule from what a user names, or from a schedule's own description.
 
