@@ -143,6 +143,11 @@ def test_unreadable_images_may_be_skipped(model: Classifier, images: np.ndarray)
     assert predict(model, [broken], on_error=errors.append) == [[]]
     with pytest.raises(DataError, match=r"an image has shape \(0, 3\)"):
         predict(model, mixed)
+    with pytest.warns(UserWarning, match=r"^2 images are left out:\nan image has shape \(0, 3\)") as warned:
+        assert [len(predictions) for predictions in predict(model, mixed, on_error="skip")] == [5, 0, 5, 0]
+    assert [warning.filename for warning in warned] == [__file__]
+    with pytest.raises(ValueError, match="on_error is 'ask'; it must be 'stop' or 'skip'"):
+        predict(model, mixed, on_error="ask")  # type: ignore[arg-type]
 
 
 def test_outputs_beyond_the_classes_have_a_number(model: Classifier, images: np.ndarray) -> None:

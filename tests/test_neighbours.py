@@ -68,6 +68,21 @@ def test_neighbours_are_those_of_the_features(model: Classifier, tmp_path: Path,
     )
 
 
+def test_queries_that_cannot_be_read_may_be_skipped(model: Classifier) -> None:
+    broken, errors = np.zeros((0, 3), np.uint8), []
+    queries = [broken, IMAGES[4], broken, IMAGES[7]]
+    found = find_neighbours(model, queries, DATA, count=3, batch_size=2, on_error=errors.append)
+    assert found == [[], *find_neighbours(model, list(IMAGES[[4]]), DATA, count=3, batch_size=2), [], found[3]]
+    assert found[3][0].index == 7
+    assert [str(error) for error in errors] == ["an image has shape (0, 3); it must be (H, W) or (H, W, 3)"] * 2
+    assert find_neighbours(model, [broken], DATA, on_error=errors.append) == [[]]
+    with pytest.warns(UserWarning, match="^2 images are left out:") as warned:
+        assert find_neighbours(model, queries, DATA, count=3, batch_size=2, on_error="skip") == found
+    assert [warning.filename for warning in warned] == [__file__]
+    with pytest.raises(DataError, match="an image has shape"):
+        find_neighbours(model, queries, DATA)
+
+
 def test_files_of_another_net_or_layer_are_refused(model: Classifier, tmp_path: Path) -> None:
     save_features(tmp_path / "fc6.npz", model, DATA, "fc6")
     with pytest.raises(DataError, match=r"fc6\.npz holds features of fc6; they must be those of fc7"):

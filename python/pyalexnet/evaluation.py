@@ -16,9 +16,9 @@ from pyalexnet.classifier import Classifier
 from pyalexnet.data import DataSource
 from pyalexnet.data.augmentation import require_views, view_variations
 from pyalexnet.data.dataset import as_test_dataset, labels_among
-from pyalexnet.data.pictures import listed, prepared
+from pyalexnet.data.pictures import listed, prepared, prepared_or_error
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
-from pyalexnet.data.readable import OnError, readable
+from pyalexnet.data.readable import OnError, readable, reported
 from pyalexnet.errors import DataError
 from pyalexnet.model_file import as_model
 from pyalexnet.own_data import held_out_images, trained_on
@@ -239,7 +239,7 @@ def predict(
     top: int = 5,
     views: int = 1,
     batch_size: int = 64,
-    on_error: Callable[[DataError], None] | None = None,
+    on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Prediction]]:
     """The most probable classes of images.
@@ -251,24 +251,24 @@ def predict(
         top: how many classes to name for each image.
         views: as in :func:`evaluate`.
         batch_size: images that the net computes at a time.
-        on_error: called, if given, with the error of each image that cannot be read, which then has no classes.
+        on_error: what an image does that cannot be read: ``"stop"`` raises; with ``"skip"`` it has no classes, and a
+            warning counts and names all such; with a function likewise, which is called with the error of each instead.
         on_images: called with the number of images done since the last call.
 
     Returns:
         For each image its classes, the most probable first.
 
     Raises:
-        DataError: an image cannot be read, or an array is no image, and there is no ``on_error``.
+        DataError: an image cannot be read, or an array is no image, and ``on_error`` is ``"stop"``.
         TypeError: an argument is of another type.
         ValueError: ``top``, ``views`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     top, batch_size, views = at_least("top", top, 1), at_least("batch_size", batch_size, 1), require_views(views)
-    if on_error is not None:
-        callback("on_error", on_error)
     callback("on_images", on_images)
-    given = listed(images)
-    return list(_predictions(as_model(model), given, top, views, batch_size, on_error, on_images))
+    model, given = as_model(model), listed(images)
+    with reported(on_error) as report:
+        return list(_predictions(model, given, top, views, batch_size, report, on_images))
 
 
 def as_images(images: Any) -> npt.NDArray[np.uint8]:
@@ -333,18 +333,16 @@ def _predictions(
     top: int,
     views: int,
     batch_size: int,
-    on_error: Callable[[DataError], None] | None,
+    report: Callable[[DataError], None],
     on_images: Callable[[int], None],
 ) -> Iterator[list[Prediction]]:
     def prepare(indices: npt.NDArray[np.intp]) -> list[npt.NDArray[np.uint8] | DataError]:
-        return [_prepared_or_error(images[index]) for index in indices]
+        return [prepared_or_error(images[index]) for index in indices]
 
     for batch in prefetch(prepare, in_batches(np.arange(len(images)), batch_size)):
         for error in batch:
             if isinstance(error, DataError):
-                if on_error is None:
-                    raise error
-                on_error(error)
+                report(error)
         readable = [image for image in batch if not isinstance(image, DataError)]
         found = iter(mean_probabilities(model, np.stack(readable), views) if readable else ())
         for image in batch:
@@ -355,13 +353,6 @@ def _predictions(
 def _most_probable_classes(model: Classifier, probabilities: npt.NDArray[np.float64], top: int) -> list[Prediction]:
     best = np.argsort(-probabilities, kind="stable")[:top]
     return [Prediction(model.class_name(output), float(probabilities[output])) for output in best]
-
-
-def _prepared_or_error(image: Any) -> npt.NDArray[np.uint8] | DataError:
-    try:
-        return prepared(image)
-    except DataError as error:
-        return error
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

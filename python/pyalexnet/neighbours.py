@@ -15,9 +15,9 @@ from pyalexnet.checks import at_least, callback
 from pyalexnet.classifier import Classifier
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import as_dataset, image_names
-from pyalexnet.data.readable import OnError, readable
+from pyalexnet.data.pictures import listed, prepared_or_error
+from pyalexnet.data.readable import OnError, readable, reported
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import as_images
 from pyalexnet.features import DEFAULT_LAYER, FeatureFile, Values, feature_batches, features_of, model_checksum
 from pyalexnet.model_file import as_model
 from pyalexnet.own_data import training_images
@@ -62,7 +62,8 @@ def find_neighbours(
         count: how many to find for each query; fewer where the data has fewer.
         layer: by which layer's outputs; of a feature file, the layer that it holds.
         batch_size: images that the net computes at a time.
-        on_error: what an image of ``data`` does that cannot be read, as in :func:`pyalexnet.evaluate`.
+        on_error: what an image that cannot be read does: of ``data``, as in :func:`pyalexnet.evaluate`; a query, as in
+            :func:`pyalexnet.predict`: it has no neighbours.
         on_images: called with the number of images looked at since the last call.
 
     Returns:
@@ -76,11 +77,17 @@ def find_neighbours(
     """
     batch_size, count = at_least("batch_size", batch_size, 1), at_least("count", count, 1)
     callback("on_images", on_images)
-    images = as_images(queries)
+    images = _readable_queries(queries, on_error)
     model = as_model(model)
     model.net.require_layer(layer)
-    wanted = np.concatenate(
-        [features_of(model, images[start : start + batch_size], layer) for start in range(0, len(images), batch_size)]
+    wanted = [image for image in images if image is not None]
+    if not wanted:
+        return [[] for _ in images]
+    features = np.concatenate(
+        [
+            features_of(model, np.stack(wanted[start : start + batch_size]), layer)
+            for start in range(0, len(wanted), batch_size)
+        ]
     )
     where = where_to_look(model, data)
     if isinstance(where, FeatureFile):
@@ -90,14 +97,15 @@ def find_neighbours(
         where = readable(where, on_error)
         batches, names = feature_batches(model, where, layer, batch_size, on_images), tuple(image_names(where))
     labels, classes = where.labels, where.classes
-    distances, indices = nearest(wanted, batches, count)
-    return [
+    distances, indices = nearest(features, batches, count)
+    found = iter(
         [
             Neighbour(int(index), names[index], _label(labels[index], classes), float(distance))
             for distance, index in zip(*row, strict=True)
         ]
         for row in zip(distances, indices, strict=True)
-    ]
+    )
+    return [[] if image is None else next(found) for image in images]
 
 
 def where_to_look(model: Classifier, data: DataSource | FeatureFile | None) -> Dataset | FeatureFile:
@@ -145,6 +153,25 @@ def nearest(
         indices = np.take_along_axis(indices, best, axis=1)
         seen += len(batch)
     return distances, indices
+
+
+def _readable_queries(queries: Any, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
+    """The queries as :func:`pyalexnet.evaluation.as_images` has them; None for those that cannot be read.
+
+    Raises:
+        DataError: there is none, or one cannot be read and is to stop.
+        TypeError: they are no images.
+    """
+    given = listed(queries)
+    if not given:
+        raise DataError("there are no images; there must be at least one")
+    images: list[npt.NDArray[np.uint8] | None] = []
+    with reported(on_error, depth=2) as report:
+        for image in map(prepared_or_error, given):
+            if isinstance(image, DataError):
+                report(image)
+            images.append(None if isinstance(image, DataError) else image)
+    return images
 
 
 def _require_same(file: FeatureFile, model: Classifier, layer: str) -> None:

@@ -20,7 +20,7 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
-from pyalexnet.data.dataset import image_names, remarks_on
+from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.readable import readable
 from pyalexnet.features import FeatureFile
@@ -60,7 +60,6 @@ def run(options: argparse.Namespace) -> int:
     if data is not None and Path(data).is_file() and Path(data).suffix != ".npz":  # an image, and so the first query
         data, queries = None, [data, *queries]
     skipped, found_files = Skipped(options), find_image_files(*queries)
-    files = image_names(readable(found_files, skipped.on_error))
     model = open_model(options)
     where = where_to_look(model, data)
     with Display(enabled=not options.quiet, on_stderr=True) as display:
@@ -70,11 +69,12 @@ def run(options: argparse.Namespace) -> int:
         display.begin("searching", len(where.labels))
         found = find_neighbours(
             model,
-            files,
+            found_files.names,
             where,
             count=options.count,
             layer=options.layer,
             batch_size=options.batch_size,
+            on_error=skipped.on_error,
             on_images=display.advance,
         )
     rows = [
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             "index": near.index,
             "distance": near.distance,
         }
-        for file, nearest in zip(files, found, strict=True)
+        for file, nearest in zip(found_files.names, found, strict=True)
         for rank, near in enumerate(nearest, start=1)
     ]
     write_rows(rows, options.format, options.output)

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             top=options.top,
             views=options.views,
             batch_size=options.batch_size,
-            on_error=skipped.on_error if callable(skipped.on_error) else None,
+            on_error=skipped.on_error,
             on_images=display.advance,
         )
     rows = [

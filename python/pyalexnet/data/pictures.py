@@ -74,6 +74,14 @@ def prepared(image: Any) -> npt.NDArray[np.uint8]:
     return fit_image(_pixels(image))
 
 
+def prepared_or_error(image: Any) -> npt.NDArray[np.uint8] | DataError:
+    """As :func:`prepared`, but what it would raise is returned."""
+    try:
+        return prepared(image)
+    except DataError as error:
+        return error
+
+
 def _content(file: Any) -> bytes:
     with _one_at_a_time:
         try:

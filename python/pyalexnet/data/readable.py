@@ -7,7 +7,8 @@ those of a folder in which the broken files had never been.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -60,12 +61,38 @@ def readable(
         return dataset
     on_stage("checking the images", len(dataset))
     errors = find_unreadable(dataset, on_images)
-    if callable(on_error):
+    with reported(on_error, depth=2) as report:
         for error in errors.values():
-            on_error(error)
-    elif errors:
-        warnings.warn("\n".join(describe_unreadable(list(map(str, errors.values())))), stacklevel=3)
+            report(error)
     return without(dataset, errors)
+
+
+@contextmanager
+def reported(on_error: OnError, depth: int = 1) -> Iterator[Callable[[DataError], None]]:
+    """What to call with each error that is met: it raises it, or lets the image be left out.
+
+    Args:
+        on_error: what becomes of the images.
+        depth: how many calls below the user's this is, whose line a warning names.
+
+    Raises:
+        DataError: the error, where it is to stop.
+        ValueError: ``on_error`` is none.
+    """
+    require_on_error(on_error)
+    if callable(on_error):
+        yield on_error
+        return
+    skipped: list[str] = []
+
+    def report(error: DataError) -> None:
+        if on_error == "stop":
+            raise error
+        skipped.append(str(error))
+
+    yield report
+    if skipped:
+        warnings.warn("\n".join(describe_unreadable(skipped)), stacklevel=3 + depth)
 
 
 def describe_unreadable(errors: Sequence[str]) -> list[str]:
