@@ -56,6 +56,7 @@ def test_every_file_is_listed_or_left_out_with_a_reason(tmp_path: Path) -> None:
         *(tmp_path / name for name in ("a.jpg", "B.JPEG", "notes.txt", ".hidden.jpg", ".cache/c.jpg", "jpg", "d.jpg."))
     )
     (tmp_path / "empty.jpg").mkdir()
+    touch(tmp_path / "__MACOSX" / "cat" / "._a.jpg", tmp_path / "@eaDir" / "a.jpg")
     (tmp_path / "lost.jpg").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -69,13 +70,16 @@ def test_every_file_is_listed_or_left_out_with_a_reason(tmp_path: Path) -> None:
         "d.jpg.": suffix,
         ".hidden.jpg": dot,
         ".cache": dot,
+        "__MACOSX": "it is a system's folder",
+        "@eaDir": "it is a system's folder",
         "empty.jpg": "it is an empty folder",
         "lost.jpg": "it is a link to nothing",
         "pipe.jpg": "it is no regular file",
         "s.jpg": "it is no regular file",
     }
-    assert describe_left_out(listing.left_out)[:2] == [
+    assert describe_left_out(listing.left_out)[:3] == [
         f"left out, {dot}: .cache, .hidden.jpg",
+        "left out, it is a system's folder: @eaDir, __MACOSX",
         f"left out, {suffix}: d.jpg., jpg, notes.txt",
     ]
     many = [type(listing.left_out[0])(f"{number:04}.txt", suffix) for number in range(2000)]

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyalexnet import files
 from pyalexnet.data import ImageArrays
@@ -371,6 +372,19 @@ def test_an_explosion_is_named(tmp_path: Path) -> None:
 def test_one_class_cannot_be_learned() -> None:
     with pytest.raises(DataError, match="only the class '0'"):
         train((IMAGES, np.zeros(14, int)), **SHORT)
+
+
+def test_a_folder_in_a_folder_of_its_name_is_pointed_at(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos" / name / f"{number}.png")
+    with pytest.raises(
+        DataError, match=r"at least 2 classes\. If 'cat', 'dog' are classes, give the folder 'photos' in it"
+    ):
+        train(tmp_path, validation=0)
+    with pytest.raises(DataError, match=r"the data has only the class 'cat'; it must have at least 2 classes$"):
+        train(ImageArrays(np.zeros((4, 8, 8), np.uint8), [0] * 4, ("cat",)), validation=0)
 
 
 @pytest.mark.slow

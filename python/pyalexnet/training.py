@@ -24,7 +24,7 @@ from pyalexnet.data.choice import (
     unchecked_parts,
     unreadable_lines,
 )
-from pyalexnet.data.dataset import is_name, remarks_on, shortened
+from pyalexnet.data.dataset import image_names, is_name, remarks_on, shortened
 from pyalexnet.data.prefetch import AHEAD
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
@@ -475,9 +475,18 @@ def _require_enough_images_and_outputs(settings: Settings, training: Dataset) ->
         )
     class_count = len(training.classes)
     if class_count < 2:
-        raise DataError(f"the data has only the class {training.classes[0]!r}; it must have at least 2 classes")
+        hint = _where_classes_are(training)
+        raise DataError(f"the data has only the class {training.classes[0]!r}; it must have at least 2 classes{hint}")
     if settings.num_classes < class_count:
         raise DataError(f"num_classes is {settings.num_classes}; it must be at least {class_count}, as the data has")
+
+
+def _where_classes_are(training: Dataset) -> str:
+    """A hint, where the only class's folder has subfolders, as an archive unpacked into a folder of its name does."""
+    subfolders = sorted({parts[1] for name in image_names(training) if len(parts := name.split("/")) > 2})
+    if len(subfolders) < 2:
+        return ""
+    return f". If {shortened(subfolders)} are classes, give the folder {training.classes[0]!r} in it as data"
 
 
 def _summary(settings: Settings, chosen: DataChoice) -> str:

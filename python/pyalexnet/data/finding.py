@@ -17,6 +17,9 @@ from pyalexnet.errors import DataError
 
 _NAMED = 5
 
+# What systems and archives leave beside a person's folders.
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
 
 class LeftOut(NamedTuple):
     """A file or folder that is not used, and why: "it …"."""
@@ -179,6 +182,8 @@ def looked_at(entry: os.DirEntry[str]) -> tuple[bool, str]:
         return False, f"it cannot be looked at: {error.strerror}"
     if entry.name.startswith("."):
         return is_folder, "its name begins with a dot"
+    if is_folder and entry.name in _OF_SYSTEMS:
+        return True, "it is a system's folder"
     if is_folder:
         return True, ""
     if not is_file:
