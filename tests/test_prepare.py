@@ -413,6 +413,17 @@ def test_files_that_cannot_be_opened_always_stop(folder: Path, tmp_path: Path, m
         quietly(folder, tmp_path / "out", on_error="skip")
 
 
+def test_huge_files_are_not_read(folder: Path, tmp_path: Path) -> None:
+    with open(folder / CLASSES[0] / "video.jpg", "wb") as file:
+        file.write(b"\xff\xd8\xff")
+        file.truncate(2**40)  # a terabyte without a block on the disk
+    with pytest.raises(
+        DataError, match="its 1,048,576 MiB are too many for an image file; it may have at most 640 MiB"
+    ):
+        quietly(folder, tmp_path / "out")
+    assert len(quietly(folder, tmp_path / "other", on_error="skip")) == 7
+
+
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     folder = written(tmp_path / "photos", {"a": {"1.jpg": b"x"}})
     with pytest.raises(DataError, match=r"none of the 1 images can be read; the first, a/1\.jpg: "):

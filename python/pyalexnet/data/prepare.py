@@ -31,7 +31,7 @@ from PIL import features
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.array_file import array_header
 from pyalexnet.data.finding import describe_left_out
-from pyalexnet.data.images import decode_image
+from pyalexnet.data.images import DECODING_BYTES, decode_image
 from pyalexnet.data.names import printable
 from pyalexnet.data.prepared import (
     COLOUR_AXES_FILE,
@@ -449,15 +449,24 @@ def _decode_rows(file: Path, first: int, images: Sequence[SourceImage]) -> list[
         with _writing(file):
             shard = opened.enter_context(open(file, "r+b", buffering=0))
         for row, image in enumerate(images, first):
-            content = image.read()
             try:
-                pixels = decode_image(io.BytesIO(content))
+                _require_reasonable(image)
+                pixels = decode_image(io.BytesIO(image.read()))
             except DataError as error:
                 failed.append((row, str(error)))
                 continue
             with _writing(file):
                 _write_at(shard.fileno(), HEADER_BYTES + row * IMAGE_BYTES, pixels.tobytes())
     return failed
+
+
+def _require_reasonable(image: SourceImage) -> None:
+    """Refuse a file of more bytes than a picture that could be decoded has: it would be read as a whole."""
+    if image.size > DECODING_BYTES:
+        raise DataError(
+            f"its {image.size / 2**20:,.0f} MiB are too many for an image file; it may have at most "
+            f"{DECODING_BYTES / 2**20:,.0f} MiB"
+        )
 
 
 def _finish(
