@@ -69,6 +69,7 @@ PAPERS = {
     "epochs": 90,
     "batch_size": 128,
     "lr": 0.01,
+    "lr_layers": {},
     "momentum": 0.9,
     "weight_decay": 5e-4,
     "schedule": "plateau",
@@ -229,6 +230,9 @@ def test_settings_survive_json() -> None:
         ({"colour_noise": math.nan}, "colour_noise is nan"),
         ({"patience": -1}, "patience is -1"),
         ({"warmup": -1}, "warmup is -1; it must be at least 0"),
+        ({"lr_layers": {"conv9": 1.0}}, "lr_layers has 'conv9'; it must be biases, or one of conv1, conv2, "),
+        ({"lr_layers": {"fc8": math.nan}}, r"lr_layers\['fc8'\] is nan; it must be at least 0 and finite"),
+        ({"lr_layers": {"fc8": -1.0}}, r"lr_layers\['fc8'\] is -1\.0; it must be at least 0 and finite"),
     ],
 )
 def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:
@@ -243,17 +247,20 @@ def test_differences_are_readable() -> None:
         lr=0.02,
         devices=("cuda:0", "cuda:1"),
         schedule=stages,
+        lr_layers={"conv1": 0.1, "fc8": 2.0},
         net_options={"bias_init": "caffe", "dropout": 0.0},
     )
     assert differences(SETTINGS, now) == [
         "lr was 0.01 and is 0.02",
         "devices was cpu:0 and is cuda:0, cuda:1",
         "schedule was plateau and is 0.01@0, 0.001@2",
+        "lr_layers was none and is conv1 0.1, fc8 2",
         "dropout was 0.5 and is 0.0",
     ]
     assert differences(SETTINGS, now, ignoring={"devices", "dropout"}) == [
         "lr was 0.01 and is 0.02",
         "schedule was plateau and is 0.01@0, 0.001@2",
+        "lr_layers was none and is conv1 0.1, fc8 2",
     ]
 
 

@@ -41,6 +41,7 @@ SHORT: dict[str, Any] = {
     "patience": 1,
     "devices": ["cpu:0"],
     "bias_init": "caffe",
+    "lr_layers": {"conv2": 0.0, "fc8": 0.5},
     "warmup": 4,  # more than an epoch's 3 steps
     "progress": False,
 }
@@ -266,6 +267,7 @@ BY_FLAG: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 3,
     "lr": 0.02,
+    "lr_layers": {"conv1": 0.5},
     "warmup": 5,
     "momentum": 0.8,
     "weight_decay": 0.0,

@@ -142,6 +142,20 @@ def test_warm_up_scales_every_rate_and_leaves_the_frozen_frozen() -> None:
     assert rates.scaled(1.0) is rates
 
 
+def test_factors_of_layers_are_applied_by_the_narrowest_name() -> None:
+    assert Rates(0.5).for_step() == Rates(0.5).for_step({}) == 0.5
+    rates = Rates(0.5).for_step({"conv1": 0.5, "conv1.bias": 3.0, "biases": 2.0, "fc8": 0.0})
+    assert isinstance(rates, dict)
+    own = {"conv1.weight": 0.25, "conv1.bias": 1.5, "fc8.weight": 0.0, "fc8.bias": 0.0}
+    others = {name: 1.0 if name.endswith("bias") else 0.5 for name in parameter_shapes(2) if name not in own}
+    assert rates == own | others
+    # A stage's own rates are multiplied too, each by what its parameter has.
+    staged = Rates(0.5, {"conv1": 0.25, "biases": 0.125}).for_step({"conv1.weight": 2.0, "conv2": 4.0})
+    assert isinstance(staged, dict)
+    expected = {"conv1.weight": 0.5, "conv1.bias": 0.25, "conv2.weight": 2.0, "conv2.bias": 0.5, "fc8.bias": 0.125}
+    assert {name: staged[name] for name in expected} == expected
+
+
 def test_text_gives_rates_by_epoch() -> None:
     schedule = parse_fixed("0.01@0, 0.001@0.8,1e-4@60")
     assert [schedule.at(epoch).lr for epoch in (0, 0.79, 0.8, 59.999, 60, 1000)] == [
@@ -187,21 +201,18 @@ def test_file_gives_rates_by_layer(tmp_path: Path) -> None:
     assert schedule.at(2) == Rates(0.001, {"conv1": 0, "fc8.bias": 0.5}, colour_noise=0)
     assert schedule.at(4) == Rates(0.002)  # a stage takes nothing from the one before
     assert schedule.at(1).for_step() == 0.01
-    assert schedule.at(3).for_step() == {
-        "conv1": 0, "conv2": 0.001, "conv3": 0.001, "conv4": 0.001, "conv5": 0.001,
-        "fc6": 0.001, "fc7": 0.001, "fc8": 0.001, "fc8.bias": 0.5,
-    }  # fmt: skip
+    own = {"conv1.weight": 0, "conv1.bias": 0, "fc8.bias": 0.5}
+    assert schedule.at(3).for_step() == dict.fromkeys(parameter_shapes(2), 0.001) | own
 
 
 def test_biases_of_layers_that_are_not_named_have_a_rate_of_their_own(tmp_path: Path) -> None:
     layers = {"biases": 0.5, "conv1": 0, "conv2.weight": 0.25, "fc8.bias": 0.125}
     step = load_schedule(written(tmp_path, [GOOD | {"layers": layers}])).at(0).for_step()
     assert isinstance(step, dict)
-    by_parameter = {name: step.get(name, step[name.split(".")[0]]) for name in parameter_shapes(2)}
-    biases = {name: 0.5 for name in by_parameter if name.endswith(".bias")}
-    expected = dict.fromkeys(by_parameter, 0.01) | biases
+    biases = {name: 0.5 for name in step if name.endswith(".bias")}
+    expected = dict.fromkeys(parameter_shapes(2), 0.01) | biases
     own = {"conv1.weight": 0, "conv1.bias": 0, "conv2.weight": 0.25, "fc8.bias": 0.125}
-    assert by_parameter == expected | own
+    assert step == expected | own
 
 
 GOOD = {"epoch": 0, "lr": 0.01}
@@ -255,9 +266,9 @@ def rates(schedule: Schedule, epoch: float) -> tuple[float, float, float, float,
     """The rates of conv1's, conv2's and fc8's weights and of fc8's biases, and the colour noise."""
     now = schedule.at(epoch)
     step = now.for_step()
-    layers = step if isinstance(step, dict) else dict.fromkeys(("conv1", "conv2", "fc8"), step)
-    conv1, conv2 = (layers.get(f"{layer}.weight", layers[layer]) for layer in ("conv1", "conv2"))
-    return conv1, conv2, layers["fc8"], layers.get("fc8.bias", layers["fc8"]), now.colour_noise
+    by_parameter = step if isinstance(step, dict) else dict.fromkeys(parameter_shapes(2), step)
+    conv1, conv2, fc8 = (by_parameter[f"{layer}.weight"] for layer in ("conv1", "conv2", "fc8"))
+    return conv1, conv2, fc8, by_parameter["fc8.bias"], now.colour_noise
 
 
 def test_source2012_replays_net_145_on_ilsvrc_2010() -> None:

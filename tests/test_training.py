@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -21,6 +21,7 @@ from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError, DivergedError, SaveError
 from pyalexnet.metrics import read_lines
 from pyalexnet.model_file import load_model
+from pyalexnet.network import AlexNet
 from pyalexnet.recipe import PAPER
 from pyalexnet.result import TrainingResult
 from pyalexnet.run_record import load_run
@@ -255,6 +256,7 @@ ASKED: dict[str, tuple[Any, Any]] = {
     "epochs": (np.int64(1), 1),
     "batch_size": (np.uint8(4), 4),
     "lr": (np.float32(2**-20), 2**-20),  # small, so that no other value makes it diverge
+    "lr_layers": ({np.str_("fc8"): np.float32(0.5), "conv1": np.int64(0)}, {"fc8": 0.5, "conv1": 0.0}),
     "warmup": (np.int16(3), 3),
     "patience": (np.array(2), 2),
     "floor": (np.float16(2**-22), 2**-22),
@@ -296,8 +298,11 @@ def test_every_setting_may_be_numpys(tmp_path: Path) -> None:
     assert result.settings.schedule == "plateau"  # patience asks for it
 
 
+CONVERTED = {int, float, bool, Mapping[str, float]}
+
+
 def test_no_setting_is_left_out_of_these_tests() -> None:
-    kinds = {name: hint for name, hint in get_type_hints(train).items() if {int, float, bool} & {hint, *get_args(hint)}}
+    kinds = {name: hint for name, hint in get_type_hints(train).items() if CONVERTED & {hint, *get_args(hint)}}
     assert kinds.keys() - {"return"} == (ASKED.keys() | OTHERS.keys()) - {
         "dropout",
         "lrn_k",
@@ -367,6 +372,20 @@ def test_an_explosion_is_named(tmp_path: Path) -> None:
     events = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "event"]
     told = next(event for event in events if event["event"] == "exploded")
     assert "where guessing gives 0.69: steps with lr 0.03 are too large" in told["text"]
+
+
+def test_layers_have_rates_of_their_own() -> None:
+    initial = AlexNet(2, devices=["cpu:0"], bias_init="caffe").parameters()
+    one_step = SHORT | {"epochs": 1, "batch_size": 12, "weight_decay": 0.0, "bias_init": "caffe"}
+    same = train((IMAGES, LABELS), **one_step).model.net.parameters()
+    own = train((IMAGES, LABELS), **one_step, lr_layers={"conv1": 0, "fc8": 0.5, "biases": 4}).model.net.parameters()
+    for name, factor in {"conv1.weight": 0, "conv1.bias": 0, "conv2.bias": 4, "fc7.weight": 1, "fc8.bias": 0.5}.items():
+        # Powers of two change no digit of the step, but adding it to the parameter rounds once, to half an ulp of it.
+        tolerance = np.spacing(np.abs(same[name]).max())
+        np.testing.assert_allclose(
+            own[name] - initial[name], factor * (same[name] - initial[name]), rtol=0, atol=tolerance * 5
+        )
+        assert factor == 0 or not np.array_equal(own[name], initial[name]), name
 
 
 def test_one_class_cannot_be_learned() -> None:

@@ -133,8 +133,19 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def numbers_by_name(name: str, value: Any) -> dict[str, float]:
+    """Real numbers by name.
+
+    Raises:
+        TypeError: it is no mapping from text to numbers.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} is {shown(value)}; it must be numbers by name")
+    return {str(key): number(f"{name}[{str(key)!r}]", each) for key, each in value.items()}
+
+
 def as_declared(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as a function's annotations say them: what is an ``int``, ``float`` or ``bool`` there becomes one.
+    """Arguments as a function's annotations say them: an ``int``, ``float``, ``bool`` or numbers by name become such.
 
     Args:
         function: takes the arguments; one that it lets be ``X | None`` may be None.
@@ -156,7 +167,12 @@ def _as(kind: Any, name: str, value: Any) -> Any:
     return _CONVERSIONS[wanted[0]](name, value)
 
 
-_CONVERSIONS: dict[Any, Callable[[str, Any], Any]] = {int: integer, float: number, bool: flag}
+_CONVERSIONS: dict[Any, Callable[[str, Any], Any]] = {
+    int: integer,
+    float: number,
+    bool: flag,
+    Mapping[str, float]: numbers_by_name,
+}
 
 
 def shown(value: object) -> str:

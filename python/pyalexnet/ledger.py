@@ -164,6 +164,7 @@ LEDGER = (
     ),
     _row("batch", "batch_size", paper=Way("128", 128), caffe=Way("256", 256), torchvision=Way("256", 256)),
     _row("learning rate at first", "lr", paper=Way("0.01", 0.01)),
+    _row("layers' own rates", "lr_layers", paper=Way("none", {})),
     _row("warm-up of the rate", "warmup", paper=Way("none", 0)),
     _row(
         "schedule",

@@ -10,7 +10,15 @@ from typing import Any
 from pyalexnet.architecture import Options
 from pyalexnet.checks import require
 from pyalexnet.data.digits import TEST_FRACTION
-from pyalexnet.schedule import FALLING, PLATEAU, Description, Schedule, make_schedule, summary
+from pyalexnet.schedule import (
+    FALLING,
+    PLATEAU,
+    Description,
+    Schedule,
+    make_schedule,
+    require_layer_names,
+    summary,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Recipe:
         lr: learning rate at the start, where the schedule does not say it.
         momentum: share of the last update that is kept.
         weight_decay: pull of weights towards 0, relative to the learning rate.
+        lr_layers: factors of the rates of layers that differ; see :func:`pyalexnet.train`.
         warmup: steps at the start whose rate rises to the one that the schedule says; 0 for none.
         schedule: as :func:`pyalexnet.schedule.make_schedule` takes it.
         patience: epochs without a lower validation error before a plateau schedule divides the rate by 10.
@@ -39,6 +48,7 @@ class Recipe:
     epochs: int = 90
     batch_size: int = 128
     lr: float = 0.01
+    lr_layers: dict[str, float] = field(default_factory=dict)
     warmup: int = 0
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -230,6 +240,7 @@ class Settings:
     schedule: Description = PLATEAU
     colour_noise_scaled: bool = False
     warmup: int = 0
+    lr_layers: dict[str, float] = field(default_factory=dict)
     preset: str | None = None
     recipe: str = "paper"
 
@@ -242,6 +253,9 @@ class Settings:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite")
+        require_layer_names("lr_layers", self.lr_layers)
+        for name, factor in self.lr_layers.items():
+            require(0 <= factor < math.inf, f"lr_layers[{name!r}]", factor, "at least 0 and finite")
         require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0 and finite")
@@ -259,8 +273,11 @@ class Settings:
     def recipe_line(self) -> str:
         """The recipe and what matters most of it, to read in one line."""
         options = Options(**self.net_options)
+        rate = f"lr {self.lr:g}"
+        if self.lr_layers:
+            rate += f" ({', '.join(f'{name} ×{factor:g}' for name, factor in self.lr_layers.items())})"
         return (
-            f"recipe: {self.recipe}: lr {self.lr:g}, {summary(self.schedule)}, warm-up {self.warmup} steps, dropout "
+            f"recipe: {self.recipe}: {rate}, {summary(self.schedule)}, warm-up {self.warmup} steps, dropout "
             f"{options.dropout:g}, weights {options.weight_init}, biases {options.bias_init}"
         )
 
@@ -290,4 +307,6 @@ def _with_options(settings: Settings) -> dict[str, Any]:
 def _readable(value: Any) -> str:
     if isinstance(value, list):
         return summary(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {factor:g}" for name, factor in value.items()) or "none"
     return ", ".join(value) if isinstance(value, tuple) else str(value)

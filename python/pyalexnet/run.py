@@ -172,7 +172,11 @@ class Run:
         for batch, labels in self.batches():
             rates = self.rates()
             loss = self.net.train_step(
-                batch, labels, lr=rates.for_step(), momentum=settings.momentum, weight_decay=settings.weight_decay
+                batch,
+                labels,
+                lr=rates.for_step(settings.lr_layers),
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
             )
             self.require_finite(loss, "loss", of_step=True)
             now = time.perf_counter()

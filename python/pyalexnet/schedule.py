@@ -60,7 +60,8 @@ _DIVISOR = 10
 _REDUCTIONS = 3
 _LAYERS = tuple(layer.name for layer in layers(2))
 _BIASES: Final = "biases"
-_NAMES = {*_LAYERS, *parameter_shapes(2), _BIASES}
+_PARAMETERS = tuple(parameter_shapes(2))
+_NAMES = {*_LAYERS, *_PARAMETERS, _BIASES}
 
 SCHEDULE_FORMAT = JsonFormat(list[Any], 2**20, ValueError)
 STAGE_FORMAT = JsonFormat(StageDescription, 0, ValueError)
@@ -92,15 +93,18 @@ class Rates:
     by_layer: Mapping[str, float] = field(default_factory=dict)
     colour_noise: float | None = None
 
-    def for_step(self) -> float | dict[str, float]:
-        """What :meth:`pyalexnet.AlexNet.train_step` takes as ``lr``."""
-        if not self.by_layer:
+    def for_step(self, factors: Mapping[str, float] | None = None) -> float | dict[str, float]:
+        """What :meth:`pyalexnet.AlexNet.train_step` takes as ``lr``.
+
+        Args:
+            factors: of layers and parameters, named as in ``by_layer``; what has none keeps its rate.
+        """
+        if not self.by_layer and not factors:
             return self.lr
-        rates = dict.fromkeys(_LAYERS, self.lr) | dict(self.by_layer)
-        if _BIASES in rates:
-            unnamed = [f"{layer}.bias" for layer in _LAYERS if layer not in self.by_layer]
-            rates = dict.fromkeys(unnamed, rates.pop(_BIASES)) | rates
-        return rates
+        return {
+            name: _named_for(name, self.by_layer, self.lr) * _named_for(name, factors or {}, 1.0)
+            for name in _PARAMETERS
+        }
 
     def scaled(self, factor: float) -> Rates:
         """All rates times a factor; the colour noise stays."""
@@ -394,6 +398,26 @@ def summary(description: Description) -> str:
     return description if isinstance(description, str) else ", ".join(map(_summary, description))
 
 
+def require_layer_names(name: str, by_layer: Mapping[str, float]) -> None:
+    """Refuse what names neither a layer, nor a parameter, nor the biases.
+
+    Raises:
+        ValueError: there is such a name; the message says of what.
+    """
+    if unknown := by_layer.keys() - _NAMES:
+        raise ValueError(
+            f"{name} has {shown(min(unknown))}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps "
+            "with .weight or .bias"
+        )
+
+
+def _named_for(parameter: str, by_layer: Mapping[str, float], otherwise: float) -> float:
+    """What is said of a parameter: by its own name, else by its layer's, else as one of the biases."""
+    layer, _, kind = parameter.partition(".")
+    names = (parameter, layer, *([_BIASES] if kind == "bias" else []))
+    return next((by_layer[name] for name in names if name in by_layer), otherwise)
+
+
 # Stages and their descriptions ----------------------------------------------------------------------------------
 
 
@@ -405,11 +429,7 @@ def _from_entries(source: str, entries: Any) -> FixedSchedule:
 def _stage(where: str, entry: Any) -> Stage:
     found = STAGE_FORMAT.check(entry, where)
     by_layer = found.get("layers", {})
-    if unknown := by_layer.keys() - _NAMES:
-        raise ValueError(
-            f"{where}: layers has {shown(min(unknown))}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps "
-            "with .weight or .bias"
-        )
+    require_layer_names(f"{where}: layers", by_layer)
     return Stage(found["epoch"], Rates(lr=found["lr"], by_layer=by_layer, colour_noise=found.get("colour_noise")))
 
 

@@ -61,6 +61,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    lr_layers: Mapping[str, float] | None = None,
     warmup: int | None = None,
     schedule: str | PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
     patience: int | None = None,
@@ -110,6 +111,8 @@ def train(
         epochs: passes over the training images.
         batch_size: images a step.
         lr: learning rate at the start, of a plateau or falling schedule.
+        lr_layers: factors by which the rates of layers differ from what the schedule says: of layers (``"conv1"``),
+            parameters (``"conv1.bias"``) or all ``"biases"``, the narrower name before the wider; 0 freezes.
         warmup: steps at the start whose rate rises evenly to the one that the schedule says; 0 for none.
         schedule: ``"plateau"``: divide ``lr`` by 10 whenever the validation error stops improving; or ``"falling"``:
             evenly from ``lr`` to ``floor`` over all epochs; or rates by epoch, such as ``"0.01@0,0.001@30"``; or

@@ -168,6 +168,15 @@ def fraction_or_name(text: str) -> float | str:
         return text
 
 
+def factors(text: str) -> dict[str, float]:
+    """Numbers by name, such as ``conv1=0,fc8=2``."""
+    try:
+        named = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(factor) for name, factor in named}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of factors such as conv1=0,fc8=2") from None
+
+
 def byte_count(text: str) -> int:
     """A size, such as ``3GiB``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)

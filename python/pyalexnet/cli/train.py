@@ -7,7 +7,15 @@ import inspect
 from typing import Any
 
 from pyalexnet.architecture import CHOICES, Options
-from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, fraction_or_name
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    Skipped,
+    add_command,
+    add_on_error,
+    add_placement,
+    factors,
+    fraction_or_name,
+)
 from pyalexnet.cli.status import ended_by
 from pyalexnet.data.names import printable
 from pyalexnet.model_file import MODEL_FILE
@@ -129,6 +137,13 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
 def _add_schedule(command: argparse.ArgumentParser) -> None:
     schedule = command.add_argument_group("learning rate")
     _add_setting(schedule, "lr", float, "learning rate at the start")
+    schedule.add_argument(
+        "--lr-layers",
+        type=factors,
+        metavar="NAME=X,...",
+        help="factors of the rates of layers that differ, such as conv1=0,fc8=2 or fc8.bias=0.5; 0 freezes "
+        f"(default: none; few images {','.join(f'{name}={factor:g}' for name, factor in SMALL.lr_layers.items())})",
+    )
     schedule.add_argument(
         "--schedule",
         metavar="RATES",
