@@ -176,17 +176,18 @@ def test_more_images_never_get_less(classes: int) -> None:
     assert work == sorted(work)
 
 
-def test_the_rate_keeps_below_what_so_few_classes_bear() -> None:
-    assert [recipe_for(1000, classes).lr for classes in (2, 6, 50)] == [SMALL.lr] * 3
-    assert [recipe_for(10**7, classes).lr for classes in (2, 4)] == [0.003, 0.006]
-    assert recipe_for(10**7, 100).lr == PAPER.lr
+def test_fc8_takes_larger_steps_where_classes_are_many() -> None:
+    factors = [recipe_for(1000, classes).lr_layers["fc8"] for classes in (2, 6, 10, 50, 1000)]
+    assert factors == [0.05, 0.09, 0.11, 0.25, 1.0]
+    assert recipe_for(10**7, 2).lr_layers == recipe_for(1000, 2).lr_layers == SMALL.lr_layers
+    assert recipe_for(10**7, PAPER_CLASSES).lr_layers == {}
 
 
 @pytest.mark.parametrize(
     ("images", "classes", "why"),
     [
-        (SMALL_IMAGES, 50, "9,000 images of 50 classes (too few for the paper's recipe)"),
-        (SMALL_IMAGES + 1, 1000, "9,001 images of 1,000 classes (between few images' recipe and the paper's)"),
+        (SMALL_IMAGES, 50, "7,000 images of 50 classes (too few for the paper's recipe)"),
+        (SMALL_IMAGES + 1, 1000, "7,001 images of 1,000 classes (between few images' recipe and the paper's)"),
         (10**7, 10, "10,000,000 images of 10 classes (between few images' recipe and the paper's)"),
         (1_281_167, 1000, "1,281,167 images of 1,000 classes (about as many as the paper's)"),
     ],

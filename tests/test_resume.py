@@ -243,7 +243,7 @@ def test_changes_are_named_and_need_a_flag(finished: Path) -> None:
     with pytest.raises(ValueError, match="the run that is resumed had other settings") as caught:
         train(other, out=finished, resume=True, **changed)
     message = str(caught.value)
-    for expected in ("epochs was 1 and is 2", "lr was 0.003 and is 0.02", "dropout was 0.0 and is 0.25",
+    for expected in ("epochs was 1 and is 2", "lr was 0.01 and is 0.02", "dropout was 0.0 and is 0.25",
                      "the training data was 12 images", "allow_changes=True"):  # fmt: skip
         assert expected in message
     assert "batch_size" not in message

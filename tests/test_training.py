@@ -125,8 +125,8 @@ def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "training on 12 images of 2 classes (2 held out), 2 epochs, batch 4, on cpu:0"
     assert lines[1] == (
-        "recipe: by size, 12 images of 2 classes (too few for the paper's recipe): lr 0.003, falling, warm-up "
-        "50 steps, dropout 0, weights source2012, biases caffe"
+        "recipe: by size, 12 images of 2 classes (too few for the paper's recipe): lr 0.01 (conv1 ×0.1, conv2 ×0.3, "
+        "fc6 ×0.5, fc7 ×0.5, fc8 ×0.05), falling, warm-up 50 steps, dropout 0, weights source2012, biases caffe"
     )
     assert [line.split()[:2] for line in lines[2:4]] == [["epoch", "1"], ["epoch", "2"]]
     assert "accuracy" in lines[2]
@@ -355,7 +355,7 @@ def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for event in at_chance:
         assert event["text"] in said
         assert "held-out images is no better than always answering the most frequent class, 33.33%" in event["text"]
-        assert "leaving out all options gives (lr 0.003, batch_size 8, warmup 50, epochs 60)" in event["text"]
+        assert "leaving out all options gives (lr 0.01, batch_size 8, warmup 50, epochs 60)" in event["text"]
     assert [event["step"] for event in events if event["event"] == "stuck"] == [50]
 
 

@@ -192,7 +192,19 @@ def ablation() -> str:
 def recipes() -> str:
     """What train chooses by the number of images and classes."""
     heading = [
-        *("training images", "classes", "epochs", "batch", "lr", "schedule", "warm-up", "dropout", "weights", "biases"),
+        *(
+            "training images",
+            "classes",
+            "epochs",
+            "batch",
+            "lr",
+            "of layers",
+            "schedule",
+            "warm-up",
+            "dropout",
+            "weights",
+            "biases",
+        ),
     ]
     rows = []
     for images, classes in RECIPE_SIZES:
@@ -201,6 +213,7 @@ def recipes() -> str:
         rows.append(
             [
                 *(f"{images:,}", f"{classes:,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"),
+                ", ".join(f"{name} ×{factor:g}" for name, factor in recipe.lr_layers.items()) or "the same",
                 *(recipe.schedule, f"{recipe.warmup} steps" if recipe.warmup else "none", f"{options.dropout:g}"),
                 *(options.weight_init, options.bias_init),
             ]
