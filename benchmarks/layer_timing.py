@@ -23,10 +23,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pyalexnet.backend import devices
+from counts import positive
 from pyalexnet.cli.parser import CommandParser, is_device
-from pyalexnet.network import AlexNet
-from pyalexnet.timing import Stopwatch, Timing, spread
+from pyalexnet.device.backend import devices
+from pyalexnet.net.network import AlexNet
+from pyalexnet.net.timing import Stopwatch, Timing, spread
 
 CLASSES = 1000
 
@@ -92,14 +93,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.compare == "torch" and importlib.util.find_spec("torch") is None:
         parser.error("--compare torch needs PyTorch: pip install torch")
     return options
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def show(report: dict[str, Any], timings: Sequence[Timing]) -> None:

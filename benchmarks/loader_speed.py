@@ -25,38 +25,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from layer_timing import positive
+from counts import positive
+from loader_work import Work, make_work
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
-from pyalexnet.backend import devices, get_device
 from pyalexnet.data import Dataset, ImageFolder
-from pyalexnet.data.augmentation import Variations, epoch_order, epoch_variations
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.data.prepare import prepare
-from pyalexnet.data.statistics import Statistics
-from pyalexnet.image_batch import ImageBatch
-from pyalexnet.tensor import Tensor, host_array, pinned_array
-from pyalexnet.timing import spread
+from pyalexnet.device.backend import devices, get_device
+from pyalexnet.device.tensor import Tensor, host_array, pinned_array
+from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.net.timing import spread
 
 CLASSES = ("land", "sea")
 SIZE = (500, 375)  # ImageNet's most frequent
 JPEG_QUALITY = 90
 EPOCHS = {"shards": 8, "jpeg": 1}
 """Passes over the files in one measurement, so that each takes a second or more."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What both loaders do: the images in the order of use, each with its crop, reflection and colour shift."""
-
-    order: npt.NDArray[np.intp]
-    variations: Variations
-    mean: npt.NDArray[np.float32]
-    batch: int
 
 
 @dataclass
@@ -168,16 +156,6 @@ def make_jpegs(folder: Path, count: int) -> None:
         grain = rng.integers(-12, 13, (SIZE[1], SIZE[0], 1), np.int16)
         image = Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
         image.save(folder / CLASSES[number % len(CLASSES)] / f"{number}.jpg", quality=JPEG_QUALITY)
-
-
-def make_work(count: int, epochs: int, batch: int, found: Statistics) -> Work:
-    """Several epochs of random order and variations, in whole batches."""
-    order = np.concatenate([epoch_order(count, seed=0, epoch=epoch) for epoch in range(epochs)])
-    order = order[: len(order) - len(order) % batch]
-    variations = epoch_variations(
-        len(order), seed=0, epoch=0, reflect=True, colour_noise=0.1, colour_axes=found.colour_axes
-    )
-    return Work(order, variations, found.mean, batch)
 
 
 def our_batches(target: DeviceInput, dataset: Dataset, work: Work) -> Iterator[Tensor]:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyalexnet import evaluate, load_model
-from pyalexnet.backend import devices
 from pyalexnet.cli.evaluate import as_record
-from pyalexnet.figures.filters import colour_by_tower
-from pyalexnet.run_record import load_run
+from pyalexnet.device.backend import devices
+from pyalexnet.study.figures.filters import colour_by_tower
+from pyalexnet.training.record import load_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,12 +28,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_sample_image
 
 from pyalexnet import train
-from pyalexnet.backend import devices, get_device
-from pyalexnet.classifier import default_devices
 from pyalexnet.data import Dataset
 from pyalexnet.data.choice import choose_data
+from pyalexnet.device.backend import devices, get_device
 from pyalexnet.errors import DataError
-from pyalexnet.recipe import SMALL
+from pyalexnet.net.classifier import default_devices
+from pyalexnet.training.recipe import SMALL
 
 Draw = Callable[[str, np.random.Generator], Image.Image]
 

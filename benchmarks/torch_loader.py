@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,10 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
+from loader_work import Work
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 from pyalexnet.data import Dataset, ImageFolder
 from pyalexnet.data.prepared import PreparedImages
-
-if TYPE_CHECKING:
-    from loader_speed import Work
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pyalexnet.ablation import PAPERS_NET, VARIANTS, Ablation, Lap, Plan, Trial, ablate
-from pyalexnet.cli.ablate import race_rows, run_rows, search_rows
 from pyalexnet.errors import DataError
+from pyalexnet.study.ablation import PAPERS_NET, VARIANTS, Ablation, Lap, Plan, Trial, ablate
+from pyalexnet.study.ablation_tables import race_rows, run_rows, search_rows
 
 SMALL = Plan(
     images=24,

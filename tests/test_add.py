@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyalexnet.backend import get_device
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 
 @pytest.mark.parametrize(("columns", "first", "width"), [(8, 4, 4), (384, 192, 192), (7, 0, 7), (10, 4, 5), (3, 0, 1)])

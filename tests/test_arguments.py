@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyalexnet import DeviceNotFoundError, Tensor, backend, ops
-from pyalexnet.arguments import INTEGERS, Argument, common_device
+from pyalexnet import DeviceNotFoundError, Tensor, ops
+from pyalexnet.device import backend
+from pyalexnet.device.arguments import INTEGERS, Argument, common_device
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

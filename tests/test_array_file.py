@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pyalexnet.array_file import array_from, array_header, read_array_header
+from pyalexnet.system.array_file import array_from, array_header, read_array_header
 
 SHAPES = [(), (0,), (7,), (2, 3), (10**6, 4096), (2, 3, 4, 5)]
 

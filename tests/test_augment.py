@@ -7,8 +7,8 @@ import pytest
 
 import references
 from pyalexnet import ops
-from pyalexnet.backend import get_device
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 
 def _draw(rng: np.random.Generator, count: int, height: int, width: int, crop: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 import pyalexnet
-from pyalexnet import DeviceNotFoundError, backend
+from pyalexnet import DeviceNotFoundError
+from pyalexnet.device import backend, natives
 
 
 def test_both_cpu_targets_are_always_there() -> None:
@@ -43,12 +44,12 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-SUPPORTED = backend.native_module("sim").supported_instruction_sets()
+SUPPORTED = backend.native_module("cpu").supported_instruction_sets()
 
 
 @pytest.mark.parametrize("instruction_set", SUPPORTED)
 def test_every_instruction_set_computes(instruction_set: str) -> None:
-    if not backend._is_built(f"_cpu_{instruction_set}"):
+    if not natives.is_built(f"_cpu_{instruction_set}"):
         pytest.skip(f"this build has no kernels for {instruction_set}")
     code = (
         "import numpy as np; from pyalexnet import ops; r = np.random.default_rng(0)\n"

@@ -11,7 +11,8 @@ import pytest
 import pyalexnet
 from pyalexnet.data import Digits, ImageArrays, Subset, as_dataset, split
 from pyalexnet.data.checked import CheckedDataset, host_array
-from pyalexnet.data.dataset import as_test_dataset, image_names
+from pyalexnet.data.dataset import image_names
+from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.prefetch import in_batches, read_ahead
 from pyalexnet.data.statistics import measure
 from pyalexnet.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyalexnet.checks import flag, integer, number, require, shown
+from pyalexnet.system.checks import flag, integer, number, require, shown
 
 
 @pytest.mark.parametrize("value", [10, np.int64(10), np.uint8(10), np.array(10)])

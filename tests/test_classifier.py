@@ -20,9 +20,9 @@ from pyalexnet import (
     save_model,
 )
 from pyalexnet.data.augmentation import view_variations
-from pyalexnet.model_file import MODEL_FILE, as_model
-from pyalexnet.network import AlexNet
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.tensor import Tensor
+from pyalexnet.net.model_file import MODEL_FILE, as_model
+from pyalexnet.net.network import AlexNet
 
 GREY = np.full((256, 256, 3), 128, np.float32)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import pyalexnet
 from pyalexnet.cli import main
-from pyalexnet.recipe import recipe_for
+from pyalexnet.training.recipe import recipe_for
 
 SMALL = ["--epochs", "1", "--batch-size", "4", "--devices", "cpu:0", "--bias-init", "caffe"]
 

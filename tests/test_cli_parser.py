@@ -41,7 +41,8 @@ def option_words(action: argparse.Action) -> Iterator[list[str]]:
         first, second = ("cpu:0", "cpu:1") if flag == "--devices" else ("1", "2")
         yield from ([flag, f"{first},{second}"], [flag, first, second], [f"{flag}={first},{second}"])
     else:
-        value = next(iter(map(str, action.choices))) if action.choices else "3GiB" if flag == "--memory-limit" else "3"
+        other = {"--memory-limit": "3GiB", "--lr-layers": "conv1=0,fc8=2"}.get(flag, "3")
+        value = next(iter(map(str, action.choices))) if action.choices else other
         yield from ([flag, value], [f"{flag}={value}"])
 
 

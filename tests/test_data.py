@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyalexnet.backend import get_device
 from pyalexnet.data import Digits, ImageArrays, arrays, as_dataset, split
 from pyalexnet.data.augmentation import epoch_order, epoch_variations, view_variations
-from pyalexnet.data.dataset import Subset, as_test_dataset, digest, fingerprint, held_out_part, labels_among
+from pyalexnet.data.dataset import digest, fingerprint, labels_among
+from pyalexnet.data.opening import as_test_dataset, held_out_part
 from pyalexnet.data.prefetch import AHEAD, in_batches, prefetch, read_ahead
 from pyalexnet.data.prepare import prepare
 from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.statistics import measure
+from pyalexnet.data.subset import Subset
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import pinned_array
 from pyalexnet.errors import DataError
-from pyalexnet.tensor import pinned_array
 
 AXES = np.diag([30.0, 10.0, 1.0]).astype(np.float32)
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pyalexnet.data import ImageFolder, as_dataset
-from pyalexnet.data.dataset import as_test_dataset, held_out_part, image_names, remarks_on
+from pyalexnet.data.dataset import image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
+from pyalexnet.data.opening import as_test_dataset, held_out_part
 from pyalexnet.data.prepare import prepare
 from pyalexnet.errors import DataError
 

@@ -7,8 +7,8 @@ import pytest
 
 import references
 from pyalexnet import ops
-from pyalexnet.backend import get_device
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 # Philox4x32-10 as its authors publish it (Random123's known answers): counter, key, draw.
 KNOWN_ANSWERS = [

@@ -17,8 +17,8 @@ from fontTools.ttLib.tables.E_B_L_C_ import BitmapSizeTable, SbitLineMetrics, St
 from PIL import Image
 
 from pyalexnet.data import as_dataset, emoji
-from pyalexnet.data.dataset import as_test_dataset, held_out_part
 from pyalexnet.data.emoji import Emoji
+from pyalexnet.data.opening import as_test_dataset, held_out_part
 from pyalexnet.errors import DataError
 
 DEBIANS = emoji.FONT, emoji.LIST

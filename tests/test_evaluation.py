@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyalexnet.classifier import Classifier
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import _rank, _softmax, evaluate, mean_probabilities, predict, wilson_interval
-from pyalexnet.network import AlexNet
+from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.evaluation.predict import predict
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.judging import _rank, _softmax, mean_probabilities, wilson_interval
+from pyalexnet.net.network import AlexNet
 
 CLASSES = tuple("abcdefgh")
 

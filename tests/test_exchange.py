@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pyalexnet import Tensor, backend
+from pyalexnet import Tensor
+from pyalexnet.device import backend
 
 PITCH_CASES = [(1, 4, 4, 4), (7, 5, 5, 8), (33, 128, 256, 128), (3, 48, 96, 96)]
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from pyalexnet.architecture import Options, feature_names
-from pyalexnet.classifier import Classifier
 from pyalexnet.data import ImageArrays, ImageFolder, Subset
 from pyalexnet.data.folder import ImageFiles
 from pyalexnet.errors import DataError
-from pyalexnet.features import FeatureFile, extract_features, model_checksum, save_features
-from pyalexnet.network import AlexNet
+from pyalexnet.evaluation.features import FeatureFile, extract_features, model_checksum, save_features
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.network import AlexNet
 
 CLASSES = ("a", "b", "c")
 IMAGES = np.random.default_rng(5).integers(0, 256, (7, 20, 30, 3), np.uint8)

@@ -14,8 +14,10 @@ from PIL import Image
 import pyalexnet
 from pyalexnet.data import Digits, Subset
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import predict
-from pyalexnet.figures import (
+from pyalexnet.evaluation.neighbours import find_neighbours
+from pyalexnet.evaluation.predict import predict
+from pyalexnet.net.network import AlexNet
+from pyalexnet.study.figures import (
     colour_index,
     encoded,
     filter_pictures,
@@ -24,12 +26,10 @@ from pyalexnet.figures import (
     prediction_panel,
     save_figure,
 )
-from pyalexnet.figures.curves import smoothed
-from pyalexnet.figures.filters import colour_by_tower, mosaic, smoothness
-from pyalexnet.figures.style import ORANGE
-from pyalexnet.neighbours import find_neighbours
-from pyalexnet.network import AlexNet
-from pyalexnet.run_record import StepLog, load_run
+from pyalexnet.study.figures.curves import smoothed
+from pyalexnet.study.figures.filters import colour_by_tower, mosaic, smoothness
+from pyalexnet.study.figures.style import ORANGE
+from pyalexnet.training.record import StepLog, load_run
 
 DIGITS = Digits()
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pyalexnet import files
-from pyalexnet.files import (
+from pyalexnet.system import files
+from pyalexnet.system.files import (
     file_written_atomically,
     folder_written_atomically,
     link_atomically,
@@ -243,7 +243,7 @@ def test_a_device_is_written_into(tmp_path: Path) -> None:
 @pytest.mark.parametrize("into", ["file", "pipe"])
 def test_standard_output_is_written_into_where_it_stands(tmp_path: Path, name: str, into: str) -> None:
     program = f"""
-from pyalexnet.files import write_atomically
+from pyalexnet.system.files import write_atomically
 print("before")
 write_atomically({name!r}, b"content\\n")
 print("after")
@@ -293,7 +293,7 @@ def test_killed_writers_leave_only_what_is_removed_later(tmp_path: Path) -> None
     program = f"""
 import os, signal
 from pathlib import Path
-from pyalexnet.files import folder_written_atomically, write_through
+from pyalexnet.system.files import folder_written_atomically, write_through
 with folder_written_atomically(Path({str(tmp_path)!r}) / "folder") as unfinished:
     write_through(unfinished / "file", b"content")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -345,7 +345,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
-from pyalexnet.files import locked_folder
+from pyalexnet.system.files import locked_folder
 with locked_folder(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()

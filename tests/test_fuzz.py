@@ -31,24 +31,24 @@ from PIL import Image
 
 from fuzzing import damaged, damaged_json, json_text
 from pyalexnet import prepare
-from pyalexnet.ablation import Ablation, Lap, Plan, Trial, read_ablation
 from pyalexnet.architecture import Options
-from pyalexnet.checkpoint import _json_checksum, _read_state
 from pyalexnet.data import PreparedImages
 from pyalexnet.data.idx import IdxImages
 from pyalexnet.data.prepare import RECORD_FORMAT
 from pyalexnet.data.prepared import PLAN_FORMAT
 from pyalexnet.data.sources import find_images
 from pyalexnet.errors import DataError, ModelFileError
-from pyalexnet.features import FeatureFile
-from pyalexnet.metrics import MetricsLog
-from pyalexnet.model_file import MODEL_DESCRIPTION
-from pyalexnet.recipe import Settings
-from pyalexnet.run_record import load_run
-from pyalexnet.run_state import EpochRecord, RunState
-from pyalexnet.schedule import PlateauSchedule, load_schedule, make_schedule
-from pyalexnet.tensor_file import checksum, open_tensors, pack
-from pyalexnet.watch import StuckLoss
+from pyalexnet.evaluation.features import FeatureFile
+from pyalexnet.net.model_file import MODEL_DESCRIPTION
+from pyalexnet.net.tensor_file import checksum, open_tensors, pack
+from pyalexnet.study.ablation import Ablation, Lap, Plan, Trial, read_ablation
+from pyalexnet.training.checkpoint import _json_checksum, _read_state
+from pyalexnet.training.logs import MetricsLog
+from pyalexnet.training.recipe import Settings
+from pyalexnet.training.record import load_run
+from pyalexnet.training.schedule import PlateauSchedule, load_schedule, make_schedule
+from pyalexnet.training.state import EpochRecord, RunState
+from pyalexnet.training.watch import StuckLoss
 
 EXAMPLES = int(os.environ.get("PYALEXNET_FUZZ_EXAMPLES", "40"))
 _SECONDS = 5.0  # for one input, on a machine that does much else

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from pyalexnet.data import as_dataset, idx
-from pyalexnet.data.dataset import as_test_dataset, held_out_part
 from pyalexnet.data.idx import FASHION_MNIST_CLASSES, IdxImages
+from pyalexnet.data.opening import as_test_dataset, held_out_part
 from pyalexnet.errors import DataError
 
 IMAGES, LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"

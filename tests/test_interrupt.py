@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-from pyalexnet.interrupt import Interrupted, InterruptRequest, Terminated
+from pyalexnet.system.interrupt import Interrupted, InterruptRequest, Terminated
 
 # Steps that let no handler in until they end, as native code does.
 PROGRAM = """
 import signal, sys, time
-from pyalexnet.interrupt import Interrupted, InterruptRequest
+from pyalexnet.system.interrupt import Interrupted, InterruptRequest
 
 def tell(line):
     print(line, flush=True)

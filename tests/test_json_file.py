@@ -13,7 +13,7 @@ from annotated_types import Ge, Len
 from typing_extensions import NotRequired, TypedDict
 
 from pyalexnet.errors import DataError
-from pyalexnet.json_file import JsonFormat
+from pyalexnet.system.json_file import JsonFormat
 
 
 class Where(TypedDict):

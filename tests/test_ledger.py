@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pyalexnet.architecture import Options
-from pyalexnet.ledger import LEDGER, SOURCES
-from pyalexnet.recipe import PRESETS
+from pyalexnet.study.ledger import LEDGER, SOURCES
+from pyalexnet.training.recipe import PRESETS
 
 UPDATE_DOCS = Path(__file__).resolve().parent.parent / "tools" / "update_docs.py"
 

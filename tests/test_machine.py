@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pyalexnet import machine
-from pyalexnet.machine import available_bytes, memory_bytes, usable_cores
-from pyalexnet.memory import MemoryPlan
+from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.system import machine
+from pyalexnet.system.machine import available_bytes, memory_bytes, usable_cores
 
 GIB = 2**30
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyalexnet.metrics import Log, MetricsLog, TensorBoardLog
+from pyalexnet.training.logs import Log, MetricsLog, TensorBoardLog
 
 
 def refuse(constant: str) -> None:
@@ -82,7 +82,7 @@ def test_a_killed_process_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     program = (
         "import os, signal, sys\n"
-        "from pyalexnet.metrics import MetricsLog\n"
+        "from pyalexnet.training.logs import MetricsLog\n"
         "log = MetricsLog(sys.argv[1])\n"
         "for step in range(1, 101): log.write('step', step=step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     program = (
         "import resource, signal, sys\n"
-        "from pyalexnet.metrics import MetricsLog\n"
+        "from pyalexnet.training.logs import MetricsLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "log = MetricsLog(sys.argv[1])\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from pyalexnet.classifier import Classifier
 from pyalexnet.errors import ModelFileError
-from pyalexnet.model_file import load_model, save_model
-from pyalexnet.network import AlexNet
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.model_file import load_model, save_model
+from pyalexnet.net.network import AlexNet
 
 OPTIONS = {"bias_init": "caffe", "dropout": 0.25, "pool_before_lrn": True}
 

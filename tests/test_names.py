@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyalexnet.data.names import as_class, distinct_classes, printable, require_text
 from pyalexnet.errors import DataError
+from pyalexnet.system.names import as_class, distinct_classes, printable, require_text
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # surrogates too
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyalexnet.classifier import Classifier
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError
-from pyalexnet.features import extract_features, save_features
-from pyalexnet.neighbours import find_neighbours, nearest
-from pyalexnet.network import AlexNet
+from pyalexnet.evaluation.features import extract_features, save_features
+from pyalexnet.evaluation.neighbours import find_neighbours, nearest
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.network import AlexNet
 
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(0, 256, (9, 16, 16), np.uint8)

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pyalexnet import OutOfMemoryError, backend, ops
+from pyalexnet import OutOfMemoryError, ops
 from pyalexnet.architecture import parameter_count, parameter_shapes
-from pyalexnet.image_batch import ImageBatch
-from pyalexnet.network import AlexNet
-from pyalexnet.tensor import Tensor
+from pyalexnet.device import backend
+from pyalexnet.device.tensor import Tensor
+from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.net.network import AlexNet
 
 GIB = 2**30
 CLASSES = 10

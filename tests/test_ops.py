@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from calls_of_ops import CALLS, Call
-from pyalexnet import Tensor, backend, ops
-from pyalexnet.backend import Device
+from pyalexnet import Tensor, ops
+from pyalexnet.device import backend
+from pyalexnet.device.backend import Device
 
 every_call = pytest.mark.parametrize("call", CALLS, ids=str)
 

@@ -18,10 +18,10 @@ from PIL import Image
 from pyalexnet.cli import main
 from pyalexnet.cli.evaluate import _shown
 from pyalexnet.cli.output import as_csv, as_json, print_tables, table_of, write_rows, write_text
-from pyalexnet.data.names import shorten
-from pyalexnet.evaluation import Evaluation
-from pyalexnet.figures.style import _family_with, literally, name_shown, new_figure
-from pyalexnet.progress import Display
+from pyalexnet.net.judging import Evaluation
+from pyalexnet.study.figures.style import _family_with, literally, name_shown, new_figure
+from pyalexnet.system.names import shorten
+from pyalexnet.system.progress import Display
 
 # What each is shown as in a terminal, a figure and a page.
 HOSTILE = {

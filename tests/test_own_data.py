@@ -12,19 +12,20 @@ import pytest
 from PIL import Image
 
 import pyalexnet
-from pyalexnet import own_data
-from pyalexnet.classifier import Classifier
 from pyalexnet.data import Digits, ImageArrays, ImageFolder, Subset, as_dataset
 from pyalexnet.data.choice import choose_data
-from pyalexnet.data.dataset import as_test_dataset, image_names
+from pyalexnet.data.dataset import image_names
+from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.prepare import prepare
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import evaluate
-from pyalexnet.features import extract_features
-from pyalexnet.model_file import load_model, save_model
-from pyalexnet.neighbours import find_neighbours
-from pyalexnet.network import AlexNet
-from pyalexnet.own_data import data_of_run, held_out_images, trained_on, training_images
+from pyalexnet.evaluation import own_data
+from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.evaluation.features import extract_features
+from pyalexnet.evaluation.neighbours import find_neighbours
+from pyalexnet.evaluation.own_data import data_of_run, held_out_images, trained_on, training_images
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.model_file import load_model, save_model
+from pyalexnet.net.network import AlexNet
 
 CLASSES = ("black", "white")
 EACH, HELD_OUT = 10, 4  # images of a class, and how many of all a fifth is

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pyalexnet.data.images import read_image
 from pyalexnet.data.pictures import listed, prepared
+from pyalexnet.device.tensor import Tensor
 from pyalexnet.errors import DataError
-from pyalexnet.tensor import Tensor
 
 
 @pytest.fixture

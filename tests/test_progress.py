@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pyalexnet.progress import Display
+from pyalexnet.system.progress import Display
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def records(count: int, best: int) -> list[Record]:
 
 
 RUN = """
-from pyalexnet.progress import Display
+from pyalexnet.system.progress import Display
 with Display() as display:
     display.line("training on 3 × 4 images [bold]")
     display.begin("training", 1000, done=300)
@@ -98,7 +98,7 @@ def test_log_is_silent_between(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_any_line_puts_the_next_one_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = 0.0
-    monkeypatch.setattr("pyalexnet.progress.time.monotonic", lambda: seconds)
+    monkeypatch.setattr("pyalexnet.system.progress.time.monotonic", lambda: seconds)
     with Display(log_seconds=60) as display:
         display.begin("training", 1000)
         for seconds in (50.0, 100.0, 140.0, 165.0):
@@ -137,7 +137,7 @@ def test_nothing_is_shown_where_it_is_not_enabled(capsys: pytest.CaptureFixture[
 # What trains on whatever becomes of its display, and says on standard error that it has come to its end.
 LASTING = """
 import sys
-from pyalexnet.progress import Display, tell
+from pyalexnet.system.progress import Display, tell
 with Display(log_seconds=0) as display:
     display.begin("training", 1000)
     for step in range(3000):  # more than a buffer holds

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pyalexnet.architecture import Options
-from pyalexnet.data import dataset
-from pyalexnet.json_file import JsonFormat
-from pyalexnet.network import AlexNet
-from pyalexnet.recipe import (
+from pyalexnet.data import opening
+from pyalexnet.net.network import AlexNet
+from pyalexnet.system.json_file import JsonFormat
+from pyalexnet.training.recipe import (
     DIGITS,
     EMOJI,
     FASHION_MNIST,
@@ -30,8 +30,8 @@ from pyalexnet.recipe import (
     reason_for,
     recipe_for,
 )
-from pyalexnet.schedule import make_schedule
-from pyalexnet.training import recipe_of
+from pyalexnet.training.schedule import make_schedule
+from pyalexnet.training.train import recipe_of
 
 SETTINGS = Settings(
     epochs=3,
@@ -270,6 +270,6 @@ def test_what_is_the_same_is_no_difference() -> None:
 
 
 def test_every_data_set_with_a_name_has_a_recipe() -> None:
-    recipes = {name: recipe_of(name, None) for name in dataset._NAMED}
+    recipes = {name: recipe_of(name, None) for name in opening._NAMED}
     assert recipes == {"digits": DIGITS, "emoji": EMOJI, "fashion-mnist": FASHION_MNIST}
     assert recipe_of("emoji", "paper") == PAPER

@@ -14,11 +14,12 @@ import pytest
 
 import pyalexnet
 from pyalexnet.data import Digits, Subset
-from pyalexnet.data.dataset import as_test_dataset, sample
+from pyalexnet.data.opening import as_test_dataset
+from pyalexnet.data.subset import sample
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation import evaluate
-from pyalexnet.ledger import LEDGER
-from pyalexnet.report import write_report
+from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.study.ledger import LEDGER
+from pyalexnet.study.report import write_report
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from pyalexnet.architecture import Options
-from pyalexnet.checkpoint import CHECKPOINTS, newest_checkpoint
 from pyalexnet.data import ImageArrays, choice
 from pyalexnet.errors import DataError, ModelFileError
-from pyalexnet.evaluation import evaluate
-from pyalexnet.model_file import load_model
-from pyalexnet.recipe import PAPER, Settings, differences
-from pyalexnet.report import write_report
-from pyalexnet.result import TrainingResult
-from pyalexnet.training import _settings_from_now_on, train
+from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.net.model_file import load_model
+from pyalexnet.study.report import write_report
+from pyalexnet.training.checkpoint import CHECKPOINTS, newest_checkpoint
+from pyalexnet.training.recipe import PAPER, Settings, differences
+from pyalexnet.training.result import TrainingResult
+from pyalexnet.training.train import _settings_from_now_on, train
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2

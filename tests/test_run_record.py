@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyalexnet.errors import DataError
-from pyalexnet.run_record import load_run
+from pyalexnet.training.record import load_run
 
 
 def test_a_run_is_read_back(digits_run: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyalexnet.architecture import parameter_shapes
-from pyalexnet.schedule import (
+from pyalexnet.training.schedule import (
     SHIPPED,
     FallingSchedule,
     FixedSchedule,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from pyalexnet import ops
-from pyalexnet.backend import get_device
+from pyalexnet.device.backend import get_device
 
 Results = tuple[npt.NDArray[np.float32], ...]
 

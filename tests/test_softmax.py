@@ -7,7 +7,7 @@ import pytest
 
 import references
 from pyalexnet import ops
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.tensor import Tensor
 
 SHAPES = [(1, 1), (2, 3), (5, 7), (3, 257), (128, 1000)]
 # Exponentials and sums of up to 1000 terms in float32, whose roundings (6e-8 each) partly cancel.

@@ -7,8 +7,8 @@ import pytest
 
 import references
 from pyalexnet import ops
-from pyalexnet.backend import get_device
-from pyalexnet.tensor import Tensor
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 # Vectors of every target, their tails, and an AlexNet layer's shape.
 SHAPES = [(1,), (3,), (17,), (2, 5, 7), (2, 13, 13, 192)]

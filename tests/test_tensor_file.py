@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyalexnet.errors import ModelFileError
-from pyalexnet.tensor_file import Description, Tensors, description_format, open_tensors, pack
+from pyalexnet.net.tensor_file import Description, Tensors, description_format, open_tensors, pack
 
 FORMAT = description_format(Description)
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2], np.float32)}

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyalexnet import files
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError, DivergedError, SaveError
-from pyalexnet.metrics import read_lines
-from pyalexnet.model_file import load_model
-from pyalexnet.network import AlexNet
-from pyalexnet.recipe import PAPER
-from pyalexnet.result import TrainingResult
-from pyalexnet.run_record import load_run
-from pyalexnet.training import train
+from pyalexnet.net.model_file import load_model
+from pyalexnet.net.network import AlexNet
+from pyalexnet.system import files
+from pyalexnet.training.logs import read_lines
+from pyalexnet.training.recipe import PAPER
+from pyalexnet.training.record import load_run
+from pyalexnet.training.result import TrainingResult
+from pyalexnet.training.train import train
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2
@@ -243,7 +243,13 @@ def test_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         ({"devices": ["cpu:99"]}, ValueError, "cpu:99"),
         ({"devices": "cpu:0"}, ValueError, "it must be a list of one or two names"),
         ({"memory_limit": 10**6}, MemoryError, "(?s)MiB.*limit"),
-        ({"unknown_option": 1}, TypeError, "unknown_option"),
+        (
+            {"unknown_option": 1},
+            TypeError,
+            "train has no argument 'unknown_option'; the net's options are weight_init, ",
+        ),
+        ({"epoch": 3}, TypeError, r"train has no argument 'epoch'; did you mean epochs\?"),
+        ({"drop_out": 0.5}, TypeError, r"train has no argument 'drop_out'; did you mean dropout\?"),
     ],
 )
 def test_arguments_that_make_no_sense(changes: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -377,7 +383,7 @@ def test_an_explosion_is_named(tmp_path: Path) -> None:
 def test_layers_have_rates_of_their_own() -> None:
     initial = AlexNet(2, devices=["cpu:0"], bias_init="caffe").parameters()
     one_step = SHORT | {"epochs": 1, "batch_size": 12, "weight_decay": 0.0, "bias_init": "caffe"}
-    same = train((IMAGES, LABELS), **one_step).model.net.parameters()
+    same = train((IMAGES, LABELS), **one_step, lr_layers={}).model.net.parameters()
     own = train((IMAGES, LABELS), **one_step, lr_layers={"conv1": 0, "fc8": 0.5, "biases": 4}).model.net.parameters()
     for name, factor in {"conv1.weight": 0, "conv1.bias": 0, "conv2.bias": 4, "fc7.weight": 1, "fc8.bias": 0.5}.items():
         # Powers of two change no digit of the step, but adding it to the parameter rounds once, to half an ulp of it.

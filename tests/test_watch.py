@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyalexnet.network import AlexNet
-from pyalexnet.watch import (
+from pyalexnet.net.network import AlexNet
+from pyalexnet.training.watch import (
     LayerActivity,
     Peak,
     StuckLoss,

@@ -15,7 +15,7 @@ import pytest
 import pyalexnet
 from pyalexnet import AlexNet, Classifier, Options
 from pyalexnet.architecture import CHOICES
-from pyalexnet.image_batch import ImageBatch
+from pyalexnet.net.image_batch import ImageBatch
 
 CLASSES = 4
 
@@ -100,8 +100,11 @@ def test_of_a_net() -> None:
 def test_of_options() -> None:
     assert NOT_OPTIONS.keys() == {field.name for field in fields(Options)}
     assert not list(cases(Options, {}, NOT_OPTIONS))
-    with pytest.raises(TypeError, match="AlexNet has no argument 'colour'; its options are weight_init, bias_init"):
+    with pytest.raises(TypeError, match="AlexNet has no argument 'colour'; the net's options are weight_init, bias"):
         AlexNet(CLASSES, colour="red")
+    for wrong, meant in (("drop_out", "dropout"), ("device", "devices"), ("lrn_K", "lrn_k")):
+        with pytest.raises(TypeError, match=f"AlexNet has no argument '{wrong}'; did you mean {meant}\\?"):
+            AlexNet(CLASSES, **{wrong: 1})
 
 
 def test_of_a_nets_methods(net: AlexNet) -> None:

@@ -38,7 +38,7 @@ def main() -> None:
 def configure(build_dir: Path, definitions: list[str]) -> None:
     """Let CMake write the build files, with the package's folder as the place for the modules."""
     definitions = [
-        f"CMAKE_LIBRARY_OUTPUT_DIRECTORY={ROOT / 'python' / 'pyalexnet'}",
+        f"CMAKE_LIBRARY_OUTPUT_DIRECTORY={ROOT / 'pyalexnet'}",
         f"Python_EXECUTABLE={sys.executable}",
         f"pybind11_DIR={pybind11.get_cmake_dir()}",
         *definitions,

@@ -23,12 +23,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyalexnet.ablation import read_ablation
 from pyalexnet.architecture import Options
-from pyalexnet.cli.ablate import RUN_HEADINGS, race_headings, race_rows, run_rows, search_headings, search_rows
-from pyalexnet.ledger import LEDGER, SOURCES, Way
-from pyalexnet.progress import duration
-from pyalexnet.recipe import recipe_for
+from pyalexnet.study.ablation import read_ablation
+from pyalexnet.study.ablation_tables import (
+    RUN_HEADINGS,
+    race_headings,
+    race_rows,
+    run_rows,
+    search_headings,
+    search_rows,
+)
+from pyalexnet.study.ledger import LEDGER, SOURCES, Way
+from pyalexnet.system.progress import duration
+from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_SETS = ("fashion_mnist.json",)
@@ -261,9 +268,9 @@ BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
     Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
-    Block("docs/ledger.md", "ledger, from python/pyalexnet/ledger.py", ledger),
+    Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
-    Block("docs/ledger.md", "recipes by size, from python/pyalexnet/recipe.py", recipes),
+    Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),
     Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),
 )
 

@@ -6,6 +6,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   using namespace pyalexnet;
   module.doc() = "pyalexnet's kernels, compiled for one target. Use them through pyalexnet.ops.";
 
+  register_build(module);
   register_errors();
   register_cost(module);
   register_array(module);

@@ -6,6 +6,7 @@
 namespace pyalexnet {
 
 void register_errors();
+void register_build(pybind11::module_& module);
 void register_cost(pybind11::module_& module);
 void register_array(pybind11::module_& module);
 void register_runtime(pybind11::module_& module);

@@ -70,7 +70,7 @@ hostcuda::Order order_named(const std::string& name) {
 void register_virtual_devices(py::module_& module) {
   using namespace pybind11::literals;
 
-  const py::module_ machine = py::module_::import("pyalexnet.machine");
+  const py::module_ machine = py::module_::import("pyalexnet.system.machine");
   hostcuda::Configuration configuration;
   configuration.cores = cores_to_use(machine);
   configuration.memory_per_device = machine.attr("memory_bytes")().cast<std::size_t>();

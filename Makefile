@@ -1,0 +1,12 @@
+# One word for what developers run; each is one command that can be typed as well.
+.PHONY: build test bench docs lint
+build:
+	tools/develop.py
+test:
+	pytest
+bench:
+	python benchmarks/layer_timing.py
+docs:
+	tools/update_docs.py
+lint:
+	ruff check && ruff format --check && mypy

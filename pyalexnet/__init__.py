@@ -1,0 +1,104 @@
+"""AlexNet, the 2012 net, on hand-written CUDA kernels that run on GPUs and on CPU cores."""
+
+from importlib import import_module as _import_module
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+from pkgutil import extend_path as _extend_path
+from types import ModuleType as _ModuleType
+
+# In a checkout the native modules are those of the installed package.
+__path__ = _extend_path(__path__, __name__)
+
+from pyalexnet import ops
+from pyalexnet.architecture import Options
+from pyalexnet.data.prepare import prepare
+from pyalexnet.device.backend import DeviceInfo, devices
+from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.device.tensor import Tensor
+from pyalexnet.errors import (
+    CudaError,
+    DataError,
+    DeviceNotFoundError,
+    DivergedError,
+    ModelFileError,
+    OutOfMemoryError,
+    SaveError,
+)
+from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.evaluation.features import Features, extract_features, save_features
+from pyalexnet.evaluation.neighbours import Neighbour, find_neighbours
+from pyalexnet.evaluation.predict import Prediction, predict
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.net.judging import ClassResult, Evaluation, Interval
+from pyalexnet.net.model_file import load_model, save_model
+from pyalexnet.net.network import AlexNet
+from pyalexnet.training.record import RunRecord, load_run
+from pyalexnet.training.result import TrainingResult
+from pyalexnet.training.state import EpochRecord
+from pyalexnet.training.train import train
+
+try:
+    __version__ = _version("pyalexnet")
+except _PackageNotFoundError:
+    raise ImportError("pyalexnet is not installed: run 'pip install .' in its folder") from None
+
+# What takes a moment to import is there by its short name all the same.
+_MODULES = {
+    "ablation": "pyalexnet.study.ablation",
+    "figures": "pyalexnet.study.figures",
+    "ledger": "pyalexnet.study.ledger",
+    "recipe": "pyalexnet.training.recipe",
+    "report": "pyalexnet.study.report",
+    "schedule": "pyalexnet.training.schedule",
+    "timing": "pyalexnet.net.timing",
+}
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _MODULES:
+        return _import_module(_MODULES[name])
+    raise AttributeError(f"module 'pyalexnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
+__all__ = [
+    "AlexNet",
+    "ClassResult",
+    "Classifier",
+    "CudaError",
+    "DataError",
+    "DeviceInfo",
+    "DeviceNotFoundError",
+    "DivergedError",
+    "EpochRecord",
+    "Evaluation",
+    "Features",
+    "ImageBatch",
+    "Interval",
+    "MemoryPlan",
+    "ModelFileError",
+    "Neighbour",
+    "Options",
+    "OutOfMemoryError",
+    "Prediction",
+    "RunRecord",
+    "SaveError",
+    "Tensor",
+    "TrainingResult",
+    "devices",
+    "evaluate",
+    "extract_features",
+    "find_neighbours",
+    "load_model",
+    "load_run",
+    "ops",
+    "predict",
+    "prepare",
+    "save_features",
+    "save_model",
+    "train",
+]

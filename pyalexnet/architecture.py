@@ -1,0 +1,341 @@
+"""The eight layers of AlexNet as data, and the choices on which its sources differ.
+
+Sources, as the options name them: the paper (Krizhevsky, Sutskever, Hinton, NIPS 2012), reading notes on it, the
+2012 source code as released in 2025, and Caffe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.system.checks import number, require
+
+IMAGE_SIZE = 256
+INPUT_SIZE = 227
+INPUT_CHANNELS = 3
+TOWERS = 2
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with its nonlinearity, then perhaps LRN and max-pooling; channels count all towers together.
+
+    Attributes:
+        name: as in the parameters' names.
+        channels: input channels of the whole net.
+        filters: output channels of the whole net.
+        kernel: height and width of a filter.
+        stride: pixels from one window to the next.
+        padding: zeros on each side.
+        size: height and width of the input.
+        sees_both: whether a tower reads all towers' channels (which makes an exchange) or its own.
+        lrn: whether local response normalisation follows.
+        pool: whether max-pooling follows, over windows of 3×3 or 2×2 pixels, 2 apart: either gives the same size.
+        towers: how many the filters are split over.
+    """
+
+    name: str
+    channels: int
+    filters: int
+    kernel: int
+    stride: int
+    padding: int
+    size: int
+    sees_both: bool
+    lrn: bool = False
+    pool: bool = False
+    towers: int = TOWERS
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its outputs are split over the towers: always."""
+        return True
+
+    @property
+    def output_size(self) -> int:
+        """Height and width after the convolution."""
+        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def pooled_size(self) -> int:
+        """Height and width after the pooling."""
+        return self.output_size // POOL_STRIDE if self.pool else self.output_size
+
+    @property
+    def tower_channels(self) -> int:
+        """Input channels that one tower's filters read."""
+        return self.channels if self.sees_both else self.channels // self.towers
+
+    @property
+    def tower_filters(self) -> int:
+        """Filters of one tower."""
+        return self.filters // self.towers
+
+    @property
+    def tower_weight_shape(self) -> tuple[int, ...]:
+        """HWIO shape of one tower's weights."""
+        return (self.kernel, self.kernel, self.tower_channels, self.tower_filters)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fully-connected layer; it reads all towers' outputs.
+
+    Attributes:
+        name: as in the parameters' names.
+        inputs: inputs of the whole net.
+        outputs: outputs of the whole net.
+        hidden: whether a nonlinearity and dropout follow, and the outputs are split over the towers. The last layer is
+            not hidden: tower 0's device computes all its outputs, so that the loss needs no further exchange.
+        towers: how many the outputs of a hidden layer are split over.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    hidden: bool = True
+    towers: int = TOWERS
+
+    @property
+    def sees_both(self) -> bool:
+        """Whether a tower reads both towers' outputs: always."""
+        return True
+
+    @property
+    def tower_outputs(self) -> int:
+        """Outputs of one tower."""
+        return self.outputs // self.towers if self.hidden else self.outputs
+
+    @property
+    def tower_weight_shape(self) -> tuple[int, ...]:
+        """(inputs, outputs) of one tower's weights."""
+        return (self.inputs, self.tower_outputs)
+
+
+POOL_STRIDE = 2
+LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
+
+# The 2012 code's cnorm2, whose scale of 0.001 is divided by the window's pixels.
+SECOND_LRN: dict[str, Any] = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
+
+CONVOLUTIONS = (
+    Conv("conv1", 3, 96, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True),
+    Conv("conv2", 96, 256, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True),
+    Conv("conv3", 256, 384, kernel=3, stride=1, padding=1, size=13, sees_both=True),
+    Conv("conv4", 384, 384, kernel=3, stride=1, padding=1, size=13, sees_both=False),
+    Conv("conv5", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True),
+)
+
+# The paper's net for one GPU (section 3.2 and its footnote): half the filters but in conv5, so that the fully-connected
+# layers are as large as the two towers' together.
+ONE_TOWER_CONVOLUTIONS = (
+    Conv("conv1", 3, 48, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True, towers=1),
+    Conv("conv2", 48, 128, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True, towers=1),
+    Conv("conv3", 128, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv4", 192, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv5", 192, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
+)
+
+
+def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
+    """All eight layers in order.
+
+    Args:
+        num_classes: outputs of the last one.
+        towers: 2 for the net, 1 for the paper's net for one GPU.
+    """
+    return (
+        *(CONVOLUTIONS if towers == TOWERS else ONE_TOWER_CONVOLUTIONS),
+        Linear("fc6", 6 * 6 * 256, 4096, towers=towers),
+        Linear("fc7", 4096, 4096, towers=towers),
+        Linear("fc8", 4096, num_classes, hidden=False, towers=towers),
+    )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the sources disagree on, and what the paper compares its net with; each default is the paper's net.
+
+    Attributes:
+        weight_init: standard deviation of the initial weights: ``paper`` 0.01; ``notes`` 0.1, with which training
+            diverges; ``source2012`` 0.03 in conv3 to conv5 and 0.01 elsewhere; ``caffe`` 0.005 in fc6 and fc7 and 0.01
+            elsewhere.
+        bias_init: ``paper`` 1 in conv2, conv4, conv5, fc6 and fc7, else 0; ``notes`` 1 in fc8 too (the same softmax
+            at the start); ``caffe`` 0.1 where the paper has 1, which avoids a long first plateau.
+        lrn_alpha: ``paper`` as in the formula; ``caffe`` divided by the window's size, as the 2012 code does too.
+        lrn_k: LRN's constant: 2 in the paper and the 2012 code, 1 in Caffe.
+        pool_before_lrn: pool, then normalise (CaffeNet), instead of normalising first.
+        second_lrn: conv2's LRN is followed by another one within each map, over 5×5 pixels, as in the 2012 code.
+        relu1_last: conv1's ReLU comes after LRN and pooling, as in the 2012 code, instead of before them.
+        crop: pixels a side that the net sees of an image: 227 as in Caffe, or 224 as the paper says, with 3 rows and
+            columns of zeros below and to the right, where the 2012 code's last windows reach over the edge.
+        bias_update: ``paper`` as weights; ``source2012`` twice the learning rate and no decay.
+        dropout: the chance that a hidden output of fc6 and fc7 is dropped in training; 0 for none.
+        activation: the nonlinearity of all layers but fc8; ``tanh`` is what section 3.1 compares ReLU with.
+        pooling: over ``overlapping`` windows of 3×3, 2 apart, or over ``plain`` ones of 2×2, as section 3.4 compares.
+        lrn: whether there is local response normalisation (section 3.3).
+        towers: 2; or 1 for the net that section 3.2 compares two GPUs with: half the filters in conv1 to conv4, and
+            every layer sees all of the one before.
+    """
+
+    weight_init: Literal["paper", "notes", "source2012", "caffe"] = "paper"
+    bias_init: Literal["paper", "notes", "caffe"] = "paper"
+    lrn_alpha: Literal["paper", "caffe"] = "paper"
+    lrn_k: float = LRN_K
+    pool_before_lrn: bool = False
+    second_lrn: bool = False
+    relu1_last: bool = False
+    crop: Literal[227, 224] = 227
+    bias_update: Literal["paper", "source2012"] = "paper"
+    dropout: float = 0.5
+    activation: Literal["relu", "tanh"] = "relu"
+    pooling: Literal["overlapping", "plain"] = "overlapping"
+    lrn: bool = True
+    towers: Literal[2, 1] = 2
+
+    def __post_init__(self) -> None:
+        """Check every choice; those of NumPy's types become Python's.
+
+        Raises:
+            TypeError: ``dropout`` or ``lrn_k`` is no number.
+            ValueError: a choice is not among those listed above.
+        """
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            plain = value.item() if isinstance(value, np.generic) else value
+            known = type(plain) is type(choices[0]) and plain in choices
+            require(known, name, value, f"one of {', '.join(map(repr, choices))}")
+            object.__setattr__(self, name, plain)
+        dropout, lrn_k = number("dropout", self.dropout), number("lrn_k", self.lrn_k)
+        require(0 <= dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        require(0 < lrn_k < math.inf, "lrn_k", self.lrn_k, "above 0 and finite")
+        object.__setattr__(self, "dropout", dropout)
+        object.__setattr__(self, "lrn_k", lrn_k)
+        if self.second_lrn and not self.lrn:
+            raise ValueError("second_lrn is True, but lrn is False; it must be True then")
+        if self.relu1_last and self.activation != "relu":
+            raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
+
+    @property
+    def lrn_arguments(self) -> dict[str, Any]:
+        """Size, alpha, beta and k as the LRN kernels take them."""
+        alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
+        return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": self.lrn_k}
+
+    @property
+    def pool_arguments(self) -> dict[str, Any]:
+        """Kernel, stride and padding as the pooling kernels take them."""
+        return {"kernel": 3 if self.pooling == "overlapping" else 2, "stride": POOL_STRIDE, "padding": 0}
+
+    def steps_after(self, layer: Conv) -> list[str]:
+        """What follows a convolution and its nonlinearity, in order: some of ``lrn``, ``lrn_in_map`` and ``pool``."""
+        norms = [("lrn", layer.lrn and self.lrn), ("lrn_in_map", layer.name == "conv2" and self.second_lrn)]
+        pool = [("pool", layer.pool)]
+        return [step for step, wanted in (pool + norms if self.pool_before_lrn else norms + pool) if wanted]
+
+    def weight_std(self, layer: str) -> float:
+        """Standard deviation of a layer's initial weights."""
+        if self.weight_init == "notes":
+            return 0.1
+        if self.weight_init == "source2012" and layer in ("conv3", "conv4", "conv5"):
+            return 0.03
+        return 0.005 if self.weight_init == "caffe" and layer in ("fc6", "fc7") else 0.01
+
+    def bias_value(self, layer: str) -> float:
+        """Initial value of a layer's biases."""
+        if layer in ("conv2", "conv4", "conv5", "fc6", "fc7"):
+            return 0.1 if self.bias_init == "caffe" else 1.0
+        return 1.0 if self.bias_init == "notes" and layer == "fc8" else 0.0
+
+
+def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> dict[str, Any]:
+    """Options by name, checked and of Python's types; those that are not given are not in it.
+
+    Args:
+        given: values by name.
+        caller: which function or class was given them, for messages.
+        others: its further arguments, of which one may have been meant.
+
+    Raises:
+        TypeError: there is no such option, or what must be a number is none.
+        ValueError: a choice is not among those that :class:`Options` lists.
+    """
+    known = [option.name for option in fields(Options)]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, [*known, *others], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the net's options are {', '.join(known)}"
+            raise TypeError(f"{caller} has no argument {name!r}; {hint}")
+    options = Options(**given)
+    return {name: getattr(options, name) for name in given}
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "weight_init": ("paper", "notes", "source2012", "caffe"),
+    "bias_init": ("paper", "notes", "caffe"),
+    "lrn_alpha": ("paper", "caffe"),
+    "pool_before_lrn": (False, True),
+    "second_lrn": (False, True),
+    "relu1_last": (False, True),
+    "crop": (227, 224),
+    "bias_update": ("paper", "source2012"),
+    "activation": ("relu", "tanh"),
+    "pooling": ("overlapping", "plain"),
+    "lrn": (True, False),
+    "towers": (2, 1),
+}
+
+
+def feature_names(options: Options) -> dict[str, str]:
+    """What a net computes on its way, in order: what a user calls it, and the name of the program's array.
+
+    ``conv1`` to ``conv5`` are outputs of a convolution behind its nonlinearity (but conv1's before it, where
+    ``relu1_last`` puts it behind the pooling), ``lrn1``, ``pool1`` and so on what follows, ``fc6`` and ``fc7`` the
+    hidden layers' outputs, without dropout, and ``fc8`` the logits.
+    """
+    names = {}
+    for layer in layers(2, options.towers):
+        if isinstance(layer, Conv):
+            names[layer.name] = f"{layer.name}.y"
+            for step in options.steps_after(layer):
+                names[f"{step}{layer.name[-1]}"] = f"{layer.name}.{step}.y"
+        else:
+            names[layer.name] = f"{layer.name}.out"
+    return names
+
+
+def parameter_shapes(num_classes: int, towers: int = TOWERS) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers(num_classes, towers):
+        outputs = layer.filters if isinstance(layer, Conv) else layer.outputs
+        shapes[f"{layer.name}.weight"] = (*layer.tower_weight_shape[:-1], outputs)
+        shapes[f"{layer.name}.bias"] = (outputs,)
+    return shapes
+
+
+def parameter_count(num_classes: int, towers: int = TOWERS) -> int:
+    """Number of learned values: 60,965,224 with 1000 classes."""
+    return sum(math.prod(shape) for shape in parameter_shapes(num_classes, towers).values())
+
+
+def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Initial weights N(0, σ²) and constant biases, one parameter at a time.
+
+    Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its
+    values do not depend on the others' sizes.
+    """
+    for place, (name, shape) in enumerate(parameter_shapes(num_classes, options.towers).items()):
+        layer, kind = name.split(".")
+        if kind == "bias":
+            yield name, np.full(shape, options.bias_value(layer), np.float32)
+        else:
+            generator = np.random.Generator(np.random.Philox(key=[seed, place]))
+            yield name, generator.standard_normal(shape, np.float32) * np.float32(options.weight_std(layer))

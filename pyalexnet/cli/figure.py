@@ -1,0 +1,215 @@
+"""``pyalexnet figure``: the paper's figures, of one's own net."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    OWN_HELD_OUT,
+    OWN_TRAINING,
+    Skipped,
+    add_batch_size,
+    add_command,
+    add_layer,
+    add_model,
+    add_on_error,
+    add_placement,
+    add_quiet,
+    add_views,
+    open_model,
+)
+from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.data.dataset import image_names, remarks_on
+from pyalexnet.data.folder import find_image_files
+from pyalexnet.data.opening import as_dataset, as_test_dataset
+from pyalexnet.data.readable import readable
+from pyalexnet.data.subset import sample
+from pyalexnet.evaluation.neighbours import find_neighbours
+from pyalexnet.evaluation.own_data import held_out_images, training_images
+from pyalexnet.evaluation.predict import as_images
+from pyalexnet.net.classifier import Classifier
+from pyalexnet.system.progress import Display
+from pyalexnet.training.record import load_run
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def add(commands: Any) -> None:
+    """Add the command and its four figures."""
+    command = commands.add_parser("figure", help="draw filters, predictions, neighbours or learning curves")
+    figures = command.add_subparsers(title="figures", dest="figure", metavar="FIGURE", required=True)
+    _add_filters(figures)
+    _add_predictions(figures)
+    _add_neighbours(figures)
+    _add_curves(figures)
+
+
+def _add_filters(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "filters",
+        _draw_filters,
+        "conv1's filters, tower 0 above tower 1, and how far each is from grey",
+        "Draw conv1's filters, tower 0 above tower 1 (the paper's figure 3), with the colour index of each: 0 is grey, "
+        "1 colour alone, 0.82 what random weights have.",
+    )
+    add_model(command)
+    _add_out(command)
+    add_placement(command)
+
+
+def _add_predictions(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "predictions",
+        _draw_predictions,
+        "images with their five most probable classes",
+        "Draw images with the bars of their five most probable classes (the paper's figure 4, left).",
+    )
+    add_model(command)
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
+    _add_sampling(command, 8, OWN_HELD_OUT)
+    add_views(command)
+    add_batch_size(command)
+    add_on_error(command)
+    add_placement(command)
+
+
+def _add_neighbours(figures: Any) -> None:
+    command = add_command(
+        figures,
+        "neighbours",
+        _draw_neighbours,
+        "images, each with the most similar ones of a data set",
+        "Draw images, each with those of DATA that are nearest in a layer's outputs (the paper's figure 4, right).",
+    )
+    add_model(command)
+    command.add_argument(
+        "where", nargs="?", metavar="DATA", help=f"where to look: {DATA_HELP} (default: {OWN_TRAINING})"
+    )
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="QUERY", help="image files, or folders of them")
+    _add_sampling(command, 5, f"DATA; without DATA {OWN_HELD_OUT}")
+    command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
+    add_layer(command)
+    add_batch_size(command)
+    add_on_error(command)
+    add_quiet(command)
+    add_placement(command)
+
+
+def _add_curves(figures: Any) -> None:
+    command = add_command(figures, "curves", _draw_curves, "a run's loss and error, with the learning rate's changes")
+    command.add_argument("folder", metavar="RUN", help="a run's folder")
+    _add_out(command)
+
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument("out", metavar="FILE", help="the file to write; its name ends in .png, .svg or .pdf")
+
+
+def _add_sampling(command: argparse.ArgumentParser, count: int, default: str) -> None:
+    command.add_argument(
+        "--from",
+        dest="data",
+        metavar="DATA",
+        help=f"take images of this data, classes by turns, with their labels: {DATA_HELP}; of what comes in two parts, "
+        f"the held-out one (default: {default})",
+    )
+    command.add_argument("--sample", type=int, default=count, metavar="N", help="how many (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default: %(default)s)")
+
+
+def _draw_filters(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import filter_pictures, save_figure
+    from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
+
+    model = open_model(options)
+    save_figure(filter_pictures(model), options.out)
+    rows = [
+        (
+            f"{found.tower}",
+            *(f"{index:.2f}" for index in (found.median, min(found.values), max(found.values))),
+            f"{found.learned_count} of {len(found.values)}",
+            f"{found.learned_median:.2f}" if found.learned_count else "",
+        )
+        for found in colour_by_tower(model)
+    ]
+    print_tables(
+        table_of(("tower", "median colour index", "lowest", "highest", "have learned", "their median"), rows, text=[0]),
+        f"0: grey, 1: colour alone, {RANDOM_COLOUR_INDEX:.2f}: random weights",
+    )
+    return 0
+
+
+def _draw_predictions(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import prediction_panel, save_figure
+
+    skipped = Skipped(options)
+    model = open_model(options)
+    images, labels = _chosen(options, model, skipped)
+    panel = prediction_panel(model, list(images), labels, views=options.views, batch_size=options.batch_size)
+    save_figure(panel, options.out)
+    return skipped.exit_status()
+
+
+def _draw_neighbours(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import neighbour_rows, save_figure
+
+    if options.where is not None and _names_figure(options.where):  # the file to write, and then come the images
+        options.images.insert(0, options.out)
+        options.where, options.out = None, options.where
+    skipped = Skipped(options)
+    model = open_model(options)
+    images, labels = _chosen(options, model, skipped, default=options.where)
+    data = training_images(model) if options.where is None else as_dataset(options.where)
+    with Display(enabled=not options.quiet) as display:
+        display.lines(remarks_on(data))
+        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
+        display.begin("searching", len(data))
+        found = find_neighbours(
+            model,
+            list(images),
+            data,
+            count=options.count,
+            layer=options.layer,
+            batch_size=options.batch_size,
+            on_images=display.advance,
+        )
+    save_figure(neighbour_rows(list(images), found, data, labels), options.out)
+    return skipped.exit_status()
+
+
+def _draw_curves(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import learning_curves, save_figure
+
+    save_figure(learning_curves(load_run(options.folder)), options.out)
+    return 0
+
+
+def _names_figure(text: str) -> bool:
+    from pyalexnet.study.figures import FORMATS
+
+    return Path(text).suffix.removeprefix(".").lower() in FORMATS and not Path(text).is_dir()
+
+
+def _chosen(
+    options: argparse.Namespace, model: Classifier, skipped: Skipped, default: str | None = None
+) -> tuple[Pixels, list[str] | None]:
+    """The images that the arguments name, or some of a data set's with their labels."""
+    if options.images and options.data:
+        raise ValueError(f"--from is {options.data!r}; it must be left out where images are named")
+    if options.images:
+        return as_images(image_names(readable(find_image_files(*options.images), skipped.on_error))), None
+    data = options.data or default
+    dataset = held_out_images(model) if data is None else as_test_dataset(data)
+    dataset = readable(dataset, skipped.on_error)
+    images, labels = dataset.batch(sample(dataset, options.sample, seed=options.seed))
+    return images, [dataset.classes[label] for label in labels]

@@ -1,0 +1,152 @@
+"""Images that cannot be read: they stop what needs them, or are left out, by name, before it begins.
+
+One pass over a data set finds them. What is left is a data set like any other, so that order, split and statistics are
+those of a folder in which the broken files had never been.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.data.arrays import ImageArrays
+from pyalexnet.data.dataset import Dataset, image_names
+from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prepared import PreparedImages
+from pyalexnet.data.subset import Subset
+from pyalexnet.errors import DataError, ImageError
+
+OnError: TypeAlias = Literal["stop", "skip"] | Callable[[DataError], None]
+"""What an image does that cannot be read: stop; be left out, with a warning; or that, and its error is handed over."""
+
+_PART = 8  # images that a thread reads at a time
+_NAMED = 10
+
+
+def require_on_error(on_error: object) -> None:
+    """Refuse what is no :data:`OnError`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if on_error not in ("stop", "skip") and not callable(on_error):
+        raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
+
+
+def readable(
+    dataset: Dataset,
+    on_error: OnError,
+    *,
+    on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
+    on_images: Callable[[int], None] = lambda _count: None,
+) -> Dataset:
+    """A data set without the images that cannot be read, if they are to be left out.
+
+    Args:
+        dataset: the images.
+        on_error: what becomes of them.
+        on_stage: called with what begins, if that takes time, and how many images it will go through.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        DataError: none can be read.
+        ValueError: ``on_error`` is none.
+    """
+    require_on_error(on_error)
+    if on_error == "stop" or _is_read_already(dataset):
+        return dataset
+    on_stage("checking the images", len(dataset))
+    errors = find_unreadable(dataset, on_images)
+    with reported(on_error, depth=2) as report:
+        for error in errors.values():
+            report(error)
+    return without(dataset, errors)
+
+
+@contextmanager
+def reported(on_error: OnError, depth: int = 1) -> Iterator[Callable[[DataError], None]]:
+    """What to call with each error that is met: it raises it, or lets the image be left out.
+
+    Args:
+        on_error: what becomes of the images.
+        depth: how many calls below the user's this is, whose line a warning names.
+
+    Raises:
+        DataError: the error, where it is to stop.
+        ValueError: ``on_error`` is none.
+    """
+    require_on_error(on_error)
+    if callable(on_error):
+        yield on_error
+        return
+    skipped: list[str] = []
+
+    def report(error: DataError) -> None:
+        if on_error == "stop":
+            raise error
+        skipped.append(str(error))
+
+    yield report
+    if skipped:
+        warnings.warn("\n".join(describe_unreadable(skipped)), stacklevel=3 + depth)
+
+
+def describe_unreadable(errors: Sequence[str]) -> list[str]:
+    """Lines that count and name the images that were left out as they cannot be read; of many the first."""
+    if not errors:
+        return []
+    more = [f"and {len(errors) - _NAMED:,} more"] if len(errors) > _NAMED else []
+    return [f"{len(errors):,} {'image is' if len(errors) == 1 else 'images are'} left out:", *errors[:_NAMED], *more]
+
+
+def find_unreadable(dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None) -> dict[int, ImageError]:
+    """The indices of the images that cannot be read, in order, with the errors.
+
+    Raises:
+        DataError: none can be read.
+    """
+    if _is_read_already(dataset):
+        return {}
+
+    def errors_in(part: npt.NDArray[np.intp]) -> list[tuple[int, ImageError]]:
+        try:
+            dataset.batch(part)
+        except ImageError as error:
+            if len(part) == 1:
+                return [(int(part[0]), error)]
+            return [found for start in range(len(part)) for found in errors_in(part[start : start + 1])]
+        return []
+
+    found: dict[int, ImageError] = {}
+    done = 0
+    for errors in prefetch(errors_in, in_batches(np.arange(len(dataset)), _PART)):
+        found.update(errors)
+        count = min(_PART, len(dataset) - done)
+        done += count
+        on_images(count)
+    if len(found) == len(dataset):
+        raise DataError(f"none of the {len(dataset):,} images can be read; the first: {found[0]}")
+    return found
+
+
+def without(dataset: Dataset, indices: Iterable[int]) -> Dataset:
+    """A data set without the images of these indices; itself, where there are none."""
+    left_out = np.array(list(indices), np.intp)
+    return Subset(dataset, np.delete(np.arange(len(dataset)), left_out)) if len(left_out) else dataset
+
+
+def indices_of(dataset: Dataset, names: Iterable[str]) -> list[int]:
+    """Where the images of these names are, as far as they are there."""
+    wanted = set(names)
+    return [index for index, name in enumerate(image_names(dataset)) if name in wanted] if wanted else []
+
+
+def _is_read_already(dataset: Dataset) -> bool:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return isinstance(dataset, ImageArrays | PreparedImages)

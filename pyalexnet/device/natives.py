@@ -1,0 +1,56 @@
+"""The native modules: which are there, and whether they were built from the sources that lie beside this package.
+
+In a checkout the package is Python alone: the native modules lie where it was installed, or where ``tools/develop.py``
+put them. Kernels of other sources than one reads would be a riddle, so they are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from pyalexnet.errors import StaleBuildError
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_SOURCE_SUFFIXES = (".cpp", ".cu", ".cuh", ".h")
+_COMMAND = f"run 'pip install {_CHECKOUT}'"
+
+
+def is_built(name: str) -> bool:
+    """Whether there is a native module of that name, such as ``_sim``."""
+    return importlib.util.find_spec(f"pyalexnet.{name}") is not None
+
+
+@functools.cache
+def load(name: str) -> ModuleType:
+    """A native module.
+
+    Raises:
+        StaleBuildError: it does not go with this package; the message names the command that builds it anew.
+    """
+    try:
+        module = importlib.import_module(f"pyalexnet.{name}")
+    except ImportError as error:
+        raise StaleBuildError(f"the native module {name} cannot be loaded ({error}); {_COMMAND}") from error
+    expected = digest_of_sources()
+    if expected is not None and getattr(module, "source_digest", None) != expected:
+        raise StaleBuildError(
+            f"{module.__file__} was built from other sources than those in {_CHECKOUT / 'src'}; {_COMMAND}, or "
+            "tools/develop.py"
+        )
+    return module
+
+
+@functools.cache
+def digest_of_sources() -> str | None:
+    """What ``cmake/source_digest.cmake`` writes into native modules; None where no sources lie beside the package."""
+    if not (_CHECKOUT / "src" / "kernels").is_dir():
+        return None
+    files = [path for path in (_CHECKOUT / "src").rglob("*") if path.suffix in _SOURCE_SUFFIXES and path.is_file()]
+    names = {path.relative_to(_CHECKOUT).as_posix(): path for path in files}
+    lines = (f"{name} {hashlib.sha256(names[name].read_bytes()).hexdigest()}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""A net together with what is needed to name what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS
+from pyalexnet.data.augmentation import Variations
+from pyalexnet.device.arguments import Argument
+from pyalexnet.device.backend import devices
+from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.net.network import AlexNet
+from pyalexnet.system.checks import shown
+from pyalexnet.system.json_file import require_distinct
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A net, the classes' names and the mean image that its inputs are measured from.
+
+    Attributes:
+        net: the net; it may have more outputs than there are names.
+        classes: names of the outputs, from the first on.
+        mean: float32 (256, 256, 3), subtracted from images before the net sees them.
+        learned_from: what its training images were, as :attr:`pyalexnet.data.choice.DataChoice.description` has it, or
+            the folder of its model file, beside which ``run.json`` may tell; None where nobody knows.
+    """
+
+    net: AlexNet
+    classes: tuple[str, ...]
+    mean: npt.NDArray[np.float32]
+    learned_from: Mapping[str, Any] | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the parts; ``classes`` may be any list of names, ``mean`` an array of any library.
+
+        Raises:
+            TypeError: a part is of another type.
+            ValueError: there are no names, more than outputs or one twice, or ``mean`` has another shape or NaN.
+        """
+        if not isinstance(self.net, AlexNet):
+            raise TypeError(f"net is {shown(self.net)}; it must be an AlexNet")
+        object.__setattr__(self, "classes", _names(self.classes, self.net.num_classes))
+        mean = Argument.of("mean", self.mean, shape=(IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)).host()
+        if not np.isfinite(mean).all():
+            raise ValueError("mean has values that are NaN or infinite; all must be finite")
+        object.__setattr__(self, "mean", mean)
+
+    def __repr__(self) -> str:
+        return f"<Classifier of {_some(self.classes)}: {self.net!r}>"
+
+    def input_batch(self, images: Any, variations: Variations) -> ImageBatch:
+        """What the net takes: uint8 images (N, 256, 256, 3), each varied in its way, less the mean.
+
+        Args:
+            images: an array of NumPy, PyTorch or CuPy, or a Tensor.
+            variations: as many.
+        """
+        return ImageBatch(images, variations.offsets, variations.flips, variations.shifts, self.mean, variations.scale)
+
+    def class_name(self, output: int) -> str:
+        """The name of an output; outputs beyond the named classes have their number."""
+        return self.classes[output] if output < len(self.classes) else f"output {output}"
+
+
+def _names(classes: Any, outputs: int) -> tuple[str, ...]:
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise TypeError(f"classes is {shown(classes)}; it must be a list of names")
+    names = tuple(classes)
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise TypeError(f"classes[{place}] is {shown(name)}; it must be a name")
+    if not 1 <= len(names) <= outputs:
+        raise ValueError(f"classes has {len(names)} names; it must have 1 to {outputs}, as many as the net's outputs")
+    require_distinct("classes", names)
+    return names
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """The first names, escaped, and how many there are."""
+    first = ", ".join(f"{name[:20]!r}" for name in names[:3])
+    return f"{len(names)} classes ({first}{', …' if len(names) > 3 else ''})"
+
+
+def default_devices() -> tuple[str, ...]:
+    """The first GPU where there is one, else the CPU."""
+    return (devices()[0].name,)

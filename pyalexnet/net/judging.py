@@ -1,0 +1,277 @@
+"""How often a classifier is right: what it answers, batch by batch, and what is counted of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.data.augmentation import view_variations
+from pyalexnet.data.dataset import Dataset, labels_among
+from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
+from pyalexnet.net.classifier import Classifier
+
+CONFIDENCE = 0.95
+"""Of the intervals around errors: how often such an interval holds the true error."""
+
+
+class Interval(NamedTuple):
+    """The range that holds the true value with a probability of :data:`CONFIDENCE`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Errors among the images of one class; NaN where there are none.
+
+    Attributes:
+        name: the class.
+        count: its images.
+        top1_error: the part of them for which another class was the most probable.
+        top5_error: the part of them for which it was not among the five most probable.
+        top1_interval: around ``top1_error``.
+        top5_interval: around ``top5_error``.
+    """
+
+    name: str
+    count: int
+    top1_error: float
+    top5_error: float
+    top1_interval: Interval
+    top5_interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What judging a classifier by labelled images found.
+
+    Attributes:
+        views: crops by which each image was judged.
+        loss: mean of -log(probability of the label).
+        classes: the model's classes.
+        confusion: int64 (classes, outputs): images of a class (row) for which an output (column) was the most probable.
+        top5_wrong: int64 (classes,): images of each class that was not among the five most probable.
+        trained_on: how many of the images the model learned from; None where that was not found out.
+        not_checked: why it was not; "" where it was.
+        unseen: the same of the images alone that the model did not learn from, where it learned from some of them.
+    """
+
+    views: int
+    loss: float
+    classes: tuple[str, ...]
+    confusion: npt.NDArray[np.int64]
+    top5_wrong: npt.NDArray[np.int64]
+    trained_on: int | None = None
+    not_checked: str = ""
+    unseen: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return "<Evaluation of no images>"
+        return (
+            f"<Evaluation of {self.count:,} images of {len(self.classes)} classes, views {self.views}: top-1 error "
+            f"{self.top1_error:.2%}, top-5 error {self.top5_error:.2%}, loss {self.loss:.4f}>"
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1_error(self) -> float:
+        """The part of the images whose label is not the most probable class."""
+        return self._top1_wrong / self.count
+
+    @property
+    def top5_error(self) -> float:
+        """The part of the images whose label is not among the five most probable classes."""
+        return int(self.top5_wrong.sum()) / self.count
+
+    @property
+    def top1_interval(self) -> Interval:
+        """Around :attr:`top1_error`."""
+        return wilson_interval(self._top1_wrong, self.count)
+
+    @property
+    def top5_interval(self) -> Interval:
+        """Around :attr:`top5_error`."""
+        return wilson_interval(int(self.top5_wrong.sum()), self.count)
+
+    @property
+    def accuracy(self) -> float:
+        """The part of the images whose label is the most probable class."""
+        return 1 - self.top1_error
+
+    def by_class(self) -> list[ClassResult]:
+        """The errors class by class, in the model's order."""
+        results = []
+        for label, name in enumerate(self.classes):
+            count, top5_wrong = int(self.confusion[label].sum()), int(self.top5_wrong[label])
+            top1_wrong = count - int(self.confusion[label, label])
+            results.append(
+                ClassResult(
+                    name=name,
+                    count=count,
+                    top1_error=top1_wrong / count if count else math.nan,
+                    top5_error=top5_wrong / count if count else math.nan,
+                    top1_interval=wilson_interval(top1_wrong, count),
+                    top5_interval=wilson_interval(top5_wrong, count),
+                )
+            )
+        return results
+
+    @property
+    def overlap(self) -> str:
+        """In words, how many of the images the model learned from."""
+        if self.trained_on is None:
+            return f"whether the model was trained on some of these images was not checked: {self.not_checked}"
+        number = f"{self.trained_on:,}" if self.trained_on else "none"
+        return f"{number} of {self.count:,} images {'was' if self.trained_on == 1 else 'were'} trained on"
+
+    @property
+    def _top1_wrong(self) -> int:
+        return self.count - int(np.trace(self.confusion))
+
+
+class Judged(NamedTuple):
+    """A batch of images and what a classifier takes them for.
+
+    Attributes:
+        indices: intp (n,), which images of the data set they are.
+        images: uint8 (n, 256, 256, 3).
+        probabilities: float64 (n, outputs).
+        labels: int32 (n,), the outputs that are right.
+    """
+
+    indices: npt.NDArray[np.intp]
+    images: npt.NDArray[np.uint8]
+    probabilities: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int32]
+
+
+def judge(
+    model: Classifier,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    views: int = 1,
+    on_images: Callable[[int], None] = lambda _count: None,
+) -> Evaluation:
+    """Count errors and losses on labelled images.
+
+    Args:
+        model: the classifier.
+        dataset: the images, with classes of the model's names.
+        batch_size: images that the net computes at a time.
+        views: as in :func:`pyalexnet.evaluate`.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        DataError: an image cannot be read, or the model does not know a class.
+        OutOfMemoryError: a device has not memory for ``batch_size`` images.
+    """
+    tally = Tally(model)
+    for batch in judged_batches(model, dataset, batch_size, views):
+        tally.add(batch.probabilities, batch.labels)
+        on_images(len(batch.labels))
+    return tally.evaluation(views)
+
+
+def judged_batches(model: Classifier, dataset: Dataset, batch_size: int, views: int) -> Iterator[Judged]:
+    """What a classifier takes a data set's images for, in order; arguments as of :func:`judge`."""
+    label_of_class = labels_among(dataset, model.classes)
+    batches = list(in_batches(np.arange(len(dataset)), batch_size))
+    buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
+    for indices, (images, labels) in zip(batches, read_ahead(dataset, batches, buffers=buffers), strict=True):
+        yield Judged(indices, images, mean_probabilities(model, images, views), label_of_class[labels])
+
+
+def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: int = 1) -> npt.NDArray[np.float64]:
+    """Each output's softmax, averaged over the views.
+
+    Args:
+        model: the classifier.
+        images: uint8 (N, 256, 256, 3).
+        views: as in :func:`evaluate`.
+
+    Returns:
+        float64 (N, outputs).
+    """
+    variations = view_variations(len(images), views, model.net.options.crop)
+    by_view = [_softmax(model.net.forward(model.input_batch(images, view))) for view in variations]
+    return np.asarray(np.mean(by_view, axis=0))
+
+
+class Tally:
+    """Errors and losses of the images judged so far."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.classes = model.classes
+        self.confusion = np.zeros((len(model.classes), model.net.num_classes), np.int64)
+        self.top5_wrong = np.zeros(len(model.classes), np.int64)
+        self.losses: list[npt.NDArray[np.float64]] = []
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    def add(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> None:
+        """Count images by their probabilities, float64 (n, outputs), and labels, int32 (n,)."""
+        own = probabilities[np.arange(len(labels)), labels]
+        self.losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
+        rank = _rank(probabilities, labels)
+        np.add.at(self.confusion, (labels, _answer(probabilities, labels, rank)), 1)
+        np.add.at(self.top5_wrong, labels, rank >= 5)
+
+    def evaluation(self, views: int, **overlap: Any) -> Evaluation:
+        """What came out; at least one image must have been counted."""
+        loss = float(np.mean(np.concatenate(self.losses)))
+        return Evaluation(views, loss, self.classes, self.confusion, self.top5_wrong, **overlap)
+
+
+def wilson_interval(successes: int, count: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927), at :data:`CONFIDENCE`; from 0 to 1 where nothing was counted.
+
+    Args:
+        successes: what was counted.
+        count: of how many.
+    """
+    from scipy.stats import binomtest  # here, since it takes half a second
+
+    if count == 0:
+        return Interval(0.0, 1.0)
+    found = binomtest(successes, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # logits that are not finite give NaN, which counts as wrong
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _answer(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32], rank: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """The output that counts as the net's answer: the label's where that is first, never where it is not."""
+    others = np.nan_to_num(probabilities, nan=-1.0)
+    others[np.arange(len(labels)), labels] = -2.0
+    return np.where(rank == 0, labels, others.argmax(axis=1))
+
+
+def _rank(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+    """How many outputs come before the label's: the more probable and, among equals, those of lower index.
+
+    Comparisons are written so that a NaN counts as wrong.
+    """
+    own = probabilities[np.arange(len(labels)), labels, None]
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    return np.asarray(np.count_nonzero(~(probabilities <= own) | ((probabilities == own) & before), axis=1))

@@ -1,0 +1,143 @@
+"""Model files: a classifier's weights, mean image, classes and options in one safetensors file.
+
+Beside the parameters under their own names, the tensor ``input.mean`` holds the mean image. The description
+(:mod:`pyalexnet.net.tensor_file`) has the classes, the number of outputs, the options and the training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
+from pyalexnet.errors import ModelFileError
+from pyalexnet.net.classifier import Classifier, default_devices
+from pyalexnet.net.network import AlexNet, as_memory_limit, device_names
+from pyalexnet.net.tensor_file import Description, Shapes, description_format, open_tensors, pack
+from pyalexnet.system.checks import as_path, shown
+from pyalexnet.system.files import write_atomically
+from pyalexnet.system.json_file import require_distinct
+
+MODEL_FILE = "model.safetensors"
+
+_MEAN = "input.mean"
+
+
+def save_model(path: str | PathLike[str], model: Classifier) -> None:
+    """Write a classifier to a file, whole or not at all.
+
+    A file that was there stays until the new one is complete.
+
+    Raises:
+        TypeError: ``path`` is no path, or ``model`` no classifier.
+        OSError: the file cannot be written; the message says why and how many bytes were needed.
+    """
+    if not isinstance(model, Classifier):
+        raise TypeError(f"model is {shown(model)}; it must be a Classifier")
+    write_atomically(as_path("path", path), model_content(model))
+
+
+def model_content(model: Classifier) -> bytes:
+    """What :func:`save_model` writes."""
+    about = {
+        "classes": model.classes,
+        "num_classes": model.net.num_classes,
+        "options": asdict(model.net.options),
+        "step": model.net.step,
+    }
+    return pack({**model.net.parameters(), _MEAN: model.mean}, about)
+
+
+def load_model(
+    path: str | PathLike[str],
+    *,
+    devices: Sequence[str] | None = None,
+    memory_limit: int | None = None,
+) -> Classifier:
+    """Read a classifier from a file that :func:`save_model` wrote.
+
+    Args:
+        path: the file, or a run's folder, for its ``model.safetensors``.
+        devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
+        memory_limit: bytes that the net may take on each device; by default what the device has.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: ``devices`` or ``memory_limit`` makes no sense.
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
+    """
+    devices = default_devices() if devices is None else device_names(devices)
+    memory_limit = as_memory_limit(memory_limit)
+    path = as_path("path", path)
+    if path.is_dir():
+        path /= MODEL_FILE
+    with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
+        about = file.description
+        # First the net, which says what memory it needs where there is not enough.
+        net = AlexNet(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
+        tensors = file.tensors()
+    mean = np.array(tensors.pop(_MEAN))
+    if not (mean.min() >= 0 and mean.max() <= 255):
+        raise ModelFileError(f"{path}: {_MEAN} is from {mean.min()} to {mean.max()}; it must be from 0 to 255")
+    net.load_parameters(tensors)
+    net.step = about.step
+    return Classifier(net, about.classes, mean, learned_from=path.parent)
+
+
+def as_model(model: Classifier | str | PathLike[str]) -> Classifier:
+    """A classifier from what a user names: itself, or what :func:`load_model` takes.
+
+    Raises:
+        TypeError: it is neither.
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, str | PathLike):
+        return load_model(model)
+    hint = "; its .model is one" if isinstance(getattr(model, "model", None), Classifier) else ""
+    raise TypeError(f"model is {shown(model)}; it must be a Classifier, a run's folder or a model file{hint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription(Description):
+    """What a model file says beside its tensors.
+
+    Attributes:
+        classes: names of the outputs, from the first on.
+        num_classes: outputs of the net.
+        options: the net's.
+        step: training steps done.
+    """
+
+    classes: tuple[str, ...]
+    num_classes: Annotated[int, Ge(2)]
+    options: Options
+    step: Annotated[int, Ge(0)]
+
+    def __post_init__(self) -> None:
+        """Check what the fields are to each other.
+
+        Raises:
+            ValueError: there are more classes than outputs, or a class is named twice.
+        """
+        if len(self.classes) > self.num_classes:
+            raise ValueError(
+                f"classes has {len(self.classes)} names; it must have at most num_classes, {self.num_classes}"
+            )
+        require_distinct("classes", self.classes)
+
+
+MODEL_DESCRIPTION = description_format(ModelDescription)
+
+
+def model_shapes(about: ModelDescription) -> Shapes:
+    """The tensors that a model file has."""
+    return {**parameter_shapes(about.num_classes, about.options.towers), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}

@@ -1,0 +1,82 @@
+"""From 8-bit images to a net's input: crop, reflection, mean image and colour shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyalexnet.device.arguments import INTEGERS, Argument, common_device
+from pyalexnet.device.tensor import Tensor
+from pyalexnet.ops._memory import empty
+from pyalexnet.system.checks import bounded, number, require
+
+
+def prepare_input(
+    images_u8: Any,
+    offsets: Any,
+    flips: Any,
+    shifts: Any,
+    mean: Any = None,
+    *,
+    crop: int = 227,
+    size: int | None = None,
+    scale: float = 1.0,
+    device: str | None = None,
+) -> Tensor:
+    """Crop, mirror where asked, subtract the mean, add a colour (Krizhevsky et al. 2012, sections 2 and 4.1), scale.
+
+    The mean image is cropped and mirrored with the image: it belongs to pixels, not to places of the crop.
+
+    Args:
+        images_u8: uint8 array (images, height, width, 3), RGB.
+        offsets: array (images, 2) of integers, each crop's upper left pixel as (y, x); checked in host memory.
+        flips: uint8 or bool array (images,); mirrored left to right where not 0.
+        shifts: float32 array (images, 3), added to every pixel.
+        mean: float32 array (height, width, 3) or (3,), or None to subtract nothing.
+        crop: height and width of what is taken from each image.
+        size: height and width of the output, at least ``crop``, with zeros below and to the right of the crop
+            (default: ``crop``).
+        scale: what the result is multiplied by, above 0; the 2012 code has 1 / 1.1 where colours are added.
+        device: where to compute when no array is on a device yet.
+
+    Returns:
+        Tensor (images, size, size, 3) of float32.
+
+    Raises:
+        TypeError: an argument is not an array of its dtype, ``crop`` or ``size`` no integer or ``scale`` no number.
+        ValueError: an array is empty or of the wrong shape, the crop is larger than the images or the output, an offset
+            leaves the image, the scale is not above 0 and finite, or the devices differ.
+    """
+    images = Argument.of("images_u8", images_u8, "uint8", ("images", "height", "width", 3))
+    count, height, width, colours = images.shape
+    offsets = Argument.of("offsets", offsets, INTEGERS, (count, 2))
+    flips = Argument.of("flips", flips, ("uint8", "bool"), (count,))
+    shifts = Argument.of("shifts", shifts, shape=(count, colours))
+    mean = None if mean is None else Argument.of("mean", mean)
+    if mean is not None and len(mean.shape) != 1:
+        mean.require_shape(height, width, colours)
+    elif mean is not None:
+        mean.require_shape(colours)
+    on = common_device(device, images, offsets, flips, shifts, mean)
+    side = min(height, width)
+    crop = bounded("crop", crop)
+    require(1 <= crop <= side, "crop", crop, f"from 1 to the images' smaller side, {side}")
+    size = crop if size is None else bounded("size", size, most=2**31 - 1)
+    require(size >= crop, "size", size, f"at least the crop's {crop}")
+    scale = number("scale", scale)
+    corners = offsets.indices(on, np.array([height - crop + 1, width - crop + 1]))
+    out = empty((count, size, size, colours), on)
+    on.native.prepare_input(
+        out.array,
+        images.native(on),
+        corners.array,
+        flips.native(on),
+        shifts.native(on),
+        None if mean is None else mean.native(on),
+        crop,
+        scale,
+        on.stream,
+    )
+    on.stream.synchronize()
+    return out

@@ -1,0 +1,157 @@
+"""Convolution and its gradients."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex
+
+from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.tensor import Tensor
+from pyalexnet.ops._memory import empty, workspace
+from pyalexnet.system.checks import bounded, extents, flag
+
+_IMAGES = ("batch", "height", "width", "channels")
+_WEIGHTS = ("kernel height", "kernel width", "channels / groups", "filters")
+_GRADIENT = ("batch", "out height", "out width", "filters")
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    relu: bool = False,
+    device: str | None = None,
+) -> Tensor:
+    """Convolution of images with a bank of filters (Krizhevsky et al. 2012, section 3.5).
+
+    y[n, oy, ox, k] = b[k] + sum over ky, kx, c of x[n, oy·stride + ky - padding, ox·stride + kx - padding, c]
+    · w[ky, kx, c, k], where x is zero outside the image; the filters of group g see the g-th part of the channels.
+
+    Args:
+        x: float32 (batch, height, width, channels).
+        w: float32 (kernel height, kernel width, channels / groups, filters).
+        b: float32 (filters,), or None for no bias.
+        stride: pixels from one place of the kernel to the next, in both directions.
+        padding: zeros around the image on all four sides.
+        groups: number of parts that channels and filters are divided into.
+        relu: whether max(·, 0) follows.
+        device: where to compute when no argument is on a device yet.
+
+    Returns:
+        Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
+
+    Raises:
+        TypeError: an array is not of float32, or a number is not an integer.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
+            different devices.
+    """
+    x, w = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
+    b = None if b is None else Argument.of("b", b, shape=w.shape[3:])
+    on = common_device(device, x, w, b)
+    relu = flag("relu", relu)
+    shape = (x.shape, w.shape, *_places(stride, padding, groups))
+    y_shape, needed = on.native.conv_y_shape(*shape), on.native.conv_forward_workspace_bytes(*shape)
+    y, memory = empty(tuple(y_shape), on), workspace(needed, on)
+    bias = None if b is None else b.native(on)
+    on.native.conv_forward(y.array, x.native(on), w.native(on), bias, *shape[2:], relu, memory.array, on.stream)
+    on.stream.synchronize()
+    return y
+
+
+def conv2d_backward_input(
+    dy: Any,
+    w: Any,
+    input_shape: tuple[int, int, int, int],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    device: str | None = None,
+) -> Tensor:
+    """The gradient of :func:`conv2d` (without ReLU) by its input.
+
+    dx[n, iy, ix, c] = sum over oy, ox, k with iy = oy·stride + ky - padding, ix = ox·stride + kx - padding of
+    dy[n, oy, ox, k] · w[ky, kx, c, k].
+
+    Args:
+        dy: float32 (batch, out height, out width, filters), the loss's gradient by the convolution's output.
+        w: float32 (kernel height, kernel width, channels / groups, filters).
+        input_shape: (batch, height, width, channels) of the convolution's x.
+        stride: as in :func:`conv2d`, like padding and groups.
+        padding: as in :func:`conv2d`.
+        groups: as in :func:`conv2d`.
+        device: where to compute when no argument is on a device yet.
+
+    Returns:
+        Tensor of ``input_shape``.
+
+    Raises:
+        TypeError: an array is not of float32, or a number is not an integer.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
+            different devices.
+    """
+    dy, w = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
+    on = common_device(device, dy, w)
+    x_shape = extents("input_shape", input_shape, 4)
+    shape = (x_shape, w.shape, *_places(stride, padding, groups))
+    dy.require_shape(*on.native.conv_y_shape(*shape))
+    needed = on.native.conv_backward_input_workspace_bytes(*shape)
+    dx, memory = empty(x_shape, on), workspace(needed, on)
+    on.native.conv_backward_input(dx.array, dy.native(on), w.native(on), *shape[2:], memory.array, on.stream)
+    on.stream.synchronize()
+    return dx
+
+
+def conv2d_backward_weight(
+    x: Any,
+    dy: Any,
+    kernel_size: int | tuple[int, int],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    device: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of :func:`conv2d` (without ReLU) by its weights and its bias.
+
+    dw[ky, kx, c, k] = sum over n, oy, ox of x[n, oy·stride + ky - padding, ox·stride + kx - padding, c]
+    · dy[n, oy, ox, k], and db[k] = sum over n, oy, ox of dy[n, oy, ox, k].
+
+    Args:
+        x: float32 (batch, height, width, channels), the convolution's input.
+        dy: float32 (batch, out height, out width, filters), the loss's gradient by the convolution's output.
+        kernel_size: (kernel height, kernel width), or one number for both.
+        stride: as in :func:`conv2d`, like padding and groups.
+        padding: as in :func:`conv2d`.
+        groups: as in :func:`conv2d`.
+        device: where to compute when no argument is on a device yet.
+
+    Returns:
+        Tensors dw (kernel height, kernel width, channels / groups, filters) and db (filters,).
+
+    Raises:
+        TypeError: an array is not of float32, or a number is not an integer.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
+            different devices.
+    """
+    x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
+    on = common_device(device, x, dy)
+    places = _places(stride, padding, groups)
+    if not 1 <= places[2] <= x.shape[3] or x.shape[3] % places[2]:
+        raise ValueError(f"groups is {groups}; it must divide the {x.shape[3]} channels of x")
+    pair = (kernel_size, kernel_size) if isinstance(kernel_size, SupportsIndex) else kernel_size
+    w_shape = (*extents("kernel_size", pair, 2), x.shape[3] // places[2], dy.shape[3])
+    shape = (x.shape, w_shape, *places)
+    dy.require_shape(*on.native.conv_y_shape(*shape))
+    needed = on.native.conv_backward_weight_workspace_bytes(*shape)
+    dw, db, memory = empty(w_shape, on), empty(w_shape[3:], on), workspace(needed, on)
+    on.native.conv_backward_weight(dw.array, db.array, x.native(on), dy.native(on), *places, memory.array, on.stream)
+    on.stream.synchronize()
+    return dw, db
+
+
+def _places(stride: int, padding: int, groups: int) -> tuple[int, int, int]:
+    return bounded("stride", stride), bounded("padding", padding), bounded("groups", groups)

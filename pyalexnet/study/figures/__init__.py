@@ -1,0 +1,19 @@
+"""The paper's figures, of one's own net: Matplotlib figures to show, change and save."""
+
+from pyalexnet.study.figures.curves import learning_curves
+from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pictures
+from pyalexnet.study.figures.neighbours import neighbour_rows
+from pyalexnet.study.figures.predictions import prediction_panel
+from pyalexnet.study.figures.save import FORMATS, encoded, save_figure
+
+__all__ = [
+    "FORMATS",
+    "ColourIndex",
+    "colour_index",
+    "encoded",
+    "filter_pictures",
+    "learning_curves",
+    "neighbour_rows",
+    "prediction_panel",
+    "save_figure",
+]

@@ -1,0 +1,386 @@
+"""The loop of a training run, which can stop after any step and go on from there bit for bit."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.data import Dataset
+from pyalexnet.data.augmentation import epoch_order, epoch_variations
+from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
+from pyalexnet.errors import DivergedError, SaveError
+from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.net.judging import Evaluation, judge
+from pyalexnet.net.model_file import MODEL_FILE
+from pyalexnet.system.files import link_atomically
+from pyalexnet.system.interrupt import Interrupted, InterruptRequest
+from pyalexnet.system.progress import Display
+from pyalexnet.training.checkpoint import Checkpoint, prune_checkpoints
+from pyalexnet.training.logs import Log
+from pyalexnet.training.recipe import recipe_for
+from pyalexnet.training.result import BEST_FILE, TrainingResult
+from pyalexnet.training.schedule import Rates, Schedule, warm_up
+from pyalexnet.training.state import EpochRecord
+from pyalexnet.training.watch import (
+    StuckLoss,
+    can_tell_from_guessing,
+    chance_loss,
+    dead_relus,
+    explain_explosion,
+    explain_stuck,
+    first_non_finite,
+    no_better_than_guessing,
+    patience_steps,
+)
+
+# After so many steps a net that learns at all is better than guessing.
+_TELLING_STEPS = 100
+
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where and how often a run's checkpoints are written.
+
+    Attributes:
+        folder: the run's folder.
+        minutes: the time from one checkpoint to the next; each epoch's end has one in any case.
+        keep: how many of the last ones stay; the best epoch's stays too.
+    """
+
+    folder: Path
+    minutes: float
+    keep: int
+
+
+class Run:
+    """A training run on its way."""
+
+    def __init__(
+        self,
+        result: TrainingResult,
+        checkpoint: Checkpoint,
+        schedule: Schedule,
+        training: Dataset,
+        held_out: Dataset | None,
+        *,
+        saving: Saving | None,
+        logs: list[Log],
+        display: Display,
+        interrupt: InterruptRequest,
+        report_relus: bool,
+    ) -> None:
+        """Stand where ``checkpoint`` says, which the run carries on; ``result`` shares its model and history."""
+        self.result = result
+        self.settings = result.settings
+        self.checkpoint = checkpoint
+        self.model = checkpoint.model
+        self.net = checkpoint.model.net
+        self.at = checkpoint.state
+        self.schedule = schedule
+        self.training = training
+        self.held_out = held_out
+        self.saving = saving
+        self.logs = logs
+        self.display = display
+        self.interrupt = interrupt
+        self.report_relus = report_relus
+        self.failing_logs: list[Log] = []
+        self.steps_an_epoch = len(training) // self.settings.batch_size
+        steps = self.settings.epochs * self.steps_an_epoch
+        self.stuck_loss = StuckLoss(chance_loss(training.labels), patience_steps(self.net.num_classes, steps))
+        if self.at.schedule:
+            self.schedule.load_state(self.at.schedule)
+        if self.at.stuck_loss:
+            self.stuck_loss.load_state(self.at.stuck_loss)
+        self.held_out_count = 0 if held_out is None else len(held_out)
+        self.largest_share = 0.0 if held_out is None else float(np.bincount(held_out.labels).max() / len(held_out))
+        self.held_out_tells = can_tell_from_guessing(self.held_out_count, self.largest_share)
+        self.buffers = self.net.image_buffers(self.settings.batch_size, AHEAD + 1)
+        self.last_saved = time.monotonic()
+        self.remember()
+
+    def to_the_end(self) -> None:
+        """Train until all epochs are done or a stop is asked for; the result says which.
+
+        Raises:
+            DivergedError: a loss was not finite; the net has the parameters of the last whole epoch, or those that
+                it began with in this process.
+            SaveError: a checkpoint could not be written.
+        """
+        images_an_epoch = self.steps_an_epoch * self.settings.batch_size + len(self.held_out or ())
+        done = (self.at.epoch - 1) * images_an_epoch + len(self.at.losses) * self.settings.batch_size
+        self.display.begin("training", self.settings.epochs * images_an_epoch, done=done)
+        try:
+            while self.at.epoch <= self.settings.epochs:
+                self.finish_epoch()
+            self.result.stopped = "finished"
+        except Interrupted:
+            self.result.signal = self.interrupt.signal
+            self.result.stopped = "interrupted" if self.result.signal == signal.SIGINT else "terminated"
+            self.display.line(f"{self.result.stopped} at step {self.net.step}")
+        except DivergedError as error:
+            self.tell_event("diverged", str(error))
+            self.go_back()
+            self.result.stopped = "diverged"
+            error.result = self.result
+            if self.saving:
+                self.result.save(self.saving.folder)
+            raise
+        self.save()
+
+    def finish_epoch(self) -> None:
+        """The epoch's steps that are still to do, then the validation."""
+        start = time.perf_counter() - self.at.epoch_seconds
+        self.steps(start)
+        validation = self.validate()
+        if validation:
+            self.require_finite(validation.loss, "validation loss")
+        record = EpochRecord(
+            epoch=self.at.epoch,
+            steps=self.net.step,
+            lr=self.rates().lr,
+            train_loss=math.fsum(self.at.losses) / len(self.at.losses),
+            validation_loss=validation.loss if validation else None,
+            validation_error=validation.top1_error if validation else None,
+            validation_accuracy=validation.accuracy if validation else None,
+            images_per_second=len(self.at.losses) * self.settings.batch_size / self.at.train_seconds,
+            seconds=time.perf_counter() - start,
+        )
+        self.schedule.update(record.validation_error)
+        self.at.begin_next_epoch(record)
+        self.display.line(str(record))
+        self.tell_epoch(record)
+        self.tell_chance()
+        self.remember()
+        self.save()
+
+    def steps(self, epoch_start: float) -> None:
+        """The steps of the epoch that are still to do."""
+        settings = self.settings
+        self.display.stage(f"epoch {self.at.epoch}/{settings.epochs}")
+        start = time.perf_counter() - self.at.train_seconds
+        for batch, labels in self.batches():
+            rates = self.rates()
+            loss = self.net.train_step(
+                batch,
+                labels,
+                lr=rates.for_step(settings.lr_layers),
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+            self.require_finite(loss, "loss", of_step=True)
+            now = time.perf_counter()
+            self.at.losses.append(loss)
+            self.at.train_seconds, self.at.epoch_seconds = now - start, now - epoch_start
+            self.tell_step(loss, rates)
+            self.grant_requests()
+            if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
+                self.save()
+
+    def batches(self) -> Iterator[tuple[ImageBatch, Labels]]:
+        """The rest of the epoch's batches in order, read in the background: the net's input, and labels."""
+        count, settings = len(self.training), self.settings
+        order = epoch_order(count, seed=settings.seed, epoch=self.at.epoch)
+        noise = self.rates().colour_noise
+        variations = epoch_variations(
+            count,
+            seed=settings.seed,
+            epoch=self.at.epoch,
+            reflect=settings.reflect,
+            colour_noise=settings.colour_noise if noise is None else noise,
+            colour_axes=self.checkpoint.colour_axes,
+            colour_noise_scaled=settings.colour_noise_scaled,
+            crop=self.net.options.crop,
+        )
+        todo = np.arange(len(self.at.losses) * settings.batch_size, count)
+        batches = list(in_batches(todo, settings.batch_size, drop_last=True))
+        images_read = read_ahead(self.training, (order[positions] for positions in batches), buffers=self.buffers)
+        for positions, (images, labels) in zip(batches, images_read, strict=True):
+            yield self.model.input_batch(images, variations[positions]), labels
+
+    def rates(self) -> Rates:
+        """What the schedule says at this place, less where the run warms up."""
+        rates = self.schedule.at(self.at.epoch - 1 + len(self.at.losses) / self.steps_an_epoch)
+        return rates.scaled(warm_up(self.net.step, self.settings.warmup))
+
+    def validate(self) -> Evaluation | None:
+        """The measure of the held-out images, if any."""
+        if self.held_out is None:
+            return None
+        self.display.stage(f"validation {self.at.epoch}/{self.settings.epochs}")
+
+        def on_images(count: int) -> None:
+            self.grant_requests()
+            self.display.advance(count)
+
+        return judge(self.model, self.held_out, batch_size=self.settings.batch_size, on_images=on_images)
+
+    def grant_requests(self) -> None:
+        """Save or leave the loop, between two steps or batches, if that was asked for.
+
+        Raises:
+            Interrupted: the loop is to be left.
+        """
+        self.interrupt.raise_if_requested()
+        if self.interrupt.take_save_request() and self.saving:
+            self.save()
+            self.display.line(f"saved at step {self.net.step}")
+
+    def tell_step(self, loss: float, rates: Rates) -> None:
+        """Show and log a step; explain a loss that has not moved."""
+        images_per_second = len(self.at.losses) * self.settings.batch_size / self.at.train_seconds
+        self.log("step", epoch=self.at.epoch, loss=loss, lr=rates.lr, images_per_second=images_per_second)
+        self.display.advance(self.settings.batch_size)
+        self.display.state(self.state(loss, images_per_second))
+        news = self.stuck_loss.update(loss)
+        if news == "exploded":
+            self.tell(news, explain_explosion(loss, self.stuck_loss.chance, rates.lr))
+        elif news == "stuck":
+            self.tell(news, explain_stuck(self.net, self.stuck_loss.chance, self.stuck_loss.peak))
+
+    def tell_epoch(self, record: EpochRecord) -> None:
+        """Log an epoch and, if asked, show each tower's share of dead ReLUs."""
+        self.log("epoch", **{name: value for name, value in vars(record).items() if name != "steps"})
+        if self.report_relus:
+            for activity in dead_relus(self.net):
+                self.display.line(f"  {activity}")
+                self.log("relus", **vars(activity))
+
+    def tell_chance(self) -> None:
+        """Say that the epochs so far brought no more than guessing: in the first epoch that shows it, and the last."""
+        history = self.at.history
+        is_last = history[-1].epoch == self.settings.epochs
+        before = len(history) > 1 and self.is_at_chance(history[-2])
+        if self.is_at_chance(history[-1]) and (is_last or not before):
+            self.tell("chance", self.explain_chance(history[-1]))
+
+    def is_at_chance(self, record: EpochRecord) -> bool:
+        """Whether an epoch that comes late enough to tell, or is the last, brought no more than guessing."""
+        enough_steps = min(self.stuck_loss.patience_steps, _TELLING_STEPS)
+        if record.steps < enough_steps and record.epoch < self.settings.epochs:
+            return False
+        if self.held_out_tells:
+            right = round((record.validation_accuracy or 0.0) * self.held_out_count)
+            return no_better_than_guessing(right, self.held_out_count, self.largest_share)
+        return not record.train_loss < self.stuck_loss.chance
+
+    def explain_chance(self, record: EpochRecord) -> str:
+        """What an epoch that brought no more than guessing shows, and what to try."""
+        if self.held_out_tells:
+            shown = (
+                f"{record.validation_accuracy:.2%} of {self.held_out_count:,} held-out images is no better than always "
+                f"answering the most frequent class, {self.largest_share:.2%}"
+            )
+        else:
+            shown = f"its mean loss of {record.train_loss:.4f} is that of guessing, {self.stuck_loss.chance:.4f}"
+        peak = self.stuck_loss.peak
+        why = f". {str(peak).capitalize()}: the steps were too large" if peak else ""
+        return (
+            f"after epoch {record.epoch} the net has learned nothing that shows: {shown}{why}. Try {self.advice()}a "
+            "smaller lr, more epochs; and check whether the labels belong to their images"
+        )
+
+    def advice(self) -> str:
+        """The recipe that fits so many images, where the run has another one."""
+        fitting, settings = recipe_for(len(self.training), len(self.training.classes)), self.settings
+        names = ("lr", "batch_size", "warmup", "epochs")
+        if all(getattr(fitting, name) == getattr(settings, name) for name in names):
+            return ""
+        values = ", ".join(f"{name} {getattr(fitting, name):g}" for name in names)
+        return f"the recipe for so many images, which leaving out all options gives ({values}), "
+
+    def tell(self, event: str, text: str) -> None:
+        """Show and log something that happened."""
+        self.display.line(text)
+        self.tell_event(event, text)
+
+    def tell_event(self, event: str, text: str) -> None:
+        """Log something that happened."""
+        self.log("event", event=event, text=text)
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Put figures into the logs, or say, once in a row, that one cannot be written, which ends no training."""
+        for log in self.logs:
+            try:
+                log.write(kind, step=self.net.step, **values)
+            except OSError as error:
+                if log not in self.failing_logs:
+                    self.display.line(f"{error.strerror or error}; training goes on, and the log lacks lines")
+                    self.failing_logs.append(log)
+            else:
+                if log in self.failing_logs:
+                    self.failing_logs.remove(log)
+
+    def state(self, loss: float, images_per_second: float) -> str:
+        """What stands beside the progress bar."""
+        accuracy = self.at.history[-1].validation_accuracy if self.at.history else None
+        known = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
+        return f"loss {loss:.4f}{known}  {images_per_second:.1f} images/s"
+
+    def save(self) -> None:
+        """Write a checkpoint, where a folder was named, and let older ones go.
+
+        Raises:
+            SaveError: it could not be written; the checkpoints before it are as they were.
+        """
+        if self.saving is None:
+            return
+        folder = self.saving.folder
+        self.at.schedule, self.at.stuck_loss = self.schedule.state(), self.stuck_loss.state()
+        try:
+            path = self.checkpoint.save(folder)
+            link_atomically(path / MODEL_FILE, folder / MODEL_FILE)
+            if self.result.best and self.result.best.steps == self.net.step and not self.at.losses:
+                link_atomically(path / MODEL_FILE, folder / BEST_FILE)
+            self.result.save_record(folder)
+            prune_checkpoints(folder, keep=self.saving.keep, best=self.result.best)
+        except OSError as error:
+            failure = SaveError(error.errno, f"{error.strerror or error}; what was there before is unchanged")
+            failure.result = self.result
+            raise failure from error
+        self.last_saved = time.monotonic()
+
+    def remember(self) -> None:
+        """Keep the parameters of the moment, to go back to."""
+        self.last_good = (self.net.step, self.net.parameters())
+
+    def go_back(self) -> None:
+        """Take the last parameters that were kept."""
+        self.net.step, parameters = self.last_good
+        self.net.load_parameters(parameters)
+
+    def require_finite(self, loss: float, kind: str, *, of_step: bool = False) -> None:
+        """End training where a loss is not finite.
+
+        Args:
+            loss: what must be finite.
+            kind: what the message calls it.
+            of_step: whether it is the last step's, whose arrays are still there to be looked at.
+
+        Raises:
+            DivergedError: it is not; the message says when, where in the net it began and what to try.
+        """
+        if math.isfinite(loss):
+            return
+        lr = self.rates().lr
+        found = first_non_finite(self.net) if of_step else None
+        where = f" At that step {found}." if found else ""
+        raise DivergedError(
+            f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.at.epoch}, with lr "
+            f"{lr:g}.{where} Try a smaller lr, such as {lr / 10:g}, or smaller initial weights (weight_init 'paper'). "
+            f"The model as of step {self.last_good[0]} is kept {self.kept_where()}."
+        )
+
+    def kept_where(self) -> str:
+        """Where a model lies that the run ends with."""
+        return f"in {self.saving.folder}" if self.saving else "as the error's result"
