@@ -54,6 +54,8 @@ class Emoji:
     at all: a man and a woman of one profession, a heart in nine colours, a clock at 24 times, flags that are the same.
     """
 
+    decodes = True  # see pyalexnet.data.kept
+
     def __init__(self, part: Part = "train") -> None:
         """Read the font and Unicode's list.
 

@@ -43,7 +43,10 @@ class ImageFolder:
         labels: int32 (len,).
         left_out: what else lies there, with the reason why it is left out.
         remarks: lines that tell of that, and of what the folder was taken for where that may surprise.
+        decodes: that each use of an image decodes its file (:func:`pyalexnet.data.kept.keep_decoded`).
     """
+
+    decodes = True
 
     def __init__(self, path: str | PathLike[str], remarks: Sequence[str] = ()) -> None:
         """List the files below ``path``; none is opened yet.

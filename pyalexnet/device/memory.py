@@ -10,6 +10,7 @@ from typing import Any
 from pyalexnet.device.backend import Device
 from pyalexnet.device.tensor import DTYPES
 from pyalexnet.errors import OutOfMemoryError
+from pyalexnet.system.machine import available_bytes
 
 # cudaMalloc's own alignment, and enough for any vector access.
 _ALIGNMENT_BYTES = 256
@@ -117,6 +118,11 @@ class MemoryPlan:
     @property
     def _together(self) -> int:
         return sum(self.total_bytes) + self.host_bytes
+
+    @property
+    def spare_host_bytes(self) -> int:
+        """What the computer's memory has left beside all that."""
+        return available_bytes() if self.host_limit_bytes is None else self.host_limit_bytes - self._together
 
     def require_fit(self) -> None:
         """Refuse a plan that does not fit.

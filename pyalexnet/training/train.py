@@ -22,8 +22,10 @@ from pyalexnet.data.choice import (
     unreadable_lines,
 )
 from pyalexnet.data.dataset import image_names, remarks_on, shortened
+from pyalexnet.data.kept import KeptImages, keep_decoded
 from pyalexnet.data.opening import is_name
 from pyalexnet.data.prefetch import AHEAD
+from pyalexnet.data.prepared import IMAGE_BYTES
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
@@ -49,6 +51,9 @@ _OPTIONS_OF_STEPS = ("dropout", "bias_update")
 
 # Parameters and momentum, as arrays and as the bytes of files.
 _COPIES_TO_SAVE = 4
+
+# Of images of files that are decoded once: 21 thousand. Larger sets are prepared.
+_MOST_KEPT_BYTES = 4 * 2**30
 
 # No report or figure is so long in being written into a run's folder.
 _LONG_AGO_SECONDS = 3600.0
@@ -202,11 +207,22 @@ def train(
             room = written * checkpoint_bytes(settings.num_classes, Options(**settings.net_options).towers)
             require_room(out, room, "the run with its checkpoints")
         if checkpoint:
-            display.line(f"going on at step {checkpoint.model.net.step}, in epoch {checkpoint.state.epoch}")
+            net = checkpoint.model.net
+            display.line(f"going on at step {net.step}, in epoch {checkpoint.state.epoch}")
         else:
-            checkpoint = _beginning(settings, chosen, memory_limit, display)
-        plan = checkpoint.model.net.plan(settings.batch_size)
-        replace(plan, host_bytes=_host_bytes(settings, saving=out is not None)).require_fit()
+            net = AlexNet(
+                settings.num_classes,
+                devices=settings.devices,
+                memory_limit=memory_limit,
+                seed=settings.seed,
+                **settings.net_options,
+            )
+        plan = net.plan(settings.batch_size)
+        plan = replace(plan, host_bytes=_host_bytes(settings, saving=out is not None))
+        plan.require_fit()
+        chosen = _kept_in_memory(chosen, min(_MOST_KEPT_BYTES, plan.spare_host_bytes // 2))
+        if not checkpoint:
+            checkpoint = _beginning(net, settings, chosen, display)
         display.lines(remarks_on(chosen.training, chosen.held_out))
         display.lines(unreadable_lines(chosen.description))
         display.line(_summary(settings, chosen))
@@ -424,15 +440,16 @@ def _take_changes(checkpoint: Checkpoint, settings: Settings, chosen: DataChoice
     checkpoint.settings, checkpoint.data = settings, chosen.description
 
 
-def _beginning(settings: Settings, chosen: DataChoice, memory_limit: int | None, display: Display) -> Checkpoint:
+def _kept_in_memory(chosen: DataChoice, room_bytes: int) -> DataChoice:
+    """The same images, those of files decoded once as far as the room reaches; those to learn from come first."""
+    training = keep_decoded(chosen.training, room_bytes)
+    if isinstance(training, KeptImages):
+        room_bytes -= training.room * IMAGE_BYTES
+    return replace(chosen, training=training, held_out=chosen.held_out and keep_decoded(chosen.held_out, room_bytes))
+
+
+def _beginning(net: AlexNet, settings: Settings, chosen: DataChoice, display: Display) -> Checkpoint:
     """Where a new run stands: a fresh net, and the statistics of its images."""
-    net = AlexNet(
-        settings.num_classes,
-        devices=settings.devices,
-        memory_limit=memory_limit,
-        seed=settings.seed,
-        **settings.net_options,
-    )
     statistics = _statistics(chosen.training, display)
     mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
     model = Classifier(net, chosen.training.classes, mean)
