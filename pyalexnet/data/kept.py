@@ -1,4 +1,4 @@
-"""Images in memory once they are decoded: a photograph takes longer to decode than the net to learn from it."""
+"""Images in memory once they are decoded: a photograph takes about as long to decode as to be learned from."""
 
 from __future__ import annotations
 
