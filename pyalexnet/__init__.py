@@ -23,6 +23,7 @@ from pyalexnet.errors import (
     ModelFileError,
     OutOfMemoryError,
     SaveError,
+    StaleBuildError,
 )
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.evaluation.features import Features, extract_features, save_features
@@ -87,6 +88,7 @@ __all__ = [
     "Prediction",
     "RunRecord",
     "SaveError",
+    "StaleBuildError",
     "Tensor",
     "TrainingResult",
     "devices",

@@ -142,3 +142,17 @@ def test_native_modules_that_cannot_be_loaded_say_what_to_run(tmp_path: Path, mo
     monkeypatch.setattr(pyalexnet, "__path__", [*pyalexnet.__path__, str(tmp_path)])
     with pytest.raises(StaleBuildError, match=r"_broken cannot be loaded \(undefined symbol: f\); run 'pip install "):
         natives.load("_broken")
+
+
+@pytest.mark.parametrize(
+    ("digest", "advice"),
+    [("0123", f"run 'pip install {ROOT}', or tools/develop.py"), (None, "--force-reinstall pyalex")],
+)
+def test_where_nothing_was_built_it_says_what_to_run(
+    digest: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(natives, "digest_of_sources", lambda: digest)
+    monkeypatch.setattr(natives, "_CHECKOUT", ROOT)
+    monkeypatch.setattr(natives, "is_built", lambda _name: False)
+    with pytest.raises(pyalexnet.DeviceNotFoundError, match=f"no 'cpu' target for this processor; .*{advice}"):
+        backend.instruction_set.__wrapped__()

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import Dataset, fingerprint, image_names, remarks_on
 from pyalexnet.data.prepared import IMAGE_BYTES
-from pyalexnet.data.subset import Subset
+from pyalexnet.data.subset import whole
 
 
 class KeptImages:
@@ -70,8 +70,5 @@ class KeptImages:
 
 def keep_decoded(dataset: Dataset, room_bytes: int) -> Dataset:
     """A data set that keeps in so much memory what it decodes; itself, where it decodes nothing or there is no room."""
-    whole = dataset
-    while isinstance(whole, Subset):
-        whole = whole.dataset
     room = room_bytes // IMAGE_BYTES
-    return KeptImages(dataset, room) if getattr(whole, "decodes", False) and room > 0 else dataset
+    return KeptImages(dataset, room) if getattr(whole(dataset), "decodes", False) and room > 0 else dataset

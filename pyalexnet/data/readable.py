@@ -18,7 +18,7 @@ from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.dataset import Dataset, image_names
 from pyalexnet.data.prefetch import in_batches, prefetch
 from pyalexnet.data.prepared import PreparedImages
-from pyalexnet.data.subset import Subset
+from pyalexnet.data.subset import Subset, whole
 from pyalexnet.errors import DataError, ImageError
 
 OnError: TypeAlias = Literal["stop", "skip"] | Callable[[DataError], None]
@@ -147,6 +147,4 @@ def indices_of(dataset: Dataset, names: Iterable[str]) -> list[int]:
 
 
 def _is_read_already(dataset: Dataset) -> bool:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return isinstance(dataset, ImageArrays | PreparedImages)
+    return isinstance(whole(dataset), ImageArrays | PreparedImages)

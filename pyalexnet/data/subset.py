@@ -50,6 +50,13 @@ class Subset:
         return None if whole is None else digest([whole, self.indices.astype("<i8")])
 
 
+def whole(dataset: Dataset) -> Dataset:
+    """What a data set is a part of, however often it was divided; itself, where it is no part."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
 def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
     """Most of a data set, and a fraction of every class held out; always the same images.
 

@@ -156,7 +156,9 @@ def instruction_set() -> str:
     known = natives.load(f"_cpu_{built[0]}").supported_instruction_sets() if built else []
     supported = [name for name in known if name in built]
     if not supported:
-        raise DeviceNotFoundError("this installation of pyalexnet has no 'cpu' target for this processor")
+        raise DeviceNotFoundError(
+            f"this installation of pyalexnet has no 'cpu' target for this processor; {natives.what_to_run()}"
+        )
     asked = os.environ.get("PYALEXNET_CPU_ISA", supported[0])
     if asked not in supported:
         raise DeviceNotFoundError(f"PYALEXNET_CPU_ISA is {asked!r}; it must be one of {', '.join(supported)}")

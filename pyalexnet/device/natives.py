@@ -17,7 +17,6 @@ from pyalexnet.errors import StaleBuildError
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _SOURCE_SUFFIXES = (".cpp", ".cu", ".cuh", ".h")
-_COMMAND = f"run 'pip install {_CHECKOUT}'"
 
 
 def is_built(name: str) -> bool:
@@ -35,14 +34,20 @@ def load(name: str) -> ModuleType:
     try:
         module = importlib.import_module(f"pyalexnet.{name}")
     except ImportError as error:
-        raise StaleBuildError(f"the native module {name} cannot be loaded ({error}); {_COMMAND}") from error
+        raise StaleBuildError(f"the native module {name} cannot be loaded ({error}); {what_to_run()}") from error
     expected = digest_of_sources()
     if expected is not None and getattr(module, "source_digest", None) != expected:
         raise StaleBuildError(
-            f"{module.__file__} was built from other sources than those in {_CHECKOUT / 'src'}; {_COMMAND}, or "
-            "tools/develop.py"
+            f"{module.__file__} was built from other sources than those in {_CHECKOUT / 'src'}; {what_to_run()}"
         )
     return module
+
+
+def what_to_run() -> str:
+    """How to get native modules that go with this package."""
+    if digest_of_sources() is None:
+        return "run 'pip install --force-reinstall pyalexnet'"
+    return f"run 'pip install {_CHECKOUT}', or tools/develop.py"
 
 
 @functools.cache

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.opening import as_dataset
-from pyalexnet.data.pictures import listed, prepared_or_error
-from pyalexnet.data.readable import OnError, readable, reported
+from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.features import (
     DEFAULT_LAYER,
@@ -26,6 +25,7 @@ from pyalexnet.evaluation.features import (
     model_checksum,
 )
 from pyalexnet.evaluation.own_data import training_images
+from pyalexnet.evaluation.predict import readable_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import as_model
 from pyalexnet.system.checks import at_least, callback
@@ -85,7 +85,7 @@ def find_neighbours(
     """
     batch_size, count = at_least("batch_size", batch_size, 1), at_least("count", count, 1)
     callback("on_images", on_images)
-    images = _readable_queries(queries, on_error)
+    images = readable_images(queries, on_error)
     model = as_model(model)
     model.net.require_layer(layer)
     wanted = [image for image in images if image is not None]
@@ -161,25 +161,6 @@ def nearest(
         indices = np.take_along_axis(indices, best, axis=1)
         seen += len(batch)
     return distances, indices
-
-
-def _readable_queries(queries: Any, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
-    """The queries as :func:`pyalexnet.evaluation.evaluate.as_images` has them; None for those that cannot be read.
-
-    Raises:
-        DataError: there is none, or one cannot be read and is to stop.
-        TypeError: they are no images.
-    """
-    given = listed(queries)
-    if not given:
-        raise DataError("there are no images; there must be at least one")
-    images: list[npt.NDArray[np.uint8] | None] = []
-    with reported(on_error, depth=2) as report:
-        for image in map(prepared_or_error, given):
-            if isinstance(image, DataError):
-                report(image)
-            images.append(None if isinstance(image, DataError) else image)
-    return images
 
 
 def _require_same(file: FeatureFile, model: Classifier, layer: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data.augmentation import require_views
-from pyalexnet.data.pictures import listed, prepared, prepared_or_error
+from pyalexnet.data.pictures import listed, prepared_or_error
 from pyalexnet.data.prefetch import in_batches, prefetch
 from pyalexnet.data.readable import OnError, reported
 from pyalexnet.errors import DataError
@@ -44,7 +44,7 @@ def predict(
         images: images, each a path, an open file or its bytes, an image of Pillow's, or a uint8 array (H, W) or
             (H, W, 3) of NumPy, PyTorch, CuPy or the like; a single one may stand alone.
         top: how many classes to name for each image.
-        views: as in :func:`evaluate`.
+        views: as in :func:`pyalexnet.evaluate`.
         batch_size: images that the net computes at a time.
         on_error: what an image does that cannot be read: ``"stop"`` raises; with ``"skip"`` it has no classes, and a
             warning counts and names all such; with a function likewise, which is called with the error of each instead.
@@ -73,10 +73,26 @@ def as_images(images: Any) -> npt.NDArray[np.uint8]:
         DataError: an image cannot be read, or an array is no image; or there is none.
         TypeError: they are no images.
     """
+    return np.stack([image for image in readable_images(images, "stop") if image is not None])
+
+
+def readable_images(images: Any, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
+    """Images as :func:`as_images` brings them, one by one; None for those that cannot be read and are skipped.
+
+    Raises:
+        DataError: there is none, or one cannot be read and is to stop.
+        TypeError: they are no images.
+    """
     given = listed(images)
     if not given:
         raise DataError("there are no images; there must be at least one")
-    return np.stack([prepared(image) for image in given])
+    found: list[npt.NDArray[np.uint8] | None] = []
+    with reported(on_error, depth=2) as report:
+        for image in map(prepared_or_error, given):
+            if isinstance(image, DataError):
+                report(image)
+            found.append(None if isinstance(image, DataError) else image)
+    return found
 
 
 def _predictions(

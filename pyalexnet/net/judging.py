@@ -199,7 +199,7 @@ def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: 
     Args:
         model: the classifier.
         images: uint8 (N, 256, 256, 3).
-        views: as in :func:`evaluate`.
+        views: as in :func:`pyalexnet.evaluate`.
 
     Returns:
         float64 (N, outputs).

@@ -22,7 +22,7 @@ def neighbour_rows(
 
     Args:
         queries: images as :func:`pyalexnet.predict` takes them.
-        found: what :func:`pyalexnet.evaluation.neighbours` found for them.
+        found: what :func:`pyalexnet.find_neighbours` found for them.
         data: where it looked, to take the pictures from.
         labels: the class of each query.
 
