@@ -26,45 +26,66 @@ struct ThreadSums {
   RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
 };
 
-// The tile's kThreadRows elements of one term of the left slice; `left` points at the first.
+// What a thread reads of one term: its elements of the left slice and its vectors of the right one.
 template <class Tile, SliceOrder order>
-PYALEXNET_INLINE void load_left(float (&to)[Tile::kThreadRows], const float* left) {
-  if constexpr (order == SliceOrder::kDepthMajor && Tile::kThreads > 1) {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < Tile::kThreadRows; i += 4) {
-      const Vec<4> quad = load<4>(left + Tile::row(i));
+struct Fragment {
+  float left[Tile::kThreadRows];
+  Vec<Tile::kVector> right[RegisterTile<Tile>::kColumnVectors];
+
+  // The addresses are those of the register tile's first row and first column of the term.
+  PYALEXNET_INLINE void load(const float* left_term, const float* right_term) {
+    if constexpr (order == SliceOrder::kDepthMajor && Tile::kThreads > 1) {
       PYALEXNET_UNROLL
-      for (int e = 0; e < 4; ++e) to[i + e] = quad[e];
+      for (int i = 0; i < Tile::kThreadRows; i += 4) {
+        const Vec<4> quad = pyalexnet::load<4>(left_term + Tile::row(i));
+        PYALEXNET_UNROLL
+        for (int e = 0; e < 4; ++e) left[i + e] = quad[e];
+      }
+    } else {
+      constexpr int step = order == SliceOrder::kRowMajor ? Tile::left_pitch(order) : 1;
+      PYALEXNET_UNROLL
+      for (int i = 0; i < Tile::kThreadRows; ++i) left[i] = left_term[Tile::row(i) * step];
     }
-  } else {
-    constexpr int step = order == SliceOrder::kRowMajor ? Tile::left_pitch(order) : 1;
     PYALEXNET_UNROLL
-    for (int i = 0; i < Tile::kThreadRows; ++i) to[i] = left[Tile::row(i) * step];
+    for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
+      right[j] = pyalexnet::load<Tile::kVector>(right_term + Tile::column(j));
+    }
   }
-}
+
+  // On a GPU from the last row to the first: in this order nvcc finds registers for all of it.
+  PYALEXNET_INLINE void multiply_add_to(RegisterTile<Tile>& tile) const {
+    PYALEXNET_UNROLL
+    for (int r = 0; r < Tile::kThreadRows; ++r) {
+      const int i = Tile::kThreads > 1 ? Tile::kThreadRows - 1 - r : r;
+      PYALEXNET_UNROLL
+      for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
+        tile.sums[i][j] = fma(broadcast<Tile::kVector>(left[i]), right[j], tile.sums[i][j]);
+      }
+    }
+  }
+};
 
 // tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` and `right` point at
-// the tile's first element of the first term. A thread on CPU cores takes `depth` as it is; on a GPU slices are
-// always full.
+// the tile's first element of the first term. On a GPU slices are always full, and a term is read while the one before
+// it is multiplied; a thread on CPU cores takes `depth` as it is, and its core looks ahead by itself.
 template <class Tile, SliceOrder order>
 PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
-  constexpr int kColumnVectors = RegisterTile<Tile>::kColumnVectors;
   constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
-  const int terms = Tile::kThreads > 1 ? Tile::kDepth : depth;
-  // Twice: more, and a GPU's compiler has so many loads under way that registers spill.
-  PYALEXNET_UNROLL_TWICE
-  for (int k = 0; k < terms; ++k) {
-    float a[Tile::kThreadRows];
-    Vec<Tile::kVector> b[kColumnVectors];
-    load_left<Tile, order>(a, left + k * left_step);
+  if constexpr (Tile::kThreads > 1) {
+    Fragment<Tile, order> fragments[2];
+    fragments[0].load(left, right);
     PYALEXNET_UNROLL
-    for (int j = 0; j < kColumnVectors; ++j) b[j] = load<Tile::kVector>(right + k * Tile::kPanel + Tile::column(j));
-    PYALEXNET_UNROLL
-    for (int i = 0; i < Tile::kThreadRows; ++i) {
-      PYALEXNET_UNROLL
-      for (int j = 0; j < kColumnVectors; ++j) {
-        tile.sums[i][j] = fma(broadcast<Tile::kVector>(a[i]), b[j], tile.sums[i][j]);
-      }
+    for (int k = 0; k < Tile::kDepth; ++k) {
+      const int next = k + 1;
+      if (next < Tile::kDepth) fragments[next % 2].load(left + next * left_step, right + next * Tile::kPanel);
+      fragments[k % 2].multiply_add_to(tile);
+    }
+  } else {
+    PYALEXNET_UNROLL_TWICE
+    for (int k = 0; k < depth; ++k) {
+      Fragment<Tile, order> fragment;
+      fragment.load(left + k * left_step, right + k * Tile::kPanel);
+      fragment.multiply_add_to(tile);
     }
   }
 }

@@ -24,6 +24,12 @@ inline int slots_of(int64_t run) {
   return static_cast<int>((run + kSlotMultiple - 1) / kSlotMultiple * kSlotMultiple);
 }
 
+// What a block may rely on when it reads its matrices.
+enum class Access {
+  kAny,      // nothing
+  kVectors,  // quads are there in one 16-byte access or not at all, but for the last one of a run; see reads_vectors
+};
+
 struct Patches {
   const float* input;
   int64_t group_stride, image_stride, row_stride, pixel_stride;  // from one to the next, in floats
@@ -40,23 +46,40 @@ struct Patches {
   // Input elements that a pixel sees: the columns of the matrix, without and with the slots' padding.
   __host__ __device__ int seen() const { return kernel_height * kernel_width * run; }
   __host__ __device__ int slots() const { return kernel_height * kernel_width * run_slots; }
+
+  // Whether blocks that walk in slices of `depth` terms may read it with Access::kVectors: a slice reaches into the next
+  // tap, or the next row of pixels, at most, and 32 bits hold the offsets within an image.
+  bool reads_vectors(int depth) const {
+    return aligned && spread == 1 && run_slots >= depth && out_width >= depth &&
+           height * row_stride + width * pixel_stride <= INT32_MAX;
+  }
 };
 
 // Where a row of the patch matrix has its patch: the input pixel under the kernel's first tap.
 struct alignas(16) PatchOrigin {
-  const float* image;  // nullptr behind the last row
-  int y, x;
+  int64_t image;  // floats from the input's start: an address that has been in shared memory costs a GPU more to use
+  int y, x;       // y is kNowhere behind the last row
+
+  static constexpr int kNowhere = INT32_MIN;
 
   // The run of a tap, nullptr where it is padding.
+  template <Access access = Access::kAny>
   PYALEXNET_INLINE const float* run(const Patches& p, int tap_y, int tap_x) const {
     int row = y + tap_y, column = x + tap_x;
-    if (p.spread > 1) {
-      if (row % p.spread != 0 || column % p.spread != 0) return nullptr;
-      row /= p.spread, column /= p.spread;
+    if constexpr (access == Access::kAny) {
+      if (p.spread > 1) {
+        if (row % p.spread != 0 || column % p.spread != 0) return nullptr;
+        row /= p.spread, column /= p.spread;
+      }
     }
     const bool inside = static_cast<unsigned>(row) < static_cast<unsigned>(p.height) &&
                         static_cast<unsigned>(column) < static_cast<unsigned>(p.width);
-    return inside && image ? image + row * p.row_stride + column * p.pixel_stride : nullptr;
+    if (!inside) return nullptr;
+    if constexpr (access == Access::kVectors) {
+      return p.input + image + (row * static_cast<int>(p.row_stride) + column * static_cast<int>(p.pixel_stride));
+    } else {
+      return p.input + image + row * p.row_stride + column * p.pixel_stride;
+    }
   }
 };
 
@@ -67,23 +90,33 @@ class PixelCursor {
     const int64_t row = pixel / p.out_width;
     out_x_ = static_cast<int>(pixel % p.out_width);
     out_y_ = static_cast<int>(row % p.out_height);
-    image_ = p.input + group * p.group_stride + row / p.out_height * p.image_stride;
+    image_ = group * p.group_stride + row / p.out_height * p.image_stride;
     left_ = static_cast<int>(p.pixels - pixel < kMaxTerms ? p.pixels - pixel : kMaxTerms);
   }
 
+  template <Access access = Access::kAny>
   PYALEXNET_INLINE void advance(const Patches& p, int count) {
     left_ -= count;
-    for (out_x_ += count; out_x_ >= p.out_width; out_x_ -= p.out_width) {
-      if (++out_y_ == p.out_height) out_y_ = 0, image_ += p.image_stride;
+    out_x_ += count;
+    if constexpr (access == Access::kVectors) {
+      if (out_x_ >= p.out_width) next_row(p);
+    } else {
+      while (out_x_ >= p.out_width) next_row(p);
     }
   }
 
   PYALEXNET_INLINE PatchOrigin origin(const Patches& p) const {
-    return {left_ > 0 ? image_ : nullptr, out_y_ * p.stride - p.padding_top, out_x_ * p.stride - p.padding_left};
+    const int y = left_ > 0 ? out_y_ * p.stride - p.padding_top : PatchOrigin::kNowhere;
+    return {image_, y, out_x_ * p.stride - p.padding_left};
   }
 
  private:
-  const float* image_;
+  PYALEXNET_INLINE void next_row(const Patches& p) {
+    out_x_ -= p.out_width;
+    if (++out_y_ == p.out_height) out_y_ = 0, image_ += p.image_stride;
+  }
+
+  int64_t image_;
   int out_y_, out_x_;
   int left_;  // pixels up to the matrix's end, as far as a block can come
 };
@@ -96,10 +129,20 @@ struct alignas(16) TapCursor {
   PYALEXNET_INLINE TapCursor(const Patches& p, int slot)
       : y(slot / p.run_slots / p.kernel_width), x(slot / p.run_slots % p.kernel_width), channel(slot % p.run_slots) {}
 
+  template <Access access = Access::kAny>
   PYALEXNET_INLINE void advance(const Patches& p, int count) {
-    for (channel += count; channel >= p.run_slots; channel -= p.run_slots) {
-      if (++x == p.kernel_width) x = 0, ++y;
+    channel += count;
+    if constexpr (access == Access::kVectors) {
+      if (channel >= p.run_slots) next_tap(p);
+    } else {
+      while (channel >= p.run_slots) next_tap(p);
     }
+  }
+
+ private:
+  PYALEXNET_INLINE void next_tap(const Patches& p) {
+    channel -= p.run_slots;
+    if (++x == p.kernel_width) x = 0, ++y;
   }
 };
 
@@ -125,6 +168,11 @@ struct RightMatrix {
   int64_t slots;
   SlotRows slot_rows;
   bool aligned;
+
+  // The same of this matrix; offsets run one slice ahead.
+  bool reads_vectors(int depth) const {
+    return aligned && slot_rows.run_slots >= depth && (slots + depth) * pitch <= INT32_MAX;
+  }
 };
 
 template <class Tile, SliceOrder order>
@@ -139,12 +187,18 @@ struct RightSlice {
 
 // ---- staged ----
 
+// min(4, lanes) floats from `from`, zeros in the other lanes.
+template <Access access>
+PYALEXNET_INLINE Vec<4> load_quad(const float* from, int lanes, bool aligned) {
+  return load_lanes<4>(from, lanes, access == Access::kVectors || aligned);
+}
+
 // Left slices whose rows are rows of the patch matrix and whose terms are its slots.
 //
 // Two neighbouring threads take the two quads of a row's 8 terms, which is one 32-byte sector of device memory. They
 // store them transposed, a float at a time: in each store the 16 rows of a warp lie next to each other, and the
 // pitch puts the second quad's 16 banks beside the first's.
-template <class Tile>
+template <class Tile, Access access>
 class StagedPatchRows {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
@@ -160,14 +214,14 @@ class StagedPatchRows {
     }
   }
 
-  PYALEXNET_INLINE void fetch(int) {
-    const int lanes = tap_.y < patches_.kernel_height ? patches_.run - tap_.channel : 0;
+  PYALEXNET_INLINE void fetch(int terms) {
+    const int lanes = quad() * 4 < terms ? patches_.run - tap_.channel : 0;
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const float* run = shared_.origins[row(i)].run(patches_, tap_.y, tap_.x);
-      staged_[i] = run ? load_lanes<4>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      const float* run = shared_.origins[row(i)].template run<access>(patches_, tap_.y, tap_.x);
+      staged_[i] = run ? load_quad<access>(run + tap_.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
     }
-    tap_.advance(patches_, Tile::kDepth);
+    tap_.template advance<access>(patches_, Tile::kDepth);
   }
 
   PYALEXNET_INLINE void commit(float* slice) const {
@@ -195,7 +249,7 @@ class StagedPatchRows {
 
 // Left slices whose rows are slots of the patch matrix and whose terms are its rows; one more row behind the last
 // slot holds ones. A warp reads 128 neighbouring slots of a pixel and stores them as they are.
-template <class Tile>
+template <class Tile, Access access>
 class StagedPatchColumns {
  public:
   static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
@@ -218,13 +272,13 @@ class StagedPatchColumns {
     for (int i = 0; i < kPasses; ++i) {
       const PatchOrigin origin = pixel_.origin(patches_);
       if (tap.y < patches_.kernel_height) {
-        const float* run = origin.run(patches_, tap.y, tap.x);
+        const float* run = origin.template run<access>(patches_, tap.y, tap.x);
         const int lanes = patches_.run - tap.channel;
-        staged_[i] = run ? load_lanes<4>(run + tap.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
+        staged_[i] = run ? load_quad<access>(run + tap.channel, lanes, patches_.aligned) : broadcast<4>(0.0f);
       } else {
-        staged_[i] = broadcast<4>(origin.image ? 1.0f : 0.0f);
+        staged_[i] = broadcast<4>(origin.y == PatchOrigin::kNowhere ? 0.0f : 1.0f);
       }
-      pixel_.advance(patches_, kTermsPerPass);
+      pixel_.template advance<access>(patches_, kTermsPerPass);
     }
   }
 
@@ -248,27 +302,32 @@ class StagedPatchColumns {
 };
 
 // Slices of the right matrix: each thread one quad of a row.
-template <class Tile>
+template <class Tile, Access access>
 class StagedRight {
  public:
   // `columns` lies in shared memory, where it takes no register.
   PYALEXNET_INLINE StagedRight(const RightMatrix& matrix, int64_t first_column, const int& columns, int64_t first_slot)
       : matrix_(matrix), columns_(columns) {
     const int64_t slot = first_slot + term();
-    const int64_t tap = slot / matrix.slot_rows.run_slots;
     channel_ = static_cast<int>(slot % matrix.slot_rows.run_slots);
-    next_ = matrix.data + (tap * matrix.slot_rows.run + channel_) * matrix.pitch + first_column + column();
+    const int64_t row = slot / matrix.slot_rows.run_slots * matrix.slot_rows.run + channel_;
+    next_ = static_cast<Offset>(row * matrix.pitch + first_column + column());
     left_ = static_cast<int>(matrix.slots - slot < kMaxTerms ? matrix.slots - slot : kMaxTerms);
+    if (column() >= columns) left_ = 0;
   }
 
   PYALEXNET_INLINE void fetch(int) {
-    const int lanes = columns_ - column();
-    const bool there = left_ > 0 && channel_ < matrix_.slot_rows.run && lanes > 0;
-    staged_ = there ? load_lanes<4>(next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
+    const bool there = left_ > 0 && channel_ < matrix_.slot_rows.run;
+    // With vectors, columns come by the quad.
+    const int lanes = access == Access::kVectors ? 4 : columns_ - column();
+    staged_ = there ? load_quad<access>(matrix_.data + next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
     left_ -= Tile::kDepth;
-    next_ += Tile::kDepth * matrix_.pitch;
-    for (channel_ += Tile::kDepth; channel_ >= matrix_.slot_rows.run_slots; channel_ -= matrix_.slot_rows.run_slots) {
-      next_ -= (matrix_.slot_rows.run_slots - matrix_.slot_rows.run) * matrix_.pitch;
+    next_ += Tile::kDepth * static_cast<Offset>(matrix_.pitch);
+    channel_ += Tile::kDepth;
+    if constexpr (access == Access::kVectors) {
+      if (channel_ >= matrix_.slot_rows.run_slots) skip_gap();
+    } else {
+      while (channel_ >= matrix_.slot_rows.run_slots) skip_gap();
     }
   }
 
@@ -278,12 +337,19 @@ class StagedRight {
   static constexpr int kQuads = Tile::kColumns / 4;
   static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
 
+  PYALEXNET_INLINE void skip_gap() {
+    channel_ -= matrix_.slot_rows.run_slots;
+    next_ -= (matrix_.slot_rows.run_slots - matrix_.slot_rows.run) * static_cast<Offset>(matrix_.pitch);
+  }
+
   PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
   PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
 
+  using Offset = std::conditional_t<access == Access::kVectors, int, int64_t>;
+
   const RightMatrix& matrix_;
   const int& columns_;
-  const float* next_;
+  Offset next_;  // floats from the matrix's start
   int channel_, left_;
   Vec<4> staged_;
 };
@@ -421,11 +487,11 @@ class DirectRight {
   int depth_;
 };
 
-template <class Tile>
-using PatchRows = std::conditional_t<kRunsOnCores, DirectPatchRows<Tile>, StagedPatchRows<Tile>>;
-template <class Tile>
-using PatchColumns = std::conditional_t<kRunsOnCores, DirectPatchColumns<Tile>, StagedPatchColumns<Tile>>;
-template <class Tile>
-using Right = std::conditional_t<kRunsOnCores, DirectRight<Tile>, StagedRight<Tile>>;
+template <class Tile, Access access>
+using PatchRows = std::conditional_t<kRunsOnCores, DirectPatchRows<Tile>, StagedPatchRows<Tile, access>>;
+template <class Tile, Access access>
+using PatchColumns = std::conditional_t<kRunsOnCores, DirectPatchColumns<Tile>, StagedPatchColumns<Tile, access>>;
+template <class Tile, Access access>
+using RightRows = std::conditional_t<kRunsOnCores, DirectRight<Tile>, StagedRight<Tile, access>>;
 
 }  // namespace pyalexnet

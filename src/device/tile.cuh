@@ -7,6 +7,9 @@
 // __syncthreads costs nothing).
 #pragma once
 
+#include <limits>
+
+#include "device/launch.cuh"
 #include "device/vec.cuh"
 
 namespace pyalexnet {
@@ -37,6 +40,10 @@ struct Tile {
   __host__ __device__ static constexpr int row(int i) { return i; }
   __host__ __device__ static constexpr int column(int j) { return j * kVector; }
 
+  // Of the parts that a product of so many blocks and terms may be cut into along its sums, the number that is best:
+  // each core is to have blocks, and adding parts costs little.
+  static int64_t best_parts(int64_t, int64_t, int64_t, int64_t, int64_t most) { return most; }
+
   // Calls body(row_tile, column_tile, first_row, first_column) for the calling thread's register tiles that have an
   // element within rows x columns; column tiles are outermost so that a panel stays in L1.
   template <class Body>
@@ -66,18 +73,24 @@ using NarrowTile = WideTile;
 // A tap's columns of a patch matrix are rounded up to a multiple of this (device/patches.cuh).
 inline constexpr int kSlotMultiple = 1;
 
-// A product is cut along its sums too until it has about this many blocks ...
-inline constexpr int kWantedBlocks = 32;
-// ... of at least this many terms.
+// A product is cut along its sums too, into at most about so many blocks of at least so many terms.
+inline constexpr int kMostBlocks = 32;
 inline constexpr int kMinTermsPerPart = 512;
 
 #else
+
+inline constexpr int kMostBlocks = 2048;
+inline constexpr int kMinTermsPerPart = 256;
+// What a product is cut for, an H100. A GPU of fewer multiprocessors does the same blocks in more rounds, of which the
+// last one, only partly full, counts for less.
+inline constexpr int kMultiprocessors = 132;
 
 // The classical single-precision tile: 8x8 sums a thread, 4x8 threads a warp, four warps over the rows.
 //
 // A warp's sums are 32 x 64. A thread's rows are two quads 16 apart and its columns two quads 32 apart, so that per
 // term a warp reads 2 x 64 bytes of the left slice (4 different quads, each by 8 lanes) and 2 x 128 contiguous bytes
-// of the right one: every 16-byte access is free of bank conflicts.
+// of the right one: every 16-byte access is free of bank conflicts. The lanes that one access serves at a time, eight
+// neighbours, form a square of two row quads and four column quads, which are fewer bytes than a row of the warp's.
 template <int Columns>
 struct Tile {
   static constexpr int kRows = 128, kColumns = Columns, kDepth = 8;
@@ -98,11 +111,29 @@ struct Tile {
   __host__ __device__ static constexpr int row(int i) { return i / 4 * 16 + i % 4; }
   __host__ __device__ static constexpr int column(int j) { return j * 32; }
 
+  // The number from `least` to `most` of parts for which the rounds of blocks, and then the parts' addition, take least.
+  static int64_t best_parts(int64_t sums, int64_t blocks, int64_t terms, int64_t least, int64_t most) {
+    // Sums that all of memory writes and reads while all multiprocessors multiply one term: 1690 bytes a clock, beside
+    // two thirds of 128 multiply-adds a multiprocessor.
+    constexpr double kSumsMoved = 1690.0 / 8 / (128 * 2.0 / 3.0) * kRows * kColumns * kBlocksPerMultiprocessor;
+    int64_t best = least;
+    double least_time = std::numeric_limits<double>::infinity();
+    for (int64_t parts = least; parts <= most; ++parts) {
+      const int64_t rounds = ceil_div(blocks * parts, int64_t{kMultiprocessors} * kBlocksPerMultiprocessor);
+      const double moved = parts == 1 ? 0.0 : static_cast<double>(sums) * static_cast<double>(parts);
+      const double time =
+          static_cast<double>(rounds) * static_cast<double>(ceil_div(terms, parts)) + moved / kSumsMoved;
+      if (time < least_time) best = parts, least_time = time;
+    }
+    return best;
+  }
+
   template <class Body>
   PYALEXNET_INLINE static void for_each_register_tile(int, int, Body body) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int warps_down = kRows / kWarpRows;
-    body(0, 0, warp % warps_down * kWarpRows + lane / 8 * 4, warp / warps_down * kWarpColumns + lane % 8 * 4);
+    const int row_quad = lane % 2 + lane / 16 * 2, column_quad = lane / 2 % 8;
+    body(0, 0, warp % warps_down * kWarpRows + row_quad * 4, warp / warps_down * kWarpColumns + column_quad * 4);
   }
 };
 
@@ -111,10 +142,6 @@ using NarrowTile = Tile<64>;
 
 // No 16-byte access straddles two taps.
 inline constexpr int kSlotMultiple = 4;
-
-// Fills the multiprocessors of a large GPU once.
-inline constexpr int kWantedBlocks = 192;
-inline constexpr int kMinTermsPerPart = 256;
 
 #endif
 

@@ -30,8 +30,8 @@ Patches patches_of(const ConvShape& s, const float* x, const ImageStrides& strid
   p.spread = 1;
   p.pixels = s.batch * s.out_height() * s.out_width();
   const int64_t step = s.padding == 0 ? s.stride * strides.pixel : strides.pixel;
-  p.aligned =
-      vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel, p.group_stride);
+  p.aligned = vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel,
+                              s.groups == 1 ? 0 : p.group_stride);
   return p;
 }
 
@@ -52,7 +52,7 @@ Patches gradient_patches_of(const ConvShape& s, const float* dy) {
   p.padding_left = static_cast<int>(s.kernel_width - 1 - s.padding);
   p.spread = static_cast<int>(s.stride);
   p.pixels = s.batch * s.height * s.width;
-  p.aligned = vectors_aligned(dy, s.filters, p.group_stride);
+  p.aligned = vectors_aligned(dy, s.filters, s.groups == 1 ? 0 : p.group_stride);
   return p;
 }
 

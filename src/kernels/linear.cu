@@ -17,12 +17,14 @@ void check(const LinearShape& s) {
   float_bytes("y", {s.batch, s.outputs});
 }
 
-// A matrix of rows x columns as patches: an image of one pixel a row.
+// A matrix of rows x columns as patches: each of its rows is a pixel of images of one row.
 Patches rows_as_patches(const float* matrix, int64_t rows, int64_t columns, int64_t pitch) {
   Patches p{};
   p.input = matrix;
-  p.image_stride = pitch;
-  p.height = p.width = p.out_height = p.out_width = p.kernel_height = p.kernel_width = p.stride = p.spread = 1;
+  p.width = p.out_width = 1024;  // any number: where one image ends and the next begins makes no difference
+  p.pixel_stride = pitch;
+  p.image_stride = p.width * pitch;
+  p.height = p.out_height = p.kernel_height = p.kernel_width = p.stride = p.spread = 1;
   p.run = static_cast<int>(columns);
   p.run_slots = slots_of(columns);
   p.pixels = rows;

@@ -110,7 +110,7 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
 }
 
 // The block's part of the product. While a slice is multiplied the next one is on its way.
-template <class Tile, class Left>
+template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, Left>& memory, const Patches& patches,
                                      const RightMatrix& right_matrix, const Output& out, const Cut& cut,
                                      SlotRows out_rows) {
@@ -119,7 +119,7 @@ PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, L
   if (threadIdx.x == 0) place.find(cut, Tile());
   __syncthreads();
   Left left(patches, place.group, place.first_row, place.first_term, memory.left_shared);
-  Right<Tile> right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
+  Right right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
   __syncthreads();
 
   int buffer = 0, terms = 0, terms_left = place.terms;
@@ -169,29 +169,30 @@ PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, L
   });
 }
 
-template <class Tile, class Left>
+template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void product_block(const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
                                     SlotRows out_rows) {
   if constexpr (Tile::kThreads == 1) {
     auto& memory = shared_memory<BlockMemoryWithSums<Tile, Left>>();
-    multiply_block<Tile, Left>(memory.sums, memory, patches, right, out, cut, out_rows);
+    multiply_block<Tile, Left, Right>(memory.sums, memory, patches, right, out, cut, out_rows);
   } else {
     ThreadSums<Tile> sums;
     auto& memory = shared_memory<BlockMemory<Tile, Left>>();
-    multiply_block<Tile, Left>(sums, memory, patches, right, out, cut, out_rows);
+    multiply_block<Tile, Left, Right>(sums, memory, patches, right, out, cut, out_rows);
   }
 }
 
-template <class Tile>
+template <class Tile, Access access>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  product_block<Tile, PatchRows<Tile>>(patches, right, out, cut, kNoGaps);
+  product_block<Tile, PatchRows<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, kNoGaps);
 }
 
-template <class Tile>
+template <class Tile, Access access>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     transposed_patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  product_block<Tile, PatchColumns<Tile>>(patches, right, out, cut, {patches.run, patches.run_slots});
+  product_block<Tile, PatchColumns<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut,
+                                                                           {patches.run, patches.run_slots});
 }
 
 // out = the parts of `partial`, added in their order.
@@ -216,13 +217,25 @@ auto with_tile_for(int64_t columns, Body body) {
   return body(WideTile());
 }
 
+// Calls body(access), a constant, with the best access that both matrices allow.
+template <class Body>
+void with_access_to(const Patches& patches, const RightMatrix& right, int slice_terms, Body body) {
+  if constexpr (!kRunsOnCores) {
+    if (patches.reads_vectors(slice_terms) && right.reads_vectors(slice_terms)) {
+      return body(std::integral_constant<Access, Access::kVectors>());
+    }
+  }
+  body(std::integral_constant<Access, Access::kAny>());
+}
+
 // How many parts of the sums are worth their addition. From the shape without slots' padding, so that it is the same
 // whichever way an input is laid out.
 template <class Tile>
 int wanted_parts(int64_t rows, int64_t columns, int groups, int64_t terms, Tile) {
   const int64_t blocks = ceil_div(rows, Tile::kRows) * ceil_div(columns / groups, Tile::kColumns) * groups;
-  const int64_t worth = std::min(kWantedBlocks / blocks, terms / kMinTermsPerPart);
-  return static_cast<int>(std::max(ceil_div(terms, kMaxTerms / 2), worth));
+  const int64_t least = ceil_div(terms, kMaxTerms / 2);
+  const int64_t most = std::max(least, std::min(kMostBlocks / blocks, terms / kMinTermsPerPart));
+  return static_cast<int>(Tile::best_parts(rows * columns, blocks, terms, least, most));
 }
 
 template <class Tile>
@@ -308,8 +321,11 @@ void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches,
         right, columns, patches.slots(), {patches.run, patches.run_slots}, vectors_aligned(right, cut.columns)};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
     const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
-    const Launch blocks = blocks_of<Tile, PatchRows<Tile>>("patches_times_matrix_kernel", cut, stream);
-    launch_product<patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
+    with_access_to(patches, matrix, Tile::kDepth, [&](auto access) {
+      const char* const name = "patches_times_matrix_kernel";
+      const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
+      launch_product<patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut, workspace);
+    });
   });
 }
 
@@ -325,8 +341,12 @@ void transposed_patches_times_matrix(float* out, float* sums, const Patches& pat
                              vectors_aligned(right, right_pitch, cut.columns)};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
     const Output output{out, columns, patches.seen(), 0, sums, nullptr, false, aligned};
-    const Launch blocks = blocks_of<Tile, PatchColumns<Tile>>("transposed_patches_times_matrix_kernel", cut, stream);
-    launch_product<transposed_patches_times_matrix_kernel<Tile>>(blocks, patches, matrix, output, cut, workspace);
+    with_access_to(patches, matrix, Tile::kDepth, [&](auto access) {
+      const char* const name = "transposed_patches_times_matrix_kernel";
+      const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
+      launch_product<transposed_patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut,
+                                                                           workspace);
+    });
   });
 }
 
