@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "device/tile.cuh"
 
@@ -51,7 +52,7 @@ struct Patches {
   // tap, or the next row of pixels, at most, and 32 bits hold the offsets within an image.
   bool reads_vectors(int depth) const {
     return aligned && spread == 1 && run_slots >= depth && out_width >= depth &&
-           height * row_stride + width * pixel_stride <= INT32_MAX;
+           height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "device/elementwise.cuh"
 
@@ -35,6 +36,15 @@ __device__ inline void for_each_row_vector(int64_t columns, bool vectors, Body b
   for (int64_t i = rest.begin; i < rest.end; i += rest.step) body.template operator()<1>(tail + i);
 }
 
+// Calls body.template operator()<N>(row, i) for the runs of all rows that the calling thread handles.
+template <class Body>
+__device__ inline void for_each_vector_of_rows(int64_t rows, int64_t columns, bool vectors, Body body) {
+  const ThreadShare mine = block_share(rows);
+  for (int64_t row = mine.begin; row < mine.end; row += mine.step) {
+    for_each_row_vector(columns, vectors, [&]<int N>(int64_t i) { body.template operator()<N>(row, i); });
+  }
+}
+
 // Neighbouring vectors of a row that one thread takes where it can keep for the next what it computed for the
 // last. A GPU computes it again, hides that behind its memory, and has the threads.
 inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
@@ -56,6 +66,21 @@ inline Launch share_out_rows(const char* kernel_name, int64_t rows, int64_t item
     return {kernel_name,
             dim3(static_cast<unsigned>(std::min(rows, kMaxRows)), static_cast<unsigned>(std::min(parts, kMaxParts))),
             dim3(static_cast<unsigned>(threads)), stream};
+  }
+}
+
+// The distance between an array's rows, in elements, and what a message calls it.
+struct Pitch {
+  const char* name;
+  int64_t value;
+};
+
+// Throws std::invalid_argument unless there are rows and columns, and every pitch reaches over the columns.
+inline void check_rows(int64_t rows, int64_t columns, std::initializer_list<Pitch> pitches = {}) {
+  require(rows >= 1, "rows is ", rows, "; it must be at least 1");
+  require(columns >= 1, "columns is ", columns, "; it must be at least 1");
+  for (const Pitch& pitch : pitches) {
+    require(pitch.value >= columns, pitch.name, " is ", pitch.value, "; it must be at least the ", columns, " columns");
   }
 }
 

@@ -53,13 +53,13 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
 
 void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips, const float* shifts,
                    const float* mean, const PrepareInput& p, cudaStream_t stream) {
-  require(p.images >= 1 && p.height >= 1 && p.width >= 1, "prepare_input needs at least one image and pixel; got ",
-          shape_text({p.images, p.height, p.width, kColours}));
+  require(p.images >= 1 && p.height >= 1 && p.width >= 1, "images has shape ",
+          shape_text({p.images, p.height, p.width, kColours}), "; it must not be empty");
   require(p.crop >= 1 && p.crop <= p.height && p.crop <= p.width, "crop is ", p.crop,
           "; it must be from 1 to the images' smaller side, ", std::min(p.height, p.width));
   require(p.size >= p.crop, "size is ", p.size, "; it must be at least the crop's ", p.crop);
-  require(p.out_row_pitch >= p.size * kColours, "out_row_pitch must be at least ", p.size * kColours, " floats; got ",
-          p.out_row_pitch);
+  require(p.out_row_pitch >= p.size * kColours, "out_row_pitch is ", p.out_row_pitch, "; it must be at least ",
+          p.size * kColours);
   require(std::isfinite(p.scale) && p.scale > 0, "scale is ", p.scale, "; it must be above 0 and finite");
   launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.size,
                                               ceil_div(p.out_row_pitch, kColours), 5 * kColours, stream),

@@ -95,8 +95,9 @@ void check_conv_shape(const ConvShape& s) {
   require(s.filters % s.groups == 0, "groups is ", s.groups, "; it must divide the ", s.filters, " filters of w");
   const std::string w = shape_text({s.kernel_height, s.kernel_width, s.channels / s.groups, s.filters});
   require(s.kernel_height > 0 && s.kernel_width > 0 && s.filters > 0, "w has shape ", w, "; it must not be empty");
-  require(s.stride >= 1 && s.stride <= kLargestExtent, "stride is ", s.stride, "; it must be 1 to ", kLargestExtent);
-  require(s.padding >= 0 && s.padding <= kLargestExtent, "padding is ", s.padding, "; it must be 0 to ",
+  require(s.stride >= 1 && s.stride <= kLargestExtent, "stride is ", s.stride, "; it must be from 1 to ",
+          kLargestExtent);
+  require(s.padding >= 0 && s.padding <= kLargestExtent, "padding is ", s.padding, "; it must be from 0 to ",
           kLargestExtent);
   require(std::max({s.height, s.width, s.channels}) <= kLargestExtent, "x has shape ",
           shape_text({s.batch, s.height, s.width, s.channels}), "; extents but the first must be at most ",

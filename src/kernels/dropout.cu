@@ -37,27 +37,21 @@ __device__ inline Vec<N> factors(const Mask& mask, uint64_t element) {
 // Selects, so that a dropped NaN or infinity is 0 too.
 __global__ void dropout_kernel(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows,
                                int64_t columns, int64_t row_elements, int64_t first_column, bool vectors, Mask mask) {
-  const ThreadShare share = block_share(rows);
-  for (int64_t row = share.begin; row < share.end; row += share.step) {
-    const uint64_t first_element = static_cast<uint64_t>(row) * row_elements + first_column;
-    for_each_row_vector(columns, vectors, [&]<int N>(int64_t column) {
-      const Vec<N> factor = factors<N>(mask, first_element + column);
-      const Vec<N> scaled = load<N>(x + row * x_pitch + column) * factor;
-      store(y + row * y_pitch + column, select_positive(factor, scaled, broadcast<N>(0.0f)));
-    });
-  }
+  for_each_vector_of_rows(rows, columns, vectors, [&]<int N>(int64_t row, int64_t i) {
+    const Vec<N> factor = factors<N>(mask, static_cast<uint64_t>(row) * row_elements + first_column + i);
+    const Vec<N> scaled = load<N>(x + row * x_pitch + i) * factor;
+    store(y + row * y_pitch + i, select_positive(factor, scaled, broadcast<N>(0.0f)));
+  });
 }
 
 void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in_pitch_name, const float* x,
            int64_t x_pitch, const Dropout& d, cudaStream_t stream) {
-  require(d.rows >= 1 && d.columns >= 1, "dropout needs at least one row and one column; got ", d.rows, " × ",
-          d.columns);
-  require(d.first_column >= 0 && d.first_column + d.columns <= d.row_elements, "columns ", d.first_column, " to ",
-          d.first_column + d.columns, " must lie in a row of ", d.row_elements, " elements");
+  check_rows(d.rows, d.columns, {{out_pitch_name, y_pitch}, {in_pitch_name, x_pitch}});
+  require(d.first_column >= 0, "first_column is ", d.first_column, "; it must be at least 0");
+  require(d.first_column + d.columns <= d.row_elements, "row_elements is ", d.row_elements,
+          "; it must be at least the ", d.first_column + d.columns, " of first_column and the columns");
   const double threshold = std::ceil(d.p * 4294967296.0);
   require(d.p >= 0 && threshold <= 4294967295.0, "p is ", d.p, "; it must be from 0 to below 1 (by 2^-32 at least)");
-  require(y_pitch >= d.columns, out_pitch_name, " must be at least the ", d.columns, " columns; got ", y_pitch);
-  require(x_pitch >= d.columns, in_pitch_name, " must be at least the ", d.columns, " columns; got ", x_pitch);
   const Mask mask{.seed = d.seed,
                   .offset = d.offset,
                   .threshold = static_cast<uint32_t>(threshold),

@@ -281,7 +281,7 @@ Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
   using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, Left>, BlockMemory<Tile, Left>>;
   const int64_t blocks = product({cut.row_blocks, cut.column_blocks, cut.groups, cut.parts}, kernel_name,
                                  " would need more than 2**63 - 1 blocks");
-  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; at most ", INT32_MAX, " can be launched");
+  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
   return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(Memory)};
 }
 

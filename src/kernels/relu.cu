@@ -12,28 +12,23 @@ __global__ void relu_forward_kernel(float* y, const float* x, int64_t count, boo
 
 __global__ void relu_backward_kernel(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
                                      int64_t y_pitch, int64_t rows, int64_t columns, bool vectors) {
-  const ThreadShare share = block_share(rows);
-  for (int64_t row = share.begin; row < share.end; row += share.step) {
-    for_each_row_vector(columns, vectors, [&]<int N>(int64_t i) {
-      const Vec<N> gradient = load<N>(dy + row * dy_pitch + i);
-      store(dx + row * dx_pitch + i, select_positive(load<N>(y + row * y_pitch + i), gradient, broadcast<N>(0.0f)));
-    });
-  }
+  for_each_vector_of_rows(rows, columns, vectors, [&]<int N>(int64_t row, int64_t i) {
+    const Vec<N> gradient = load<N>(dy + row * dy_pitch + i);
+    store(dx + row * dx_pitch + i, select_positive(load<N>(y + row * y_pitch + i), gradient, broadcast<N>(0.0f)));
+  });
 }
 
 }  // namespace
 
 void relu_forward(float* y, const float* x, int64_t count, cudaStream_t stream) {
-  require(count >= 1, "relu needs at least one element; got ", count);
+  require(count >= 1, "count is ", count, "; it must be at least 1");
   launch<relu_forward_kernel>(share_out_vectors("relu_forward_kernel", count, 8, stream), y, x, count,
                               vectors_aligned(y) && vectors_aligned(x));
 }
 
 void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
                    int64_t rows, int64_t columns, cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, "relu_backward needs at least one row and one column; got ", rows, " × ", columns);
-  require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ", dx_pitch,
-          ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
+  check_rows(rows, columns, {{"dx's pitch", dx_pitch}, {"dy's pitch", dy_pitch}, {"y's pitch", y_pitch}});
   const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<relu_backward_kernel>(
       share_out_rows("relu_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,

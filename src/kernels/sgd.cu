@@ -26,7 +26,7 @@ void check_rate(const char* name, float rate) {
 }  // namespace
 
 void sgd_step(float* w, float* v, const float* g, int64_t count, const Sgd& sgd, cudaStream_t stream) {
-  require(count >= 1, "sgd_step needs at least one weight; got ", count);
+  require(count >= 1, "count is ", count, "; it must be at least 1");
   check_rate("lr", sgd.lr);
   check_rate("momentum", sgd.momentum);
   check_rate("weight_decay", sgd.weight_decay);

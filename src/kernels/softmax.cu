@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "device/launch.cuh"
 #include "device/reduce.cuh"
+#include "device/rows.cuh"
 
 namespace pyalexnet {
 
@@ -53,7 +53,7 @@ __global__ void cross_entropy_kernel(float* losses, float* dlogits, const float*
 }
 
 Launch one_block_a_row(const char* kernel_name, int64_t rows, int64_t columns, cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, kernel_name, " needs at least one row and one column; got ", rows, " × ", columns);
+  check_rows(rows, columns);
   constexpr int64_t kMaxBlocks = 65536;
   return {kernel_name, dim3(static_cast<unsigned>(std::min(rows, kMaxBlocks))), dim3(kRowThreads), stream};
 }

@@ -45,33 +45,25 @@ __device__ inline Vec<N> tanh_of(Vec<N> x) {
 
 __global__ void tanh_forward_kernel(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows,
                                     int64_t columns, bool vectors) {
-  const ThreadShare share = block_share(rows);
-  for (int64_t row = share.begin; row < share.end; row += share.step) {
-    for_each_row_vector(columns, vectors, [&]<int N>(int64_t i) {
-      store(y + row * y_pitch + i, tanh_of(load<N>(x + row * x_pitch + i)));
-    });
-  }
+  for_each_vector_of_rows(rows, columns, vectors, [&]<int N>(int64_t row, int64_t i) {
+    store(y + row * y_pitch + i, tanh_of(load<N>(x + row * x_pitch + i)));
+  });
 }
 
 __global__ void tanh_backward_kernel(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y,
                                      int64_t y_pitch, int64_t rows, int64_t columns, bool vectors) {
-  const ThreadShare share = block_share(rows);
-  for (int64_t row = share.begin; row < share.end; row += share.step) {
-    for_each_row_vector(columns, vectors, [&]<int N>(int64_t i) {
-      const Vec<N> value = load<N>(y + row * y_pitch + i);
-      const Vec<N> slope = broadcast<N>(1.0f) - value * value;
-      store(dx + row * dx_pitch + i, load<N>(dy + row * dy_pitch + i) * slope);
-    });
-  }
+  for_each_vector_of_rows(rows, columns, vectors, [&]<int N>(int64_t row, int64_t i) {
+    const Vec<N> value = load<N>(y + row * y_pitch + i);
+    const Vec<N> slope = broadcast<N>(1.0f) - value * value;
+    store(dx + row * dx_pitch + i, load<N>(dy + row * dy_pitch + i) * slope);
+  });
 }
 
 }  // namespace
 
 void tanh_forward(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows, int64_t columns,
                   cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, "tanh needs at least one row and one column; got ", rows, " × ", columns);
-  require(y_pitch >= columns && x_pitch >= columns, "the pitches of y and x, ", y_pitch, " and ", x_pitch,
-          ", must be at least the ", columns, " columns");
+  check_rows(rows, columns, {{"y's pitch", y_pitch}, {"x's pitch", x_pitch}});
   launch<tanh_forward_kernel>(
       share_out_rows("tanh_forward_kernel", rows, ceil_div(columns, kVectorFloats), 8 * kVectorFloats, stream), y,
       y_pitch, x, x_pitch, rows, columns, vectors_aligned(y, y_pitch) && vectors_aligned(x, x_pitch));
@@ -79,9 +71,7 @@ void tanh_forward(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, in
 
 void tanh_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
                    int64_t rows, int64_t columns, cudaStream_t stream) {
-  require(rows >= 1 && columns >= 1, "tanh_backward needs at least one row and one column; got ", rows, " × ", columns);
-  require(dx_pitch >= columns && dy_pitch >= columns && y_pitch >= columns, "the pitches of dx, dy and y, ", dx_pitch,
-          ", ", dy_pitch, " and ", y_pitch, ", must be at least the ", columns, " columns");
+  check_rows(rows, columns, {{"dx's pitch", dx_pitch}, {"dy's pitch", dy_pitch}, {"y's pitch", y_pitch}});
   const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<tanh_backward_kernel>(
       share_out_rows("tanh_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,
