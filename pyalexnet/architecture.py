@@ -54,9 +54,9 @@ class Conv:
     towers: int = TOWERS
 
     @property
-    def hidden(self) -> bool:
-        """Whether its outputs are split over the towers: always."""
-        return True
+    def computing_towers(self) -> range:
+        """The towers that compute it: all."""
+        return range(self.towers)
 
     @property
     def output_size(self) -> int:
@@ -92,8 +92,8 @@ class Linear:
         name: as in the parameters' names.
         inputs: inputs of the whole net.
         outputs: outputs of the whole net.
-        hidden: whether a nonlinearity and dropout follow, and the outputs are split over the towers. The last layer is
-            not hidden: tower 0's device computes all its outputs, so that the loss needs no further exchange.
+        hidden: whether a nonlinearity and dropout follow, and the outputs are split over the towers; not in the last
+            layer.
         towers: how many the outputs of a hidden layer are split over.
     """
 
@@ -109,9 +109,14 @@ class Linear:
         return True
 
     @property
+    def computing_towers(self) -> range:
+        """The towers that compute it: tower 0 alone the last layer, so that the loss needs no further exchange."""
+        return range(self.towers if self.hidden else 1)
+
+    @property
     def tower_outputs(self) -> int:
         """Outputs of one tower."""
-        return self.outputs // self.towers if self.hidden else self.outputs
+        return self.outputs // len(self.computing_towers)
 
     @property
     def tower_weight_shape(self) -> tuple[int, ...]:

@@ -155,10 +155,10 @@ def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, p
     native = on.native
     strides = [12 * row, row, 20, 1]
     strided = native.borrow(held, held.array.address + 16, "float32", list(x.shape), strides, on.index)
-    shape = (x.shape, w.shape, 1, 1, 1)
+    places = {"stride": 1, "padding": 1, "groups": 1}
     needed = [
-        native.conv_forward_workspace_bytes(*shape),
-        native.conv_backward_weight_workspace_bytes(*shape),
+        native.conv_forward_workspace_bytes(x=x, w=w, **places),
+        native.conv_backward_weight_workspace_bytes(x=x, dw=w, **places),
     ]
     scratch = Tensor.empty((max(*needed, 1),), dtype="uint8", device=device)
     y, dw = Tensor.empty(dy.shape, device=device), Tensor.empty(w.shape, device=device)

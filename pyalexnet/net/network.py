@@ -36,7 +36,7 @@ from pyalexnet.device.memory import Arena, MemoryPlan
 from pyalexnet.device.tensor import DTYPES, Tensor, host_array, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.net.image_batch import ImageBatch
-from pyalexnet.net.program import Entry, Knobs, Parameter, Placement, Program
+from pyalexnet.net.program import Entry, Parameter, Placement, Program, StepValues
 from pyalexnet.system.checks import at_least, flag, integer, number, require, shown
 from pyalexnet.system.machine import available_bytes
 
@@ -80,7 +80,7 @@ class AlexNet:
         seed: what the initial weights and dropout's masks follow from.
         step: training steps done; dropout draws other masks each step.
         placement: the devices' streams, and the links between them.
-        knobs: what the entries of a program read when they run.
+        values: what the entries of a program read when they run.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class AlexNet:
         self.shapes = parameter_shapes(self.num_classes, towers)
         self.step = 0
         self.placement = _place(self.devices, self._peer_access)
-        self.knobs = Knobs()
+        self.step_values = StepValues()
         self._values = tuple(Arena(device) for device in self.placement.devices)
         # Momentum and gradients, which only training takes memory for.
         self._updates = tuple(Arena(device) for device in self.placement.devices)
@@ -264,7 +264,8 @@ class AlexNet:
         with self._work():
             self._upload_input(program, x, arrays)
             self._run(program.forward)
-            towers = range(1 if layer == "fc8" else self.options.towers)
+            number = int(layer[-1])  # an LRN or pooling has that of its convolution
+            towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
             parts = [program.array(name, tower) for tower in towers]
             return self._joined(parts) if as_tensor else self._downloaded(parts)
 
@@ -329,8 +330,8 @@ class AlexNet:
         labels = self._check_labels(labels, n)
         self._require_whole()
         program = self.program(n, training=True)
-        self.knobs.lr, self.knobs.momentum, self.knobs.weight_decay = rates, momentum, weight_decay
-        self.knobs.seed, self.knobs.step = self.seed, self.step
+        self.step_values.lr, self.step_values.momentum, self.step_values.weight_decay = rates, momentum, weight_decay
+        self.step_values.seed, self.step_values.step = self.seed, self.step
         self._has_gradients = False
         with self._work():
             self._upload_input(program, x, arrays)
@@ -659,7 +660,7 @@ class AlexNet:
         Python heeds signals between its own instructions only. All calls are one of them here, so that Ctrl-C comes
         before or after them.
         """
-        work = (call for entry in entries if (call := entry.call(self.knobs)))
+        work = (call for entry in entries if (call := entry.call(self.step_values)))
         deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
 
     def _synchronize(self) -> None:
@@ -680,7 +681,7 @@ class AlexNet:
             for name, array in arrays.items():
                 self._upload(program.array(f"input.{name}", place), array, place)
         if isinstance(x, ImageBatch):
-            self.knobs.input_scale = float(x.scale)
+            self.step_values.input_scale = float(x.scale)
             self._run(program.prepare)
 
     def _reachable(self, array: Argument) -> Argument:
@@ -830,10 +831,10 @@ def _place(names: tuple[str, ...], peer_access: bool) -> Placement:
 def _describe_parameters(
     of: tuple[Conv | Linear, ...], placement: Placement, values: tuple[Arena, ...], updates: tuple[Arena, ...]
 ) -> list[dict[str, Parameter]]:
-    """Each tower's parameters; fc8's are tower 0's alone."""
+    """The parameters of what each tower computes."""
     parameters: list[dict[str, Parameter]] = [{} for _ in range(of[0].towers)]
     for layer in of:
-        for tower in range(layer.towers if layer.hidden else 1):
+        for tower in layer.computing_towers:
             place = placement.place(tower)
             for kind, shape in (
                 ("weight", layer.tower_weight_shape),

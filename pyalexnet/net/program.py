@@ -40,10 +40,12 @@ _INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANN
 
 # Work without a layer of its own: the input's preparation and the loss.
 INPUT, LOSS = "input", "loss"
+# Rows of tables of times that several layers share.
+EXCHANGE, UPDATE = "exchange", "update"
 
 
 @dataclass
-class Knobs:
+class StepValues:
     """What changes from step to step; the entries read it when they run; ``lr`` is by parameter name."""
 
     lr: Mapping[str, float] = field(default_factory=dict)
@@ -90,7 +92,9 @@ class Entry:
         operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
         direction: ``forward``, ``backward`` or ``update``.
         tower: 0 or 1; for an exchange, the tower that receives.
-        arguments: what the function takes: Refs before binding, native arrays after it, functions of the Knobs.
+        arguments: what the function takes: Refs before binding, native arrays after it, functions of the StepValues.
+        row: what tables of times call the part of the layer that it belongs to: ``conv1``, ``lrn1``, ``pool1``, …;
+            a nonlinearity belongs to its convolution or matrix product.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Entry:
         tower: int,
         function: Callable[..., None],
         arguments: dict[str, Any],
+        row: str,
     ) -> None:
         """Describe one call."""
         self.layer = layer
@@ -108,6 +113,7 @@ class Entry:
         self.direction = direction
         self.tower = tower
         self.arguments = arguments
+        self.row = row
         self._function = function
 
     def __str__(self) -> str:
@@ -123,14 +129,14 @@ class Entry:
             if isinstance(value, Ref):
                 self.arguments[name] = value.array()
 
-    def call(self, knobs: Knobs) -> partial[None] | None:
+    def call(self, values: StepValues) -> partial[None] | None:
         """What queues the work on its stream; None for an update with a rate of 0: frozen ones keep their bits."""
-        arguments = {name: value(knobs) if callable(value) else value for name, value in self.arguments.items()}
+        arguments = {name: value(values) if callable(value) else value for name, value in self.arguments.items()}
         return None if arguments.get("lr") == 0 else partial(self._function, **arguments)
 
-    def run(self, knobs: Knobs) -> None:
+    def run(self, values: StepValues) -> None:
         """Queue the work on its stream."""
-        if call := self.call(knobs):
+        if call := self.call(values):
             call()
 
 
@@ -232,7 +238,7 @@ class Program:
                 shifts=self._new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
                 mean=self._new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
                 crop=self._options.crop,
-                scale=lambda knobs: knobs.input_scale,
+                scale=lambda values: values.input_scale,
             )  # fmt: skip
 
     def _describe_forward(self) -> None:
@@ -241,7 +247,7 @@ class Program:
         for layer in self._layers:
             if source in joint_outputs:
                 self._exchange_halves(layer, f"{source}.joint")
-            for tower in self._towers(layer):
+            for tower in layer.computing_towers:
                 x = self._refs[f"{source}.joint" if layer.sees_both else f"{source}.out", tower]
                 self._describe_layer(layer, tower, x, joint=layer.name in joint_outputs)
             source = layer.name
@@ -261,7 +267,7 @@ class Program:
         n, size, filters = self.batch_size, layer.output_size, layer.tower_filters
         steps, relu_last = self._options.steps_after(layer), self._relu_comes_last(layer)
         y = self._new(layer.name, "y", tower, (n, size, size, filters))
-        weight, bias = self._of(layer, tower)
+        weight, bias = self._parameters_of(layer, tower)
         self._emit(
             layer.name, "conv_forward", tower, workspace=True, y=y, x=x, w=weight.value, b=bias.value,
             relu=self._is_relu and not relu_last, **_geometry(layer),
@@ -281,17 +287,17 @@ class Program:
     def _describe_step(self, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> None:
         """Pooling or a normalisation, from x to y."""
         if step == "lrn":
-            self._emit(layer.name, "lrn_forward", tower, y=y, x=x, **self._options.lrn_arguments)
+            self._emit(layer.name, "lrn_forward", tower, part="lrn", y=y, x=x, **self._options.lrn_arguments)
         elif step == "lrn_in_map":
             scale = self._new(layer.name, "scale", tower, x.shape)
-            self._emit(layer.name, "lrn_in_map_forward", tower, y=y, scale=scale, x=x, **SECOND_LRN)
+            self._emit(layer.name, "lrn_in_map_forward", tower, part="lrn", y=y, scale=scale, x=x, **SECOND_LRN)
         else:
-            self._emit(layer.name, "maxpool_forward", tower, y=y, x=x, **self._options.pool_arguments)
+            self._emit(layer.name, "maxpool_forward", tower, part="pool", y=y, x=x, **self._options.pool_arguments)
 
     def _describe_linear(self, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
         """Matrix product; in hidden layers with its nonlinearity, and with dropout when training."""
         y = out or self._new(layer.name, "y", tower, (self.batch_size, layer.tower_outputs))
-        weight, bias = self._of(layer, tower)
+        weight, bias = self._parameters_of(layer, tower)
         has_dropout = bool(layer.hidden and self.training and self._options.dropout)
         # ReLU's backward finds what it needs behind the dropout, tanh's does not.
         inner = self._new(layer.name, "tanh", tower, y.shape) if has_dropout and not self._is_relu else y
@@ -303,7 +309,8 @@ class Program:
         if layer.hidden and not self._is_relu:
             self._emit(layer.name, "tanh_forward", tower, y=inner, x=inner)
         if has_dropout:
-            self._emit(layer.name, "dropout_forward", tower, y=y, x=inner, **self._dropout_arguments(layer, tower))
+            arguments = self._dropout_arguments(layer, tower)
+            self._emit(layer.name, "dropout_forward", tower, part="dropout", y=y, x=inner, **arguments)
         self._refs[f"{layer.name}.y", tower] = inner
         self._refs[f"{layer.name}.out", tower] = y
 
@@ -318,11 +325,11 @@ class Program:
         """Bring each tower of the layer the half of its joint input that the other tower computed."""
         if len(self.arenas) == 1:
             return
-        for tower in self._towers(layer):
+        for tower in layer.computing_towers:
             other = 1 - tower
             to, source = (self._refs[joint, side].part(other, layer.towers) for side in (tower, other))
             self._exchange_start(layer, tower, to, source)
-        for tower in self._towers(layer):
+        for tower in layer.computing_towers:
             self._exchange_finish(layer, tower)
 
     # Backward -----------------------------------------------------------------------------------------------
@@ -336,7 +343,7 @@ class Program:
         self._emit(LOSS, "cross_entropy", 0, losses=losses, dlogits=dlogits, logits=logits, labels=labels)
         dout = [dlogits]
         for layer in reversed(self._layers):
-            dy = [self._describe_activation_backward(layer, tower, dout[tower]) for tower in self._towers(layer)]
+            dy = [self._describe_activation_backward(layer, tower, dout[tower]) for tower in layer.computing_towers]
             dout = self._describe_product_backward(layer, dy)
 
     def _describe_activation_backward(self, layer: Conv | Linear, tower: int, dout: Ref) -> Ref:
@@ -346,7 +353,7 @@ class Program:
         if layer.hidden:
             if self._options.dropout:
                 arguments = self._dropout_arguments(layer, tower)
-                self._emit(layer.name, "dropout_backward", tower, dx=dout, dy=dout, **arguments)
+                self._emit(layer.name, "dropout_backward", tower, part="dropout", dx=dout, dy=dout, **arguments)
             self._describe_nonlinearity_backward(layer, tower, dout, self._refs[f"{layer.name}.y", tower])
         return dout
 
@@ -363,15 +370,15 @@ class Program:
             arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x}
             if step == "lrn":
                 arguments |= {"x_from_relu": through_relu, **self._options.lrn_arguments}
-                self._emit(layer.name, "lrn_backward", tower, **arguments)
+                self._emit(layer.name, "lrn_backward", tower, part="lrn", **arguments)
             elif step == "lrn_in_map":
                 scale = self._refs[f"{layer.name}.scale", tower]
                 terms = self._new(layer.name, "terms", tower, x.shape)
                 arguments |= {"scale": scale, "terms": terms, **SECOND_LRN}
-                self._emit(layer.name, "lrn_in_map_backward", tower, **arguments)
+                self._emit(layer.name, "lrn_in_map_backward", tower, part="lrn", **arguments)
             else:
                 arguments |= {"x_from_relu": through_relu, **self._options.pool_arguments}
-                self._emit(layer.name, "maxpool_backward", tower, **arguments)
+                self._emit(layer.name, "maxpool_backward", tower, part="pool", **arguments)
             dy = dx
         if not self._is_relu or (relu_follows and not steps):
             self._describe_nonlinearity_backward(layer, tower, dy, self._refs[f"{layer.name}.y", tower])
@@ -388,16 +395,16 @@ class Program:
         computed.
         """
         needs_dx = layer.name != "conv1"
-        dx = [self._describe_input_gradient(layer, tower, dy[tower]) for tower in self._towers(layer) if needs_dx]
+        dx = [self._describe_input_gradient(layer, tower, dy[tower]) for tower in layer.computing_towers if needs_dx]
         meets = needs_dx and layer.sees_both and layer.towers > 1
         received = self._start_gradient_exchange(layer, dx) if meets else []
-        for tower in self._towers(layer):
+        for tower in layer.computing_towers:
             self._describe_weight_gradient(layer, tower, dy[tower])
         return self._sum_halves(layer, dx, received) if meets else dx
 
     def _describe_input_gradient(self, layer: Conv | Linear, tower: int, dy: Ref) -> Ref:
         x = self._refs[f"{layer.name}.x", tower]
-        weight, _ = self._of(layer, tower)
+        weight, _ = self._parameters_of(layer, tower)
         dx = self._new(layer.name, "dx", tower, x.shape)
         if isinstance(layer, Conv):
             self._emit(
@@ -413,7 +420,7 @@ class Program:
 
     def _describe_weight_gradient(self, layer: Conv | Linear, tower: int, dy: Ref) -> None:
         x = self._refs[f"{layer.name}.x", tower]
-        weight, bias = self._of(layer, tower)
+        weight, bias = self._parameters_of(layer, tower)
         if isinstance(layer, Conv):
             self._emit(
                 layer.name, "conv_backward_weight", tower, workspace=True,
@@ -448,31 +455,27 @@ class Program:
             own = dx[tower].part(tower, TOWERS)
             parts = (own, received[tower]) if tower == 0 else (received[tower], own)
             sums.append(self._new(layer.name, "sum", tower, own.shape))
-            self._emit(layer.name, "add_slices", tower, out=sums[-1], a=parts[0], b=parts[1])
+            self._emit(layer.name, "add_slices", tower, part=EXCHANGE, out=sums[-1], a=parts[0], b=parts[1])
         return sums
 
     # Update -------------------------------------------------------------------------------------------------
 
     def _describe_update(self) -> None:
         for layer in self._layers:
-            for tower in self._towers(layer):
-                for kind, parameter in zip(("weight", "bias"), self._of(layer, tower), strict=True):
+            for tower in layer.computing_towers:
+                for kind, parameter in zip(("weight", "bias"), self._parameters_of(layer, tower), strict=True):
                     plain = kind == "weight" or self._options.bias_update == "paper"
                     self._emit(
-                        layer.name, "sgd_step", tower,
+                        layer.name, "sgd_step", tower, part=UPDATE,
                         w=parameter.value, v=parameter.momentum, g=parameter.gradient,
                         lr=partial(_learning_rate, name=f"{layer.name}.{kind}", factor=1 if plain else 2),
-                        momentum=lambda knobs: knobs.momentum,
+                        momentum=lambda values: values.momentum,
                         weight_decay=_weight_decay if plain else 0.0,
                     )  # fmt: skip
 
     # Arrays and entries -------------------------------------------------------------------------------------
 
-    def _towers(self, layer: Conv | Linear) -> range:
-        """The towers that compute a layer: tower 0 alone the last one."""
-        return range(layer.towers if layer.hidden else 1)
-
-    def _of(self, layer: Conv | Linear, tower: int) -> tuple[Parameter, Parameter]:
+    def _parameters_of(self, layer: Conv | Linear, tower: int) -> tuple[Parameter, Parameter]:
         parameters = self._parameters[tower]
         return parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
 
@@ -489,8 +492,8 @@ class Program:
             "row_elements": layer.outputs,
             "first_column": tower * layer.tower_outputs,
             "p": self._options.dropout,
-            "seed": lambda knobs: knobs.seed,
-            "offset": lambda knobs: knobs.step * layer_count + number,
+            "seed": lambda values: values.seed,
+            "offset": lambda values: values.step * layer_count + number,
         }
 
     def _new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:
@@ -504,25 +507,28 @@ class Program:
         for tower in range(TOWERS):
             self._refs[name, tower] = on_device[self._placement.place(tower)]
 
-    def _emit(self, layer: str, operation: str, tower: int, *, workspace: bool = False, **arguments: Any) -> None:
+    def _emit(
+        self, layer: str, operation: str, tower: int, *, part: str = "", workspace: bool = False, **arguments: Any
+    ) -> None:
         place = self._placement.place(tower)
         native = self._placement.devices[place].native
         arguments["stream"] = self._placement.streams[place]
-        entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments)
+        row = part if part in (EXCHANGE, UPDATE) else f"{part}{layer[-1]}" if part else layer
+        entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments, row)
         self._entries.append(entry)
         if workspace:
-            needed = _workspace_bytes(native, operation, arguments)
+            needed = int(getattr(native, f"{operation}_workspace_bytes")(**arguments))
             self._workspace_bytes[place] = max(self._workspace_bytes[place], needed)
             self._workspace_users.append((entry, place))
 
     def _exchange_start(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         start = self._placement.links[tower].start
         arguments = {"to": to, "from_": source}
-        self._entries.append(Entry(layer.name, "exchange_start", self._direction, tower, start, arguments))
+        self._entries.append(Entry(layer.name, "exchange_start", self._direction, tower, start, arguments, EXCHANGE))
 
     def _exchange_finish(self, layer: Conv | Linear, tower: int) -> None:
         finish = self._placement.links[tower].finish
-        self._entries.append(Entry(layer.name, "exchange_finish", self._direction, tower, finish, {}))
+        self._entries.append(Entry(layer.name, "exchange_finish", self._direction, tower, finish, {}, EXCHANGE))
 
     def _place_workspaces(self) -> None:
         """One workspace a device serves all its kernels, since they run one after the other."""
@@ -534,24 +540,13 @@ class Program:
             entry.arguments["workspace"] = workspaces[place]
 
 
-def _workspace_bytes(native: Any, operation: str, arguments: dict[str, Any]) -> int:
-    """What a convolution or matrix product asks for, from the shapes of its input and weights, or their gradients."""
-    ask = getattr(native, f"{operation}_workspace_bytes")
-    x = arguments["x"] if "x" in arguments else arguments["dx"]
-    w = arguments["w"] if "w" in arguments else arguments["dw"]
-    if operation.startswith("conv"):
-        geometry = {name: arguments[name] for name in ("stride", "padding", "groups")}
-        return int(ask(list(x.shape), list(w.shape), **geometry))
-    return int(ask(x.shape[0], *w.shape))
-
-
 def _geometry(layer: Conv) -> dict[str, Any]:
     return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
 
 
-def _learning_rate(knobs: Knobs, *, name: str, factor: int) -> float:
-    return factor * knobs.lr[name]
+def _learning_rate(values: StepValues, *, name: str, factor: int) -> float:
+    return factor * values.lr[name]
 
 
-def _weight_decay(knobs: Knobs) -> float:
-    return knobs.weight_decay
+def _weight_decay(values: StepValues) -> float:
+    return values.weight_decay

@@ -101,7 +101,7 @@ class Stopwatch:
         for repeat in range(repeats):
             in_this_repeat: dict[tuple[str, str], float] = {}
             for entry, elapsed_ms in self._time_once(entries):
-                row = f"{entry.layer} {entry.operation} {entry.tower}" if by_kernel else row_of(entry)
+                row = f"{entry.layer} {entry.operation} {entry.tower}" if by_kernel else entry.row
                 key = (row, entry.direction)
                 in_this_repeat[key] = in_this_repeat.get(key, 0.0) + elapsed_ms
                 if repeat == 0:
@@ -128,8 +128,8 @@ class Stopwatch:
 
             def run(entry: Entry = entry) -> None:
                 if entry.operation == "exchange_finish":
-                    pending.pop(entry.tower).run(self.net.knobs)
-                entry.run(self.net.knobs)
+                    pending.pop(entry.tower).run(self.net.step_values)
+                entry.run(self.net.step_values)
 
             shown = pending.get(entry.tower, entry) if entry.operation == "exchange_finish" else entry
             timed.append((shown, self._between_events(stream, run)))
@@ -142,21 +142,6 @@ class Stopwatch:
         stream.record(end)
         end.synchronize()
         return float(end.elapsed_ms_since(start))
-
-
-def row_of(entry: Entry) -> str:
-    """A table's name of what an entry belongs to: its nonlinearity counts to its convolution or matrix product."""
-    number = entry.layer[-1]
-    kind = entry.operation.split("_")[0]
-    names = {
-        "lrn": f"lrn{number}",
-        "maxpool": f"pool{number}",
-        "dropout": f"dropout{number}",
-        "sgd": "update",
-    }
-    if kind in ("exchange", "add"):
-        return "exchange"
-    return names.get(kind, entry.layer)
 
 
 def spread(values: Sequence[float]) -> float:

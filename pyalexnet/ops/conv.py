@@ -52,11 +52,13 @@ def conv2d(
     b = None if b is None else Argument.of("b", b, shape=w.shape[3:])
     on = common_device(device, x, w, b)
     relu = flag("relu", relu)
-    shape = (x.shape, w.shape, *_places(stride, padding, groups))
-    y_shape, needed = on.native.conv_y_shape(*shape), on.native.conv_forward_workspace_bytes(*shape)
-    y, memory = empty(tuple(y_shape), on), workspace(needed, on)
-    bias = None if b is None else b.native(on)
-    on.native.conv_forward(y.array, x.native(on), w.native(on), bias, *shape[2:], relu, memory.array, on.stream)
+    places = _places(stride, padding, groups)
+    y = empty(tuple(on.native.conv_y_shape(x.shape, w.shape, **places)), on)
+    memory = workspace(on.native.conv_forward_workspace_bytes(x=x, w=w, **places), on)
+    on.native.conv_forward(
+        y=y.array, x=x.native(on), w=w.native(on), b=None if b is None else b.native(on),
+        **places, relu=relu, workspace=memory.array, stream=on.stream,
+    )  # fmt: skip
     on.stream.synchronize()
     return y
 
@@ -96,11 +98,13 @@ def conv2d_backward_input(
     dy, w = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
     on = common_device(device, dy, w)
     x_shape = extents("input_shape", input_shape, 4)
-    shape = (x_shape, w.shape, *_places(stride, padding, groups))
-    dy.require_shape(*on.native.conv_y_shape(*shape))
-    needed = on.native.conv_backward_input_workspace_bytes(*shape)
-    dx, memory = empty(x_shape, on), workspace(needed, on)
-    on.native.conv_backward_input(dx.array, dy.native(on), w.native(on), *shape[2:], memory.array, on.stream)
+    places = _places(stride, padding, groups)
+    dy.require_shape(*on.native.conv_y_shape(x_shape, w.shape, **places))
+    dx = empty(x_shape, on)
+    memory = workspace(on.native.conv_backward_input_workspace_bytes(dx=dx, w=w, **places), on)
+    on.native.conv_backward_input(
+        dx=dx.array, dy=dy.native(on), w=w.native(on), **places, workspace=memory.array, stream=on.stream
+    )
     on.stream.synchronize()
     return dx
 
@@ -140,18 +144,24 @@ def conv2d_backward_weight(
     x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
     on = common_device(device, x, dy)
     places = _places(stride, padding, groups)
-    if not 1 <= places[2] <= x.shape[3] or x.shape[3] % places[2]:
+    if not 1 <= places["groups"] <= x.shape[3] or x.shape[3] % places["groups"]:
         raise ValueError(f"groups is {groups}; it must divide the {x.shape[3]} channels of x")
     pair = (kernel_size, kernel_size) if isinstance(kernel_size, SupportsIndex) else kernel_size
-    w_shape = (*extents("kernel_size", pair, 2), x.shape[3] // places[2], dy.shape[3])
-    shape = (x.shape, w_shape, *places)
-    dy.require_shape(*on.native.conv_y_shape(*shape))
-    needed = on.native.conv_backward_weight_workspace_bytes(*shape)
-    dw, db, memory = empty(w_shape, on), empty(w_shape[3:], on), workspace(needed, on)
-    on.native.conv_backward_weight(dw.array, db.array, x.native(on), dy.native(on), *places, memory.array, on.stream)
+    w_shape = (*extents("kernel_size", pair, 2), x.shape[3] // places["groups"], dy.shape[3])
+    dy.require_shape(*on.native.conv_y_shape(x.shape, w_shape, **places))
+    dw, db = empty(w_shape, on), empty(w_shape[3:], on)
+    memory = workspace(on.native.conv_backward_weight_workspace_bytes(x=x, dw=dw, **places), on)
+    on.native.conv_backward_weight(
+        dw=dw.array, db=db.array, x=x.native(on), dy=dy.native(on),
+        **places, workspace=memory.array, stream=on.stream,
+    )  # fmt: skip
     on.stream.synchronize()
     return dw, db
 
 
-def _places(stride: int, padding: int, groups: int) -> tuple[int, int, int]:
-    return bounded("stride", stride), bounded("padding", padding), bounded("groups", groups)
+def _places(stride: int, padding: int, groups: int) -> dict[str, int]:
+    return {
+        "stride": bounded("stride", stride),
+        "padding": bounded("padding", padding),
+        "groups": bounded("groups", groups),
+    }

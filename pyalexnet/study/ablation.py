@@ -253,7 +253,7 @@ def ablate(
     held_out = Subset(chosen.held_out, sample(chosen.held_out, plan.held_out))
     found = Ablation(str(chosen.description["source"] or "arrays"), (_describe(devices[0]),), plan)
     if out is not None and Path(out).exists():
-        found = _begun(out, found)
+        found = _ablation_to_resume(out, found)
     bench = _Bench(plan, recipe, training, held_out, {"devices": devices, "memory_limit": memory_limit})
     for name, measure_it in bench.measurements(found):
         on_begin(name, len(found.laps) + len(found.trials))
@@ -382,7 +382,7 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
         raise DataError(f"{error}; name another file") from error
 
 
-def _begun(path: str | PathLike[str], expected: Ablation) -> Ablation:
+def _ablation_to_resume(path: str | PathLike[str], expected: Ablation) -> Ablation:
     """What a file holds, if it was made with the same plan on the same data, to go on with."""
     found = read_ablation(path)
     if (found.data, found.plan) != (expected.data, expected.plan):

@@ -85,7 +85,7 @@ class Run:
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.net = checkpoint.model.net
-        self.at = checkpoint.state
+        self.reached = checkpoint.state
         self.schedule = schedule
         self.training = training
         self.held_out = held_out
@@ -98,10 +98,10 @@ class Run:
         self.steps_an_epoch = len(training) // self.settings.batch_size
         steps = self.settings.epochs * self.steps_an_epoch
         self.stuck_loss = StuckLoss(chance_loss(training.labels), patience_steps(self.net.num_classes, steps))
-        if self.at.schedule:
-            self.schedule.load_state(self.at.schedule)
-        if self.at.stuck_loss:
-            self.stuck_loss.load_state(self.at.stuck_loss)
+        if self.reached.schedule:
+            self.schedule.load_state(self.reached.schedule)
+        if self.reached.stuck_loss:
+            self.stuck_loss.load_state(self.reached.stuck_loss)
         self.held_out_count = 0 if held_out is None else len(held_out)
         self.largest_share = 0.0 if held_out is None else float(np.bincount(held_out.labels).max() / len(held_out))
         self.held_out_tells = can_tell_from_guessing(self.held_out_count, self.largest_share)
@@ -118,10 +118,10 @@ class Run:
             SaveError: a checkpoint could not be written.
         """
         images_an_epoch = self.steps_an_epoch * self.settings.batch_size + len(self.held_out or ())
-        done = (self.at.epoch - 1) * images_an_epoch + len(self.at.losses) * self.settings.batch_size
+        done = (self.reached.epoch - 1) * images_an_epoch + len(self.reached.losses) * self.settings.batch_size
         self.display.begin("training", self.settings.epochs * images_an_epoch, done=done)
         try:
-            while self.at.epoch <= self.settings.epochs:
+            while self.reached.epoch <= self.settings.epochs:
                 self.finish_epoch()
             self.result.stopped = "finished"
         except Interrupted:
@@ -140,24 +140,24 @@ class Run:
 
     def finish_epoch(self) -> None:
         """The epoch's steps that are still to do, then the validation."""
-        start = time.perf_counter() - self.at.epoch_seconds
+        start = time.perf_counter() - self.reached.epoch_seconds
         self.steps(start)
         validation = self.validate()
         if validation:
             self.require_finite(validation.loss, "validation loss")
         record = EpochRecord(
-            epoch=self.at.epoch,
+            epoch=self.reached.epoch,
             steps=self.net.step,
             lr=self.rates().lr,
-            train_loss=math.fsum(self.at.losses) / len(self.at.losses),
+            train_loss=math.fsum(self.reached.losses) / len(self.reached.losses),
             validation_loss=validation.loss if validation else None,
             validation_error=validation.top1_error if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
-            images_per_second=len(self.at.losses) * self.settings.batch_size / self.at.train_seconds,
+            images_per_second=len(self.reached.losses) * self.settings.batch_size / self.reached.train_seconds,
             seconds=time.perf_counter() - start,
         )
         self.schedule.update(record.validation_error)
-        self.at.begin_next_epoch(record)
+        self.reached.begin_next_epoch(record)
         self.display.line(str(record))
         self.tell_epoch(record)
         self.tell_chance()
@@ -167,8 +167,8 @@ class Run:
     def steps(self, epoch_start: float) -> None:
         """The steps of the epoch that are still to do."""
         settings = self.settings
-        self.display.stage(f"epoch {self.at.epoch}/{settings.epochs}")
-        start = time.perf_counter() - self.at.train_seconds
+        self.display.stage(f"epoch {self.reached.epoch}/{settings.epochs}")
+        start = time.perf_counter() - self.reached.train_seconds
         for batch, labels in self.batches():
             rates = self.rates()
             loss = self.net.train_step(
@@ -180,8 +180,8 @@ class Run:
             )
             self.require_finite(loss, "loss", of_step=True)
             now = time.perf_counter()
-            self.at.losses.append(loss)
-            self.at.train_seconds, self.at.epoch_seconds = now - start, now - epoch_start
+            self.reached.losses.append(loss)
+            self.reached.train_seconds, self.reached.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
             self.grant_requests()
             if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
@@ -190,19 +190,19 @@ class Run:
     def batches(self) -> Iterator[tuple[ImageBatch, Labels]]:
         """The rest of the epoch's batches in order, read in the background: the net's input, and labels."""
         count, settings = len(self.training), self.settings
-        order = epoch_order(count, seed=settings.seed, epoch=self.at.epoch)
+        order = epoch_order(count, seed=settings.seed, epoch=self.reached.epoch)
         noise = self.rates().colour_noise
         variations = epoch_variations(
             count,
             seed=settings.seed,
-            epoch=self.at.epoch,
+            epoch=self.reached.epoch,
             reflect=settings.reflect,
             colour_noise=settings.colour_noise if noise is None else noise,
             colour_axes=self.checkpoint.colour_axes,
             colour_noise_scaled=settings.colour_noise_scaled,
             crop=self.net.options.crop,
         )
-        todo = np.arange(len(self.at.losses) * settings.batch_size, count)
+        todo = np.arange(len(self.reached.losses) * settings.batch_size, count)
         batches = list(in_batches(todo, settings.batch_size, drop_last=True))
         images_read = read_ahead(self.training, (order[positions] for positions in batches), buffers=self.buffers)
         for positions, (images, labels) in zip(batches, images_read, strict=True):
@@ -210,14 +210,14 @@ class Run:
 
     def rates(self) -> Rates:
         """What the schedule says at this place, less where the run warms up."""
-        rates = self.schedule.at(self.at.epoch - 1 + len(self.at.losses) / self.steps_an_epoch)
+        rates = self.schedule.at(self.reached.epoch - 1 + len(self.reached.losses) / self.steps_an_epoch)
         return rates.scaled(warm_up(self.net.step, self.settings.warmup))
 
     def validate(self) -> Evaluation | None:
         """The measure of the held-out images, if any."""
         if self.held_out is None:
             return None
-        self.display.stage(f"validation {self.at.epoch}/{self.settings.epochs}")
+        self.display.stage(f"validation {self.reached.epoch}/{self.settings.epochs}")
 
         def on_images(count: int) -> None:
             self.grant_requests()
@@ -238,8 +238,8 @@ class Run:
 
     def tell_step(self, loss: float, rates: Rates) -> None:
         """Show and log a step; explain a loss that has not moved."""
-        images_per_second = len(self.at.losses) * self.settings.batch_size / self.at.train_seconds
-        self.log("step", epoch=self.at.epoch, loss=loss, lr=rates.lr, images_per_second=images_per_second)
+        images_per_second = len(self.reached.losses) * self.settings.batch_size / self.reached.train_seconds
+        self.log("step", epoch=self.reached.epoch, loss=loss, lr=rates.lr, images_per_second=images_per_second)
         self.display.advance(self.settings.batch_size)
         self.display.state(self.state(loss, images_per_second))
         news = self.stuck_loss.update(loss)
@@ -258,7 +258,7 @@ class Run:
 
     def tell_chance(self) -> None:
         """Say that the epochs so far brought no more than guessing: in the first epoch that shows it, and the last."""
-        history = self.at.history
+        history = self.reached.history
         is_last = history[-1].epoch == self.settings.epochs
         before = len(history) > 1 and self.is_at_chance(history[-2])
         if self.is_at_chance(history[-1]) and (is_last or not before):
@@ -323,7 +323,7 @@ class Run:
 
     def state(self, loss: float, images_per_second: float) -> str:
         """What stands beside the progress bar."""
-        accuracy = self.at.history[-1].validation_accuracy if self.at.history else None
+        accuracy = self.reached.history[-1].validation_accuracy if self.reached.history else None
         known = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
         return f"loss {loss:.4f}{known}  {images_per_second:.1f} images/s"
 
@@ -336,11 +336,11 @@ class Run:
         if self.saving is None:
             return
         folder = self.saving.folder
-        self.at.schedule, self.at.stuck_loss = self.schedule.state(), self.stuck_loss.state()
+        self.reached.schedule, self.reached.stuck_loss = self.schedule.state(), self.stuck_loss.state()
         try:
             path = self.checkpoint.save(folder)
             link_atomically(path / MODEL_FILE, folder / MODEL_FILE)
-            if self.result.best and self.result.best.steps == self.net.step and not self.at.losses:
+            if self.result.best and self.result.best.steps == self.net.step and not self.reached.losses:
                 link_atomically(path / MODEL_FILE, folder / BEST_FILE)
             self.result.save_record(folder)
             prune_checkpoints(folder, keep=self.saving.keep, best=self.result.best)
@@ -376,7 +376,7 @@ class Run:
         found = first_non_finite(self.net) if of_step else None
         where = f" At that step {found}." if found else ""
         raise DivergedError(
-            f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.at.epoch}, with lr "
+            f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.reached.epoch}, with lr "
             f"{lr:g}.{where} Try a smaller lr, such as {lr / 10:g}, or smaller initial weights (weight_init 'paper'). "
             f"The model as of step {self.last_good[0]} is kept {self.kept_where()}."
         )

@@ -180,7 +180,7 @@ def _kept(net: AlexNet, entry: Entry) -> npt.NDArray[np.bool_]:
     """The values (images, units) that a dropout of the last step kept: its draw once more."""
     arguments = entry.arguments
     images, units = arguments["y"].shape
-    p, seed, offset = arguments["p"], arguments["seed"](net.knobs), arguments["offset"](net.knobs)
+    p, seed, offset = arguments["p"], arguments["seed"](net.step_values), arguments["offset"](net.step_values)
     rows = dropout(np.ones((images, arguments["row_elements"]), np.float32), p=p, seed=seed, offset=offset)
     first = arguments["first_column"]
     kept: npt.NDArray[np.bool_] = rows.numpy()[:, first : first + units] > 0
@@ -336,9 +336,19 @@ def no_better_than_guessing(right: int, count: int, largest_share: float) -> boo
         count: all images that were judged, at least 1.
         largest_share: the most frequent class's part of them.
     """
-    from scipy.stats import binomtest
+    return _binomial_tail(right, count, largest_share) > _SIGNIFICANT
 
-    return bool(binomtest(right, count, largest_share, alternative="greater").pvalue > _SIGNIFICANT)
+
+def _binomial_tail(least: int, count: int, share: float) -> float:
+    """How probable it is that at least ``least`` of ``count`` trials succeed, each of which does with ``share``."""
+    if least == 0 or share == 1:
+        return 1.0
+
+    def logarithm(successes: int) -> float:
+        ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+        return ways + successes * math.log(share) + (count - successes) * math.log1p(-share)
+
+    return math.fsum(math.exp(logarithm(successes)) for successes in range(least, count + 1))
 
 
 def explain_stuck(net: AlexNet, chance: float | None = None, peak: Peak | None = None) -> str:
@@ -381,7 +391,7 @@ def explain_explosion(loss: float, chance: float, lr: float) -> str:
 
 def _relative_steps(net: AlexNet) -> dict[str, float]:
     """By layer, how far the last gradient alone moved its weights, relative to their size; none that are frozen."""
-    gradients, parameters, rates = net.gradients(), net.parameters(), net.knobs.lr
+    gradients, parameters, rates = net.gradients(), net.parameters(), net.step_values.lr
     names = [name for name in net.shapes if name.endswith(".weight")]
     return {
         name.removesuffix(".weight"): float(
@@ -411,7 +421,7 @@ def _advice(
     net: AlexNet, activities: Sequence[LayerActivity], steps: dict[str, float], peak: Peak | None
 ) -> Iterator[str]:
     """What to try, the likeliest first."""
-    rate = max(net.knobs.lr.values())
+    rate = max(net.step_values.lr.values())
     if peak:
         yield f"try: from the start, a smaller lr, such as {rate / 10:g}, or a warm-up: the loss exploded with this one"
     dead = next((activity.layer for activity in activities if activity.dead_share >= _DEAD_LAYER), None)

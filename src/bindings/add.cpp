@@ -1,5 +1,6 @@
 #include "kernels/add.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -20,7 +21,8 @@ void register_add(pybind11::module_& module) {
       },
       "out"_a, "a"_a, "b"_a, "stream"_a);
 
-  module.def("add_slices_cost", &add_slices_cost, "rows"_a, "columns"_a);
+  define_for_arguments(module, "add_slices_cost",
+                       [](const OwnArguments& own) { return add_slices_cost(own.rows("out"), own.columns("out")); });
 }
 
 }  // namespace pyalexnet

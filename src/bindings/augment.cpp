@@ -1,5 +1,6 @@
 #include "kernels/augment.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -63,18 +64,17 @@ void register_augment(pybind11::module_& module) {
       },
       "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "crop"_a, "scale"_a, "stream"_a);
 
-  module.def(
-      "prepare_input_cost",
-      [](int64_t images, int64_t crop, int64_t size, int64_t out_row_pitch, bool mean_image) {
-        return prepare_input_cost({.images = images,
-                                   .height = crop,
-                                   .width = crop,
-                                   .crop = crop,
-                                   .size = size,
-                                   .out_row_pitch = out_row_pitch,
-                                   .mean = mean_image ? Mean::pixel : Mean::none});
-      },
-      "images"_a, "crop"_a, "size"_a, "out_row_pitch"_a, "mean_image"_a);
+  define_for_arguments(module, "prepare_input_cost", [](const OwnArguments& own) {
+    const int64_t crop = own.integer("crop");
+    const bool mean_image = !own.is_none("mean") && own.shape("mean").size() > 1;
+    return prepare_input_cost({.images = own.shape("images")[0],
+                               .height = crop,
+                               .width = crop,
+                               .crop = crop,
+                               .size = own.shape("out")[1],
+                               .out_row_pitch = own.strides("out")[1],
+                               .mean = mean_image ? Mean::pixel : Mean::none});
+  });
 }
 
 }  // namespace pyalexnet

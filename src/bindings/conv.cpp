@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "bindings/workspace.h"
 #include "device/stream.h"
@@ -41,16 +42,14 @@ ImageStrides image_strides(const Array& image) {
   return {image.strides[0], image.strides[1], image.strides[2]};
 }
 
-// A function of the shape alone, for Python: workspace_bytes and cost.
+// module.name(**arguments) of a convolution whose image and weights, or their gradients, have these names.
 template <class Function>
-void define_for_shape(pybind11::module_& module, const char* name, Function function) {
-  using namespace pybind11::literals;
-  module.def(
-      name,
-      [function](const Shape& x_shape, const Shape& w_shape, int64_t stride, int64_t padding, int64_t groups) {
-        return function(conv_shape(x_shape, w_shape, stride, padding, groups));
-      },
-      "x_shape"_a, "w_shape"_a, "stride"_a, "padding"_a, "groups"_a);
+void define_for_shape(pybind11::module_& module, const char* name, Function function, const char* image,
+                      const char* weights) {
+  define_for_arguments(module, name, [=](const OwnArguments& own) {
+    return function(conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
+                               own.integer("groups")));
+  });
 }
 
 }  // namespace
@@ -93,13 +92,18 @@ void register_conv(pybind11::module_& module) {
       },
       "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "stride"_a, "padding"_a, "groups"_a, "workspace"_a, "stream"_a);
 
-  define_for_shape(module, "conv_y_shape", &y_shape);
-  define_for_shape(module, "conv_forward_workspace_bytes", &conv_forward_workspace_bytes);
-  define_for_shape(module, "conv_backward_input_workspace_bytes", &conv_backward_input_workspace_bytes);
-  define_for_shape(module, "conv_backward_weight_workspace_bytes", &conv_backward_weight_workspace_bytes);
-  define_for_shape(module, "conv_forward_cost", &conv_forward_cost);
-  define_for_shape(module, "conv_backward_input_cost", &conv_backward_input_cost);
-  define_for_shape(module, "conv_backward_weight_cost", &conv_backward_weight_cost);
+  module.def(
+      "conv_y_shape",
+      [](const Shape& x_shape, const Shape& w_shape, int64_t stride, int64_t padding, int64_t groups) {
+        return y_shape(conv_shape(x_shape, w_shape, stride, padding, groups));
+      },
+      "x_shape"_a, "w_shape"_a, "stride"_a, "padding"_a, "groups"_a);
+  define_for_shape(module, "conv_forward_workspace_bytes", &conv_forward_workspace_bytes, "x", "w");
+  define_for_shape(module, "conv_backward_input_workspace_bytes", &conv_backward_input_workspace_bytes, "dx", "w");
+  define_for_shape(module, "conv_backward_weight_workspace_bytes", &conv_backward_weight_workspace_bytes, "x", "dw");
+  define_for_shape(module, "conv_forward_cost", &conv_forward_cost, "x", "w");
+  define_for_shape(module, "conv_backward_input_cost", &conv_backward_input_cost, "dx", "w");
+  define_for_shape(module, "conv_backward_weight_cost", &conv_backward_weight_cost, "x", "dw");
 }
 
 }  // namespace pyalexnet

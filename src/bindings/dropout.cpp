@@ -1,5 +1,6 @@
 #include "kernels/dropout.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/philox.cuh"
 #include "device/stream.h"
@@ -45,7 +46,10 @@ void register_dropout(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "p"_a, "seed"_a, "offset"_a, "row_elements"_a, "first_column"_a, "stream"_a);
 
-  module.def("dropout_cost", &dropout_cost, "rows"_a, "columns"_a);
+  define_for_arguments(module, "dropout_forward_cost",
+                       [](const OwnArguments& own) { return dropout_cost(own.rows("y"), own.columns("y")); });
+  define_for_arguments(module, "dropout_backward_cost",
+                       [](const OwnArguments& own) { return dropout_cost(own.rows("dx"), own.columns("dx")); });
 
   module.def(
       "philox",

@@ -1,5 +1,6 @@
 #include "kernels/linear.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "bindings/workspace.h"
 #include "device/stream.h"
@@ -16,13 +17,13 @@ LinearShape linear_shape(const Array& x, const Array& w, const char* x_name, con
   return {x.shape[0], x.shape[1], w.shape[1]};
 }
 
-// A function of the shape alone, for Python: workspace_bytes and cost.
+// module.name(**arguments) of a layer whose rows and weights, or their gradients, have these names.
 template <class Function>
-void define_for_shape(pybind11::module_& module, const char* name, Function function) {
-  using namespace pybind11::literals;
-  module.def(
-      name, [function](int64_t batch, int64_t inputs, int64_t outputs) { return function({batch, inputs, outputs}); },
-      "batch"_a, "inputs"_a, "outputs"_a);
+void define_for_shape(pybind11::module_& module, const char* name, Function function, const char* rows,
+                      const char* weights) {
+  define_for_arguments(module, name, [=](const OwnArguments& own) {
+    return function({own.rows(rows), own.rows(weights), own.columns(weights)});
+  });
 }
 
 }  // namespace
@@ -66,12 +67,13 @@ void register_linear(pybind11::module_& module) {
       },
       "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "workspace"_a, "stream"_a);
 
-  define_for_shape(module, "linear_forward_workspace_bytes", &linear_forward_workspace_bytes);
-  define_for_shape(module, "linear_backward_input_workspace_bytes", &linear_backward_input_workspace_bytes);
-  define_for_shape(module, "linear_backward_weight_workspace_bytes", &linear_backward_weight_workspace_bytes);
-  define_for_shape(module, "linear_forward_cost", &linear_forward_cost);
-  define_for_shape(module, "linear_backward_input_cost", &linear_backward_input_cost);
-  define_for_shape(module, "linear_backward_weight_cost", &linear_backward_weight_cost);
+  define_for_shape(module, "linear_forward_workspace_bytes", &linear_forward_workspace_bytes, "x", "w");
+  define_for_shape(module, "linear_backward_input_workspace_bytes", &linear_backward_input_workspace_bytes, "dx", "w");
+  define_for_shape(module, "linear_backward_weight_workspace_bytes", &linear_backward_weight_workspace_bytes, "x",
+                   "dw");
+  define_for_shape(module, "linear_forward_cost", &linear_forward_cost, "x", "w");
+  define_for_shape(module, "linear_backward_input_cost", &linear_backward_input_cost, "dx", "w");
+  define_for_shape(module, "linear_backward_weight_cost", &linear_backward_weight_cost, "x", "dw");
 }
 
 }  // namespace pyalexnet

@@ -1,5 +1,6 @@
 #include "kernels/lrn.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -35,8 +36,10 @@ void register_lrn(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "x_from_relu"_a, "stream"_a);
 
-  module.def("lrn_forward_cost", &lrn_forward_cost, "rows"_a, "channels"_a);
-  module.def("lrn_backward_cost", &lrn_backward_cost, "rows"_a, "channels"_a);
+  define_for_arguments(module, "lrn_forward_cost",
+                       [](const OwnArguments& own) { return lrn_forward_cost(own.rows("x"), own.columns("x")); });
+  define_for_arguments(module, "lrn_backward_cost",
+                       [](const OwnArguments& own) { return lrn_backward_cost(own.rows("x"), own.columns("x")); });
 }
 
 }  // namespace pyalexnet

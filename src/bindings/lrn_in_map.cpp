@@ -1,5 +1,6 @@
 #include "kernels/lrn_in_map.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -41,8 +42,10 @@ void register_lrn_in_map(pybind11::module_& module) {
       },
       "dx"_a, "terms"_a, "dy"_a, "x"_a, "scale"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 
-  module.def("lrn_in_map_forward_cost", &lrn_in_map_forward_cost, "elements"_a);
-  module.def("lrn_in_map_backward_cost", &lrn_in_map_backward_cost, "elements"_a);
+  define_for_arguments(module, "lrn_in_map_forward_cost",
+                       [](const OwnArguments& own) { return lrn_in_map_forward_cost(own.elements("x")); });
+  define_for_arguments(module, "lrn_in_map_backward_cost",
+                       [](const OwnArguments& own) { return lrn_in_map_backward_cost(own.elements("x")); });
 }
 
 }  // namespace pyalexnet

@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -60,14 +61,13 @@ void register_maxpool(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "x"_a, "kernel"_a, "stride"_a, "padding"_a, "x_from_relu"_a, "stream"_a);
 
-  const auto cost = [](Cost (*of)(const MaxPool&)) {
-    return [of](int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride,
-                int64_t padding) { return of({images, height, width, channels, kernel, stride, padding}); };
+  const auto define_cost = [&module](const char* name, Cost (*of)(const MaxPool&)) {
+    define_for_arguments(module, name, [of](const OwnArguments& own) {
+      return of(pool_over(own.shape("x"), own.integer("kernel"), own.integer("stride"), own.integer("padding")));
+    });
   };
-  module.def("maxpool_forward_cost", cost(&maxpool_forward_cost), "images"_a, "height"_a, "width"_a, "channels"_a,
-             "kernel"_a, "stride"_a, "padding"_a);
-  module.def("maxpool_backward_cost", cost(&maxpool_backward_cost), "images"_a, "height"_a, "width"_a, "channels"_a,
-             "kernel"_a, "stride"_a, "padding"_a);
+  define_cost("maxpool_forward_cost", &maxpool_forward_cost);
+  define_cost("maxpool_backward_cost", &maxpool_backward_cost);
 }
 
 }  // namespace pyalexnet

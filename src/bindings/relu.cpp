@@ -1,5 +1,6 @@
 #include "kernels/relu.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -27,8 +28,10 @@ void register_relu(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "y"_a, "stream"_a);
 
-  module.def("relu_forward_cost", &relu_forward_cost, "count"_a);
-  module.def("relu_backward_cost", &relu_backward_cost, "count"_a);
+  define_for_arguments(module, "relu_forward_cost",
+                       [](const OwnArguments& own) { return relu_forward_cost(own.elements("y")); });
+  define_for_arguments(module, "relu_backward_cost",
+                       [](const OwnArguments& own) { return relu_backward_cost(own.elements("y")); });
 }
 
 }  // namespace pyalexnet

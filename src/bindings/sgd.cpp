@@ -1,5 +1,6 @@
 #include "kernels/sgd.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -19,7 +20,8 @@ void register_sgd(pybind11::module_& module) {
       },
       "w"_a, "v"_a, "g"_a, "lr"_a, "momentum"_a, "weight_decay"_a, "stream"_a);
 
-  module.def("sgd_step_cost", &sgd_step_cost, "count"_a);
+  define_for_arguments(module, "sgd_step_cost",
+                       [](const OwnArguments& own) { return sgd_step_cost(own.elements("w")); });
 }
 
 }  // namespace pyalexnet

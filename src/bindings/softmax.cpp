@@ -1,5 +1,6 @@
 #include "kernels/softmax.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -27,8 +28,11 @@ void register_softmax(pybind11::module_& module) {
       },
       "losses"_a, "dlogits"_a, "logits"_a, "labels"_a, "stream"_a);
 
-  module.def("softmax_forward_cost", &softmax_forward_cost, "rows"_a, "columns"_a);
-  module.def("cross_entropy_cost", &cross_entropy_cost, "rows"_a, "columns"_a);
+  define_for_arguments(module, "softmax_forward_cost",
+                       [](const OwnArguments& own) { return softmax_forward_cost(own.rows("x"), own.columns("x")); });
+  define_for_arguments(module, "cross_entropy_cost", [](const OwnArguments& own) {
+    return cross_entropy_cost(own.rows("logits"), own.columns("logits"));
+  });
 }
 
 }  // namespace pyalexnet

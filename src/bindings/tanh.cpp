@@ -1,5 +1,6 @@
 #include "kernels/tanh.cuh"
 
+#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -30,8 +31,10 @@ void register_tanh(pybind11::module_& module) {
       },
       "dx"_a, "dy"_a, "y"_a, "stream"_a);
 
-  module.def("tanh_forward_cost", &tanh_forward_cost, "count"_a);
-  module.def("tanh_backward_cost", &tanh_backward_cost, "count"_a);
+  define_for_arguments(module, "tanh_forward_cost",
+                       [](const OwnArguments& own) { return tanh_forward_cost(own.elements("y")); });
+  define_for_arguments(module, "tanh_backward_cost",
+                       [](const OwnArguments& own) { return tanh_backward_cost(own.elements("y")); });
 }
 
 }  // namespace pyalexnet
