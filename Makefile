@@ -1,7 +1,9 @@
 # One word for what developers run; each is one command that can be typed as well.
-.PHONY: build test bench docs lint
+.PHONY: build smoke test bench docs lint
 build:
 	tools/develop.py
+smoke:
+	pytest -m smoke
 test:
 	pytest
 bench:

@@ -17,6 +17,10 @@ class StaleBuildError(ImportError):
     """The native modules are not there, or were built from other sources; the message says what to run."""
 
 
+class MissingLibraryError(ImportError):
+    """A library is not installed that only some functions need; the message has the command that brings it."""
+
+
 class DeviceNotFoundError(ValueError):
     """No such device on this machine, or its target was not built."""
 

@@ -16,6 +16,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 AVAILABLE = {info.name for info in pyalexnet.devices()}
 
+# What `pytest -m smoke` runs, in under a minute: every kernel on every device, and the package's own order.
+SMOKE = {
+    *("test_add", "test_augment", "test_conv", "test_dropout", "test_exchange", "test_linear", "test_lrn"),
+    *("test_lrn_in_map", "test_maxpool", "test_package", "test_relu", "test_sgd", "test_softmax", "test_tanh"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SMOKE:
+            item.add_marker(pytest.mark.smoke)
+
 
 @pytest.fixture(params=["cpu:0", "sim:0", "cuda:0"])
 def device(request: pytest.FixtureRequest) -> str:

@@ -145,14 +145,13 @@ def nearest(
         Distances, float64 (Q, count), the nearest first, and row numbers, intp (Q, count); fewer columns where there
         are fewer rows. NaN is farther than everything.
     """
-    from scipy.spatial.distance import cdist  # here, since it takes a moment
-
     flat = queries.reshape(len(queries), -1).astype(np.float64)
     distances: npt.NDArray[np.float64] = np.empty((len(flat), 0))
     indices: npt.NDArray[np.intp] = np.empty((len(flat), 0), np.intp)
     seen = 0
     for batch in batches:
-        found = cdist(flat, batch.reshape(len(batch), -1).astype(np.float64))
+        rows = batch.reshape(len(batch), -1).astype(np.float64)
+        found = np.stack([np.linalg.norm(rows - query, axis=1) for query in flat])
         numbers = np.broadcast_to(np.arange(seen, seen + len(batch)), found.shape)
         distances, indices = np.hstack([distances, found]), np.hstack([indices, numbers])
         # A stable sort leaves equals in the order of their numbers, and puts NaN last.

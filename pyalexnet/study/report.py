@@ -10,11 +10,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from io import BytesIO
 from os import PathLike, fspath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from pyalexnet.architecture import Options
@@ -35,6 +33,7 @@ from pyalexnet.net.timing import Stopwatch
 from pyalexnet.study.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
 from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 from pyalexnet.study.ledger import LEDGER, SOURCES, Row
+from pyalexnet.system.extras import missing
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable, shorten
 from pyalexnet.system.progress import duration
@@ -42,6 +41,13 @@ from pyalexnet.training.recipe import Settings
 from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import BEST_FILE
 from pyalexnet.training.schedule import make_schedule, summary
+
+try:
+    import jinja2
+except ModuleNotFoundError as error:
+    raise missing(error) from error
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SECTIONS = (
     ("curves", "Learning curves"),

@@ -19,6 +19,7 @@ import numpy as np
 from annotated_types import Ge
 from typing_extensions import NotRequired, TypedDict
 
+from pyalexnet.system.extras import missing
 from pyalexnet.system.files import open_regular_file
 from pyalexnet.system.json_file import JsonFormat
 
@@ -114,6 +115,18 @@ class MetricsLog:
         self._file.close()
 
 
+def require_tensorboard() -> None:
+    """Make sure that :class:`TensorBoardLog` can be used, before anything is written.
+
+    Raises:
+        MissingLibraryError: TensorBoard is not installed.
+    """
+    try:
+        import tensorboard  # noqa: F401 - asked for alone
+    except ModuleNotFoundError as error:
+        raise missing(error) from error
+
+
 class TensorBoardLog:
     """TensorBoard's event files: every number of a line is a scalar named ``kind/name``, such as ``step/loss``."""
 
@@ -125,16 +138,13 @@ class TensorBoardLog:
             keep_steps: let TensorBoard forget what the folder's files hold of steps above this; None keeps all.
 
         Raises:
-            ImportError: the package tensorboard is missing; the message says how to install it.
+            MissingLibraryError: TensorBoard is not installed.
             OSError: the folder cannot be written to.
         """
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError as error:
-            raise ImportError(
-                "TensorBoard's event files need the package tensorboard: pip install 'pyalexnet[tensorboard]'"
-            ) from error
+        require_tensorboard()
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventFileWriter(fspath(folder), flush_secs=_TENSORBOARD_FLUSH_SECONDS)
         if keep_steps is not None:

@@ -35,7 +35,14 @@ from pyalexnet.system.files import locked_folder, remove_unfinished, require_roo
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
-from pyalexnet.training.logs import METRICS_FILE, TENSORBOARD_FOLDER, Log, MetricsLog, TensorBoardLog
+from pyalexnet.training.logs import (
+    METRICS_FILE,
+    TENSORBOARD_FOLDER,
+    Log,
+    MetricsLog,
+    TensorBoardLog,
+    require_tensorboard,
+)
 from pyalexnet.training.loop import Run, Saving
 from pyalexnet.training.recipe import PRESETS, RECIPES, SMALL, Recipe, Settings, differences, reason_for, recipe_for
 from pyalexnet.training.result import TrainingResult
@@ -259,6 +266,8 @@ def _require_consistent(
     if out is None:
         require(not resume, "resume", resume, "False where out names no folder")
         require(not tensorboard, "tensorboard", tensorboard, "False where out names no folder")
+    if tensorboard:
+        require_tensorboard()
 
 
 def _interrupt(out: str | PathLike[str] | None, display: Display) -> InterruptRequest:
@@ -367,7 +376,7 @@ def _settings(
         values["schedule"] = PLATEAU
     values |= {"devices": default_devices(), "seed": 0, "num_classes": len(chosen.training.classes)}
     values |= {"recipe": its_name, "net_options": recipe.net_options | dict(net_options)}
-    return _made(values | dict(asked), asked)
+    return _self_contained(values | dict(asked), asked)
 
 
 def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: Mapping[str, Any]) -> Settings:
@@ -380,10 +389,10 @@ def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: 
     for name, value in {**asked, **net_options}.items():
         if name in settled and name not in _OPTIONS_OF_STEPS:
             require(value == settled[name], name, value, f"{settled[name]!r} in a resumed run, as it was")
-    return _made({**vars(was), **asked, "net_options": was.net_options | dict(net_options)}, asked)
+    return _self_contained({**vars(was), **asked, "net_options": was.net_options | dict(net_options)}, asked)
 
 
-def _made(values: dict[str, Any], asked: Mapping[str, Any]) -> Settings:
+def _self_contained(values: dict[str, Any], asked: Mapping[str, Any]) -> Settings:
     """Settings with the schedule in the form that needs no file."""
     rates = {name: values[name] for name in ("lr", "patience", "floor", "epochs")}
     schedule = make_schedule(values["schedule"], **rates).description

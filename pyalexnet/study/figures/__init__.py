@@ -1,5 +1,12 @@
 """The paper's figures, of one's own net: Matplotlib figures to show, change and save."""
 
+from pyalexnet.system.extras import missing
+
+try:
+    import matplotlib  # noqa: F401 - asked for here, before any file of this folder imports a part of it
+except ModuleNotFoundError as error:
+    raise missing(error) from error
+
 from pyalexnet.study.figures.curves import learning_curves
 from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pictures
 from pyalexnet.study.figures.neighbours import neighbour_rows

@@ -1,0 +1,70 @@
+"""Without the libraries of the extras all works but what needs them, which says how to get them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Run before a program: these libraries are not to be found, as after `pip install .` alone.
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {libraries}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+EVERY = ("fontTools", "jinja2", "matplotlib", "tensorboard")
+
+
+def run_without(libraries: tuple[str, ...], program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    code = WITHOUT.format(libraries=set(libraries)) + program
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, cwd=folder)
+
+
+def test_training_and_judging_need_no_extra(tmp_path: Path, digits_run: Path) -> None:
+    program = f"""
+import pyalexnet
+model = pyalexnet.load_model({str(digits_run)!r}, devices=["cpu:0"])
+print(pyalexnet.evaluate(model).accuracy > 0.2)  # chance is 0.1
+"""
+    finished = run_without(EVERY, program, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "program"),
+    [
+        ("matplotlib", "figures", "import pyalexnet; pyalexnet.figures"),
+        ("matplotlib", "figures", "import pyalexnet; pyalexnet.report"),
+        ("jinja2", "report", "import pyalexnet; pyalexnet.report"),
+        ("fontTools", "emoji", "import pyalexnet; pyalexnet.train('emoji', epochs=1)"),
+        ("tensorboard", "tensorboard", "import pyalexnet; pyalexnet.train(epochs=1, out='run', tensorboard=True)"),
+    ],
+)
+def test_what_needs_an_extra_says_so(library: str, extra: str, program: str, tmp_path: Path) -> None:
+    if "emoji" in program and not Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf").exists():
+        pytest.skip("the font is not installed")
+    finished = run_without((library,), program, tmp_path)
+    assert finished.returncode == 1
+    last = finished.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"pyalexnet.errors.MissingLibraryError: {library} is not installed, which this needs: "
+        f"run pip install 'pyalexnet[{extra}]'"
+    )
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:
+    program = "from pyalexnet.cli import main; sys.exit(main(['figure', 'curves', 'run', 'curves.png']))"
+    finished = run_without(("matplotlib",), program, tmp_path)
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "pyalexnet figure: matplotlib is not installed, which this needs: run pip install 'pyalexnet[figures]'\n"
+    )
