@@ -35,6 +35,19 @@ def test_equals_reference(
     )
 
 
+def test_a_crop_never_leaves_its_image(device: str, rng: np.random.Generator) -> None:
+    drawn = _draw(rng, 4, 9, 8, 5)
+    corners = np.array([[-3, 2], [2, -1], [7, 1], [1, 2**31 - 1]], np.int32)  # which the functions above refuse
+    on = get_device(device)
+    there = [Tensor.from_array(array, device=device) for array in {**drawn, "offsets": corners}.values()]
+    out = Tensor.empty((4, 5, 5, 3), device=device)
+    on.native.prepare_input(out.array, *(tensor.array for tensor in there), None, 5, 1.0, on.stream)
+    on.stream.synchronize()
+    nearest = {**drawn, "offsets": np.clip(corners, 0, [9 - 5, 8 - 5]).astype(np.int32)}
+    expected = ops.prepare_input(*nearest.values(), crop=5, device=device)
+    np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
+
+
 def test_scale_multiplies_pixels_mean_and_shift(device: str, rng: np.random.Generator) -> None:
     drawn = _draw(rng, 3, 9, 8, 5)
     mean = 100 * rng.random((9, 8, 3), dtype=np.float32)

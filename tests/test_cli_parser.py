@@ -146,6 +146,7 @@ def test_an_abbreviated_list(monkeypatch: pytest.MonkeyPatch) -> None:
             ["train", "--devices", "cpu:0,,cpu:1"],
             "pyalexnet train: argument --devices: 'cpu:0,,cpu:1' has an empty part",
         ),
+        (["train", "--lr-layers", "conv1=0,conv1=2"], "argument --lr-layers: 'conv1=0,conv1=2' names conv1 twice"),
         (["train", "--devices="], "pyalexnet train: argument --devices: '' has an empty part"),
         (["ablate", "digits", "--lrs", "0.1,x"], "pyalexnet ablate: argument --lrs: '0.1,x': could not convert"),
         (["evaluate", "run", "--memory-limit", "9" * 400], "--memory-limit: '99999999999999999999' is inf bytes"),

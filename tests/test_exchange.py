@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -77,6 +81,40 @@ def test_transfers_wait_for_writers_and_readers(pair: tuple[backend.Device, back
     destination.stream.synchronize()
     # 1 + 2 + 4 + ... in fp32 is exact below 2**24.
     assert (np.asarray(total) == 2.0**rounds - 1).all()
+
+
+@pytest.mark.parametrize("peer_access", [True, False])
+def test_a_transfer_waits_for_earlier_readers_of_where_it_goes(
+    pair: tuple[backend.Device, backend.Device], peer_access: bool
+) -> None:
+    source, destination = pair
+    native, stream, shape = source.native, destination.stream, (64, 1024)
+    sent = in_device_memory(source, np.ones(shape, np.float32))
+    received = in_device_memory(destination, np.zeros(shape, np.float32))
+    seen = in_device_memory(destination, np.full(shape, np.nan, np.float32))
+    sink = Tensor.empty((8,), device=str(destination))
+    link = native.Link(source.stream, stream, peer_access)
+    rounds = rounds_that_take(0.05, lambda rounds: native.multiply_add_peak(sink.array, rounds, stream), stream)
+    # The stream is busy while the host goes on: a copy that does not wait is there before the reader.
+    native.multiply_add_peak(sink.array, rounds, stream)
+    native.add_slices(out=seen.array, a=received.array, b=received.array, stream=stream)
+    link.start(received.array, sent.array)
+    link.finish()
+    stream.synchronize()
+    assert (np.asarray(seen) == 0).all()
+    assert (np.asarray(received) == 1).all()
+
+
+def rounds_that_take(seconds: float, queue: Callable[[int], None], stream: Any) -> int:
+    """How often a kernel must go round to take so long."""
+    rounds = 1000
+    while True:
+        start = time.perf_counter()
+        queue(rounds)
+        stream.synchronize()
+        if time.perf_counter() - start >= seconds:
+            return rounds
+        rounds *= 2
 
 
 def test_misuse_is_refused(pair: tuple[backend.Device, backend.Device]) -> None:

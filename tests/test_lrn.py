@@ -9,6 +9,8 @@ import pytest
 
 import references
 from pyalexnet import ops
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 # Channels that fill vectors of every target (the paper's towers among them), and some that do not.
 CHANNELS = [1, 3, 5, 7, 16, 20, 48, 96, 128]
@@ -57,6 +59,19 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
     dx = ops.lrn_backward(dy, x, device=device, **STRONG)
     expected = references.numeric_gradient(lambda x: references.lrn(x, **STRONG), x, dy)
     np.testing.assert_allclose(np.asarray(dx), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("channels", [5, 16, 48])
+def test_backward_reads_dy_out_of_a_wider_array(device: str, rng: np.random.Generator, channels: int) -> None:
+    x = rng.standard_normal((6, channels), dtype=np.float32)
+    both = rng.standard_normal((6, 2 * channels), dtype=np.float32)
+    on, x_there = get_device(device), Tensor.from_array(x, device=device)
+    half = Tensor.from_array(both, device=device).array.slice_last(channels, 2 * channels)
+    dx = Tensor.empty(x.shape, device=device)
+    on.native.lrn_backward(dx.array, half, x_there.array, *STRONG.values(), False, on.stream)
+    on.stream.synchronize()
+    dense = ops.lrn_backward(both[:, channels:].copy(), x, device=device, **STRONG)
+    np.testing.assert_array_equal(np.asarray(dx), np.asarray(dense))
 
 
 @pytest.mark.parametrize("shape", [(2, 55, 55, 48), (2, 27, 27, 128)])

@@ -394,6 +394,23 @@ def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any]) ->
         )
 
 
+def test_each_step_drops_other_outputs(batch: tuple[Any, Any]) -> None:
+    net = AlexNet(CLASSES, dropout=0.5, activation="tanh")  # which is 0 nowhere, as a ReLU is
+    dropped = []
+    for _ in range(2):
+        net.train_step(*batch, lr=0.0)
+        step = net.last_step()
+        dropped.append({name: net.read(step.array(f"{name}.out")) == 0 for name in ("fc6", "fc7")})
+    for name, first in dropped[0].items():
+        # 8192 draws, of which half drop and half change: ten deviations of 0.0055.
+        assert 0.445 < first.mean() < 0.555
+        assert 0.445 < (first != dropped[1][name]).mean() < 0.555
+    net.step = 0
+    net.train_step(*batch, lr=0.0)
+    again = {name: net.read(net.last_step().array(f"{name}.out")) == 0 for name in ("fc6", "fc7")}
+    assert all((again[name] == first).all() for name, first in dropped[0].items())
+
+
 def test_one_tower_is_the_net_for_one_gpu() -> None:
     net = AlexNet(1000, towers=1)
     filters = {name: shape[-1] for name, shape in net.shapes.items() if name.endswith(".weight")}

@@ -171,10 +171,13 @@ def fraction_or_name(text: str) -> float | str:
 def factors(text: str) -> dict[str, float]:
     """Numbers by name, such as ``conv1=0,fc8=2``."""
     try:
-        named = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(factor) for name, factor in named}
+        named = [(name.strip(), float(factor)) for name, factor in (part.split("=") for part in text.split(","))]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of factors such as conv1=0,fc8=2") from None
+    names = [name for name, _ in named]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise argparse.ArgumentTypeError(f"{text!r} names {twice[0]} twice")
+    return dict(named)
 
 
 def byte_count(text: str) -> int:

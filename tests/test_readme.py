@@ -1,0 +1,85 @@
+"""The lines of code in the documents are true: kernels as the sources have them, Python as it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pyalexnet
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language: str) -> Iterator[tuple[str, str]]:
+    """Each snippet of a language, with the name of its document."""
+    for document in DOCUMENTS:
+        for snippet in re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL):
+            yield document.name, snippet
+
+
+def test_kernels_stand_in_the_sources_word_by_word() -> None:
+    shown = [snippet for _, snippet in snippets("cuda")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.cu*")]
+    assert shown
+    assert [snippet for snippet in shown if not any(snippet in source for source in sources)] == []
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    broken = []
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+            if target.startswith("https:"):
+                continue
+            file, _, heading = target.partition("#")
+            path = document.parent / file if file else document
+            if not path.exists() or (heading and heading not in anchors(path)):
+                broken.append(f"{document.name}: {target}")
+    assert broken == []
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture
+def folder_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with the files that the documents speak of."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for folder, count in (("photos", 10), ("more_photos", 2)):
+        for kind, shade in (("cat", 60), ("dog", 190)):
+            (tmp_path / folder / kind).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(shade - 30, shade + 30, (64, 64, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / kind / f"{number}.jpg")
+    for name in ("cat.jpg", "dog.jpg"):
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder_of_photos")
+def test_python_of_the_readme_runs_as_printed() -> None:
+    torch = pytest.importorskip("torch")
+    on_gpus = {"cuda:0", "cuda:1"} <= {info.name for info in pyalexnet.devices()}
+    rng = np.random.default_rng(0)
+    given = {
+        "torch": torch,
+        "x": rng.standard_normal((2, 227, 227, 3), dtype=np.float32),
+        "labels": [1, 2],
+        "w": rng.standard_normal((11, 11, 3, 8), dtype=np.float32),
+        "b": np.zeros(8, np.float32),
+        "dy": rng.standard_normal((2, 55, 55, 8), dtype=np.float32),
+    }
+    shown = [snippet for document, snippet in snippets("python") if document == "README.md"]
+    assert len(shown) >= 3
+    for snippet in shown:
+        code = snippet if on_gpus else snippet.replace("cuda:", "cpu:")
+        exec(compile(code, "README.md", "exec"), given)

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Break the code on purpose, one line at a time, and show that a test notices.
+
+    tools/mutate.py                 all mutations, in a worktree of their own: about a minute each
+    tools/mutate.py dropout link    those whose name has one of these words
+
+The working tree stays as it is; what is not committed is not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A text in a file, what to put in its place, and the tests of which one must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTATIONS = (
+    Mutation("padding read as the border pixel", "src/device/patches.cuh",
+             "if (!inside) return nullptr;",
+             "if (!inside && (row < -1 || column < -1)) return nullptr;",
+             "tests/test_conv.py -k forward"),
+    Mutation("a part of the sums is lost", "src/kernels/patch_product.cu",
+             "for (int p = 1; p < parts; ++p) sum",
+             "for (int p = 2; p < parts; ++p) sum",
+             "tests/test_conv.py tests/test_linear.py"),
+    Mutation("the last row of a transposed product is not ones", "src/device/patches.cuh",
+             "slice[k * kPitch + slots] = 1.0f;",
+             "slice[k * kPitch + slots] = 0.0f;",
+             "tests/test_conv.py tests/test_linear.py"),
+    Mutation("quads of conv1's ragged runs are read whole", "src/device/vec.cuh",
+             "if (aligned && lanes >= N) return load<N>(from);",
+             "if (aligned && lanes > 0) return load<N>(from);",
+             "tests/test_conv.py tests/test_linear.py"),
+    Mutation("relu keeps the gradient at 0", "src/device/vec.cuh",
+             "test.lanes[i] > 0.0f ? a.lanes[i] : b.lanes[i]",
+             "test.lanes[i] >= 0.0f ? a.lanes[i] : b.lanes[i]",
+             "tests/test_relu.py"),
+    Mutation("a crop may leave its image", "src/kernels/augment.cu",
+             "return offset < 0 ? 0 : (offset > size - crop ? size - crop : offset);",
+             "return offset < 0 ? 0 : (offset > size ? size - crop : offset);",
+             "tests/test_augment.py"),
+    Mutation("lrn's backward reads dy as if it were dense", "src/kernels/lrn.cu",
+             "dy_pixel = dy + row * dy_pitch;", "dy_pixel = dy + row * p.channels;",
+             "tests/test_lrn.py"),
+    Mutation("dropout draws the same mask at each step", "pyalexnet/net/program.py",
+             "values.step * layer_count + number", "number",
+             "tests/test_network.py -k drop"),
+    Mutation("weight decay makes weights grow", "src/kernels/sgd.cu",
+             "broadcast<N>(-decay_lr)", "broadcast<N>(decay_lr)",
+             "tests/test_sgd.py"),
+    Mutation("a tower's gradient counts twice, the other's not", "pyalexnet/net/program.py",
+             "parts = (own, received[tower]) if tower == 0 else (received[tower], own)",
+             "parts = (own, own)",
+             "tests/test_network.py -k pytorch"),
+    Mutation("conv3 begins with smaller weights than the source's", "pyalexnet/architecture.py",
+             'layer in ("conv3", "conv4", "conv5"):', 'layer in ("conv4", "conv5"):',
+             "tests/test_architecture.py"),
+    Mutation("biases of conv4 begin at 0", "pyalexnet/architecture.py",
+             'if layer in ("conv2", "conv4", "conv5", "fc6", "fc7"):', 'if layer in ("conv2", "conv5", "fc6", "fc7"):',
+             "tests/test_architecture.py"),
+    Mutation("a link does not wait for the destination's readers", "src/exchange/exchange.cpp",
+             "destination_copies.wait(destination_ready);", "",
+             "tests/test_exchange.py"),
+    Mutation("a model file forgets the step", "pyalexnet/net/model_file.py",
+             "net.step = about.step", "net.step = 0",
+             "tests/test_resume.py tests/test_model_file.py"),
+    Mutation("probabilities do not sum to 1", "pyalexnet/net/judging.py",
+             "powers / powers.sum(axis=1, keepdims=True)", "powers",
+             "tests/test_evaluation.py"),
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try them one after the other.
+
+    Returns:
+        1 if a mutation passed unnoticed or does not fit the code any more, else 0.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="try those whose name has one of these")
+    parser.add_argument("--list", action="store_true", help="show their names and what each changes")
+    options = parser.parse_args(arguments)
+    chosen = [each for each in MUTATIONS if not options.words or any(word in each.name for word in options.words)]
+    if options.list:
+        for each in chosen:
+            print(f"{each.name}\n    {each.file}: {each.old}\n    -> {each.new}")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree], cwd=ROOT, check=True)
+        try:
+            unnoticed = [each.name for each in chosen if not is_noticed(each, tree)]
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+    print(f"{len(chosen) - len(unnoticed)} of {len(chosen)} mutations were noticed")
+    return 1 if unnoticed else 0
+
+
+def is_noticed(mutation: Mutation, tree: Path) -> bool:
+    """Apply a mutation, build, run its tests and put the code back; tells what came of it."""
+    path = tree / mutation.file
+    before = path.read_text(encoding="utf-8")
+    if before.count(mutation.old) != 1:
+        print(f"{mutation.name}: {mutation.file} has {before.count(mutation.old)} times {mutation.old!r}", flush=True)
+        return False
+    path.write_text(before.replace(mutation.old, mutation.new), encoding="utf-8")
+    try:
+        build = subprocess.run(
+            [sys.executable, tree / "tools" / "develop.py", "--build-dir", tree.parent / "build"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        if build.returncode:
+            print(f"{mutation.name}: does not compile\n{build.stdout[-2000:]}{build.stderr[-2000:]}", flush=True)
+            return False
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        tests = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", *mutation.tests.split()],
+            cwd=tree, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        path.write_text(before, encoding="utf-8")
+    failed = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    noticed = tests.returncode == 1 and bool(failed)
+    print(f"{mutation.name}: {failed[0].partition(' - ')[0] if noticed else 'NOT NOTICED'}", flush=True)
+    return noticed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
