@@ -328,27 +328,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     names = [small.name for small in SETS]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SET", help="some of the sets")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="SET", help="some sets; the others' figures stay"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the images and of the training")
     parser.add_argument(
         "--json", type=Path, default=Path(__file__).with_suffix(".json"), metavar="FILE", help="write all figures there"
     )
     options = parser.parse_args(arguments)
-    results = []
+    device = next(info for info in devices() if info.name == str(get_device(default_devices()[0])))
+    where = {"device": device.name, "cores": device.cores, "description": device.description}
+    found = {result["name"]: result for result in earlier_results(options.json, where)}
     for small in SETS:
         if small.name in options.only:
             with tempfile.TemporaryDirectory() as folder:
                 write(small, Path(folder), options.seed)
-                results.append(measure(small, Path(folder), options.seed))
-            print(results[-1])
-    device = next(info for info in devices() if info.name == str(get_device(default_devices()[0])))
-    report = {
-        "device": device.name,
-        "cores": device.cores,
-        "description": device.description,
-        "sets": [asdict(result) for result in results],
-    }
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
+                found[small.name] = asdict(measure(small, Path(folder), options.seed))
+            print(found[small.name])
+            sets = [found[name] for name in names if name in found]
+            options.json.write_text(json.dumps({**where, "sets": sets}, indent=1) + "\n")
+
+
+def earlier_results(path: Path, where: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a file holds that was measured on the same machine; nothing where there is none."""
+    if not path.exists():
+        return []
+    report = json.loads(path.read_text())
+    return list(report["sets"]) if {name: report[name] for name in where} == where else []
 
 
 if __name__ == "__main__":

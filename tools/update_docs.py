@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Rewrite the tables in README.md and docs/ that come from measurements and from the package itself.
 
-    python benchmarks/layer_timing.py --batch 128 --compare torch --json benchmarks/layer_timing.json
+    python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
+    python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
     python benchmarks/named_sets.py RUN --json benchmarks/fashion_mnist.json
     python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
@@ -20,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ from pyalexnet.system.progress import duration
 from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMED_SETS = ("fashion_mnist.json",)
+ON_CORES, ON_GPU = "layer_timing.json", "layer_timing_h100.json"
+NAMED_SETS = ("fashion_mnist.json", "emoji.json")
 
 
 @dataclass(frozen=True)
@@ -80,34 +83,67 @@ def update(block: Block, *, write: bool) -> bool:
     return after != before
 
 
-def layer_times() -> str:
-    """What layer_timing.py measured."""
-    report = measured("layer_timing.json")
-    compared = report["step_ms_torch"] is not None
-    heading = ["layer", "direction", "ms", "GFLOP/s", "of peak", *(["PyTorch ms", "ratio"] if compared else [])]
+def steps() -> str:
+    """A whole step on each device that layer_timing.py ran on, beside PyTorch's fastest."""
+    heading = ["device", "a step", "images/s", "PyTorch at its best", "ratio"]
     rows = []
-    for layer in report["layers"]:
-        row = [
-            layer["name"],
-            layer["direction"],
-            f"{layer['ms']:.1f}",
-            f"{layer['gflops']:.0f}",
-            f"{layer['peak_fraction']:.0%}",
+    for report in map(measured, (ON_CORES, ON_GPU)):
+        best = best_torch(report)
+        rows.append(
+            [
+                device_text(report),
+                f"**{milliseconds(report['step_ms'])} ms**",
+                f"{1e3 * report['batch'] / report['step_ms']:,.0f}",
+                f"{milliseconds(best['ms'])} ms ({best['way']})",
+                f"**{best['ms'] / report['step_ms']:.2f}×**",
+            ]
+        )
+    return table(heading, rows, left=1)
+
+
+def layer_times(file: str) -> str:
+    """What layer_timing.py measured on one device."""
+    report = measured(file)
+    heading = ["layer", "direction", "ms", "GFLOP/s", "of peak", "PyTorch eager ms", "ratio"]
+    rows = [
+        [
+            *(layer["name"], layer["direction"], milliseconds(layer["ms"])),
+            *(f"{layer['gflops']:,.0f}", f"{layer['peak_fraction']:.0%}"),
+            *compared(layer["ms_torch"], layer["ms"]),
         ]
-        if compared:
-            torch_ms = layer["ms_torch"]
-            row += [f"{torch_ms:.1f}", f"{torch_ms / layer['ms']:.2f}×"] if torch_ms else ["", ""]
-        rows.append(row)
-    total = ["**whole step**", "", f"**{report['step_ms']:.0f}**", "", ""]
-    if compared:
-        total += [f"**{report['step_ms_torch']:.0f}**", f"**{report['step_ms_torch'] / report['step_ms']:.2f}×**"]
-    images_per_s = 1e3 * report["batch"] / report["step_ms"]
+        for layer in report["layers"]
+    ]
+    for step in report["torch_steps"]:
+        ours = f"**{milliseconds(report['step_ms'])}**"
+        rows.append([f"step, {step['way']}", "", ours, "", "", *compared(step["ms"], report["step_ms"])])
     sentence = (
-        f"Batch {report['batch']} on `{report['device']}` ({report['cores']} cores of {report['description']}, "
-        f"{report['peak_gflops']:.0f} GFLOP/s measured multiply-add peak): {images_per_s:.0f} images/s. Medians of "
-        f"{report['repeats']}; the middle half of the steps spans {report['step_spread_ms']:.0f} ms."
+        f"Batch {report['batch']} on {device_text(report)}, {report['peak_gflops']:,.0f} GFLOP/s of multiply-adds in "
+        f"registers: {1e3 * report['batch'] / report['step_ms']:,.0f} images/s. Medians of {report['repeats']}; the "
+        f"middle half of the steps spans {report['step_spread_ms']:.2g} ms, of PyTorch's best "
+        f"{best_torch(report)['spread_ms']:.2g} ms."
     )
-    return f"{sentence}\n\n{table(heading, [*rows, total], left=2)}"
+    return f"{sentence}\n\n{table(heading, rows, left=2)}"
+
+
+def best_torch(report: dict[str, Any]) -> dict[str, Any]:
+    """PyTorch's fastest way to make a step."""
+    return next(step for step in report["torch_steps"] if step["way"] == report["best_torch"])
+
+
+def device_text(report: dict[str, Any]) -> str:
+    """A device as tables name it; the cores of a GPU are multiprocessors, which its name tells already."""
+    on_gpu = report["device"].startswith("cuda")
+    return report["description"] if on_gpu else f"{report['cores']} cores of {report['description']}"
+
+
+def milliseconds(ms: float) -> str:
+    """Three digits, and all those before the point."""
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+
+
+def compared(torch_ms: float | None, ms: float) -> list[str]:
+    """PyTorch's milliseconds and how many times ours they are; empty where it has no such step."""
+    return [milliseconds(torch_ms), f"{torch_ms / ms:.2f}×"] if torch_ms else ["", ""]
 
 
 def loader_speed() -> str:
@@ -266,8 +302,10 @@ def measured(name: str) -> Any:
 
 BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
-    Block("README.md", "layer times, by benchmarks/layer_timing.py", layer_times),
-    Block("README.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
+    Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
+    Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
+    Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
+    Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
     Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),
