@@ -19,8 +19,8 @@ enum class SliceOrder { kRowMajor, kDepthMajor };
 
 #if defined(PYALEXNET_TARGET_CPU)
 
-// The left slice and the sums stay in the L2 cache (0.6 MB for 192 columns, 0.4 MB for 48); the part of the right slice that a register tile reads, a panel
-// of kThreadColumns, stays in L1 while all rows pass by.
+// The left slice and the sums stay in the L2 cache (0.6 MB for 192 columns, 0.4 MB for 48); the part of the right slice
+// that a register tile reads, a panel of kThreadColumns, stays in L1 while all rows pass by.
 template <int ThreadRows, int ThreadColumns>
 struct Tile {
   static constexpr int kRows = 384, kColumns = 192, kDepth = 128;
@@ -79,6 +79,7 @@ inline constexpr int kMinTermsPerPart = 512;
 
 #else
 
+// A product is cut along its sums too, into at most about so many blocks of at least so many terms.
 inline constexpr int kMostBlocks = 2048;
 inline constexpr int kMinTermsPerPart = 256;
 // What a product is cut for, an H100. A GPU of fewer multiprocessors does the same blocks in more rounds, of which the

@@ -17,7 +17,7 @@ __global__ void add_slices_kernel(float* out, int64_t out_pitch, const float* a,
 
 void add_slices(float* out, int64_t out_pitch, const float* a, int64_t a_pitch, const float* b, int64_t b_pitch,
                 int64_t rows, int64_t columns, cudaStream_t stream) {
-  check_rows(rows, columns, {{"out's pitch", out_pitch}, {"a's pitch", a_pitch}, {"b's pitch", b_pitch}});
+  check_rows(rows, columns, {{"out_pitch", out_pitch}, {"a_pitch", a_pitch}, {"b_pitch", b_pitch}});
   const bool vectors = vectors_aligned(out, out_pitch) && vectors_aligned(a, a_pitch) && vectors_aligned(b, b_pitch);
   launch<add_slices_kernel>(
       share_out_rows("add_slices_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), out,

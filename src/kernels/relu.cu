@@ -28,7 +28,7 @@ void relu_forward(float* y, const float* x, int64_t count, cudaStream_t stream) 
 
 void relu_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
                    int64_t rows, int64_t columns, cudaStream_t stream) {
-  check_rows(rows, columns, {{"dx's pitch", dx_pitch}, {"dy's pitch", dy_pitch}, {"y's pitch", y_pitch}});
+  check_rows(rows, columns, {{"dx_pitch", dx_pitch}, {"dy_pitch", dy_pitch}, {"y_pitch", y_pitch}});
   const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<relu_backward_kernel>(
       share_out_rows("relu_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,

@@ -63,7 +63,7 @@ __global__ void tanh_backward_kernel(float* dx, int64_t dx_pitch, const float* d
 
 void tanh_forward(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows, int64_t columns,
                   cudaStream_t stream) {
-  check_rows(rows, columns, {{"y's pitch", y_pitch}, {"x's pitch", x_pitch}});
+  check_rows(rows, columns, {{"y_pitch", y_pitch}, {"x_pitch", x_pitch}});
   launch<tanh_forward_kernel>(
       share_out_rows("tanh_forward_kernel", rows, ceil_div(columns, kVectorFloats), 8 * kVectorFloats, stream), y,
       y_pitch, x, x_pitch, rows, columns, vectors_aligned(y, y_pitch) && vectors_aligned(x, x_pitch));
@@ -71,7 +71,7 @@ void tanh_forward(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, in
 
 void tanh_backward(float* dx, int64_t dx_pitch, const float* dy, int64_t dy_pitch, const float* y, int64_t y_pitch,
                    int64_t rows, int64_t columns, cudaStream_t stream) {
-  check_rows(rows, columns, {{"dx's pitch", dx_pitch}, {"dy's pitch", dy_pitch}, {"y's pitch", y_pitch}});
+  check_rows(rows, columns, {{"dx_pitch", dx_pitch}, {"dy_pitch", dy_pitch}, {"y_pitch", y_pitch}});
   const bool vectors = vectors_aligned(dx, dx_pitch) && vectors_aligned(dy, dy_pitch) && vectors_aligned(y, y_pitch);
   launch<tanh_backward_kernel>(
       share_out_rows("tanh_backward_kernel", rows, ceil_div(columns, kVectorFloats), 12 * kVectorFloats, stream), dx,
