@@ -16,7 +16,7 @@ from PIL import Image
 
 from pyalexnet.data.images import decode_image
 from pyalexnet.errors import DataError
-from pyalexnet.system.extras import missing
+from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import open_regular_file
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -138,10 +138,8 @@ def _read_list(path: Path) -> list[_Listed]:
 
 def _read_pictures(path: Path, emoji: Iterable[Sequence[int]]) -> list[bytes | None]:
     """A font's pictures of emoji, given their characters, as PNG; None for those that it has none of."""
-    try:  # here, since it takes a third of a second
+    with importing_extra():
         from fontTools.ttLib import TTFont
-    except ModuleNotFoundError as error:
-        raise missing(error) from error
 
     try:
         with open_regular_file(path) as file, TTFont(file, lazy=True) as font:
@@ -176,11 +174,9 @@ def _held_out(every: Sequence[_Emoji]) -> list[bool]:
 
 def _families(every: Sequence[_Emoji]) -> npt.NDArray[np.int32]:
     """The family of each emoji: those that share a name but for what varies, or look alike, and all linked by such."""
-    try:
+    with importing_extra():
         from scipy.sparse.csgraph import connected_components
         from scipy.spatial.distance import pdist, squareform
-    except ModuleNotFoundError as error:
-        raise missing(error) from error
 
     numbers = np.unique([_family_name(emoji.name) for emoji in every], return_inverse=True)[1]
     thumbnails = np.stack([_thumbnail(emoji).ravel() for emoji in every])

@@ -33,7 +33,7 @@ from pyalexnet.net.timing import Stopwatch
 from pyalexnet.study.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
 from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 from pyalexnet.study.ledger import LEDGER, SOURCES, Row
-from pyalexnet.system.extras import missing
+from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable, shorten
 from pyalexnet.system.progress import duration
@@ -42,10 +42,8 @@ from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import BEST_FILE
 from pyalexnet.training.schedule import make_schedule, summary
 
-try:
+with importing_extra():
     import jinja2
-except ModuleNotFoundError as error:
-    raise missing(error) from error
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

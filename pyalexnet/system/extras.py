@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pyalexnet.errors import MissingLibraryError
 
 _EXTRAS = {
@@ -13,11 +16,20 @@ _EXTRAS = {
 }
 
 
-def missing(error: ModuleNotFoundError) -> ImportError:
-    """What to raise where a library cannot be imported: how to get it, or the error itself for any other library."""
-    library = (error.name or "").partition(".")[0]
-    if library not in _EXTRAS:
-        return error
-    return MissingLibraryError(
-        f"{library} is not installed, which this needs: run pip install 'pyalexnet[{_EXTRAS[library]}]'", name=library
-    )
+@contextmanager
+def importing_extra() -> Iterator[None]:
+    """Let the imports within tell how to get a library of an extra that is missing.
+
+    Raises:
+        MissingLibraryError: one is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRAS:
+            raise
+        raise MissingLibraryError(
+            f"{library} is not installed, which this needs: run pip install 'pyalexnet[{_EXTRAS[library]}]'",
+            name=library,
+        ) from error

@@ -19,7 +19,7 @@ import numpy as np
 from annotated_types import Ge
 from typing_extensions import NotRequired, TypedDict
 
-from pyalexnet.system.extras import missing
+from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import open_regular_file
 from pyalexnet.system.json_file import JsonFormat
 
@@ -121,10 +121,8 @@ def require_tensorboard() -> None:
     Raises:
         MissingLibraryError: TensorBoard is not installed.
     """
-    try:
+    with importing_extra():
         import tensorboard  # noqa: F401 - asked for alone
-    except ModuleNotFoundError as error:
-        raise missing(error) from error
 
 
 class TensorBoardLog:
@@ -141,10 +139,9 @@ class TensorBoardLog:
             MissingLibraryError: TensorBoard is not installed.
             OSError: the folder cannot be written to.
         """
-        require_tensorboard()
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
+        with importing_extra():
+            from tensorboard.compat.proto import event_pb2, summary_pb2
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventFileWriter(fspath(folder), flush_secs=_TENSORBOARD_FLUSH_SECONDS)
         if keep_steps is not None:

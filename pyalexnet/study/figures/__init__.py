@@ -1,11 +1,9 @@
 """The paper's figures, of one's own net: Matplotlib figures to show, change and save."""
 
-from pyalexnet.system.extras import missing
+from pyalexnet.system.extras import importing_extra
 
-try:
+with importing_extra():
     import matplotlib  # noqa: F401 - asked for here, before any file of this folder imports a part of it
-except ModuleNotFoundError as error:
-    raise missing(error) from error
 
 from pyalexnet.study.figures.curves import learning_curves
 from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pictures
