@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyalexnet.architecture import CONVOLUTIONS, LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
+from pyalexnet.architecture import CONVOLUTIONS, LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE, Conv
 
 
 def lrn(x: Tensor) -> Tensor:
@@ -28,6 +28,32 @@ def pool(x: Tensor) -> Tensor:
     return functional.max_pool2d(x, 3, 2)
 
 
+def device_in_float32(name: str, cores: int) -> torch.device:
+    """PyTorch's device of that name, which then computes float32 in float32, not in tensor cores' shorter mantissas."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if name.startswith("cuda"):
+        return torch.device(name)
+    torch.set_num_threads(cores)
+    return torch.device("cpu")
+
+
+def elapsed_ms(device: torch.device, work: Callable[[], Any]) -> float:
+    """Milliseconds of some work, with nothing else under way on the device."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _device: None
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    return (time.perf_counter() - start) * 1e3
+
+
+def convolution(layer: Conv) -> nn.Conv2d:
+    """A layer's convolution, its groups as the towers."""
+    geometry = (layer.channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+    return nn.Conv2d(*geometry, groups=1 if layer.sees_both else 2)
+
+
 def sgd(net: nn.Module) -> torch.optim.SGD:
     """The optimiser, fused into one pass over the parameters; the rate is so small that they hardly move."""
     return torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True)
@@ -38,19 +64,11 @@ class TorchLayers:
 
     def __init__(self, device: str, batch: int, classes: int, cores: int) -> None:
         """Make the layers with random weights, and a random batch."""
-        self.on_gpu = device.startswith("cuda")
-        self.device = torch.device(device if self.on_gpu else "cpu")
-        if not self.on_gpu:
-            torch.set_num_threads(cores)
-        allow_float32_alone()
+        self.device = device_in_float32(device, cores)
         self.layers: dict[str, Callable[[Tensor], Tensor]] = {}
         modules = nn.ModuleDict()
         for layer in CONVOLUTIONS:
-            groups = 1 if layer.sees_both else 2
-            modules[layer.name] = nn.Sequential(
-                nn.Conv2d(layer.channels, layer.filters, layer.kernel, layer.stride, layer.padding, groups=groups),
-                nn.ReLU(),
-            )
+            modules[layer.name] = nn.Sequential(convolution(layer), nn.ReLU())
             self.layers[layer.name] = modules[layer.name]
             if layer.lrn:
                 self.layers[f"lrn{layer.name[-1]}"] = lrn
@@ -108,15 +126,7 @@ class TorchLayers:
         return functional.cross_entropy(logits, self.labels)
 
     def _elapsed_ms(self, work: Callable[[], Any]) -> float:
-        self._wait()
-        start = time.perf_counter()
-        work()
-        self._wait()
-        return (time.perf_counter() - start) * 1e3
-
-    def _wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
+        return elapsed_ms(self.device, work)
 
     @staticmethod
     def _median(measure: Callable[[], float], repeats: int) -> float:
@@ -144,10 +154,7 @@ class TorchStep:
             Exception: PyTorch cannot run this way here, such as compile without a compiler of its own.
         """
         memory_format, compiled = self.WAYS[way]["memory_format"], self.WAYS[way]["compiled"]
-        self.device = torch.device(device if device.startswith("cuda") else "cpu")
-        if self.device.type == "cpu":
-            torch.set_num_threads(cores)
-        allow_float32_alone()
+        self.device = device_in_float32(device, cores)
         torch.backends.cudnn.benchmark = True
         net = whole_net(classes).to(self.device, memory_format=memory_format)
         x = torch.randn(batch, 3, 227, 227, device=self.device).contiguous(memory_format=memory_format)
@@ -172,24 +179,14 @@ class TorchStep:
 
     def time(self) -> float:
         """Milliseconds of one step."""
-        self._wait()
-        start = time.perf_counter()
-        self._step()
-        self._wait()
-        return (time.perf_counter() - start) * 1e3
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        return elapsed_ms(self.device, self._step)
 
 
 def whole_net(classes: int) -> nn.Sequential:
-    """The net as a PyTorch user writes it, its groups as the towers."""
+    """The net as a PyTorch user writes it."""
     modules: list[nn.Module] = []
     for layer in CONVOLUTIONS:
-        groups = 1 if layer.sees_both else 2
-        geometry = (layer.channels, layer.filters, layer.kernel, layer.stride, layer.padding)
-        modules += [nn.Conv2d(*geometry, groups=groups), nn.ReLU()]
+        modules += [convolution(layer), nn.ReLU()]
         if layer.lrn:
             modules.append(nn.LocalResponseNorm(LRN_SIZE, LRN_ALPHA * LRN_SIZE, LRN_BETA, LRN_K))
         if layer.pool:
@@ -198,9 +195,3 @@ def whole_net(classes: int) -> nn.Sequential:
     for inputs, outputs in ((9216, 4096), (4096, 4096)):
         modules += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(0.5)]
     return nn.Sequential(*modules, nn.Linear(4096, classes))
-
-
-def allow_float32_alone() -> None:
-    """Float32 against float32: no tensor cores' shorter mantissas."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
