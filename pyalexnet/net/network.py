@@ -80,7 +80,7 @@ class AlexNet:
         seed: what the initial weights and dropout's masks follow from.
         step: training steps done; dropout draws other masks each step.
         placement: the devices' streams, and the links between them.
-        values: what the entries of a program read when they run.
+        step_values: what the entries of a program read when they run.
     """
 
     def __init__(

@@ -513,7 +513,12 @@ class Program:
         place = self._placement.place(tower)
         native = self._placement.devices[place].native
         arguments["stream"] = self._placement.streams[place]
-        row = part if part in (EXCHANGE, UPDATE) else f"{part}{layer[-1]}" if part else layer
+        if not part:
+            row = layer
+        elif part in (EXCHANGE, UPDATE):
+            row = part
+        else:
+            row = f"{part}{layer[-1]}"
         entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments, row)
         self._entries.append(entry)
         if workspace:
