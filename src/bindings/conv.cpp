@@ -2,7 +2,7 @@
 
 #include <pybind11/stl.h>
 
-#include "bindings/own_arguments.h"
+#include "bindings/plan.h"
 #include "bindings/register.h"
 #include "bindings/workspace.h"
 #include "device/stream.h"
@@ -28,27 +28,37 @@ ConvShape conv_shape(const Shape& x, const Shape& w, int64_t stride, int64_t pad
   return shape;
 }
 
+Shape x_shape(const ConvShape& s) {
+  return {s.batch, s.height, s.width, s.channels};
+}
+
+Shape w_shape(const ConvShape& s) {
+  return {s.kernel_height, s.kernel_width, s.channels / s.groups, s.filters};
+}
+
 Shape y_shape(const ConvShape& s) {
   return {s.batch, s.out_height(), s.out_width(), s.filters};
 }
 
-const float* image_floats(const char* name, const Array& image) {
+// x, whose pixels may stand apart.
+const float* image_floats(const char* name, const Array& image, const Shape& shape) {
+  const float* const floats = strided_floats(name, image, shape);
   require(image.strides[3] == 1 || image.shape[3] == 1, name, " has strides ", shape_text(image.strides),
           "; the channels of a pixel must be contiguous");
-  return strided_floats(name, image, image.shape);
+  return floats;
 }
 
 ImageStrides image_strides(const Array& image) {
   return {image.strides[0], image.strides[1], image.strides[2]};
 }
 
-// module.name(**arguments) of a convolution whose image and weights, or their gradients, have these names.
-template <class Function>
-void define_for_shape(pybind11::module_& module, const char* name, Function function, const char* image,
-                      const char* weights) {
-  define_for_arguments(module, name, [=](const OwnArguments& own) {
-    return function(conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
-                               own.integer("groups")));
+// module.<operation>_plan(**arguments) of a convolution whose image and weights, or their gradients, have these names.
+void define_plan(pybind11::module_& module, const char* operation, ConvPlan (*make)(const ConvShape&, std::string_view),
+                 const char* image, const char* weights) {
+  define_for_arguments(module, (std::string(operation) + "_plan").c_str(), [=](const OwnArguments& own) {
+    return make(conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
+                           own.integer("groups")),
+                own.text("algorithm"));
   });
 }
 
@@ -57,40 +67,44 @@ void define_for_shape(pybind11::module_& module, const char* name, Function func
 void register_conv(pybind11::module_& module) {
   using namespace pybind11::literals;
 
+  register_plan<ConvPlan>(module, "ConvPlan");
+  define_plan(module, "conv_forward", &conv_forward_plan, "x", "w");
+  define_plan(module, "conv_backward_input", &conv_backward_input_plan, "dx", "w");
+  define_plan(module, "conv_backward_weight", &conv_backward_weight_plan, "x", "dw");
+
   module.def(
       "conv_forward",
-      [](const Array& y, const Array& x, const Array& w, const Array* b, int64_t stride, int64_t padding,
-         int64_t groups, bool relu, const Array& workspace, const Stream& stream) {
-        const ConvShape s = conv_shape(x.shape, w.shape, stride, padding, groups);
-        void* const memory = workspace_memory(workspace, conv_forward_workspace_bytes(s));
-        conv_forward(s, floats("y", y, y_shape(s)), image_floats("x", x), image_strides(x), floats("w", w),
-                     b ? floats("b", *b, {s.filters}) : nullptr, relu, memory,
-                     stream.on(y, x, w, b ? *b : w, workspace));
+      [](const ConvPlan& plan, const Array& y, const Array& x, const Array& w, const Array* b, bool relu,
+         const Array& workspace, const Stream& stream) {
+        const ConvShape& s = plan_of("conv_forward", plan).shape;
+        conv_forward(plan, floats("y", y, y_shape(s)), image_floats("x", x, x_shape(s)), image_strides(x),
+                     floats("w", w, w_shape(s)), b ? floats("b", *b, {s.filters}) : nullptr, relu,
+                     workspace_memory(workspace, plan.workspace_bytes), stream.on(y, x, w, b ? *b : w, workspace));
       },
-      "y"_a, "x"_a, "w"_a, "b"_a.none(true), "stride"_a, "padding"_a, "groups"_a, "relu"_a, "workspace"_a, "stream"_a);
+      "plan"_a, "y"_a, "x"_a, "w"_a, "b"_a.none(true), "relu"_a, "workspace"_a, "stream"_a);
 
   module.def(
       "conv_backward_input",
-      [](const Array& dx, const Array& dy, const Array& w, int64_t stride, int64_t padding, int64_t groups,
-         const Array& workspace, const Stream& stream) {
-        const ConvShape s = conv_shape(dx.shape, w.shape, stride, padding, groups);
-        void* const memory = workspace_memory(workspace, conv_backward_input_workspace_bytes(s));
-        conv_backward_input(s, floats("dx", dx), floats("dy", dy, y_shape(s)), floats("w", w), memory,
+      [](const ConvPlan& plan, const Array& dx, const Array& dy, const Array& w, const Array& workspace,
+         const Stream& stream) {
+        const ConvShape& s = plan_of("conv_backward_input", plan).shape;
+        conv_backward_input(plan, floats("dx", dx, x_shape(s)), floats("dy", dy, y_shape(s)),
+                            floats("w", w, w_shape(s)), workspace_memory(workspace, plan.workspace_bytes),
                             stream.on(dx, dy, w, workspace));
       },
-      "dx"_a, "dy"_a, "w"_a, "stride"_a, "padding"_a, "groups"_a, "workspace"_a, "stream"_a);
+      "plan"_a, "dx"_a, "dy"_a, "w"_a, "workspace"_a, "stream"_a);
 
   module.def(
       "conv_backward_weight",
-      [](const Array& dw, const Array* db, const Array& x, const Array& dy, int64_t stride, int64_t padding,
-         int64_t groups, const Array& workspace, const Stream& stream) {
-        const ConvShape s = conv_shape(x.shape, dw.shape, stride, padding, groups);
-        void* const memory = workspace_memory(workspace, conv_backward_weight_workspace_bytes(s));
-        conv_backward_weight(s, floats("dw", dw), db ? floats("db", *db, {s.filters}) : nullptr, image_floats("x", x),
-                             image_strides(x), floats("dy", dy, y_shape(s)), memory,
+      [](const ConvPlan& plan, const Array& dw, const Array* db, const Array& x, const Array& dy,
+         const Array& workspace, const Stream& stream) {
+        const ConvShape& s = plan_of("conv_backward_weight", plan).shape;
+        conv_backward_weight(plan, floats("dw", dw, w_shape(s)), db ? floats("db", *db, {s.filters}) : nullptr,
+                             image_floats("x", x, x_shape(s)), image_strides(x), floats("dy", dy, y_shape(s)),
+                             workspace_memory(workspace, plan.workspace_bytes),
                              stream.on(dw, db ? *db : dw, x, dy, workspace));
       },
-      "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "stride"_a, "padding"_a, "groups"_a, "workspace"_a, "stream"_a);
+      "plan"_a, "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "workspace"_a, "stream"_a);
 
   module.def(
       "conv_y_shape",
@@ -98,12 +112,10 @@ void register_conv(pybind11::module_& module) {
         return y_shape(conv_shape(x_shape, w_shape, stride, padding, groups));
       },
       "x_shape"_a, "w_shape"_a, "stride"_a, "padding"_a, "groups"_a);
-  define_for_shape(module, "conv_forward_workspace_bytes", &conv_forward_workspace_bytes, "x", "w");
-  define_for_shape(module, "conv_backward_input_workspace_bytes", &conv_backward_input_workspace_bytes, "dx", "w");
-  define_for_shape(module, "conv_backward_weight_workspace_bytes", &conv_backward_weight_workspace_bytes, "x", "dw");
-  define_for_shape(module, "conv_forward_cost", &conv_forward_cost, "x", "w");
-  define_for_shape(module, "conv_backward_input_cost", &conv_backward_input_cost, "dx", "w");
-  define_for_shape(module, "conv_backward_weight_cost", &conv_backward_weight_cost, "x", "dw");
+  module.def("product_algorithms", &product_algorithms);
+  define_cost_of_plan<ConvPlan>(module, "conv_forward", &conv_forward_cost);
+  define_cost_of_plan<ConvPlan>(module, "conv_backward_input", &conv_backward_input_cost);
+  define_cost_of_plan<ConvPlan>(module, "conv_backward_weight", &conv_backward_weight_cost);
 }
 
 }  // namespace pyalexnet

@@ -1,5 +1,5 @@
-// Functions of an operation's arguments alone: what it costs, and the workspace that it needs. They take the operation's
-// own arguments by name, arrays or whatever else has a shape, and look at those that tell.
+// Functions of an operation's arguments alone: what it costs, and the plan by which it is computed. They take the
+// operation's own arguments by name, arrays or whatever else has a shape, and look at those that tell.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -20,6 +20,15 @@ class OwnArguments {
   }
   int64_t integer(const char* name) const { return get(name).cast<int64_t>(); }
   bool is_none(const char* name) const { return get(name).is_none(); }
+  // Empty where there is no such argument, or None.
+  std::string text(const char* name) const {
+    if (!given.contains(name) || given[name].is_none()) return {};
+    return given[name].cast<std::string>();
+  }
+  template <class Object>
+  Object object(const char* name) const {
+    return get(name).cast<Object>();
+  }
 
   // The array's elements, its rows (all axes but the last one, as one) and its columns.
   int64_t elements(const char* name) const { return rows(name) * columns(name); }

@@ -20,12 +20,6 @@ struct RegisterTile {
   }
 };
 
-// All sums of a thread.
-template <class Tile>
-struct ThreadSums {
-  RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
-};
-
 // What a thread reads of one term: its elements of the left slice and its vectors of the right one.
 template <class Tile, SliceOrder order>
 struct Fragment {
@@ -34,7 +28,7 @@ struct Fragment {
 
   // The addresses are those of the register tile's first row and first column of the term.
   PYALEXNET_INLINE void load(const float* left_term, const float* right_term) {
-    if constexpr (order == SliceOrder::kDepthMajor && Tile::kThreads > 1) {
+    if constexpr (order == SliceOrder::kDepthMajor && Tile::kLeftQuads) {
       PYALEXNET_UNROLL
       for (int i = 0; i < Tile::kThreadRows; i += 4) {
         const Vec<4> quad = pyalexnet::load<4>(left_term + Tile::row(i));
@@ -52,11 +46,10 @@ struct Fragment {
     }
   }
 
-  // On a GPU from the last row to the first: in this order nvcc finds registers for all of it.
   PYALEXNET_INLINE void multiply_add_to(RegisterTile<Tile>& tile) const {
     PYALEXNET_UNROLL
-    for (int r = 0; r < Tile::kThreadRows; ++r) {
-      const int i = Tile::kThreads > 1 ? Tile::kThreadRows - 1 - r : r;
+    for (int n = 0; n < Tile::kThreadRows; ++n) {
+      const int i = Tile::nth_row(n);
       PYALEXNET_UNROLL
       for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
         tile.sums[i][j] = fma(broadcast<Tile::kVector>(left[i]), right[j], tile.sums[i][j]);
@@ -66,12 +59,12 @@ struct Fragment {
 };
 
 // tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` and `right` point at
-// the tile's first element of the first term. On a GPU slices are always full, and a term is read while the one before
-// it is multiplied; a thread on CPU cores takes `depth` as it is, and its core looks ahead by itself.
+// the tile's first element of the first term. A term of a full slice is read while the one before it is multiplied; a
+// CPU core looks ahead by itself.
 template <class Tile, SliceOrder order>
 PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
   constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
-  if constexpr (Tile::kThreads > 1) {
+  if constexpr (Tile::kFullSlices) {
     Fragment<Tile, order> fragments[2];
     fragments[0].load(left, right);
     PYALEXNET_UNROLL

@@ -2,6 +2,7 @@
 
 #include "device/launch.cuh"
 #include "device/sizes.h"
+#include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
 #include "kernels/transpose.cuh"
 
@@ -9,51 +10,9 @@ namespace pyalexnet {
 
 namespace {
 
-// The patches that the filters of `shape` see in x.
-Patches patches_of(const ConvShape& s, const float* x, const ImageStrides& strides) {
-  Patches p{};
-  p.input = x;
-  p.group_stride = s.channels / s.groups;
-  p.image_stride = strides.image, p.row_stride = strides.row, p.pixel_stride = strides.pixel;
-  p.height = static_cast<int>(s.height), p.width = static_cast<int>(s.width);
-  p.out_height = static_cast<int>(s.out_height()), p.out_width = static_cast<int>(s.out_width());
-  p.kernel_height = static_cast<int>(s.kernel_height), p.kernel_width = static_cast<int>(s.kernel_width);
-  p.run = static_cast<int>(s.channels / s.groups);
-  // A kernel row that cannot reach into padding is one contiguous run.
-  if (s.padding == 0 && s.groups == 1 && strides.pixel == s.channels) {
-    p.run *= p.kernel_width;
-    p.kernel_width = 1;
-  }
-  p.run_slots = slots_of(p.run);
-  p.stride = static_cast<int>(s.stride);
-  p.padding_top = p.padding_left = static_cast<int>(s.padding);
-  p.spread = 1;
-  p.pixels = s.batch * s.out_height() * s.out_width();
-  const int64_t step = s.padding == 0 ? s.stride * strides.pixel : strides.pixel;
-  p.aligned = vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel,
-                              s.groups == 1 ? 0 : p.group_stride);
-  return p;
-}
-
-// The patches of dy that the pixels of x were seen by: those of a convolution with stride 1 over dy, spread out.
-Patches gradient_patches_of(const ConvShape& s, const float* dy) {
-  Patches p{};
-  p.input = dy;
-  p.group_stride = s.filters / s.groups;
-  p.pixel_stride = s.filters, p.row_stride = s.out_width() * p.pixel_stride,
-  p.image_stride = s.out_height() * p.row_stride;
-  p.height = static_cast<int>(s.out_height()), p.width = static_cast<int>(s.out_width());
-  p.out_height = static_cast<int>(s.height), p.out_width = static_cast<int>(s.width);
-  p.kernel_height = static_cast<int>(s.kernel_height), p.kernel_width = static_cast<int>(s.kernel_width);
-  p.run = static_cast<int>(s.filters / s.groups);
-  p.run_slots = slots_of(p.run);
-  p.stride = 1;
-  p.padding_top = static_cast<int>(s.kernel_height - 1 - s.padding);
-  p.padding_left = static_cast<int>(s.kernel_width - 1 - s.padding);
-  p.spread = static_cast<int>(s.stride);
-  p.pixels = s.batch * s.height * s.width;
-  p.aligned = vectors_aligned(dy, s.filters, s.groups == 1 ? 0 : p.group_stride);
-  return p;
+// What a kernel sees of a pixel's channels, or of its filters.
+int64_t terms_of(const ConvShape& s, int64_t depth) {
+  return s.kernel_height * s.kernel_width * (depth / s.groups);
 }
 
 // Weights as the gradient of the input needs them: (ky, kx, channel of the group, filter) goes to
@@ -69,7 +28,7 @@ void flip_weights(float* flipped, const float* w, const ConvShape& s, cudaStream
 }
 
 int64_t weight_count(const ConvShape& s) {
-  return s.kernel_height * s.kernel_width * (s.channels / s.groups) * s.filters;
+  return terms_of(s, s.channels) * s.filters;
 }
 
 // The workspace of the input's gradient starts with the flipped weights.
@@ -79,9 +38,9 @@ int64_t flipped_weight_bytes(const ConvShape& s) {
 
 // Each multiplication of the forward pass happens once in each backward pass too.
 Cost cost(const ConvShape& s) {
-  const int64_t y = s.batch * s.out_height() * s.out_width() * s.filters;
+  const int64_t y = pixels_of_y(s) * s.filters;
   const int64_t x = s.batch * s.height * s.width * s.channels;
-  const int64_t flops = 2 * y * s.kernel_height * s.kernel_width * (s.channels / s.groups);
+  const int64_t flops = 2 * y * terms_of(s, s.channels);
   return {flops, int64_t{sizeof(float)} * (x + y + weight_count(s))};
 }
 
@@ -112,50 +71,48 @@ void check_conv_shape(const ConvShape& s) {
           shape_text(y), ", of more than 2**63 - 1 bytes");
 }
 
-ImageStrides dense_strides(const ConvShape& s) {
-  return {s.height * s.width * s.channels, s.width * s.channels, s.channels};
+ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm) {
+  check_conv_shape(s);
+  const ProductPlan product = plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups}, algorithm);
+  return {"conv_forward", s, product, product.workspace_bytes};
 }
 
-void conv_forward(const ConvShape& s, float* y, const float* x, const ImageStrides& x_strides, const float* w,
-                  const float* bias, bool relu, void* workspace, cudaStream_t stream) {
+ConvPlan conv_backward_input_plan(const ConvShape& s, std::string_view algorithm) {
   check_conv_shape(s);
-  patches_times_matrix(y, s.filters, patches_of(s, x, x_strides), w, s.filters, static_cast<int>(s.groups), bias, relu,
+  const int64_t pixels = s.batch * s.height * s.width;
+  const ProductPlan product = plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, algorithm);
+  return {"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes};
+}
+
+ConvPlan conv_backward_weight_plan(const ConvShape& s, std::string_view algorithm) {
+  check_conv_shape(s);
+  const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
+  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, algorithm);
+  return {"conv_backward_weight", s, product, product.workspace_bytes};
+}
+
+void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
+                  const float* bias, bool relu, void* workspace, cudaStream_t stream) {
+  const ConvShape& s = plan.shape;
+  patches_times_matrix(plan.product, y, s.filters, patches_of_x(s, x, x_strides), w, s.filters, s.groups, bias, relu,
                        workspace, stream);
 }
 
-void conv_backward_input(const ConvShape& s, float* dx, const float* dy, const float* w, void* workspace,
+void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
                          cudaStream_t stream) {
-  check_conv_shape(s);
+  const ConvShape& s = plan.shape;
   float* flipped = static_cast<float*>(workspace);
   flip_weights(flipped, w, s, stream);
   void* rest = static_cast<char*>(workspace) + flipped_weight_bytes(s);
-  patches_times_matrix(dx, s.channels, gradient_patches_of(s, dy), flipped, s.channels, static_cast<int>(s.groups),
-                       nullptr, false, rest, stream);
+  patches_times_matrix(plan.product, dx, s.channels, patches_of_dy(s, dy), flipped, s.channels, s.groups, nullptr,
+                       false, rest, stream);
 }
 
-void conv_backward_weight(const ConvShape& s, float* dw, float* db, const float* x, const ImageStrides& x_strides,
+void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
                           const float* dy, void* workspace, cudaStream_t stream) {
-  check_conv_shape(s);
-  transposed_patches_times_matrix(dw, db, patches_of(s, x, x_strides), dy, s.filters, s.filters,
-                                  static_cast<int>(s.groups), workspace, stream);
-}
-
-int64_t conv_forward_workspace_bytes(const ConvShape& s) {
-  check_conv_shape(s);
-  return patches_times_matrix_workspace_bytes(patches_of(s, nullptr, dense_strides(s)), s.filters,
-                                              static_cast<int>(s.groups));
-}
-
-int64_t conv_backward_input_workspace_bytes(const ConvShape& s) {
-  check_conv_shape(s);
-  return flipped_weight_bytes(s) +
-         patches_times_matrix_workspace_bytes(gradient_patches_of(s, nullptr), s.channels, static_cast<int>(s.groups));
-}
-
-int64_t conv_backward_weight_workspace_bytes(const ConvShape& s) {
-  check_conv_shape(s);
-  return transposed_patches_times_matrix_workspace_bytes(patches_of(s, nullptr, dense_strides(s)), s.filters,
-                                                         static_cast<int>(s.groups));
+  const ConvShape& s = plan.shape;
+  transposed_patches_times_matrix(plan.product, dw, db, patches_of_x(s, x, x_strides), dy, s.filters, s.filters,
+                                  s.groups, workspace, stream);
 }
 
 Cost conv_forward_cost(const ConvShape& s) {

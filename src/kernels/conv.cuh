@@ -8,15 +8,18 @@
 // s is the stride, p the padding; x is zero outside the image. With several groups, group g's filters see the g-th
 // part of the channels only, and w has channels / groups channels. dy is the gradient behind bias and before ReLU.
 //
-// y = P w for the patch matrix P (kernels/patch_product.cuh), dw = P^T dy, and dx is the forward convolution of dy,
-// spread out by the stride, with the flipped and transposed weights.
+// y = P w for the patch matrix P (device/patches.cuh), dw = P^T dy, and dx is the forward convolution of dy, spread out
+// by the stride, with the flipped and transposed weights. The kernels are those of kernels/patch_product.cu: their main
+// loop is multiply_block there.
 //
-// Launchers are asynchronous, expect device pointers on the stream's device, y, dx, dy, w, dw dense, and throw
-// std::invalid_argument for shapes that make no sense. `workspace` needs conv_*_workspace_bytes, aligned to 16 bytes.
+// A plan says how; it is made once, from the shape alone, and throws std::invalid_argument for shapes that make no
+// sense. Launchers are asynchronous and expect a plan of their own operation, device pointers on the stream's device,
+// y, dx, dy, w, dw dense, and a workspace of the plan's bytes, aligned to 16.
 #pragma once
 
 #include "device/cost.h"
 #include "device/platform.cuh"
+#include "kernels/product_plan.cuh"
 
 namespace pyalexnet {
 
@@ -39,20 +42,25 @@ struct ImageStrides {
 void check_conv_shape(const ConvShape& shape);
 
 // The strides of a dense x.
-ImageStrides dense_strides(const ConvShape& shape);
+inline ImageStrides dense_strides(const ConvShape& s) {
+  return {s.height * s.width * s.channels, s.width * s.channels, s.channels};
+}
+
+using ConvPlan = OperationPlan<ConvShape>;
+
+// `algorithm` as plan_product takes it.
+ConvPlan conv_forward_plan(const ConvShape& shape, std::string_view algorithm = {});
+ConvPlan conv_backward_input_plan(const ConvShape& shape, std::string_view algorithm = {});
+ConvPlan conv_backward_weight_plan(const ConvShape& shape, std::string_view algorithm = {});
 
 // bias: filters floats, or nullptr for none.
-void conv_forward(const ConvShape& shape, float* y, const float* x, const ImageStrides& x_strides, const float* w,
+void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
                   const float* bias, bool relu, void* workspace, cudaStream_t stream);
-void conv_backward_input(const ConvShape& shape, float* dx, const float* dy, const float* w, void* workspace,
+void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
                          cudaStream_t stream);
 // db: filters floats, or nullptr where it is not wanted.
-void conv_backward_weight(const ConvShape& shape, float* dw, float* db, const float* x, const ImageStrides& x_strides,
+void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
                           const float* dy, void* workspace, cudaStream_t stream);
-
-int64_t conv_forward_workspace_bytes(const ConvShape& shape);
-int64_t conv_backward_input_workspace_bytes(const ConvShape& shape);
-int64_t conv_backward_weight_workspace_bytes(const ConvShape& shape);
 
 Cost conv_forward_cost(const ConvShape& shape);
 Cost conv_backward_input_cost(const ConvShape& shape);

@@ -7,15 +7,18 @@
 // dy is the gradient behind bias and before ReLU. Rows of x, y and dy are a pitch (in floats) apart, so that they may
 // be slices of wider arrays; w, dw and dx are dense.
 //
-// It is the 1x1 convolution of 1x1 images, and runs as that (kernels/patch_product.cuh). The gradient of the input
-// takes the rows of w, not of dy, for its images: dx^T = w dy^T, so that the one large matrix is read as it lies.
+// A matrix is the patch matrix of 1x1 kernels, so the kernels are those of convolutions (kernels/patch_product.cu). The
+// gradient of the input takes the rows of w, not of dy, for its left matrix: dx^T = w dy^T, so that the one large matrix
+// is read as it lies.
 //
-// Launchers are asynchronous, expect device pointers on the stream's device, and throw std::invalid_argument for
-// shapes that make no sense. `workspace` needs linear_*_workspace_bytes, aligned to 16 bytes.
+// A plan says how; it is made once, from the shape alone, and throws std::invalid_argument for shapes that make no
+// sense. Launchers are asynchronous and expect a plan of their own operation, device pointers on the stream's device,
+// and a workspace of the plan's bytes, aligned to 16.
 #pragma once
 
 #include "device/cost.h"
 #include "device/platform.cuh"
+#include "kernels/product_plan.cuh"
 
 namespace pyalexnet {
 
@@ -23,18 +26,21 @@ struct LinearShape {
   int64_t batch, inputs, outputs;
 };
 
+using LinearPlan = OperationPlan<LinearShape>;
+
+// `algorithm` as plan_product takes it.
+LinearPlan linear_forward_plan(const LinearShape& shape, std::string_view algorithm = {});
+LinearPlan linear_backward_input_plan(const LinearShape& shape, std::string_view algorithm = {});
+LinearPlan linear_backward_weight_plan(const LinearShape& shape, std::string_view algorithm = {});
+
 // bias: outputs floats, or nullptr for none.
-void linear_forward(const LinearShape& shape, float* y, int64_t y_pitch, const float* x, int64_t x_pitch,
-                    const float* w, const float* bias, bool relu, void* workspace, cudaStream_t stream);
-void linear_backward_input(const LinearShape& shape, float* dx, const float* dy, int64_t dy_pitch, const float* w,
+void linear_forward(const LinearPlan& plan, float* y, int64_t y_pitch, const float* x, int64_t x_pitch, const float* w,
+                    const float* bias, bool relu, void* workspace, cudaStream_t stream);
+void linear_backward_input(const LinearPlan& plan, float* dx, const float* dy, int64_t dy_pitch, const float* w,
                            void* workspace, cudaStream_t stream);
 // db: outputs floats, or nullptr where it is not wanted.
-void linear_backward_weight(const LinearShape& shape, float* dw, float* db, const float* x, int64_t x_pitch,
+void linear_backward_weight(const LinearPlan& plan, float* dw, float* db, const float* x, int64_t x_pitch,
                             const float* dy, int64_t dy_pitch, void* workspace, cudaStream_t stream);
-
-int64_t linear_forward_workspace_bytes(const LinearShape& shape);
-int64_t linear_backward_input_workspace_bytes(const LinearShape& shape);
-int64_t linear_backward_weight_workspace_bytes(const LinearShape& shape);
 
 Cost linear_forward_cost(const LinearShape& shape);
 Cost linear_backward_input_cost(const LinearShape& shape);

@@ -1,8 +1,17 @@
+// What a block computes of out = left right, for left = P or P^T, is this loop over tiles of kRows x kColumns:
+//
+//   for each part of the sums, group, tile of rows, tile of columns:            a block
+//     for each slice of at most kDepth terms of the part:                       fetch, commit
+//       for each row and column of the tile, term of the slice:                 multiply_add
+//         sums[row][column] += left[row][term] * right[term][column]
+//     out[rows][columns] = relu(sums + bias), or the part's sums                write_tile
+//   out = relu(the sum over parts + bias), where there are several              add_parts_kernel
 #include "kernels/patch_product.cuh"
 
 #include "device/elementwise.cuh"
 #include "device/mma.cuh"
 #include "device/sizes.h"
+#include "device/slices.cuh"
 
 namespace pyalexnet {
 
@@ -65,6 +74,42 @@ struct BlockPlace {
   static PYALEXNET_INLINE int at_most(int most, int64_t value) { return value < most ? static_cast<int>(value) : most; }
 };
 
+// The sums of a thread's register tiles between slices: in its registers, or in memory for a block of one thread, where
+// they are not there before the first slice.
+template <class Tile>
+struct RegisterSums {
+  struct InMemory {};
+
+  PYALEXNET_INLINE explicit RegisterSums(InMemory&) { tile_.clear(); }
+  PYALEXNET_INLINE RegisterTile<Tile> take(int, int, bool) const { return tile_; }
+  PYALEXNET_INLINE void keep(int, int, const RegisterTile<Tile>& tile) { tile_ = tile; }
+
+ private:
+  RegisterTile<Tile> tile_;
+};
+
+template <class Tile>
+struct MemorySums {
+  struct InMemory {
+    RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
+  };
+
+  PYALEXNET_INLINE explicit MemorySums(InMemory& memory) : memory_(memory) {}
+  PYALEXNET_INLINE RegisterTile<Tile> take(int m, int n, bool first_slice) const {
+    if (!first_slice) return memory_.tiles[m][n];
+    RegisterTile<Tile> tile;
+    tile.clear();
+    return tile;
+  }
+  PYALEXNET_INLINE void keep(int m, int n, const RegisterTile<Tile>& tile) { memory_.tiles[m][n] = tile; }
+
+ private:
+  InMemory& memory_;
+};
+
+template <class Tile>
+using Sums = std::conditional_t<Tile::kSumsInRegisters, RegisterSums<Tile>, MemorySums<Tile>>;
+
 // What the threads of a block share.
 template <class Tile, class Left>
 struct BlockMemory {
@@ -72,19 +117,14 @@ struct BlockMemory {
   RightSlice<Tile> right[Tile::kBuffers];
   typename Left::Shared left_shared;
   BlockPlace place;
+  [[no_unique_address]] typename Sums<Tile>::InMemory sums;
 };
 
-// A block of one thread keeps its sums there too.
-template <class Tile, class Left>
-struct BlockMemoryWithSums : BlockMemory<Tile, Left> {
-  ThreadSums<Tile> sums;
-};
-
-// Writes a register tile's sums to their places. Row r of the result is row out_rows.row(r) of the output, the last
+// Writes a register tile's sums to their places. Row r of the result is row out_runs.row(r) of the output, the last
 // one its last row.
 template <class Tile>
 PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, const Output& out, const Cut& cut,
-                                 const BlockPlace& place, SlotRows out_rows) {
+                                 const BlockPlace& place, PaddedRuns out_runs) {
   const int64_t out_column = place.group * cut.columns + place.first_column + column;
   PYALEXNET_UNROLL
   for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
@@ -98,7 +138,7 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
   for (int i = 0; i < Tile::kThreadRows; ++i) {
     if (row + Tile::row(i) >= place.rows) continue;
     const int64_t r = place.first_row + row + Tile::row(i);
-    const int64_t out_row = out.last_row && r == cut.rows - 1 ? out.rows : out_rows.row(r);
+    const int64_t out_row = out.last_row && r == cut.rows - 1 ? out.rows : out_runs.row(r);
     if (out_row < 0) continue;
     float* const to = out.row(place.part, out_row) + out_column;
     PYALEXNET_UNROLL
@@ -111,10 +151,11 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
 
 // The block's part of the product. While a slice is multiplied the next one is on its way.
 template <class Tile, class Left, class Right>
-PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, Left>& memory, const Patches& patches,
-                                     const RightMatrix& right_matrix, const Output& out, const Cut& cut,
-                                     SlotRows out_rows) {
+PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& right_matrix, const Output& out,
+                                     const Cut& cut, PaddedRuns out_runs) {
   constexpr SliceOrder kOrder = Left::kOrder;
+  auto& memory = shared_memory<BlockMemory<Tile, Left>>();
+  Sums<Tile> sums(memory.sums);
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut, Tile());
   __syncthreads();
@@ -134,19 +175,12 @@ PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, L
     right.commit(memory.right[to].at);
     __syncthreads();
   };
-  // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). Sums that wait in memory
-  // between slices are not there before the first one.
-  if constexpr (Tile::kThreads > 1) sums.tiles[0][0].clear();
-  const auto multiply = [&](int count, bool first, auto then) {
+  // Adds the current slice to each register tile, then calls then(tile, m, n, row, column).
+  const auto multiply = [&](int count, bool first_slice, auto then) {
     Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
       constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
       const float* const panel = memory.right[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
-      RegisterTile<Tile> tile;
-      if (Tile::kThreads == 1 && first) {
-        tile.clear();
-      } else {
-        tile = sums.tiles[m][n];
-      }
+      RegisterTile<Tile> tile = sums.take(m, n, first_slice);
       multiply_add<Tile, kOrder>(tile, memory.left[buffer].at + row * kRowStep, panel + column % Tile::kPanel, count);
       then(tile, m, n, row, column);
     });
@@ -154,45 +188,33 @@ PYALEXNET_INLINE void multiply_block(ThreadSums<Tile>& sums, BlockMemory<Tile, L
 
   fetch();
   commit(0);
-  bool first = true;
+  bool first_slice = true;
   while (terms_left > 0) {
     const int count = terms;
     fetch();
-    multiply(count, first, [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { sums.tiles[m][n] = tile; });
-    first = false;
+    multiply(count, first_slice,
+             [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { sums.keep(m, n, tile); });
+    first_slice = false;
     // With one buffer the block is one thread, which is done with it.
     buffer = (buffer + 1) % Tile::kBuffers;
     commit(buffer);
   }
-  multiply(terms, first, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
-    write_tile(tile, row, column, out, cut, place, out_rows);
+  multiply(terms, first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
+    write_tile(tile, row, column, out, cut, place, out_runs);
   });
-}
-
-template <class Tile, class Left, class Right>
-PYALEXNET_INLINE void product_block(const Patches& patches, const RightMatrix& right, const Output& out, const Cut& cut,
-                                    SlotRows out_rows) {
-  if constexpr (Tile::kThreads == 1) {
-    auto& memory = shared_memory<BlockMemoryWithSums<Tile, Left>>();
-    multiply_block<Tile, Left, Right>(memory.sums, memory, patches, right, out, cut, out_rows);
-  } else {
-    ThreadSums<Tile> sums;
-    auto& memory = shared_memory<BlockMemory<Tile, Left>>();
-    multiply_block<Tile, Left, Right>(sums, memory, patches, right, out, cut, out_rows);
-  }
 }
 
 template <class Tile, Access access>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  product_block<Tile, PatchRows<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, kNoGaps);
+  multiply_block<Tile, PatchRows<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, kUnpadded);
 }
 
 template <class Tile, Access access>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     transposed_patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
-  product_block<Tile, PatchColumns<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut,
-                                                                           {patches.run, patches.run_slots});
+  const PaddedRuns runs{patches.run, patches.padded_run};
+  multiply_block<Tile, PatchColumns<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, runs);
 }
 
 // out = the parts of `partial`, added in their order.
@@ -209,43 +231,33 @@ __global__ void add_parts_kernel(Output out, Output partial, int64_t columns, in
   }
 }
 
-// Calls body(Tile()) with the tile that computes fewer columns beyond the matrix's; the wide one at a draw.
+// Calls body(Tile()) with the plan's tile.
 template <class Body>
-auto with_tile_for(int64_t columns, Body body) {
-  constexpr int wide = WideTile::kPanel, narrow = NarrowTile::kPanel;
-  if (ceil_div(columns, narrow) * narrow < ceil_div(columns, wide) * wide) return body(NarrowTile());
-  return body(WideTile());
+void with_tile_of(const ProductPlan& plan, Body body) {
+  for_each_tile([&](int index, auto tile) {
+    if (index == plan.tile) body(tile);
+  });
 }
 
 // Calls body(access), a constant, with the best access that both matrices allow.
-template <class Body>
-void with_access_to(const Patches& patches, const RightMatrix& right, int slice_terms, Body body) {
-  if constexpr (!kRunsOnCores) {
-    if (patches.reads_vectors(slice_terms) && right.reads_vectors(slice_terms)) {
+template <class Tile, class Body>
+void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body body) {
+  if constexpr (Tile::kStaged) {
+    if (patches.reads_vectors(Tile::kDepth) && right.reads_vectors(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kVectors>());
     }
   }
   body(std::integral_constant<Access, Access::kAny>());
 }
 
-// How many parts of the sums are worth their addition. From the shape without slots' padding, so that it is the same
-// whichever way an input is laid out.
 template <class Tile>
-int wanted_parts(int64_t rows, int64_t columns, int groups, int64_t terms, Tile) {
-  const int64_t blocks = ceil_div(rows, Tile::kRows) * ceil_div(columns / groups, Tile::kColumns) * groups;
-  const int64_t least = ceil_div(terms, kMaxTerms / 2);
-  const int64_t most = std::max(least, std::min(kMostBlocks / blocks, terms / kMinTermsPerPart));
-  return static_cast<int>(Tile::best_parts(rows * columns, blocks, terms, least, most));
-}
-
-template <class Tile>
-Cut cut_product(int64_t rows, int64_t columns, int groups, int64_t terms, int parts, int slice_terms, Tile) {
+Cut cut_product(int64_t rows, int64_t columns, int64_t groups, int64_t terms, int64_t parts, int slice_terms, Tile) {
   Cut cut{};
   cut.rows = rows;
   cut.row_blocks = ceil_div(rows, Tile::kRows);
   cut.columns = columns / groups;
   cut.column_blocks = static_cast<int>(ceil_div(cut.columns, Tile::kColumns));
-  cut.groups = groups;
+  cut.groups = static_cast<int>(groups);
   cut.terms = terms;
   cut.part_terms = static_cast<int>(ceil_div(ceil_div(terms, parts), slice_terms) * slice_terms);
   cut.parts = static_cast<int>(ceil_div(terms, cut.part_terms));
@@ -253,36 +265,23 @@ Cut cut_product(int64_t rows, int64_t columns, int groups, int64_t terms, int pa
   return cut;
 }
 
-// Slices of whole taps where several fit, so that runs are copied in one piece. A GPU's are always full.
+// The terms of a slice of P's columns: whole taps where several fit, so that runs are copied in one piece, unless slices
+// are always full.
 template <class Tile>
-int slice_of_slots(const Patches& patches, Tile) {
-  const int run = patches.run_slots, taps = patches.slots() / run;
-  if (Tile::kThreads > 1 || run > Tile::kDepth) return Tile::kDepth;
+int slice_of_taps(const Patches& patches, Tile) {
+  const int run = patches.padded_run, taps = patches.padded_columns() / run;
+  if (Tile::kFullSlices || run > Tile::kDepth) return Tile::kDepth;
   const int slices = ceil_div(taps, Tile::kDepth / run);
   return ceil_div(taps, slices) * run;
 }
 
-template <class Tile>
-int parts_of_rows(const Patches& p, int64_t columns, int groups, Tile tile) {
-  return wanted_parts(p.pixels, columns, groups, p.seen(), tile);
-}
-
-template <class Tile>
-int parts_of_columns(const Patches& p, int64_t columns, int groups, Tile tile) {
-  return wanted_parts(p.seen() + 1, columns, groups, p.pixels, tile);
-}
-
-int64_t partial_bytes(int parts, int64_t rows, int64_t columns) {
-  return parts == 1 ? 0 : float_bytes("workspace", {parts, rows, columns});
-}
-
 template <class Tile, class Left>
 Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
-  using Memory = std::conditional_t<Tile::kThreads == 1, BlockMemoryWithSums<Tile, Left>, BlockMemory<Tile, Left>>;
   const int64_t blocks = product({cut.row_blocks, cut.column_blocks, cut.groups, cut.parts}, kernel_name,
                                  " would need more than 2**63 - 1 blocks");
   require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
-  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(Memory)};
+  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream,
+          sizeof(BlockMemory<Tile, Left>)};
 }
 
 // Runs kernel(patches, right, out, cut) and, where it leaves parts of the sums in the workspace, adds them.
@@ -310,18 +309,17 @@ void launch_product(const Launch& product, const Patches& patches, const RightMa
 
 }  // namespace
 
-void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches, const float* right, int64_t columns,
-                          int groups, const float* bias, bool relu, void* workspace, cudaStream_t stream) {
-  with_tile_for(columns / groups, [&](auto tile) {
-    using Tile = decltype(tile);
-    const int parts = parts_of_rows(patches, columns, groups, tile);
-    const Cut cut =
-        cut_product(patches.pixels, columns, groups, patches.slots(), parts, slice_of_slots(patches, tile), tile);
+void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
+                          const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
+                          void* workspace, cudaStream_t stream) {
+  with_tile_of(plan, [&]<class Tile>(Tile tile) {
+    const int64_t terms = patches.padded_columns();
+    const Cut cut = cut_product(patches.pixels, columns, groups, terms, plan.parts, slice_of_taps(patches, tile), tile);
     const RightMatrix matrix{
-        right, columns, patches.slots(), {patches.run, patches.run_slots}, vectors_aligned(right, cut.columns)};
+        right, columns, terms, {patches.run, patches.padded_run}, vectors_aligned(right, cut.columns)};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
     const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
-    with_access_to(patches, matrix, Tile::kDepth, [&](auto access) {
+    with_access_to(patches, matrix, tile, [&](auto access) {
       const char* const name = "patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
       launch_product<patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut, workspace);
@@ -329,36 +327,22 @@ void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches,
   });
 }
 
-void transposed_patches_times_matrix(float* out, float* sums, const Patches& patches, const float* right,
-                                     int64_t right_pitch, int64_t columns, int groups, void* workspace,
-                                     cudaStream_t stream) {
-  with_tile_for(columns / groups, [&](auto tile) {
-    using Tile = decltype(tile);
-    const int parts = parts_of_columns(patches, columns, groups, tile);
-    const Cut cut =
-        cut_product(patches.slots() + (sums ? 1 : 0), columns, groups, patches.pixels, parts, Tile::kDepth, tile);
-    const RightMatrix matrix{right, right_pitch, patches.pixels, kNoGaps,
+void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
+                                     const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
+                                     void* workspace, cudaStream_t stream) {
+  with_tile_of(plan, [&]<class Tile>(Tile tile) {
+    const int64_t rows = patches.padded_columns() + (sums ? 1 : 0);
+    const Cut cut = cut_product(rows, columns, groups, patches.pixels, plan.parts, Tile::kDepth, tile);
+    const RightMatrix matrix{right, right_pitch, patches.pixels, kUnpadded,
                              vectors_aligned(right, right_pitch, cut.columns)};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
-    const Output output{out, columns, patches.seen(), 0, sums, nullptr, false, aligned};
-    with_access_to(patches, matrix, Tile::kDepth, [&](auto access) {
+    const Output output{out, columns, patches.columns(), 0, sums, nullptr, false, aligned};
+    with_access_to(patches, matrix, tile, [&](auto access) {
       const char* const name = "transposed_patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
       launch_product<transposed_patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut,
                                                                            workspace);
     });
-  });
-}
-
-int64_t patches_times_matrix_workspace_bytes(const Patches& patches, int64_t columns, int groups) {
-  return with_tile_for(columns / groups, [&](auto tile) {
-    return partial_bytes(parts_of_rows(patches, columns, groups, tile), patches.pixels, columns);
-  });
-}
-
-int64_t transposed_patches_times_matrix_workspace_bytes(const Patches& patches, int64_t columns, int groups) {
-  return with_tile_for(columns / groups, [&](auto tile) {
-    return partial_bytes(parts_of_columns(patches, columns, groups, tile), patches.seen() + 1, columns);
   });
 }
 

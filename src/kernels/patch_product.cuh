@@ -1,31 +1,26 @@
-// Matrix products with the patch matrix of a convolution (device/patches.cuh), on which convolution and linear
-// layers stand. P is the patch matrix, groups apart:
+// Matrix products with the patch matrix P of a convolution (device/patches.cuh), on which convolution and linear layers
+// stand; groups are products of their own, side by side.
 //
-//   patches_times_matrix           out = P right             pixels x columns, plus bias and ReLU on request
-//   transposed_patches_times_matrix out = P^T right          (taps x run) x columns, and the sums of right's columns
+//   patches_times_matrix             out[r,k] = relu(bias[k] + sum over j of P[r,j] right[j,k])
+//   transposed_patches_times_matrix  out[j,k] = sum over r of P[r,j] right[r,k],   sums[k] = sum over r of right[r,k]
 //
-// Both cut a product whose result is small along its sums too; the parts are then added in a fixed order. How a
-// product is cut depends on its shape and the target's tiles alone, so the result's bits do too.
+// How they are computed is said by a plan (kernels/product_plan.cuh): its rows are P's, or P's columns and one more for
+// `sums`, its columns those of right, its terms what is left of P. `workspace` needs the plan's bytes.
 #pragma once
 
 #include "device/patches.cuh"
+#include "kernels/product_plan.cuh"
 
 namespace pyalexnet {
 
-// out = P right + bias, then ReLU if `relu`. `right` is (slots without padding) x (columns of all groups), dense;
-// group g multiplies its patches with the g-th of `groups` equal parts of the columns. `bias` has a value a column
-// or is nullptr. `out` has a row a pixel, out_pitch floats apart.
-void patches_times_matrix(float* out, int64_t out_pitch, const Patches& patches, const float* right, int64_t columns,
-                          int groups, const float* bias, bool relu, void* workspace, cudaStream_t stream);
+// `right` is dense. `bias` has a value a column or is nullptr. `out` has a row a pixel, out_pitch floats apart.
+void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
+                          const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
+                          void* workspace, cudaStream_t stream);
 
-// out = P^T right for `right` with a row a pixel, right_pitch floats apart; sums = the sums of right's columns unless
-// nullptr. `out` is dense.
-void transposed_patches_times_matrix(float* out, float* sums, const Patches& patches, const float* right,
-                                     int64_t right_pitch, int64_t columns, int groups, void* workspace,
-                                     cudaStream_t stream);
-
-// Bytes that `workspace` must have for these.
-int64_t patches_times_matrix_workspace_bytes(const Patches& patches, int64_t columns, int groups);
-int64_t transposed_patches_times_matrix_workspace_bytes(const Patches& patches, int64_t columns, int groups);
+// `right` has a row a pixel, right_pitch floats apart. `sums` may be nullptr. `out` is dense.
+void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
+                                     const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
+                                     void* workspace, cudaStream_t stream);
 
 }  // namespace pyalexnet

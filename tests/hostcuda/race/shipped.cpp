@@ -62,22 +62,25 @@ struct ConvArrays {
 
 void run_conv_forward(const ConvShape& s) {
   const ConvArrays a(s);
-  const Bytes workspace(conv_forward_workspace_bytes(s));
-  conv_forward(s, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, workspace.data, stream);
+  const ConvPlan plan = conv_forward_plan(s);
+  const Bytes workspace(plan.workspace_bytes);
+  conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
 void run_conv_backward_input(const ConvShape& s) {
   const ConvArrays a(s);
-  const Bytes workspace(conv_backward_input_workspace_bytes(s));
-  conv_backward_input(s, a.x.data, a.y.data, a.w.data, workspace.data, stream);
+  const ConvPlan plan = conv_backward_input_plan(s);
+  const Bytes workspace(plan.workspace_bytes);
+  conv_backward_input(plan, a.x.data, a.y.data, a.w.data, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
 void run_conv_backward_weight(const ConvShape& s) {
   const ConvArrays a(s);
-  const Bytes workspace(conv_backward_weight_workspace_bytes(s));
-  conv_backward_weight(s, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, workspace.data, stream);
+  const ConvPlan plan = conv_backward_weight_plan(s);
+  const Bytes workspace(plan.workspace_bytes);
+  conv_backward_weight(plan, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
@@ -112,7 +115,7 @@ TEST(conv_forward_in_groups) {
 }
 TEST(conv_forward_in_parts) {
   const ConvShape shape = conv_shape(1, 60, 20);
-  CHECK(conv_forward_workspace_bytes(shape) > 0);
+  CHECK(conv_forward_plan(shape).product.parts > 1);
   run_conv_forward(shape);
 }
 
@@ -140,28 +143,31 @@ TEST(conv_backward_weight_in_groups) {
 }
 TEST(conv_backward_weight_in_parts) {
   const ConvShape shape = conv_shape(4, 16, 20);
-  CHECK(conv_backward_weight_workspace_bytes(shape) > 0);
+  CHECK(conv_backward_weight_plan(shape).product.parts > 1);
   run_conv_backward_weight(shape);
 }
 
 TEST(linear_forward_in_parts) {
   const LinearArrays a;
-  const Bytes workspace(linear_forward_workspace_bytes(linear));
-  linear_forward(linear, a.y.data, linear.outputs, a.x.data, linear.inputs, a.w.data, a.bias.data, true, workspace.data,
+  const LinearPlan plan = linear_forward_plan(linear);
+  const Bytes workspace(plan.workspace_bytes);
+  linear_forward(plan, a.y.data, linear.outputs, a.x.data, linear.inputs, a.w.data, a.bias.data, true, workspace.data,
                  stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(linear_backward_input_in_parts) {
   const LinearArrays a;
-  const Bytes workspace(linear_backward_input_workspace_bytes(linear));
-  linear_backward_input(linear, a.x.data, a.y.data, linear.outputs, a.w.data, workspace.data, stream);
+  const LinearPlan plan = linear_backward_input_plan(linear);
+  const Bytes workspace(plan.workspace_bytes);
+  linear_backward_input(plan, a.x.data, a.y.data, linear.outputs, a.w.data, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(linear_backward_weight_whole) {
   const LinearArrays a;
-  const Bytes workspace(linear_backward_weight_workspace_bytes(linear));
-  linear_backward_weight(linear, a.w.data, a.bias.data, a.x.data, linear.inputs, a.y.data, linear.outputs,
-                         workspace.data, stream);
+  const LinearPlan plan = linear_backward_weight_plan(linear);
+  const Bytes workspace(plan.workspace_bytes);
+  linear_backward_weight(plan, a.w.data, a.bias.data, a.x.data, linear.inputs, a.y.data, linear.outputs, workspace.data,
+                         stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 

@@ -1,0 +1,141 @@
+// Slices for CPU cores: a block is one thread, which copies whole runs from memory to the slice in commit().
+#pragma once
+
+#include <algorithm>
+
+#include "device/patches.cuh"
+
+namespace pyalexnet {
+
+// Whole vectors, the last one overlapping the one before, where there are enough floats for one.
+PYALEXNET_INLINE void copy_floats(float* to, const float* from, int count) {
+  constexpr int N = kVectorFloats;
+  if (count < N) {
+    for (int i = 0; i < count; ++i) to[i] = from[i];
+    return;
+  }
+  for (int i = 0; i < count - N; i += N) store(to + i, load<N>(from + i));
+  store(to + count - N, load<N>(from + count - N));
+}
+
+PYALEXNET_INLINE void clear_floats(float* to, int count) {
+  constexpr int N = kVectorFloats;
+  if (count < N) {
+    for (int i = 0; i < count; ++i) to[i] = 0.0f;
+    return;
+  }
+  for (int i = 0; i < count - N; i += N) store(to + i, broadcast<N>(0.0f));
+  store(to + count - N, broadcast<N>(0.0f));
+}
+
+// `columns` columns from `tap` on of the patch matrix's rows at `origins`, to rows kPitch apart. Returns how many there
+// were; tap is behind them then. Runs are not padded here.
+template <int kPitch>
+PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const PatchOrigin* origins, int rows,
+                                  TapCursor& tap, int columns) {
+  int done = 0;
+  while (done < columns && tap.y < patches.kernel_height) {
+    const int count = std::min(patches.run - tap.place, columns - done);
+    for (int r = 0; r < rows; ++r) {
+      const float* run = origins[r].run(patches, tap.y, tap.x);
+      if (run) {
+        copy_floats(to + r * kPitch + done, run + tap.place, count);
+      } else {
+        clear_floats(to + r * kPitch + done, count);
+      }
+    }
+    done += count;
+    tap.advance(patches, count);
+  }
+  return done;
+}
+
+template <class Tile>
+class CopiedPatchRows {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kRowMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kRows];
+  };
+
+  PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_column,
+                                   Shared& shared)
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)) {
+    rows_ = static_cast<int>(std::min<int64_t>(Tile::kRows, patches.pixels - first_row));
+    PixelCursor pixel(patches, group, first_row);
+    for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
+  }
+
+  PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    copy_patches<Tile::left_pitch(kOrder)>(slice, patches_, shared_.origins, rows_, tap_, terms_);
+  }
+
+ private:
+  const Patches& patches_;
+  const Shared& shared_;
+  TapCursor tap_;
+  int rows_, terms_;
+};
+
+template <class Tile>
+class CopiedPatchColumns {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kDepth];
+  };
+
+  PYALEXNET_INLINE CopiedPatchColumns(const Patches& patches, int group, int64_t first_column, int64_t first_pixel,
+                                      Shared& shared)
+      : patches_(patches),
+        shared_(shared),
+        first_tap_(patches, static_cast<int>(first_column)),
+        pixel_(patches, group, first_pixel) {}
+
+  PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    constexpr int kPitch = Tile::left_pitch(kOrder);
+    for (int k = 0; k < terms_; ++k, pixel_.advance(patches_, 1)) shared_.origins[k] = pixel_.origin(patches_);
+    TapCursor tap = first_tap_;
+    const int columns = copy_patches<kPitch>(slice, patches_, shared_.origins, terms_, tap, Tile::kRows);
+    if (columns == Tile::kRows) return;
+    for (int k = 0; k < terms_; ++k) slice[k * kPitch + columns] = 1.0f;
+  }
+
+ private:
+  const Patches& patches_;
+  Shared& shared_;
+  const TapCursor first_tap_;
+  PixelCursor pixel_;
+  int terms_;
+};
+
+// Slices of the right matrix, cut into panels of kPanel columns.
+template <class Tile>
+class CopiedRightRows {
+ public:
+  PYALEXNET_INLINE CopiedRightRows(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_term)
+      : next_(matrix.data + first_term * matrix.pitch + first_column), pitch_(matrix.pitch), columns_(columns) {}
+
+  PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    for (int k = 0; k < terms_; ++k, next_ += pitch_) {
+      for (int n = 0; n < columns_; n += Tile::kPanel) {
+        float* to = slice + n * Tile::kDepth + k * Tile::kPanel;
+        copy_floats(to, next_ + n, std::min(Tile::kPanel, columns_ - n));
+      }
+    }
+  }
+
+ private:
+  const float* next_;
+  const int64_t pitch_;
+  const int columns_;
+  int terms_;
+};
+
+}  // namespace pyalexnet

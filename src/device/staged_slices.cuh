@@ -1,0 +1,179 @@
+// Slices for GPUs: a thread holds its quads of the next slice in registers while the current one is multiplied. fetch()
+// reads device memory, commit() writes shared memory.
+#pragma once
+
+#include <type_traits>
+
+#include "device/patches.cuh"
+
+namespace pyalexnet {
+
+// min(4, lanes) floats from `from`, zeros in the other lanes.
+template <Access access>
+PYALEXNET_INLINE Vec<4> load_quad(const float* from, int lanes, bool aligned) {
+  return load_lanes<4>(from, lanes, access == Access::kVectors || aligned);
+}
+
+// Left slices whose rows are rows of the patch matrix and whose terms are its columns.
+//
+// Two neighbouring threads take the two quads of a row's 8 terms, which is one 32-byte sector of device memory. They
+// store them transposed, a float at a time: in each store the 16 rows of a warp lie next to each other, and the
+// pitch puts the second quad's 16 banks beside the first's.
+template <class Tile, Access access>
+class StagedPatchRows {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {
+    PatchOrigin origins[Tile::kRows];
+  };
+
+  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_column,
+                                   Shared& shared)
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column) + quad() * 4) {
+    for (int r = threadIdx.x; r < Tile::kRows; r += Tile::kThreads) {
+      shared.origins[r] = PixelCursor(patches, group, first_row + r).origin(patches);
+    }
+  }
+
+  PYALEXNET_INLINE void fetch(int terms) {
+    const int lanes = quad() * 4 < terms ? patches_.run - tap_.place : 0;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const float* run = shared_.origins[row(i)].template run<access>(patches_, tap_.y, tap_.x);
+      staged_[i] = run ? load_quad<access>(run + tap_.place, lanes, patches_.aligned) : broadcast<4>(0.0f);
+    }
+    tap_.template advance<access>(patches_, Tile::kDepth);
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      PYALEXNET_UNROLL
+      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::left_pitch(kOrder) + row(i)] = staged_[i][e];
+    }
+  }
+
+ private:
+  static constexpr int kQuads = Tile::kDepth / 4;
+  static constexpr int kRowsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kRows / kRowsPerPass;
+  static_assert(kQuads == 2 && Tile::kRows % kRowsPerPass == 0, "the bank arithmetic is for two quads a row");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
+
+  const Patches& patches_;
+  const Shared& shared_;
+  TapCursor tap_;
+  Vec<4> staged_[kPasses];
+};
+
+// Left slices whose rows are columns of the patch matrix and whose terms are its rows; one more row behind the last
+// holds ones. A warp reads 128 neighbouring columns of a pixel and stores them as they are.
+template <class Tile, Access access>
+class StagedPatchColumns {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  static constexpr int kQuads = Tile::kRows / 4;
+  struct Shared {
+    TapCursor taps[kQuads];
+  };
+
+  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_column, int64_t first_pixel,
+                                      Shared& shared)
+      : patches_(patches), shared_(shared), pixel_(patches, group, first_pixel + term(0)) {
+    for (int q = threadIdx.x; q < kQuads; q += Tile::kThreads) {
+      shared.taps[q] = TapCursor(patches, static_cast<int>(first_column) + q * 4);
+    }
+  }
+
+  PYALEXNET_INLINE void fetch(int) {
+    const TapCursor tap = shared_.taps[quad()];
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const PatchOrigin origin = pixel_.origin(patches_);
+      if (tap.y < patches_.kernel_height) {
+        const float* run = origin.template run<access>(patches_, tap.y, tap.x);
+        const int lanes = patches_.run - tap.place;
+        staged_[i] = run ? load_quad<access>(run + tap.place, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      } else {
+        staged_[i] = broadcast<4>(origin.y == PatchOrigin::kNowhere ? 0.0f : 1.0f);
+      }
+      pixel_.template advance<access>(patches_, kTermsPerPass);
+    }
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::left_pitch(kOrder) + quad() * 4, staged_[i]);
+  }
+
+ private:
+  static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
+  static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
+
+  const Patches& patches_;
+  const Shared& shared_;
+  PixelCursor pixel_;
+  Vec<4> staged_[kPasses];
+};
+
+// Slices of the right matrix: each thread one quad of a row.
+template <class Tile, Access access>
+class StagedRightRows {
+ public:
+  // `columns` lies in shared memory, where it takes no register.
+  PYALEXNET_INLINE StagedRightRows(const RightMatrix& matrix, int64_t first_column, const int& columns,
+                                   int64_t first_term)
+      : matrix_(matrix), columns_(columns) {
+    const int64_t first = first_term + term();
+    place_ = static_cast<int>(first % matrix.runs.padded_run);
+    const int64_t row = first / matrix.runs.padded_run * matrix.runs.run + place_;
+    next_ = static_cast<Offset>(row * matrix.pitch + first_column + column());
+    left_ = static_cast<int>(matrix.terms - first < kMaxTerms ? matrix.terms - first : kMaxTerms);
+    if (column() >= columns) left_ = 0;
+  }
+
+  PYALEXNET_INLINE void fetch(int) {
+    const bool there = left_ > 0 && place_ < matrix_.runs.run;
+    // With vectors, columns come by the quad.
+    const int lanes = access == Access::kVectors ? 4 : columns_ - column();
+    staged_ = there ? load_quad<access>(matrix_.data + next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
+    left_ -= Tile::kDepth;
+    next_ += Tile::kDepth * static_cast<Offset>(matrix_.pitch);
+    place_ += Tile::kDepth;
+    if constexpr (access == Access::kVectors) {
+      if (place_ >= matrix_.runs.padded_run) skip_padding();
+    } else {
+      while (place_ >= matrix_.runs.padded_run) skip_padding();
+    }
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
+
+ private:
+  static constexpr int kQuads = Tile::kColumns / 4;
+  static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
+
+  PYALEXNET_INLINE void skip_padding() {
+    place_ -= matrix_.runs.padded_run;
+    next_ -= (matrix_.runs.padded_run - matrix_.runs.run) * static_cast<Offset>(matrix_.pitch);
+  }
+
+  PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
+  PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
+
+  using Offset = std::conditional_t<access == Access::kVectors, int, int64_t>;
+
+  const RightMatrix& matrix_;
+  const int& columns_;
+  Offset next_;  // floats from the matrix's start
+  int place_, left_;
+  Vec<4> staged_;
+};
+
+}  // namespace pyalexnet

@@ -1,0 +1,111 @@
+#include "kernels/product_plan.cuh"
+
+#include <algorithm>
+#include <limits>
+
+#include "device/patches.cuh"
+#include "device/sizes.h"
+#include "device/tile.cuh"
+
+namespace pyalexnet {
+
+namespace {
+
+// When sums are cut into parts: into at most about so many blocks, of at least so many terms.
+struct PartRule {
+  int64_t most_blocks, least_terms;
+};
+
+#if defined(PYALEXNET_TARGET_CPU)
+
+// 32 blocks keep any number of cores busy that shares a memory; adding the parts of 512 terms costs little beside them.
+constexpr PartRule kPartRule{.most_blocks = 32, .least_terms = 512};
+
+// As many as the rule allows.
+template <class Tile>
+int64_t best_parts(const ProductShape&, int64_t, int64_t, int64_t most, Tile) {
+  return most;
+}
+
+#else
+
+constexpr PartRule kPartRule{.most_blocks = 2048, .least_terms = 256};
+
+// What a product is cut for: an H100, on which training steps were measured with this choice and with others. A GPU of
+// fewer multiprocessors does the same blocks in more rounds, of which the last one, only partly full, counts for less.
+constexpr int64_t kMultiprocessors = 132;
+// Bytes a clock that its memory moves, and multiply-adds a clock of one multiprocessor in these kernels: two thirds of
+// the peak.
+constexpr double kMemoryBytes = 1690.0, kMultiplyAdds = 128 * 2.0 / 3.0;
+
+// The number from `least` to `most` of parts for which the rounds of blocks, and then the parts' addition, take least.
+// Times are in those of one term of a round: all multiprocessors' blocks multiply it.
+template <class Tile>
+int64_t best_parts(const ProductShape& shape, int64_t blocks, int64_t least, int64_t most, Tile) {
+  constexpr double kSumsOfRound = static_cast<double>(Tile::kRows) * Tile::kColumns * Tile::kBlocksPerMultiprocessor;
+  constexpr double kSumsMoved = kMemoryBytes / (2 * sizeof(float)) / kMultiplyAdds * kSumsOfRound;  // written and read
+  const auto sums = static_cast<double>(shape.rows * shape.columns);
+  int64_t best = least;
+  double least_time = std::numeric_limits<double>::infinity();
+  for (int64_t parts = least; parts <= most; ++parts) {
+    const int64_t rounds = ceil_div(blocks * parts, kMultiprocessors * Tile::kBlocksPerMultiprocessor);
+    const double moved = parts == 1 ? 0.0 : sums * static_cast<double>(parts);
+    const double time =
+        static_cast<double>(rounds) * static_cast<double>(ceil_div(shape.terms, parts)) + moved / kSumsMoved;
+    if (time < least_time) best = parts, least_time = time;
+  }
+  return best;
+}
+
+#endif
+
+// The parts follow from the shape without padded runs, so that they are the same whichever way an input is laid out.
+template <class Tile>
+int64_t parts_of(const ProductShape& shape, Tile tile) {
+  const int64_t columns = shape.columns / shape.groups;
+  const int64_t blocks = ceil_div(shape.rows, Tile::kRows) * ceil_div(columns, Tile::kColumns) * shape.groups;
+  const int64_t least = ceil_div(shape.terms, kMaxTerms / 2);
+  const int64_t most = std::max(least, std::min(kPartRule.most_blocks / blocks, shape.terms / kPartRule.least_terms));
+  return best_parts(shape, blocks, least, most, tile);
+}
+
+template <class Tile>
+std::string algorithm_of(Tile) {
+  const auto by = [](int rows, int columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
+  return "direct_" +
+         (Tile::kSumsInRegisters ? by(Tile::kRows, Tile::kColumns) : by(Tile::kThreadRows, Tile::kThreadColumns));
+}
+
+// The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw.
+std::string best_algorithm(int64_t columns) {
+  std::string best;
+  int64_t fewest = std::numeric_limits<int64_t>::max();
+  for_each_tile([&]<class Tile>(int, Tile tile) {
+    const int64_t computed = ceil_div(columns, Tile::kPanel) * Tile::kPanel;
+    if (computed < fewest) best = algorithm_of(tile), fewest = computed;
+  });
+  return best;
+}
+
+}  // namespace
+
+std::vector<std::string> product_algorithms() {
+  std::vector<std::string> names;
+  for_each_tile([&](int, auto tile) { names.push_back(algorithm_of(tile)); });
+  return names;
+}
+
+ProductPlan plan_product(const ProductShape& shape, std::string_view algorithm) {
+  ProductPlan plan{.algorithm = std::string(algorithm), .tile = -1, .parts = 1, .workspace_bytes = 0};
+  if (algorithm.empty()) plan.algorithm = best_algorithm(shape.columns / shape.groups);
+  std::string known;
+  for_each_tile([&](int index, auto tile) {
+    known += (index ? ", " : "") + algorithm_of(tile);
+    if (algorithm_of(tile) == plan.algorithm) plan.tile = index, plan.parts = parts_of(shape, tile);
+  });
+  require(plan.tile >= 0, "algorithm is '", algorithm, "'; on this device it must be one of ", known);
+  if (plan.parts > 1) plan.workspace_bytes = float_bytes("workspace", {plan.parts, shape.rows, shape.columns});
+  return plan;
+}
+
+}  // namespace pyalexnet

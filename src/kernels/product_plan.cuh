@@ -1,0 +1,45 @@
+// How a matrix product is computed. A plan is made once, from the product's shape and the target's tiles alone, and the
+// launcher, whoever takes the workspace and whoever prints it share it; so the bits follow from the shape.
+//
+// The one algorithm so far is `direct`: sums of products, in tiles (device/tile.cuh). Where there are few blocks the
+// sums are cut into parts too, which the workspace holds until they are added in a fixed order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pyalexnet {
+
+// rows x columns sums of `terms` products each. In groups, a column's sums run over the left matrix of its group.
+struct ProductShape {
+  int64_t rows, columns, terms;  // columns of all groups together
+  int64_t groups = 1;
+};
+
+struct ProductPlan {
+  std::string algorithm;    // one of product_algorithms()
+  int tile;                 // its place in Tiles
+  int64_t parts;            // of the sums, at most
+  int64_t workspace_bytes;  // for the parts' sums
+};
+
+// The plan of an operation that is one product with what it needs beside it: which operation, on what shape.
+template <class Shape>
+struct OperationPlan {
+  std::string operation;  // its launcher's name
+  Shape shape;
+  ProductPlan product;
+  int64_t workspace_bytes;  // in all
+};
+
+// What a plan's algorithm may be on this target, such as direct_128x64 for tiles of 128 rows and 64 columns, or, where
+// one core has the whole tile, direct_8x48 for register tiles of 8 rows and 48 columns.
+std::vector<std::string> product_algorithms();
+
+// `algorithm` asks for one of product_algorithms(); empty, the rules choose. Throws std::invalid_argument naming
+// algorithm, or the workspace where it would be too large.
+ProductPlan plan_product(const ProductShape& shape, std::string_view algorithm);
+
+}  // namespace pyalexnet
