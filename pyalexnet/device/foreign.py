@@ -168,11 +168,11 @@ def _read(value: Any) -> npt.NDArray[Any] | GpuArray | None:
     return np.from_dlpack(value) if hasattr(value, "__dlpack__") else None
 
 
-def _readable_by_numpy(value: object) -> bool:
+def _readable_by_numpy(value: Any) -> bool:
     if any(hasattr(value, way) for way in ("__array__", "__array_interface__", "__array_struct__")):
         return True
     try:
-        memoryview(value)  # type: ignore[arg-type]
+        memoryview(value)
     except TypeError:
         return False
     return not isinstance(value, bytes)  # a text, though it has a buffer
