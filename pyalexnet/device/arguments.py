@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.device.foreign import GpuArray, describe
+from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import Tensor, tensor_of
 from pyalexnet.errors import DeviceNotFoundError
 
@@ -35,7 +36,11 @@ class Argument:
 
     @classmethod
     def of(
-        cls, name: str, value: Any, dtype: str | tuple[str, ...] = "float32", shape: tuple[int | str, ...] | None = None
+        cls,
+        name: str,
+        value: object,
+        dtype: str | tuple[str, ...] = "float32",
+        shape: tuple[int | str, ...] | None = None,
     ) -> Argument:
         """What a caller gave as an array, checked before anything is copied.
 
@@ -109,7 +114,7 @@ class Argument:
         """The array on the device, which is its own if it has one (see :func:`common_device`)."""
         return self.data if isinstance(self.data, Tensor) else tensor_of(self.data, device)
 
-    def native(self, device: Device) -> Any:
+    def native(self, device: Device) -> NativeArray:
         """The same as kernels take it."""
         return self.on(device).array
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from typing import cast
 
 from pyalexnet.device import natives
+from pyalexnet.device.native import CoresModule, NativeModule, NativeStream
 from pyalexnet.errors import DeviceNotFoundError
 from pyalexnet.system.checks import shown
 from pyalexnet.system.machine import available_bytes
@@ -39,18 +39,18 @@ class Device:
         return f"{self.target}:{self.index}"
 
     @property
-    def native(self) -> Any:
+    def native(self) -> NativeModule:
         """The native module that holds the target's kernels."""
         return native_module(self.target)
 
     @property
     def free_bytes(self) -> int:
         """Memory that can still be taken: virtual devices hand out no more than this process may still take."""
-        free = int(self.native.device_info(self.index)["free_bytes"])
+        free = self.native.device_info(self.index)["free_bytes"]
         return free if self.target == "cuda" else min(free, available_bytes())
 
     @functools.cached_property
-    def stream(self) -> Any:
+    def stream(self) -> NativeStream:
         """The stream that ``pyalexnet.ops`` uses on this device."""
         return self.native.Stream(self.index)
 
@@ -129,7 +129,7 @@ def devices() -> list[DeviceInfo]:
 
 
 @functools.cache
-def native_module(target: str) -> ModuleType:
+def native_module(target: str) -> NativeModule:
     """The native module of a target.
 
     Raises:
@@ -153,7 +153,7 @@ def instruction_set() -> str:
     """
     built = [name for name in _INSTRUCTION_SETS if natives.is_built(f"_cpu_{name}")]
     # The plainest one is asked, since a module for another may need on loading what this processor has not.
-    known = natives.load(f"_cpu_{built[0]}").supported_instruction_sets() if built else []
+    known = cast(CoresModule, natives.load(f"_cpu_{built[0]}")).supported_instruction_sets() if built else []
     supported = [name for name in known if name in built]
     if not supported:
         raise DeviceNotFoundError(
@@ -162,13 +162,13 @@ def instruction_set() -> str:
     asked = os.environ.get("PYALEXNET_CPU_ISA", supported[0])
     if asked not in supported:
         raise DeviceNotFoundError(f"PYALEXNET_CPU_ISA is {asked!r}; it must be one of {', '.join(supported)}")
-    return str(asked)
+    return asked
 
 
 def _device_count(target: str) -> int:
     if target == "cuda" and not natives.is_built("_cuda"):
         return 0
-    return int(native_module(target).device_count())
+    return native_module(target).device_count()
 
 
 def _absence(target: str, count: int) -> str:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Buffer
 
 from pyalexnet.device.backend import Device, get_device
+from pyalexnet.device.native import NativeArray
 from pyalexnet.errors import DeviceNotFoundError
 from pyalexnet.system.checks import shown
 
@@ -26,6 +29,37 @@ _TYPE_LETTERS = {0: "i", 1: "u", 2: "f"}  # by DLPack's type codes
 
 _NEWEST_INTERFACE = 3
 _NEWEST_DLPACK = (1, 0)
+
+
+class HasArray(Protocol):
+    """What NumPy asks for an array, as a Tensor."""
+
+    def __array__(self) -> npt.NDArray[Any]: ...
+
+
+class HasArrayInterface(Protocol):
+    """What describes its memory in the host."""
+
+    @property
+    def __array_interface__(self) -> Mapping[str, Any]: ...
+
+
+class HasCudaArrayInterface(Protocol):
+    """What describes its memory on a GPU, as arrays of CuPy, PyTorch and Numba."""
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, Any]: ...
+
+
+class HasDlpack(Protocol):
+    """What hands its memory over in a capsule, as arrays of JAX."""
+
+    def __dlpack__(self) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
+# What is taken for an array wherever one is asked for; NumPy's arrays are some of them.
+ArrayLike: TypeAlias = HasArray | HasArrayInterface | HasCudaArrayInterface | HasDlpack | Buffer
 
 
 @dataclass(frozen=True)
@@ -42,7 +76,7 @@ class GpuArray:
         index: the GPU's number, None where its library does not tell.
     """
 
-    owner: Any
+    owner: object
     address: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -63,7 +97,7 @@ class GpuArray:
         found.native.synchronize_device(index)
         return found
 
-    def native(self, dtype: str, shape: tuple[int, ...]) -> Any:
+    def native(self, dtype: str, shape: tuple[int, ...]) -> NativeArray:
         """Its memory as a native array; a type and shape other than its own must have as many bytes."""
         on, strides = self.device, [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         return on.native.borrow(self.owner, self.address, dtype, list(shape), strides, on.index)
@@ -77,7 +111,7 @@ class GpuArray:
         return host.view(self.dtype).reshape(self.shape)
 
 
-def describe(name: str, value: Any) -> npt.NDArray[Any] | GpuArray:
+def describe(name: str, value: object) -> npt.NDArray[Any] | GpuArray:
     """An array of NumPy or of another library, by NumPy's view of its memory or by what it says of itself.
 
     PyTorch's tensors and parameters are taken without their history: no gradient flows back through a kernel.
@@ -108,7 +142,7 @@ def describe(name: str, value: Any) -> npt.NDArray[Any] | GpuArray:
     return found
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None or isinstance(value, str | bytes | bool | int | float | complex):
         return shown(value)
     name = type(value).__name__
@@ -144,7 +178,7 @@ def _readable_by_numpy(value: Any) -> bool:
     return not isinstance(value, bytes)  # a text, though it has a buffer
 
 
-def _by_interface(value: Any, interface: dict[str, Any]) -> GpuArray:
+def _by_interface(value: object, interface: Mapping[str, Any]) -> GpuArray:
     if not 0 <= interface["version"] <= _NEWEST_INTERFACE:
         raise ValueError(f"its __cuda_array_interface__ has version {interface['version']}; 0 to 3 are known")
     if interface.get("mask") is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pyalexnet.device.backend import Device
+from pyalexnet.device.native import NativeArray, NativeMemory
 from pyalexnet.device.tensor import DTYPES
 from pyalexnet.errors import OutOfMemoryError
 from pyalexnet.system.machine import available_bytes
@@ -31,7 +31,7 @@ class Arena:
         self.device = device
         self.total_bytes = 0
         self.bytes_by_layer: dict[str, int] = {}
-        self.memory: Any = None
+        self.memory: NativeMemory | None = None
 
     def add(self, layer: str, shape: tuple[int, ...], dtype: str = "float32", strides: tuple[int, ...] = ()) -> Ref:
         """Plan an array; strides in elements, empty for contiguous."""
@@ -75,9 +75,16 @@ class Ref:
         """The memory of a contiguous array in another shape."""
         return replace(self, shape=shape)
 
-    def array(self) -> Any:
-        """The native array, once the arena has memory."""
-        return self.arena.memory.array(self.offset_bytes, list(self.shape), self.dtype, list(self.strides))
+    def array(self) -> NativeArray:
+        """The native array, once the arena has memory.
+
+        Raises:
+            RuntimeError: it has none yet.
+        """
+        memory = self.arena.memory
+        if memory is None:
+            raise RuntimeError("the arena has no memory yet; allocate() takes it")
+        return memory.array(self.offset_bytes, list(self.shape), self.dtype, list(self.strides))
 
 
 @dataclass(frozen=True)

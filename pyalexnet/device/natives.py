@@ -11,8 +11,9 @@ import hashlib
 import importlib
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import cast
 
+from pyalexnet.device.native import NativeModule
 from pyalexnet.errors import StaleBuildError
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ def is_built(name: str) -> bool:
 
 
 @functools.cache
-def load(name: str) -> ModuleType:
+def load(name: str) -> NativeModule:
     """A native module.
 
     Raises:
@@ -40,7 +41,7 @@ def load(name: str) -> ModuleType:
         raise StaleBuildError(
             f"{module.__file__} was built from other sources than those in {_CHECKOUT / 'src'}; {what_to_run()}"
         )
-    return module
+    return cast(NativeModule, module)
 
 
 def what_to_run() -> str:

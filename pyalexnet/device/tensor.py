@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
-from pyalexnet.device.foreign import GpuArray, describe
+from pyalexnet.device.foreign import ArrayLike, GpuArray, describe
+from pyalexnet.device.native import NativeArray
 from pyalexnet.system.checks import extents, require
+
+if TYPE_CHECKING:
+    from typing_extensions import CapsuleType
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -36,7 +40,7 @@ class Tensor(NDArrayOperatorsMixin):
 
     __slots__ = ("array", "device")
 
-    def __init__(self, array: Any, device: Device) -> None:
+    def __init__(self, array: NativeArray, device: Device) -> None:
         """Wrap a native array; for users, :meth:`from_array` and :meth:`empty` are the ways in."""
         self.array = array
         self.device = device
@@ -58,7 +62,7 @@ class Tensor(NDArrayOperatorsMixin):
         return cls(on.native.Memory(on.index, nbytes).array(0, list(whole), dtype), on)
 
     @classmethod
-    def from_array(cls, data: Any, *, device: str | None = None) -> Tensor:
+    def from_array(cls, data: ArrayLike, *, device: str | None = None) -> Tensor:
         """The data as a Tensor, without a copy where it already lies in the device's memory.
 
         Args:
@@ -121,13 +125,14 @@ class Tensor(NDArrayOperatorsMixin):
         on.stream.synchronize()
         return host
 
-    def item(self) -> Any:
+    def item(self) -> int | float:
         """The only element, as a number of Python's.
 
         Raises:
             ValueError: there are others.
         """
-        return self.numpy().item()
+        number: int | float = self.numpy().item()
+        return number
 
     def tolist(self) -> Any:
         """All elements as nested lists of Python's numbers."""
@@ -136,7 +141,7 @@ class Tensor(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         if not self.array.shape:
             raise TypeError("len() of a Tensor without axes")
-        return int(self.array.shape[0])
+        return self.array.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.numpy())
@@ -144,13 +149,13 @@ class Tensor(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Any:
         return self.numpy()[index]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Any, value: npt.ArrayLike) -> None:
         host = self.numpy()
         host[index] = value
         if not self._in_host_memory:
             self._fill(host)
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: object) -> bool:
         return value in self.numpy()
 
     def __float__(self) -> float:
@@ -174,7 +179,7 @@ class Tensor(NDArrayOperatorsMixin):
                 part._fill(written)
         return out[0] if len(out) == 1 else out or result
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[npt.NDArray[Any], str], Tensor], tuple[npt.NDArray[Any], str]]:
         return _restored, (np.array(self.numpy()), str(self.device))
 
     def __repr__(self) -> str:
@@ -191,13 +196,13 @@ class Tensor(NDArrayOperatorsMixin):
         return np.array(self.numpy(), dtype=dtype, copy=copy if copy else None)
 
     @property
-    def __array_interface__(self) -> dict[str, Any]:
+    def __array_interface__(self) -> dict[str, object]:
         if not self._in_host_memory:
             raise AttributeError(f"__array_interface__: {self.device} is not host memory")
         return self._interface()
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
+    def __cuda_array_interface__(self) -> dict[str, object]:
         if self._in_host_memory:
             raise AttributeError(f"__cuda_array_interface__: {self.device} is not a CUDA device")
         return self._interface()
@@ -205,11 +210,11 @@ class Tensor(NDArrayOperatorsMixin):
     def __dlpack__(
         self,
         *,
-        stream: Any = None,
+        stream: object = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> Any:
+    ) -> CapsuleType:
         """A DLPack capsule; every operation is complete when it returns, so no stream has to wait.
 
         It is one of DLPack 1 for a consumer that says by ``max_version`` that it reads these, an old one for others.
@@ -242,7 +247,7 @@ class Tensor(NDArrayOperatorsMixin):
     def _in_host_memory(self) -> bool:
         return self.device.target != "cuda"
 
-    def _interface(self) -> dict[str, Any]:
+    def _interface(self) -> dict[str, object]:
         itemsize = self.dtype.itemsize
         return {
             "shape": self.shape,
@@ -260,7 +265,7 @@ def _restored(values: npt.NDArray[Any], device: str) -> Tensor:
 class _Described:
     """What np.asarray reads and then keeps as the base of its view, so that the memory stays."""
 
-    def __init__(self, tensor: Tensor, interface: dict[str, Any]) -> None:
+    def __init__(self, tensor: Tensor, interface: dict[str, object]) -> None:
         self.tensor = tensor
         self.__array_interface__ = interface
 
@@ -281,12 +286,12 @@ def tensor_of(data: npt.NDArray[Any] | GpuArray, device: Device) -> Tensor:
     return tensor
 
 
-def host_array(on: Device, host: npt.NDArray[Any]) -> Any:
+def host_array(on: Device, host: npt.NDArray[Any]) -> NativeArray:
     """A contiguous NumPy array as a native array in host memory."""
     return _borrowed(on, host, -1)
 
 
-def _borrowed(on: Device, host: npt.NDArray[Any], index: int) -> Any:
+def _borrowed(on: Device, host: npt.NDArray[Any], index: int) -> NativeArray:
     strides = [stride // host.itemsize for stride in host.strides]
     return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, index)
 
@@ -303,4 +308,4 @@ def pinned_array(on: Device, shape: tuple[int, ...], dtype: str) -> npt.NDArray[
         CudaError: there is not enough memory that can be locked.
     """
     memory = on.native.PinnedMemory(math.prod(shape) * DTYPES[dtype].itemsize)
-    return np.frombuffer(memory, DTYPES[dtype]).reshape(shape)
+    return np.frombuffer(memoryview(memory), DTYPES[dtype]).reshape(shape)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from pyalexnet.device.arguments import INTEGERS, Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.system.checks import bounded, number, require
 
 
 def prepare_input(
-    images_u8: Any,
-    offsets: Any,
-    flips: Any,
-    shifts: Any,
-    mean: Any = None,
+    images_u8: ArrayLike,
+    offsets: ArrayLike,
+    flips: ArrayLike,
+    shifts: ArrayLike,
+    mean: ArrayLike | None = None,
     *,
     crop: int = 227,
     size: int | None = None,
@@ -50,30 +49,30 @@ def prepare_input(
     """
     images = Argument.of("images_u8", images_u8, "uint8", ("images", "height", "width", 3))
     count, height, width, colours = images.shape
-    offsets = Argument.of("offsets", offsets, INTEGERS, (count, 2))
-    flips = Argument.of("flips", flips, ("uint8", "bool"), (count,))
-    shifts = Argument.of("shifts", shifts, shape=(count, colours))
-    mean = None if mean is None else Argument.of("mean", mean)
-    if mean is not None and len(mean.shape) != 1:
-        mean.require_shape(height, width, colours)
-    elif mean is not None:
-        mean.require_shape(colours)
-    on = common_device(device, images, offsets, flips, shifts, mean)
+    places = Argument.of("offsets", offsets, INTEGERS, (count, 2))
+    mirrored = Argument.of("flips", flips, ("uint8", "bool"), (count,))
+    colour_shifts = Argument.of("shifts", shifts, shape=(count, colours))
+    mean_image = None if mean is None else Argument.of("mean", mean)
+    if mean_image is not None and len(mean_image.shape) != 1:
+        mean_image.require_shape(height, width, colours)
+    elif mean_image is not None:
+        mean_image.require_shape(colours)
+    on = common_device(device, images, places, mirrored, colour_shifts, mean_image)
     side = min(height, width)
     crop = bounded("crop", crop)
     require(1 <= crop <= side, "crop", crop, f"from 1 to the images' smaller side, {side}")
     size = crop if size is None else bounded("size", size, most=2**31 - 1)
     require(size >= crop, "size", size, f"at least the crop's {crop}")
     scale = number("scale", scale)
-    corners = offsets.indices(on, np.array([height - crop + 1, width - crop + 1]))
+    corners = places.indices(on, np.array([height - crop + 1, width - crop + 1]))
     out = empty((count, size, size, colours), on)
     on.native.prepare_input(
         out.array,
         images.native(on),
         corners.array,
-        flips.native(on),
-        shifts.native(on),
-        None if mean is None else mean.native(on),
+        mirrored.native(on),
+        colour_shifts.native(on),
+        None if mean_image is None else mean_image.native(on),
         crop,
         scale,
         on.stream,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, workspace
 from pyalexnet.system.checks import bounded, extents, flag
@@ -15,9 +16,9 @@ _GRADIENT = ("batch", "out height", "out width", "filters")
 
 
 def conv2d(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
     *,
     stride: int = 1,
     padding: int = 0,
@@ -48,15 +49,15 @@ def conv2d(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    x, w = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
-    b = None if b is None else Argument.of("b", b, shape=w.shape[3:])
-    on = common_device(device, x, w, b)
+    images, weights = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
+    bias = None if b is None else Argument.of("b", b, shape=weights.shape[3:])
+    on = common_device(device, images, weights, bias)
     relu = flag("relu", relu)
     places = _places(stride, padding, groups)
-    y = empty(tuple(on.native.conv_y_shape(x.shape, w.shape, **places)), on)
-    memory = workspace(on.native.conv_forward_workspace_bytes(x=x, w=w, **places), on)
+    y = empty(tuple(on.native.conv_y_shape(images.shape, weights.shape, **places)), on)
+    memory = workspace(on.native.conv_forward_workspace_bytes(x=images, w=weights, **places), on)
     on.native.conv_forward(
-        y=y.array, x=x.native(on), w=w.native(on), b=None if b is None else b.native(on),
+        y=y.array, x=images.native(on), w=weights.native(on), b=None if bias is None else bias.native(on),
         **places, relu=relu, workspace=memory.array, stream=on.stream,
     )  # fmt: skip
     on.stream.synchronize()
@@ -64,8 +65,8 @@ def conv2d(
 
 
 def conv2d_backward_input(
-    dy: Any,
-    w: Any,
+    dy: ArrayLike,
+    w: ArrayLike,
     input_shape: tuple[int, int, int, int],
     *,
     stride: int = 1,
@@ -95,23 +96,23 @@ def conv2d_backward_input(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    dy, w = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
-    on = common_device(device, dy, w)
+    gradient, weights = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
+    on = common_device(device, gradient, weights)
     x_shape = extents("input_shape", input_shape, 4)
     places = _places(stride, padding, groups)
-    dy.require_shape(*on.native.conv_y_shape(x_shape, w.shape, **places))
+    gradient.require_shape(*on.native.conv_y_shape(x_shape, weights.shape, **places))
     dx = empty(x_shape, on)
-    memory = workspace(on.native.conv_backward_input_workspace_bytes(dx=dx, w=w, **places), on)
+    memory = workspace(on.native.conv_backward_input_workspace_bytes(dx=dx, w=weights, **places), on)
     on.native.conv_backward_input(
-        dx=dx.array, dy=dy.native(on), w=w.native(on), **places, workspace=memory.array, stream=on.stream
+        dx=dx.array, dy=gradient.native(on), w=weights.native(on), **places, workspace=memory.array, stream=on.stream
     )
     on.stream.synchronize()
     return dx
 
 
 def conv2d_backward_weight(
-    x: Any,
-    dy: Any,
+    x: ArrayLike,
+    dy: ArrayLike,
     kernel_size: int | tuple[int, int],
     *,
     stride: int = 1,
@@ -141,18 +142,18 @@ def conv2d_backward_weight(
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
             different devices.
     """
-    x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
-    on = common_device(device, x, dy)
+    images, gradient = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
+    on = common_device(device, images, gradient)
     places = _places(stride, padding, groups)
-    if not 1 <= places["groups"] <= x.shape[3] or x.shape[3] % places["groups"]:
-        raise ValueError(f"groups is {groups}; it must divide the {x.shape[3]} channels of x")
+    if not 1 <= places["groups"] <= images.shape[3] or images.shape[3] % places["groups"]:
+        raise ValueError(f"groups is {groups}; it must divide the {images.shape[3]} channels of x")
     pair = (kernel_size, kernel_size) if isinstance(kernel_size, SupportsIndex) else kernel_size
-    w_shape = (*extents("kernel_size", pair, 2), x.shape[3] // places["groups"], dy.shape[3])
-    dy.require_shape(*on.native.conv_y_shape(x.shape, w_shape, **places))
+    w_shape = (*extents("kernel_size", pair, 2), images.shape[3] // places["groups"], gradient.shape[3])
+    gradient.require_shape(*on.native.conv_y_shape(images.shape, w_shape, **places))
     dw, db = empty(w_shape, on), empty(w_shape[3:], on)
-    memory = workspace(on.native.conv_backward_weight_workspace_bytes(x=x, dw=dw, **places), on)
+    memory = workspace(on.native.conv_backward_weight_workspace_bytes(x=images, dw=dw, **places), on)
     on.native.conv_backward_weight(
-        dw=dw.array, db=db.array, x=x.native(on), dy=dy.native(on),
+        dw=dw.array, db=db.array, x=images.native(on), dy=gradient.native(on),
         **places, workspace=memory.array, stream=on.stream,
     )  # fmt: skip
     on.stream.synchronize()

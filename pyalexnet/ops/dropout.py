@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.system.checks import bounded, number
 
 
-def dropout(x: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None) -> Tensor:
+def dropout(x: ArrayLike, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None) -> Tensor:
     """Zero elements at random, scale the others by 1 / (1 - p) (Krizhevsky et al. 2012, section 4.2).
 
     An element is dropped with probability p. Whether it is follows from ``seed``, ``offset`` and its place
@@ -33,16 +32,16 @@ def dropout(x: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str |
         TypeError: ``x`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
-    x = Argument.of("x", x)
-    on = common_device(device, x)
+    values = Argument.of("x", x)
+    on = common_device(device, values)
     draw = _draw(p, seed, offset)
-    y = empty(x.shape, on)
-    on.native.dropout_forward(y.array, x.native(on), *draw, _row_elements(x), 0, on.stream)
+    y = empty(values.shape, on)
+    on.native.dropout_forward(y.array, values.native(on), *draw, _row_elements(values), 0, on.stream)
     on.stream.synchronize()
     return y
 
 
-def dropout_backward(dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None) -> Tensor:
+def dropout_backward(dy: ArrayLike, *, p: float = 0.5, seed: int, offset: int = 0, device: str | None = None) -> Tensor:
     """The gradient of :func:`dropout` by its input: dy / (1 - p) where the element was kept, else 0.
 
     Args:
@@ -59,11 +58,11 @@ def dropout_backward(dy: Any, *, p: float = 0.5, seed: int, offset: int = 0, dev
         TypeError: ``dy`` is not a float32 array, ``p`` no number, or ``seed`` or ``offset`` no integer.
         ValueError: ``dy`` is empty or has no axis, or a number is out of range.
     """
-    dy = Argument.of("dy", dy)
-    on = common_device(device, dy)
+    gradient = Argument.of("dy", dy)
+    on = common_device(device, gradient)
     draw = _draw(p, seed, offset)
-    dx = empty(dy.shape, on)
-    on.native.dropout_backward(dx.array, dy.native(on), *draw, _row_elements(dy), 0, on.stream)
+    dx = empty(gradient.shape, on)
+    on.native.dropout_backward(dx.array, gradient.native(on), *draw, _row_elements(gradient), 0, on.stream)
     on.stream.synchronize()
     return dx
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, workspace
 from pyalexnet.system.checks import flag
 
 
-def linear(x: Any, w: Any, b: Any = None, *, relu: bool = False, device: str | None = None) -> Tensor:
+def linear(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False, device: str | None = None
+) -> Tensor:
     """X · w + b, the fully connected layer.
 
     Args:
@@ -27,20 +28,20 @@ def linear(x: Any, w: Any, b: Any = None, *, relu: bool = False, device: str | N
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    x = Argument.of("x", x, shape=("batch", "inputs"))
-    w = Argument.of("w", w, shape=(x.shape[1], "outputs"))
-    b = None if b is None else Argument.of("b", b, shape=w.shape[1:])
-    on = common_device(device, x, w, b)
+    rows = Argument.of("x", x, shape=("batch", "inputs"))
+    weights = Argument.of("w", w, shape=(rows.shape[1], "outputs"))
+    bias = None if b is None else Argument.of("b", b, shape=weights.shape[1:])
+    on = common_device(device, rows, weights, bias)
     relu = flag("relu", relu)
-    needed = on.native.linear_forward_workspace_bytes(x=x, w=w)
-    y, memory = empty((x.shape[0], w.shape[1]), on), workspace(needed, on)
-    bias = None if b is None else b.native(on)
-    on.native.linear_forward(y.array, x.native(on), w.native(on), bias, relu, memory.array, on.stream)
+    needed = on.native.linear_forward_workspace_bytes(x=rows, w=weights)
+    y, memory = empty((rows.shape[0], weights.shape[1]), on), workspace(needed, on)
+    added = None if bias is None else bias.native(on)
+    on.native.linear_forward(y.array, rows.native(on), weights.native(on), added, relu, memory.array, on.stream)
     on.stream.synchronize()
     return y
 
 
-def linear_backward_input(dy: Any, w: Any, *, device: str | None = None) -> Tensor:
+def linear_backward_input(dy: ArrayLike, w: ArrayLike, *, device: str | None = None) -> Tensor:
     """The gradient of :func:`linear` (without ReLU) by its input: dy · wᵀ.
 
     Args:
@@ -55,17 +56,17 @@ def linear_backward_input(dy: Any, w: Any, *, device: str | None = None) -> Tens
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    w = Argument.of("w", w, shape=("inputs", "outputs"))
-    dy = Argument.of("dy", dy, shape=("batch", w.shape[1]))
-    on = common_device(device, dy, w)
-    dx = empty((dy.shape[0], w.shape[0]), on)
-    memory = workspace(on.native.linear_backward_input_workspace_bytes(dx=dx, w=w), on)
-    on.native.linear_backward_input(dx.array, dy.native(on), w.native(on), memory.array, on.stream)
+    weights = Argument.of("w", w, shape=("inputs", "outputs"))
+    gradient = Argument.of("dy", dy, shape=("batch", weights.shape[1]))
+    on = common_device(device, gradient, weights)
+    dx = empty((gradient.shape[0], weights.shape[0]), on)
+    memory = workspace(on.native.linear_backward_input_workspace_bytes(dx=dx, w=weights), on)
+    on.native.linear_backward_input(dx.array, gradient.native(on), weights.native(on), memory.array, on.stream)
     on.stream.synchronize()
     return dx
 
 
-def linear_backward_weight(x: Any, dy: Any, *, device: str | None = None) -> tuple[Tensor, Tensor]:
+def linear_backward_weight(x: ArrayLike, dy: ArrayLike, *, device: str | None = None) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`linear` (without ReLU) by its weights, xᵀ · dy, and its bias, the sum of dy's rows.
 
     Args:
@@ -80,11 +81,11 @@ def linear_backward_weight(x: Any, dy: Any, *, device: str | None = None) -> tup
         TypeError: an argument is not a float32 array.
         ValueError: the shapes do not fit together, an array is empty, or they lie on different devices.
     """
-    x = Argument.of("x", x, shape=("batch", "inputs"))
-    dy = Argument.of("dy", dy, shape=(x.shape[0], "outputs"))
-    on = common_device(device, x, dy)
-    dw, db = empty((x.shape[1], dy.shape[1]), on), empty(dy.shape[1:], on)
-    memory = workspace(on.native.linear_backward_weight_workspace_bytes(x=x, dw=dw), on)
-    on.native.linear_backward_weight(dw.array, db.array, x.native(on), dy.native(on), memory.array, on.stream)
+    rows = Argument.of("x", x, shape=("batch", "inputs"))
+    gradient = Argument.of("dy", dy, shape=(rows.shape[0], "outputs"))
+    on = common_device(device, rows, gradient)
+    dw, db = empty((rows.shape[1], gradient.shape[1]), on), empty(gradient.shape[1:], on)
+    memory = workspace(on.native.linear_backward_weight_workspace_bytes(x=rows, dw=dw), on)
+    on.native.linear_backward_weight(dw.array, db.array, rows.native(on), gradient.native(on), memory.array, on.stream)
     on.stream.synchronize()
     return dw, db

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.system.checks import bounded, flag, number
 
 
 def lrn(
-    x: Any,
+    x: ArrayLike,
     *,
     size: int = 5,
     alpha: float = 1e-4,
@@ -43,18 +42,18 @@ def lrn(
         TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
         ValueError: ``x`` is empty or has no axis, or a number is out of range.
     """
-    x = Argument.of("x", x)
-    on = common_device(device, x)
+    values = Argument.of("x", x)
+    on = common_device(device, values)
     numbers = normalisation(size, alpha, beta, k)
-    y = empty(x.shape, on)
-    on.native.lrn_forward(y.array, x.native(on), *numbers, on.stream)
+    y = empty(values.shape, on)
+    on.native.lrn_forward(y.array, values.native(on), *numbers, on.stream)
     on.stream.synchronize()
     return y
 
 
 def lrn_backward(
-    dy: Any,
-    x: Any,
+    dy: ArrayLike,
+    x: ArrayLike,
     *,
     size: int = 5,
     alpha: float = 1e-4,
@@ -83,12 +82,12 @@ def lrn_backward(
         TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    dy, x = Argument.of("dy", dy), Argument.of("x", x)
-    dy.require_shape(*x.shape)
-    on = common_device(device, dy, x)
+    gradient, values = Argument.of("dy", dy), Argument.of("x", x)
+    gradient.require_shape(*values.shape)
+    on = common_device(device, gradient, values)
     numbers, x_from_relu = normalisation(size, alpha, beta, k), flag("x_from_relu", x_from_relu)
-    dx = empty(x.shape, on)
-    on.native.lrn_backward(dx.array, dy.native(on), x.native(on), *numbers, x_from_relu, on.stream)
+    dx = empty(values.shape, on)
+    on.native.lrn_backward(dx.array, gradient.native(on), values.native(on), *numbers, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx
 

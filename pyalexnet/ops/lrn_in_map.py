@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.ops.lrn import normalisation
@@ -13,7 +12,7 @@ _IMAGES = ("images", "height", "width", "channels")
 
 
 def lrn_in_map(
-    x: Any,
+    x: ArrayLike,
     *,
     size: int = 5,
     alpha: float = 4e-5,
@@ -44,19 +43,19 @@ def lrn_in_map(
         TypeError: ``x`` is not a float32 array, ``size`` no integer, or another argument no number.
         ValueError: ``x`` is empty or has not four axes, or a number is out of range.
     """
-    x = Argument.of("x", x, shape=_IMAGES)
-    on = common_device(device, x)
+    images = Argument.of("x", x, shape=_IMAGES)
+    on = common_device(device, images)
     numbers = normalisation(size, alpha, beta, k)
-    y, scale = empty(x.shape, on), empty(x.shape, on)
-    on.native.lrn_in_map_forward(y.array, scale.array, x.native(on), *numbers, on.stream)
+    y, scale = empty(images.shape, on), empty(images.shape, on)
+    on.native.lrn_in_map_forward(y.array, scale.array, images.native(on), *numbers, on.stream)
     on.stream.synchronize()
     return y, scale
 
 
 def lrn_in_map_backward(
-    dy: Any,
-    x: Any,
-    scale: Any,
+    dy: ArrayLike,
+    x: ArrayLike,
+    scale: ArrayLike,
     *,
     size: int = 5,
     alpha: float = 4e-5,
@@ -83,12 +82,12 @@ def lrn_in_map_backward(
         TypeError: an array is not of float32, ``size`` no integer, or another argument no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    x = Argument.of("x", x, shape=_IMAGES)
-    dy, scale = Argument.of("dy", dy, shape=x.shape), Argument.of("scale", scale, shape=x.shape)
-    on = common_device(device, dy, x, scale)
+    images = Argument.of("x", x, shape=_IMAGES)
+    gradient, bases = Argument.of("dy", dy, shape=images.shape), Argument.of("scale", scale, shape=images.shape)
+    on = common_device(device, gradient, images, bases)
     numbers = normalisation(size, alpha, beta, k)
-    dx, terms = empty(x.shape, on), empty(x.shape, on)
-    arrays = (dx.array, terms.array, dy.native(on), x.native(on), scale.native(on))
+    dx, terms = empty(images.shape, on), empty(images.shape, on)
+    arrays = (dx.array, terms.array, gradient.native(on), images.native(on), bases.native(on))
     on.native.lrn_in_map_backward(*arrays, *numbers, on.stream)
     on.stream.synchronize()
     return dx

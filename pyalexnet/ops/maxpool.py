@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.system.checks import bounded, flag
@@ -12,7 +11,9 @@ from pyalexnet.system.checks import bounded, flag
 _IMAGES = ("images", "height", "width", "channels")
 
 
-def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None) -> Tensor:
+def max_pool2d(
+    x: ArrayLike, *, kernel: int = 3, stride: int = 2, padding: int = 0, device: str | None = None
+) -> Tensor:
     """The maximum of each window of kernel × kernel pixels (Krizhevsky et al. 2012, section 3.4).
 
     Padding never wins: a window is what of it lies inside of the image. A window with a NaN gives NaN.
@@ -32,18 +33,18 @@ def max_pool2d(x: Any, *, kernel: int = 3, stride: int = 2, padding: int = 0, de
         ValueError: ``x`` is empty or has not four axes, a number is out of range, or the kernel is larger
             than the padded image.
     """
-    x = Argument.of("x", x, shape=_IMAGES)
-    on = common_device(device, x)
+    images = Argument.of("x", x, shape=_IMAGES)
+    on = common_device(device, images)
     windows = _windows(kernel, stride, padding)
-    y = empty(tuple(on.native.maxpool_output_shape(x.shape, *windows)), on)
-    on.native.maxpool_forward(y.array, x.native(on), *windows, on.stream)
+    y = empty(tuple(on.native.maxpool_output_shape(images.shape, *windows)), on)
+    on.native.maxpool_forward(y.array, images.native(on), *windows, on.stream)
     on.stream.synchronize()
     return y
 
 
 def max_pool2d_backward(
-    dy: Any,
-    x: Any,
+    dy: ArrayLike,
+    x: ArrayLike,
     *,
     kernel: int = 3,
     stride: int = 2,
@@ -73,12 +74,12 @@ def max_pool2d_backward(
         TypeError: an array is not of float32, or a number is not an integer.
         ValueError: an array is empty or of the wrong shape, a number is out of range, or the devices differ.
     """
-    x, dy = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy)
-    on = common_device(device, dy, x)
+    images, gradient = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy)
+    on = common_device(device, gradient, images)
     windows, x_from_relu = _windows(kernel, stride, padding), flag("x_from_relu", x_from_relu)
-    dy.require_shape(*on.native.maxpool_output_shape(x.shape, *windows))
-    dx = empty(x.shape, on)
-    on.native.maxpool_backward(dx.array, dy.native(on), x.native(on), *windows, x_from_relu, on.stream)
+    gradient.require_shape(*on.native.maxpool_output_shape(images.shape, *windows))
+    dx = empty(images.shape, on)
+    on.native.maxpool_backward(dx.array, gradient.native(on), images.native(on), *windows, x_from_relu, on.stream)
     on.stream.synchronize()
     return dx
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 
 
-def relu(x: Any, *, device: str | None = None) -> Tensor:
+def relu(x: ArrayLike, *, device: str | None = None) -> Tensor:
     """max(x, 0), elementwise (Krizhevsky et al. 2012, section 3.1); NaN stays NaN.
 
     Args:
@@ -23,15 +22,15 @@ def relu(x: Any, *, device: str | None = None) -> Tensor:
         TypeError: ``x`` is not a float32 array.
         ValueError: ``x`` is empty or on another device than ``device``.
     """
-    x = Argument.of("x", x)
-    on = common_device(device, x)
-    y = empty(x.shape, on)
-    on.native.relu_forward(y.array, x.native(on), on.stream)
+    values = Argument.of("x", x)
+    on = common_device(device, values)
+    y = empty(values.shape, on)
+    on.native.relu_forward(y.array, values.native(on), on.stream)
     on.stream.synchronize()
     return y
 
 
-def relu_backward(dy: Any, y: Any, *, device: str | None = None) -> Tensor:
+def relu_backward(dy: ArrayLike, y: ArrayLike, *, device: str | None = None) -> Tensor:
     """The gradient of :func:`relu` by its input: dy where y > 0, else 0.
 
     Args:
@@ -46,10 +45,10 @@ def relu_backward(dy: Any, y: Any, *, device: str | None = None) -> Tensor:
         TypeError: an argument is not a float32 array.
         ValueError: the shapes differ, an array is empty, or they lie on different devices.
     """
-    dy, y = Argument.of("dy", dy), Argument.of("y", y)
-    y.require_shape(*dy.shape)
-    on = common_device(device, dy, y)
-    dx = empty(dy.shape, on)
-    on.native.relu_backward(dx.array, dy.native(on), y.native(on), on.stream)
+    gradient, result = Argument.of("dy", dy), Argument.of("y", y)
+    result.require_shape(*gradient.shape)
+    on = common_device(device, gradient, result)
+    dx = empty(gradient.shape, on)
+    on.native.relu_backward(dx.array, gradient.native(on), result.native(on), on.stream)
     on.stream.synchronize()
     return dx

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.backend import Device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 from pyalexnet.system.checks import number
 
 
 def sgd_step(
-    w: Any,
-    v: Any,
-    g: Any,
+    w: ArrayLike,
+    v: ArrayLike,
+    g: ArrayLike,
     *,
     lr: float,
     momentum: float = 0.9,
@@ -41,12 +40,12 @@ def sgd_step(
         TypeError: an array is not of float32, or a rate is no number.
         ValueError: the shapes differ, an array is empty, a number is out of range, or the devices differ.
     """
-    w = Argument.of("w", w)
-    v, g = Argument.of("v", v, shape=w.shape), Argument.of("g", g, shape=w.shape)
-    on = common_device(device, w, v, g)
+    weights = Argument.of("w", w)
+    velocity, gradient = Argument.of("v", v, shape=weights.shape), Argument.of("g", g, shape=weights.shape)
+    on = common_device(device, weights, velocity, gradient)
     rates = (number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
-    new_w, new_v = _copy(w, on), _copy(v, on)
-    on.native.sgd_step(new_w.array, new_v.array, g.native(on), *rates, on.stream)
+    new_w, new_v = _copy(weights, on), _copy(velocity, on)
+    on.native.sgd_step(new_w.array, new_v.array, gradient.native(on), *rates, on.stream)
     on.stream.synchronize()
     return new_w, new_v
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.device.arguments import INTEGERS, Argument, common_device
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty
 
 
-def softmax(x: Any, *, device: str | None = None) -> Tensor:
+def softmax(x: ArrayLike, *, device: str | None = None) -> Tensor:
     """exp(x) / Σ exp(x) over each row, without overflow (Krizhevsky et al. 2012, section 3.5).
 
     Args:
@@ -23,15 +22,15 @@ def softmax(x: Any, *, device: str | None = None) -> Tensor:
         TypeError: ``x`` is not a float32 array.
         ValueError: ``x`` is empty or has not two axes.
     """
-    x = Argument.of("x", x, shape=("rows", "columns"))
-    on = common_device(device, x)
-    y = empty(x.shape, on)
-    on.native.softmax_forward(y.array, x.native(on), on.stream)
+    scores = Argument.of("x", x, shape=("rows", "columns"))
+    on = common_device(device, scores)
+    y = empty(scores.shape, on)
+    on.native.softmax_forward(y.array, scores.native(on), on.stream)
     on.stream.synchronize()
     return y
 
 
-def cross_entropy(logits: Any, labels: Any, *, device: str | None = None) -> tuple[Tensor, Tensor]:
+def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, device: str | None = None) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression: each row's loss -log softmax(logits)[label], and the mean's gradient.
 
     Args:
@@ -48,11 +47,11 @@ def cross_entropy(logits: Any, labels: Any, *, device: str | None = None) -> tup
         TypeError: ``logits`` is not a float32 array or ``labels`` not one of integers.
         ValueError: an array is empty or of the wrong shape, a label is not a column, or the devices differ.
     """
-    logits = Argument.of("logits", logits, shape=("rows", "columns"))
-    labels = Argument.of("labels", labels, INTEGERS, shape=logits.shape[:1])
-    on = common_device(device, logits, labels)
-    columns = labels.indices(on, logits.shape[1])
-    losses, dlogits = empty(logits.shape[:1], on), empty(logits.shape, on)
-    on.native.cross_entropy(losses.array, dlogits.array, logits.native(on), columns.array, on.stream)
+    scores = Argument.of("logits", logits, shape=("rows", "columns"))
+    classes = Argument.of("labels", labels, INTEGERS, shape=scores.shape[:1])
+    on = common_device(device, scores, classes)
+    columns = classes.indices(on, scores.shape[1])
+    losses, dlogits = empty(scores.shape[:1], on), empty(scores.shape, on)
+    on.native.cross_entropy(losses.array, dlogits.array, scores.native(on), columns.array, on.stream)
     on.stream.synchronize()
     return losses, dlogits

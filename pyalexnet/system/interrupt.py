@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
 
 # By these somebody, or a scheduler, wants the program to end: Ctrl-C, kill, and the limit on processor time, which
 # comes again every second.
@@ -68,7 +67,7 @@ class InterruptRequest:
         self._tell, self._stopping, self._saving, self._deferred = tell, stopping, saving, deferred
         self._save_asked = self._stop_told = False
         self._ctrl_c_seen = 0
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._watcher: _Watcher | None = None
 
     def __enter__(self) -> InterruptRequest:

@@ -1,0 +1,379 @@
+"""What a native module contains, as types.
+
+Every native module has the same functions and classes, and those for CPU cores some more. Here is what ``src/bindings``
+binds, argument by argument; what a kernel computes stands in ``src/kernels``, in the file of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import CapsuleType
+
+
+class NativeArray(Protocol):
+    """An array as kernels take it; it keeps its memory. Strides are in elements; host memory is of device -1."""
+
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def strides(self) -> list[int]: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def contiguous(self) -> bool: ...
+    def slice_last(self, start: int, stop: int) -> NativeArray: ...
+    def to_dlpack(self, device_type: int, versioned: bool, copied: bool) -> CapsuleType: ...
+
+
+class NativeDlpackArray(Protocol):
+    """What a DLPack capsule held; it keeps the memory."""
+
+    @property
+    def device_type(self) -> int: ...
+    @property
+    def device_id(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def type_code(self) -> int: ...
+    @property
+    def type_bits(self) -> int: ...
+    @property
+    def type_lanes(self) -> int: ...
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def strides(self) -> list[int]: ...
+    @property
+    def read_only(self) -> bool: ...
+
+
+class NativeMemory(Protocol):
+    """Memory of a device, from which arrays are cut."""
+
+    def __init__(self, device: int, bytes: int) -> None: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    def array(
+        self, offset_bytes: int, shape: Sequence[int], dtype: str = "float32", strides: Sequence[int] = ()
+    ) -> NativeArray: ...
+
+
+class NativePinnedMemory(Protocol):
+    """Page-locked memory of the host."""
+
+    def __init__(self, bytes: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class NativeEvent(Protocol):
+    """A mark in a stream."""
+
+    def __init__(self, device: int) -> None: ...
+    def synchronize(self) -> None: ...
+    def elapsed_ms_since(self, start: NativeEvent) -> float: ...
+
+
+class NativeStream(Protocol):
+    """A queue of work on a device."""
+
+    def __init__(self, device: int) -> None: ...
+    @property
+    def device(self) -> int: ...
+    def record(self, event: NativeEvent) -> None: ...
+    def wait(self, event: NativeEvent) -> None: ...
+    def synchronize(self) -> None: ...
+
+
+class NativeLink(Protocol):
+    """The way of copies from one device to another."""
+
+    def __init__(self, source: NativeStream, destination: NativeStream, peer_access: bool = True) -> None: ...
+    @property
+    def peer(self) -> bool: ...
+    def start(self, to: NativeArray, from_: NativeArray) -> None: ...
+    def finish(self) -> None: ...
+
+
+class NativeCost(Protocol):
+    """What a call computes and moves."""
+
+    @property
+    def flops(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+class NativeDeviceInfo(TypedDict):
+    """What a module tells of a device."""
+
+    name: str
+    multiprocessors: int
+    total_bytes: int
+    free_bytes: int
+
+
+class NativeModule(Protocol):
+    """A native module.
+
+    Functions named ``…_cost`` and ``…_workspace_bytes`` take the arguments of the operation by name, those of which the
+    answer depends or all: arrays, or whatever has a ``shape`` (and ``strides``, where these count).
+    """
+
+    source_digest: str
+
+    Array: type[NativeArray]
+    Cost: type[NativeCost]
+    DlpackArray: type[NativeDlpackArray]
+    Event: type[NativeEvent]
+    Link: type[NativeLink]
+    Memory: type[NativeMemory]
+    PinnedMemory: type[NativePinnedMemory]
+    Stream: type[NativeStream]
+
+    # Devices, and memory of others.
+    def device_count(self) -> int: ...
+    def device_info(self, device: int) -> NativeDeviceInfo: ...
+    def can_access_peer(self, device: int, peer: int) -> bool: ...
+    def device_of(self, address: int) -> int: ...
+    def synchronize_device(self, device: int) -> None: ...
+    def borrow(
+        self, owner: object, address: int, dtype: str, shape: Sequence[int], strides: Sequence[int], device: int
+    ) -> NativeArray: ...
+    def from_dlpack(self, capsule: CapsuleType) -> NativeDlpackArray: ...
+    def copy(self, dst: NativeArray, src: NativeArray, stream: NativeStream) -> None: ...
+
+    # Convolution.
+    def conv_y_shape(
+        self, x_shape: Sequence[int], w_shape: Sequence[int], stride: int, padding: int, groups: int
+    ) -> list[int]: ...
+    def conv_forward(
+        self,
+        y: NativeArray,
+        x: NativeArray,
+        w: NativeArray,
+        b: NativeArray | None,
+        stride: int,
+        padding: int,
+        groups: int,
+        relu: bool,
+        workspace: NativeArray,
+        stream: NativeStream,
+    ) -> None: ...
+    def conv_forward_workspace_bytes(self, **kwargs: object) -> int: ...
+    def conv_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def conv_backward_input(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        w: NativeArray,
+        stride: int,
+        padding: int,
+        groups: int,
+        workspace: NativeArray,
+        stream: NativeStream,
+    ) -> None: ...
+    def conv_backward_input_workspace_bytes(self, **kwargs: object) -> int: ...
+    def conv_backward_input_cost(self, **kwargs: object) -> NativeCost: ...
+    def conv_backward_weight(
+        self,
+        dw: NativeArray,
+        db: NativeArray | None,
+        x: NativeArray,
+        dy: NativeArray,
+        stride: int,
+        padding: int,
+        groups: int,
+        workspace: NativeArray,
+        stream: NativeStream,
+    ) -> None: ...
+    def conv_backward_weight_workspace_bytes(self, **kwargs: object) -> int: ...
+    def conv_backward_weight_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # The fully connected layer.
+    def linear_forward(
+        self,
+        y: NativeArray,
+        x: NativeArray,
+        w: NativeArray,
+        b: NativeArray | None,
+        relu: bool,
+        workspace: NativeArray,
+        stream: NativeStream,
+    ) -> None: ...
+    def linear_forward_workspace_bytes(self, **kwargs: object) -> int: ...
+    def linear_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def linear_backward_input(
+        self, dx: NativeArray, dy: NativeArray, w: NativeArray, workspace: NativeArray, stream: NativeStream
+    ) -> None: ...
+    def linear_backward_input_workspace_bytes(self, **kwargs: object) -> int: ...
+    def linear_backward_input_cost(self, **kwargs: object) -> NativeCost: ...
+    def linear_backward_weight(
+        self,
+        dw: NativeArray,
+        db: NativeArray | None,
+        x: NativeArray,
+        dy: NativeArray,
+        workspace: NativeArray,
+        stream: NativeStream,
+    ) -> None: ...
+    def linear_backward_weight_workspace_bytes(self, **kwargs: object) -> int: ...
+    def linear_backward_weight_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # Elementwise functions.
+    def relu_forward(self, y: NativeArray, x: NativeArray, stream: NativeStream) -> None: ...
+    def relu_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def relu_backward(self, dx: NativeArray, dy: NativeArray, y: NativeArray, stream: NativeStream) -> None: ...
+    def relu_backward_cost(self, **kwargs: object) -> NativeCost: ...
+    def tanh_forward(self, y: NativeArray, x: NativeArray, stream: NativeStream) -> None: ...
+    def tanh_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def tanh_backward(self, dx: NativeArray, dy: NativeArray, y: NativeArray, stream: NativeStream) -> None: ...
+    def tanh_backward_cost(self, **kwargs: object) -> NativeCost: ...
+    def add_slices(self, out: NativeArray, a: NativeArray, b: NativeArray, stream: NativeStream) -> None: ...
+    def add_slices_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # Local response normalisation.
+    def lrn_forward(
+        self, y: NativeArray, x: NativeArray, size: int, alpha: float, beta: float, k: float, stream: NativeStream
+    ) -> None: ...
+    def lrn_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def lrn_backward(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        x: NativeArray,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        x_from_relu: bool,
+        stream: NativeStream,
+    ) -> None: ...
+    def lrn_backward_cost(self, **kwargs: object) -> NativeCost: ...
+    def lrn_in_map_forward(
+        self,
+        y: NativeArray,
+        scale: NativeArray,
+        x: NativeArray,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        stream: NativeStream,
+    ) -> None: ...
+    def lrn_in_map_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def lrn_in_map_backward(
+        self,
+        dx: NativeArray,
+        terms: NativeArray,
+        dy: NativeArray,
+        x: NativeArray,
+        scale: NativeArray,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        stream: NativeStream,
+    ) -> None: ...
+    def lrn_in_map_backward_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # Max pooling.
+    def maxpool_output_shape(self, x_shape: Sequence[int], kernel: int, stride: int, padding: int) -> list[int]: ...
+    def maxpool_forward(
+        self, y: NativeArray, x: NativeArray, kernel: int, stride: int, padding: int, stream: NativeStream
+    ) -> None: ...
+    def maxpool_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def maxpool_backward(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        x: NativeArray,
+        kernel: int,
+        stride: int,
+        padding: int,
+        x_from_relu: bool,
+        stream: NativeStream,
+    ) -> None: ...
+    def maxpool_backward_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # Dropout.
+    def dropout_forward(
+        self,
+        y: NativeArray,
+        x: NativeArray,
+        p: float,
+        seed: int,
+        offset: int,
+        row_elements: int,
+        first_column: int,
+        stream: NativeStream,
+    ) -> None: ...
+    def dropout_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def dropout_backward(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        p: float,
+        seed: int,
+        offset: int,
+        row_elements: int,
+        first_column: int,
+        stream: NativeStream,
+    ) -> None: ...
+    def dropout_backward_cost(self, **kwargs: object) -> NativeCost: ...
+    def philox(self, c0: int, c1: int, c2: int, c3: int, key: int) -> tuple[int, int, int, int]: ...
+
+    # The loss, the update and the input.
+    def softmax_forward(self, y: NativeArray, x: NativeArray, stream: NativeStream) -> None: ...
+    def softmax_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def cross_entropy(
+        self, losses: NativeArray, dlogits: NativeArray, logits: NativeArray, labels: NativeArray, stream: NativeStream
+    ) -> None: ...
+    def cross_entropy_cost(self, **kwargs: object) -> NativeCost: ...
+    def sgd_step(
+        self,
+        w: NativeArray,
+        v: NativeArray,
+        g: NativeArray,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        stream: NativeStream,
+    ) -> None: ...
+    def sgd_step_cost(self, **kwargs: object) -> NativeCost: ...
+    def prepare_input(
+        self,
+        out: NativeArray,
+        images: NativeArray,
+        offsets: NativeArray,
+        flips: NativeArray,
+        shifts: NativeArray,
+        mean: NativeArray | None,
+        crop: int,
+        scale: float,
+        stream: NativeStream,
+    ) -> None: ...
+    def prepare_input_cost(self, **kwargs: object) -> NativeCost: ...
+
+    # The most that a device computes.
+    def multiply_add_peak(self, sink: NativeArray, rounds: int, stream: NativeStream) -> None: ...
+    def multiply_add_peak_cost(self, blocks: int, rounds: int) -> NativeCost: ...
+
+
+class CoresModule(NativeModule, Protocol):
+    """A native module for CPU cores: how its virtual devices are, and which instruction sets the processor has."""
+
+    def supported_instruction_sets(self) -> list[str]: ...
+    def core_count(self) -> int: ...
+    def set_schedule(self, threads: str = "ascending", blocks: str = "ascending", seed: int = 0) -> None: ...
+    def set_peer_capable(self, device: int, peer: int, capable: bool) -> None: ...
+    def set_memory_limit(self, device: int, bytes: int) -> None: ...

@@ -1,0 +1,176 @@
+"""What type checkers are told: of native modules, that it is what they contain; of arrays, which are taken."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import get_type_hints
+
+import pytest
+
+import pyalexnet
+from pyalexnet.device import backend, native, natives
+from pyalexnet.device.native import NativeDeviceInfo
+
+# The words of pybind11's signatures, which are others in its versions, and ours.
+SPELLINGS = (
+    (r"typing\.SupportsInt( \| typing\.SupportsIndex)?", "int"),
+    (r"typing\.SupportsFloat( \| typing\.SupportsIndex)?", "float"),
+    (r"collections\.abc\.Sequence", "Sequence"),
+    (r"(typing_extensions|types)\.CapsuleType", "CapsuleType"),
+    (r"pyalexnet\._\w+\.(\w+)", r"Native\1"),
+    (r"-> dict\b", "-> NativeDeviceInfo"),
+    (r"= \[\]", "= ()"),
+    (r"\*\*kwargs", "**kwargs: object"),
+)
+
+
+def loadable() -> Iterator[str]:
+    """The names of the native modules that are here and that this processor can load."""
+    yield from (f"_{target}" for target in ("sim", "cuda") if natives.is_built(f"_{target}"))
+    for instruction_set in backend.native_module("cpu").supported_instruction_sets():
+        if natives.is_built(f"_cpu_{instruction_set}"):
+            yield f"_cpu_{instruction_set}"
+
+
+def declared(cores: bool) -> dict[str, str]:
+    """What ``device/native.py`` says of a module: its names and those of its classes, each with its signature."""
+    classes = {node.name: node for node in ast.parse(inspect.getsource(native)).body if isinstance(node, ast.ClassDef)}
+    modules = {name: classes.pop(name) for name in ("NativeModule", "CoresModule")}
+    del classes["NativeDeviceInfo"]
+    found = dict(members(modules["NativeModule"])) | (dict(members(modules["CoresModule"])) if cores else {})
+    for name, node in classes.items():
+        found |= {f"{name}.{member}": what for member, what in members(node)}
+    return found
+
+
+def members(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for member in node.body:
+        if isinstance(member, ast.AnnAssign):
+            yield ast.unparse(member.target), ast.unparse(member.annotation)
+        elif isinstance(member, ast.FunctionDef) and member.name != "__buffer__":  # no name in Python before 3.12
+            member.args.args.pop(0)  # self
+            yield member.name, f"{'property ' if member.decorator_list else ''}{signature(member)}"
+
+
+def signature(function: ast.FunctionDef) -> str:
+    returned = ast.unparse(function.returns) if function.returns else "?"
+    return f"({ast.unparse(function.args)}) -> {returned}"
+
+
+def bound(module: ModuleType) -> dict[str, str]:
+    """The same of a module that was built."""
+    found = {}
+    for name, value in vars(module).items():
+        if name.startswith("__"):
+            continue
+        if isinstance(value, str):
+            found[name] = "str"
+        elif isinstance(value, type):
+            found[name] = f"type[Native{name}]"
+            found |= {f"Native{name}.{member}": what for member, what in bound_members(value)}
+        else:
+            found[name] = documented(value)
+    return found
+
+
+def bound_members(kind: type) -> Iterator[tuple[str, str]]:
+    for name, value in vars(kind).items():
+        if isinstance(value, property):
+            assert value.fset is None
+            yield name, f"property {documented(value.fget, method=True)}"
+        elif not name.startswith("_") or (value.__doc__ or "").startswith("__init__(self"):
+            yield name, documented(value, method=True)
+
+
+def documented(function: object, method: bool = False) -> str:
+    """The signature in the first line of what pybind11 wrote as documentation."""
+    text = (function.__doc__ or "").strip().splitlines()[0]
+    text = text[text.index("(") :]
+    for pattern, ours in SPELLINGS:
+        text = re.sub(pattern, ours, text)
+    parsed = ast.parse(f"def function{text}: ...").body[0]
+    assert isinstance(parsed, ast.FunctionDef)
+    if method:
+        parsed.args.args.pop(0)
+    return signature(parsed)
+
+
+@pytest.mark.parametrize("name", [*loadable()])
+def test_a_native_module_contains_what_its_type_says(name: str) -> None:
+    # pybind11 does not write which arrays may be None: that is the next test's.
+    said = {what: text.replace(" | None", "") for what, text in declared(cores=name != "_cuda").items()}
+    assert bound(natives.load(name)) == said
+
+
+def test_none_is_taken_for_the_arrays_whose_type_says_so(device: str) -> None:
+    on = backend.get_device(device)
+    array = on.native.Memory(on.index, 64).array(0, [1])
+    values = {"NativeArray": array, "NativeStream": on.stream, "int": 1, "float": 0.5, "bool": False}
+    for name, text in declared(cores=False).items():
+        arguments = dict(re.findall(r"(\w+): ([\w |]+)", text.partition(" -> ")[0]))
+        if "." in name or "NativeStream" not in arguments.values():
+            continue
+        given = {argument: values[kind.partition(" |")[0]] for argument, kind in arguments.items()}
+        for argument in (argument for argument in arguments if arguments[argument].startswith("NativeArray")):
+            # Where None is taken, arrays of one axis still are not.
+            wanted = ValueError if arguments[argument].endswith("| None") else TypeError
+            with pytest.raises(wanted):
+                getattr(on.native, name)(**given | {argument: None})
+
+
+def test_what_a_module_tells_of_a_device(device: str) -> None:
+    on = backend.get_device(device)
+    told = on.native.device_info(on.index)
+    hints = get_type_hints(NativeDeviceInfo)
+    assert {name: type(value) for name, value in told.items()} == hints
+    assert memoryview(on.native.PinnedMemory(8)).nbytes == 8
+
+
+USAGE = """\
+from array import array
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pyalexnet import ops
+from pyalexnet.device.tensor import Tensor
+
+x: npt.NDArray[np.float32] = np.ones((2, 3), np.float32)
+y: Tensor = ops.relu(x)
+y = ops.relu(y)
+y = ops.relu(torch.ones(2, 3))
+y = ops.linear(x, torch.nn.Parameter(torch.ones(3, 4)), None)
+y, again = ops.cross_entropy(y, array("i", [0, 1]))
+y = Tensor.from_array(x)
+back: npt.NDArray[np.float32] = np.asarray(y)
+number: float = y.sum() if isinstance(y, np.ndarray) else Tensor.from_array(x[:1, :1]).item()
+shared: torch.Tensor = torch.utils.dlpack.from_dlpack(y)
+ops.relu([[1.0]])  # refused
+ops.relu(1.0)  # refused
+ops.relu("x")  # refused
+ops.relu(None)  # refused
+ops.linear(x, x, 0)  # refused
+Tensor.from_array([1, 2])  # refused
+Tensor(x, y.device)  # refused
+y.device.native.relu_forward(y.array, y.array)  # refused
+y.device.native.relu_forward(y.array, y.device.stream, y.array)  # refused
+y.device.native.relu_forwards(y.array, y.array, y.device.stream)  # refused
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_take_arrays_and_refuse_what_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = pytest.importorskip("mypy.api")
+    pytest.importorskip("torch")
+    monkeypatch.setenv("MYPYPATH", str(Path(pyalexnet.__file__).parents[1]))
+    usage = tmp_path / "usage.py"
+    usage.write_text(USAGE)
+    found, _, _ = api.run(["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(usage)])
+    refused = {number for number, line in enumerate(USAGE.splitlines(), 1) if line.endswith("# refused")}
+    assert {int(number) for number in re.findall(r"usage\.py:(\d+): error", found)} == refused, found
