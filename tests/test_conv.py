@@ -156,15 +156,14 @@ def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, p
     strides = [12 * row, row, 20, 1]
     strided = native.borrow(held, held.array.address + 16, "float32", list(x.shape), strides, on.index)
     places = {"stride": 1, "padding": 1, "groups": 1}
-    needed = [
-        native.conv_forward_workspace_bytes(x=x, w=w, **places),
-        native.conv_backward_weight_workspace_bytes(x=x, dw=w, **places),
-    ]
-    scratch = Tensor.empty((max(*needed, 1),), dtype="uint8", device=device)
+    forward = native.conv_forward_plan(x=x, w=w, **places)
+    backward = native.conv_backward_weight_plan(x=x, dw=w, **places)
+    needed = max(forward.workspace_bytes, backward.workspace_bytes, 1)
+    scratch = Tensor.empty((needed,), dtype="uint8", device=device)
     y, dw = Tensor.empty(dy.shape, device=device), Tensor.empty(w.shape, device=device)
     w_, b_, dy_ = (Tensor.from_array(array, device=device) for array in (w, b, dy))
-    native.conv_forward(y.array, strided, w_.array, b_.array, 1, 1, 1, False, scratch.array, on.stream)
-    native.conv_backward_weight(dw.array, None, strided, dy_.array, 1, 1, 1, scratch.array, on.stream)
+    native.conv_forward(forward, y.array, strided, w_.array, b_.array, False, scratch.array, on.stream)
+    native.conv_backward_weight(backward, dw.array, None, strided, dy_.array, scratch.array, on.stream)
     on.stream.synchronize()
     dense_dw, _ = ops.conv2d_backward_weight(x, dy, (3, 3), padding=1, device=device)
     np.testing.assert_array_equal(np.asarray(y), np.asarray(ops.conv2d(x, w, b, padding=1, device=device)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 
 import pyalexnet
@@ -43,8 +44,11 @@ def declared(cores: bool) -> dict[str, str]:
     modules = {name: classes.pop(name) for name in ("NativeModule", "CoresModule")}
     del classes["NativeDeviceInfo"]
     found = dict(members(modules["NativeModule"])) | (dict(members(modules["CoresModule"])) if cores else {})
-    for name, node in classes.items():
-        found |= {f"{name}.{member}": what for member, what in members(node)}
+    of_class = {name: dict(members(node)) for name, node in classes.items()}
+    bases = {name: {base.id for base in node.bases if isinstance(base, ast.Name)} for name, node in classes.items()}
+    for name in classes.keys() - set().union(*bases.values()):
+        for owner in (*(bases[name] & classes.keys()), name):
+            found |= {f"{name}.{member}": what for member, what in of_class[owner].items()}
     return found
 
 
@@ -111,6 +115,9 @@ def test_none_is_taken_for_the_arrays_whose_type_says_so(device: str) -> None:
     on = backend.get_device(device)
     array = on.native.Memory(on.index, 64).array(0, [1])
     values = {"NativeArray": array, "NativeStream": on.stream, "int": 1, "float": 0.5, "bool": False}
+    image, matrix = np.ones((1, 1, 1, 1)), np.ones((1, 1))
+    values["NativeConvPlan"] = on.native.conv_forward_plan(x=image, w=image, stride=1, padding=0, groups=1)
+    values["NativeLinearPlan"] = on.native.linear_forward_plan(x=matrix, w=matrix)
     for name, text in declared(cores=False).items():
         arguments = dict(re.findall(r"(\w+): ([\w |]+)", text.partition(" -> ")[0]))
         if "." in name or "NativeStream" not in arguments.values():

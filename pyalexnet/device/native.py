@@ -113,6 +113,27 @@ class NativeCost(Protocol):
     def bytes(self) -> int: ...
 
 
+class NativePlan(Protocol):
+    """How a convolution or a matrix product is computed, as ``str()`` says."""
+
+    @property
+    def operation(self) -> str: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+
+
+class NativeConvPlan(NativePlan, Protocol):
+    """The plan of a convolution or of one of its gradients."""
+
+
+class NativeLinearPlan(NativePlan, Protocol):
+    """The plan of a fully connected layer or of one of its gradients."""
+
+
 class NativeDeviceInfo(TypedDict):
     """What a module tells of a device."""
 
@@ -125,16 +146,18 @@ class NativeDeviceInfo(TypedDict):
 class NativeModule(Protocol):
     """A native module.
 
-    Functions named ``…_cost`` and ``…_workspace_bytes`` take the arguments of the operation by name, those of which the
-    answer depends or all: arrays, or whatever has a ``shape`` (and ``strides``, where these count).
+    Functions named ``…_cost`` and ``…_plan`` take the arguments of the operation by name, those of which the answer
+    depends or all: arrays, or whatever has a ``shape`` (and ``strides``, where these count).
     """
 
     source_digest: str
 
     Array: type[NativeArray]
+    ConvPlan: type[NativeConvPlan]
     Cost: type[NativeCost]
     DlpackArray: type[NativeDlpackArray]
     Event: type[NativeEvent]
+    LinearPlan: type[NativeLinearPlan]
     Link: type[NativeLink]
     Memory: type[NativeMemory]
     PinnedMemory: type[NativePinnedMemory]
@@ -153,55 +176,52 @@ class NativeModule(Protocol):
     def copy(self, dst: NativeArray, src: NativeArray, stream: NativeStream) -> None: ...
 
     # Convolution.
+    def product_algorithms(self) -> list[str]: ...
     def conv_y_shape(
         self, x_shape: Sequence[int], w_shape: Sequence[int], stride: int, padding: int, groups: int
     ) -> list[int]: ...
+    def conv_forward_plan(self, **kwargs: object) -> NativeConvPlan: ...
     def conv_forward(
         self,
+        plan: NativeConvPlan,
         y: NativeArray,
         x: NativeArray,
         w: NativeArray,
         b: NativeArray | None,
-        stride: int,
-        padding: int,
-        groups: int,
         relu: bool,
         workspace: NativeArray,
         stream: NativeStream,
     ) -> None: ...
-    def conv_forward_workspace_bytes(self, **kwargs: object) -> int: ...
     def conv_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def conv_backward_input_plan(self, **kwargs: object) -> NativeConvPlan: ...
     def conv_backward_input(
         self,
+        plan: NativeConvPlan,
         dx: NativeArray,
         dy: NativeArray,
         w: NativeArray,
-        stride: int,
-        padding: int,
-        groups: int,
         workspace: NativeArray,
         stream: NativeStream,
     ) -> None: ...
-    def conv_backward_input_workspace_bytes(self, **kwargs: object) -> int: ...
     def conv_backward_input_cost(self, **kwargs: object) -> NativeCost: ...
+    def conv_backward_weight_plan(self, **kwargs: object) -> NativeConvPlan: ...
     def conv_backward_weight(
         self,
+        plan: NativeConvPlan,
         dw: NativeArray,
         db: NativeArray | None,
         x: NativeArray,
         dy: NativeArray,
-        stride: int,
-        padding: int,
-        groups: int,
         workspace: NativeArray,
         stream: NativeStream,
     ) -> None: ...
-    def conv_backward_weight_workspace_bytes(self, **kwargs: object) -> int: ...
     def conv_backward_weight_cost(self, **kwargs: object) -> NativeCost: ...
 
     # The fully connected layer.
+    def linear_forward_plan(self, **kwargs: object) -> NativeLinearPlan: ...
     def linear_forward(
         self,
+        plan: NativeLinearPlan,
         y: NativeArray,
         x: NativeArray,
         w: NativeArray,
@@ -210,15 +230,22 @@ class NativeModule(Protocol):
         workspace: NativeArray,
         stream: NativeStream,
     ) -> None: ...
-    def linear_forward_workspace_bytes(self, **kwargs: object) -> int: ...
     def linear_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def linear_backward_input_plan(self, **kwargs: object) -> NativeLinearPlan: ...
     def linear_backward_input(
-        self, dx: NativeArray, dy: NativeArray, w: NativeArray, workspace: NativeArray, stream: NativeStream
+        self,
+        plan: NativeLinearPlan,
+        dx: NativeArray,
+        dy: NativeArray,
+        w: NativeArray,
+        workspace: NativeArray,
+        stream: NativeStream,
     ) -> None: ...
-    def linear_backward_input_workspace_bytes(self, **kwargs: object) -> int: ...
     def linear_backward_input_cost(self, **kwargs: object) -> NativeCost: ...
+    def linear_backward_weight_plan(self, **kwargs: object) -> NativeLinearPlan: ...
     def linear_backward_weight(
         self,
+        plan: NativeLinearPlan,
         dw: NativeArray,
         db: NativeArray | None,
         x: NativeArray,
@@ -226,7 +253,6 @@ class NativeModule(Protocol):
         workspace: NativeArray,
         stream: NativeStream,
     ) -> None: ...
-    def linear_backward_weight_workspace_bytes(self, **kwargs: object) -> int: ...
     def linear_backward_weight_cost(self, **kwargs: object) -> NativeCost: ...
 
     # Elementwise functions.

@@ -8,6 +8,7 @@ Denormal numbers count as zero in arithmetic, on every target (as with nvcc's ``
 result. What is only moved, as by :func:`relu`, stays as it is, and the caller's own threads keep theirs.
 """
 
+from pyalexnet.ops.algorithms import product_algorithms
 from pyalexnet.ops.augment import prepare_input
 from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
 from pyalexnet.ops.dropout import dropout, dropout_backward
@@ -37,6 +38,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "prepare_input",
+    "product_algorithms",
     "relu",
     "relu_backward",
     "sgd_step",

@@ -8,6 +8,7 @@ from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, workspace
+from pyalexnet.ops.algorithms import named_algorithm
 from pyalexnet.system.checks import bounded, extents, flag
 
 _IMAGES = ("batch", "height", "width", "channels")
@@ -25,6 +26,7 @@ def conv2d(
     groups: int = 1,
     relu: bool = False,
     device: str | None = None,
+    algorithm: str | None = None,
 ) -> Tensor:
     """Convolution of images with a bank of filters (Krizhevsky et al. 2012, section 3.5).
 
@@ -40,14 +42,15 @@ def conv2d(
         groups: number of parts that channels and filters are divided into.
         relu: whether max(·, 0) follows.
         device: where to compute when no argument is on a device yet.
+        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
 
     Returns:
         Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
 
     Raises:
-        TypeError: an array is not of float32, or a number is not an integer.
-        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
-            different devices.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
+            devices, or there is no such algorithm.
     """
     images, weights = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
     bias = None if b is None else Argument.of("b", b, shape=weights.shape[3:])
@@ -55,10 +58,12 @@ def conv2d(
     relu = flag("relu", relu)
     places = _places(stride, padding, groups)
     y = empty(tuple(on.native.conv_y_shape(images.shape, weights.shape, **places)), on)
-    memory = workspace(on.native.conv_forward_workspace_bytes(x=images, w=weights, **places), on)
+    named = named_algorithm(algorithm, on)
+    plan = on.native.conv_forward_plan(x=images, w=weights, **places, algorithm=named)
+    memory = workspace(plan.workspace_bytes, on)
     on.native.conv_forward(
-        y=y.array, x=images.native(on), w=weights.native(on), b=None if bias is None else bias.native(on),
-        **places, relu=relu, workspace=memory.array, stream=on.stream,
+        plan, y=y.array, x=images.native(on), w=weights.native(on), b=None if bias is None else bias.native(on),
+        relu=relu, workspace=memory.array, stream=on.stream,
     )  # fmt: skip
     on.stream.synchronize()
     return y
@@ -73,6 +78,7 @@ def conv2d_backward_input(
     padding: int = 0,
     groups: int = 1,
     device: str | None = None,
+    algorithm: str | None = None,
 ) -> Tensor:
     """The gradient of :func:`conv2d` (without ReLU) by its input.
 
@@ -87,14 +93,15 @@ def conv2d_backward_input(
         padding: as in :func:`conv2d`.
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
+        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
 
     Returns:
         Tensor of ``input_shape``.
 
     Raises:
-        TypeError: an array is not of float32, or a number is not an integer.
-        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
-            different devices.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
+            devices, or there is no such algorithm.
     """
     gradient, weights = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
     on = common_device(device, gradient, weights)
@@ -102,9 +109,11 @@ def conv2d_backward_input(
     places = _places(stride, padding, groups)
     gradient.require_shape(*on.native.conv_y_shape(x_shape, weights.shape, **places))
     dx = empty(x_shape, on)
-    memory = workspace(on.native.conv_backward_input_workspace_bytes(dx=dx, w=weights, **places), on)
+    named = named_algorithm(algorithm, on)
+    plan = on.native.conv_backward_input_plan(dx=dx, w=weights, **places, algorithm=named)
+    memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_input(
-        dx=dx.array, dy=gradient.native(on), w=weights.native(on), **places, workspace=memory.array, stream=on.stream
+        plan, dx=dx.array, dy=gradient.native(on), w=weights.native(on), workspace=memory.array, stream=on.stream
     )
     on.stream.synchronize()
     return dx
@@ -119,6 +128,7 @@ def conv2d_backward_weight(
     padding: int = 0,
     groups: int = 1,
     device: str | None = None,
+    algorithm: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`conv2d` (without ReLU) by its weights and its bias.
 
@@ -133,14 +143,15 @@ def conv2d_backward_weight(
         padding: as in :func:`conv2d`.
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
+        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
 
     Returns:
         Tensors dw (kernel height, kernel width, channels / groups, filters) and db (filters,).
 
     Raises:
-        TypeError: an array is not of float32, or a number is not an integer.
-        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, or they lie on
-            different devices.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
+            devices, or there is no such algorithm.
     """
     images, gradient = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
     on = common_device(device, images, gradient)
@@ -151,10 +162,12 @@ def conv2d_backward_weight(
     w_shape = (*extents("kernel_size", pair, 2), images.shape[3] // places["groups"], gradient.shape[3])
     gradient.require_shape(*on.native.conv_y_shape(images.shape, w_shape, **places))
     dw, db = empty(w_shape, on), empty(w_shape[3:], on)
-    memory = workspace(on.native.conv_backward_weight_workspace_bytes(x=images, dw=dw, **places), on)
+    named = named_algorithm(algorithm, on)
+    plan = on.native.conv_backward_weight_plan(x=images, dw=dw, **places, algorithm=named)
+    memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_weight(
-        dw=dw.array, db=db.array, x=images.native(on), dy=gradient.native(on),
-        **places, workspace=memory.array, stream=on.stream,
+        plan, dw=dw.array, db=db.array, x=images.native(on), dy=gradient.native(on),
+        workspace=memory.array, stream=on.stream,
     )  # fmt: skip
     on.stream.synchronize()
     return dw, db
