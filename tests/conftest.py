@@ -18,7 +18,16 @@ AVAILABLE = {info.name for info in pyalexnet.devices()}
 
 # What `pytest -m smoke` runs, in under a minute: every kernel on every device, and the package's own order.
 SMOKE = {
-    *("test_add", "test_augment", "test_conv", "test_dropout", "test_exchange", "test_linear", "test_lrn"),
+    *(
+        "test_add",
+        "test_algorithms",
+        "test_augment",
+        "test_conv",
+        "test_dropout",
+        "test_exchange",
+        "test_linear",
+        "test_lrn",
+    ),
     *("test_lrn_in_map", "test_maxpool", "test_native_types", "test_package", "test_relu", "test_sgd"),
     *("test_softmax", "test_tanh"),
 }
