@@ -17,7 +17,8 @@ from annotated_types import Ge
 from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
-from pyalexnet.net.network import AlexNet, as_memory_limit, device_names
+from pyalexnet.net.network import AlexNet, as_memory_limit
+from pyalexnet.net.placement import device_names
 from pyalexnet.net.tensor_file import Description, Shapes, description_format, open_tensors, pack
 from pyalexnet.system.checks import as_path, shown
 from pyalexnet.system.files import write_atomically

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +19,6 @@ from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
     INPUT_SIZE,
-    TOWERS,
     Conv,
     Linear,
     Options,
@@ -31,13 +29,17 @@ from pyalexnet.architecture import (
     parameter_shapes,
 )
 from pyalexnet.device.arguments import INTEGERS, Argument
-from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
+from pyalexnet.device.backend import DEFAULT_DEVICE
 from pyalexnet.device.memory import Arena, MemoryPlan
 from pyalexnet.device.tensor import DTYPES, Tensor, host_array, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
+from pyalexnet.net.entry import Entry, StepValues
 from pyalexnet.net.image_batch import ImageBatch
-from pyalexnet.net.program import Entry, Parameter, Placement, Program, StepValues
-from pyalexnet.system.checks import at_least, flag, integer, number, require, shown
+from pyalexnet.net.parameters import Parameter
+from pyalexnet.net.placement import Placement, device_names
+from pyalexnet.net.program import Program
+from pyalexnet.net.update import as_rate, rates_by_parameter
+from pyalexnet.system.checks import at_least, flag, integer, require, shown
 from pyalexnet.system.machine import available_bytes
 
 Given = ParamSpec("Given")
@@ -135,7 +137,7 @@ class AlexNet:
         require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
         self.shapes = parameter_shapes(self.num_classes, towers)
         self.step = 0
-        self.placement = _place(self.devices, self._peer_access)
+        self.placement = Placement.on(self.devices, peer_access=self._peer_access)
         self.step_values = StepValues()
         self._values = tuple(Arena(device) for device in self.placement.devices)
         # Momentum and gradients, which only training takes memory for.
@@ -323,23 +325,24 @@ class AlexNet:
             OutOfMemoryError: the batch does not fit; the message has the plan.
             KeyboardInterrupt: of Ctrl-C; the step is then done whole and counted in :attr:`step`, or not at all.
         """
-        rates = _rates_by_parameter(lr, self.shapes)
-        momentum, weight_decay = _rate("momentum", momentum), _rate("weight_decay", weight_decay)
+        rates = rates_by_parameter(lr, self.shapes)
+        momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
         arrays = self._input(x)
         n = _count(arrays)
         labels = self._check_labels(labels, n)
         self._require_whole()
         program = self.program(n, training=True)
+        tower = program.loss_tower
         self.step_values.lr, self.step_values.momentum, self.step_values.weight_decay = rates, momentum, weight_decay
         self.step_values.seed, self.step_values.step = self.seed, self.step
         self._has_gradients = False
         with self._work():
             self._upload_input(program, x, arrays)
-            self._upload(program.array("loss.labels"), labels, self.placement.place(0))
+            self._upload(program.array("loss.labels", tower), labels, self.placement.place(tower))
             self._run((*program.forward, *program.backward))
             self._update(program)
             try:
-                losses = self._download(program.array("loss.losses"), self.placement.place(0))
+                losses = self._download(program.array("loss.losses", tower), self.placement.place(tower))
                 self._synchronize()
             except CudaError:
                 self._broken_off = "train_step()"
@@ -794,40 +797,6 @@ def as_memory_limit(memory_limit: int | None) -> int | None:
     return found
 
 
-def device_names(devices: Iterable[str]) -> tuple[str, ...]:
-    """The names of a net's one or two devices.
-
-    Raises:
-        TypeError: it is no list, or one of something else than names.
-        ValueError: it is a single name, or there are none or too many.
-    """
-    wanted = "a list of one or two names, such as ['cpu:0']"
-    if isinstance(devices, str):
-        raise ValueError(f"devices is {devices!r}; it must be {wanted}")
-    if not isinstance(devices, Iterable):
-        raise TypeError(f"devices is {shown(devices)}; it must be {wanted}")
-    names = tuple(devices)
-    require(len(names) in (1, TOWERS), "devices", list(names), wanted)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"devices is {shown(list(names))}; it must be {wanted}")
-    return names
-
-
-def _place(names: tuple[str, ...], peer_access: bool) -> Placement:
-    devices: tuple[Device, ...] = tuple(get_device(name) for name in names)
-    if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
-        raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
-    native = devices[0].native
-    streams = tuple(native.Stream(device.index) for device in devices)
-    links = (
-        (native.Link(streams[1], streams[0], peer_access), native.Link(streams[0], streams[1], peer_access))
-        if len(devices) > 1
-        else ()
-    )
-    return Placement(devices, streams, links)
-
-
 def _describe_parameters(
     of: tuple[Conv | Linear, ...], placement: Placement, values: tuple[Arena, ...], updates: tuple[Arena, ...]
 ) -> list[dict[str, Parameter]]:
@@ -846,25 +815,6 @@ def _describe_parameters(
                     gradient=updates[place].add(layer.name, shape),
                 )
     return parameters
-
-
-def _rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:
-    if not isinstance(lr, Mapping):
-        return dict.fromkeys(parameters, _rate("lr", lr))
-    rates = {name: _rate(f"lr[{name!r}]", rate) for name, rate in lr.items()}
-    layer_of = {name: name.split(".")[0] for name in parameters}
-    for name in rates:
-        if name not in layer_of and name not in layer_of.values():
-            raise ValueError(f"lr has {name!r}; it must name layers such as conv1, or parameters such as conv1.bias")
-    if lacking := [name for name, layer in layer_of.items() if name not in rates and layer not in rates]:
-        raise ValueError(f"lr has no rate for {', '.join(lacking)}")
-    return {name: rates[name] if name in rates else rates[layer] for name, layer in layer_of.items()}
-
-
-def _rate(name: str, value: float) -> float:
-    rate = number(name, value)
-    require(0 <= rate < math.inf, name, value, "a finite number of at least 0")
-    return rate
 
 
 def _program_key(batch_size: int, training: bool) -> tuple[int, bool]:
