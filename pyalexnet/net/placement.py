@@ -17,11 +17,13 @@ class Placement:
 
     Attributes:
         devices: one device or two.
+        names: what they were asked for as.
         streams: the compute stream of each device.
         links: on two devices, for each tower the link that brings it the other tower's arrays; else empty.
     """
 
     devices: tuple[Device, ...]
+    names: tuple[str, ...]
     streams: tuple[Any, ...]
     links: tuple[Any, ...]
 
@@ -47,7 +49,7 @@ class Placement:
             if len(devices) > 1
             else ()
         )
-        return cls(devices, streams, links)
+        return cls(devices, names, streams, links)
 
     def place(self, tower: int) -> int:
         """The position in ``devices`` of a tower's device."""
