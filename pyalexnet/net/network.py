@@ -226,6 +226,27 @@ class AlexNet:
         """
         return self._collected(x, "fc8", flag("as_tensor", as_tensor))
 
+    def forward_views(self, views: Sequence[ImageBatch]) -> list[npt.NDArray[np.float32]]:
+        """The logits of several views of the same images, which reach the devices once.
+
+        Args:
+            views: batches that share their ``images``.
+
+        Returns:
+            For each view what :meth:`forward` gives.
+
+        Raises:
+            TypeError: a view is no :class:`ImageBatch`, or has an array of another dtype than it must have.
+            ValueError: the views do not share their images, or one is not as described there.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        for number, view in enumerate(views):
+            if not isinstance(view, ImageBatch):
+                raise TypeError(f"views[{number}] is {shown(view)}; it must be an ImageBatch")
+            if view.images is not views[0].images:
+                raise ValueError(f"views[{number}] has images of its own; they must be those of views[0]")
+        return self._features(views, "fc8", self._transfers.download_columns)
+
     @overload
     def features(self, x: Any, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
     @overload
@@ -265,27 +286,6 @@ class AlexNet:
             raise TypeError(f"layer is {shown(layer)}; it must be {wanted}")
         require(layer in names, "layer", layer, wanted)
         return names[layer]
-
-    def forward_views(self, views: Sequence[ImageBatch]) -> list[npt.NDArray[np.float32]]:
-        """The logits of several views of the same images, which reach the devices once.
-
-        Args:
-            views: batches that share their ``images``.
-
-        Returns:
-            For each view what :meth:`forward` gives.
-
-        Raises:
-            TypeError: a view is no :class:`ImageBatch`, or has an array of another dtype than it must have.
-            ValueError: the views do not share their images, or one is not as described there.
-            OutOfMemoryError: the batch does not fit; the message has the plan.
-        """
-        for number, view in enumerate(views):
-            if not isinstance(view, ImageBatch):
-                raise TypeError(f"views[{number}] is {shown(view)}; it must be an ImageBatch")
-            if view.images is not views[0].images:
-                raise ValueError(f"views[{number}] has images of its own; they must be those of views[0]")
-        return self._features(views, "fc8", self._transfers.download_columns)
 
     def _collected(self, x: Any, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
         if as_tensor:
