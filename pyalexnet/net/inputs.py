@@ -71,17 +71,17 @@ class InputArrays:
         if program is not self._program:
             self._program, self._mean = program, None
 
-    def upload(self, program: Program, given: Input, *, beside: Collection[str] = ()) -> None:
+    def upload(self, program: Program, given: Input, *, already_there: Collection[str] = ()) -> None:
         """Bring a batch to each device.
 
         Args:
             program: the one of the batch's size.
             given: the batch.
-            beside: names of arrays that lie there already.
+            already_there: names of arrays that need not be copied again.
         """
         self.turn_to(program)
         for name, array in given.arrays.items():
-            if name in beside:
+            if name in already_there:
                 continue
             to = {place: program.array(f"input.{name}", place) for place in range(self._places)}
             if name == "mean":

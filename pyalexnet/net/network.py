@@ -308,7 +308,7 @@ class AlexNet:
         found: list[Collected] = []
         with self._work():
             for given in inputs:
-                self._prepare_input(program, given, beside=("images",) if found else ())
+                self._prepare_input(program, given, already_there=("images",) if found else ())
                 self._run(program.forward)
                 found.append(collect({tower: program.array(name, tower) for tower in towers}))
         return found
@@ -593,9 +593,9 @@ class AlexNet:
             self._transfers.require_reachable(array)
         return given
 
-    def _prepare_input(self, program: Program, given: Input, *, beside: Collection[str] = ()) -> None:
+    def _prepare_input(self, program: Program, given: Input, *, already_there: Collection[str] = ()) -> None:
         """Bring a batch to each device that has a tower, and make the net's input of it there."""
-        self._inputs.upload(program, given, beside=beside)
+        self._inputs.upload(program, given, already_there=already_there)
         if given.scale is not None:
             self.step_values.input_scale = given.scale
             self._run(program.prepare)
