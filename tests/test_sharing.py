@@ -42,8 +42,8 @@ def bits_of(net: AlexNet) -> tuple[int, bytes]:
     first, *_, last = net.shapes
     assert (first, last) == ("conv1.weight", "fc8.bias")
     names = ("conv1.weight", "conv1.bias", "conv4.weight", "fc6.bias", "fc8.weight", "fc8.bias")
-    kinds = ("value", "momentum") if net._has_momentum else ("value",)
-    return net.step, b"".join(net._read_parameter(name, kind).tobytes() for name in names for kind in kinds)
+    kinds = ("value", "momentum") if net._parameters.has_momentum else ("value",)
+    return net.step, b"".join(net._parameters.read(name, kind).tobytes() for name in names for kind in kinds)
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +393,7 @@ def test_a_step_that_fails_halfway_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_loading_that_fails_halfway_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     net = AlexNet(CLASSES)
-    parameters, write = net.parameters(), net._write_parameter
+    parameters, write = net.parameters(), net._parameters.write
 
     def write_some(name: str, kind: str, value: Floats) -> None:
         if name == "conv3.weight":
@@ -401,7 +401,7 @@ def test_a_loading_that_fails_halfway_says_so(monkeypatch: pytest.MonkeyPatch) -
         write(name, kind, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(net, "_write_parameter", write_some)
+        patch.setattr(net._parameters, "write", write_some)
         with pytest.raises(KeyboardInterrupt):
             net.load_parameters({name: value + 1 for name, value in parameters.items()})
     with pytest.raises(RuntimeError, match=r"load_parameters\(\) was broken off halfway"):

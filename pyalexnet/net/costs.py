@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pyalexnet.net.program import Entry
+from pyalexnet.net.entry import Entry
 
 
 @dataclass(frozen=True)

@@ -206,8 +206,8 @@ def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: 
         float64 (N, outputs).
     """
     variations = view_variations(len(images), views, model.net.options.crop)
-    by_view = [_softmax(model.net.forward(model.input_batch(images, view))) for view in variations]
-    return np.asarray(np.mean(by_view, axis=0))
+    logits = model.net.forward_views([model.input_batch(images, view) for view in variations])
+    return np.asarray(np.mean(list(map(_softmax, logits)), axis=0))
 
 
 class Tally:

@@ -17,8 +17,10 @@ from annotated_types import Ge
 from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_shapes
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
-from pyalexnet.net.network import AlexNet, as_memory_limit, device_names
-from pyalexnet.net.tensor_file import Description, Shapes, description_format, open_tensors, pack
+from pyalexnet.net.network import AlexNet
+from pyalexnet.net.placement import device_names
+from pyalexnet.net.programs import as_memory_limit
+from pyalexnet.net.tensor_file import Description, Shapes, Tensors, description_format, open_tensors, pack
 from pyalexnet.system.checks import as_path, shown
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.json_file import require_distinct
@@ -42,15 +44,21 @@ def save_model(path: str | PathLike[str], model: Classifier) -> None:
     write_atomically(as_path("path", path), model_content(model))
 
 
-def model_content(model: Classifier) -> bytes:
-    """What :func:`save_model` writes."""
+def model_content(model: Classifier, parameters: Tensors | None = None) -> bytes:
+    """What :func:`save_model` writes.
+
+    Args:
+        model: the classifier.
+        parameters: its net's, from a caller who has them in host memory already.
+    """
     about = {
         "classes": model.classes,
         "num_classes": model.net.num_classes,
         "options": asdict(model.net.options),
         "step": model.net.step,
     }
-    return pack({**model.net.parameters(), _MEAN: model.mean}, about)
+    tensors = model.net.parameters() if parameters is None else parameters
+    return pack({**tensors, _MEAN: model.mean}, about)
 
 
 def load_model(
@@ -72,6 +80,27 @@ def load_model(
         FileNotFoundError: there is no such file.
         ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
     """
+    model, parameters = read_model(path, devices=devices, memory_limit=memory_limit)
+    model.net.load_parameters(parameters)
+    return model
+
+
+def read_model(
+    path: str | PathLike[str], *, devices: Sequence[str] | None, memory_limit: int | None
+) -> tuple[Classifier, Tensors]:
+    """A classifier as :func:`load_model` reads it, and the parameters that its net is still to load.
+
+    Args:
+        path: as in :func:`load_model`, like the arguments that follow.
+        devices: see there.
+        memory_limit: see there.
+
+    Raises:
+        TypeError: as in :func:`load_model`, like the errors that follow.
+        ValueError: see there.
+        FileNotFoundError: see there.
+        ModelFileError: see there.
+    """
     devices = default_devices() if devices is None else device_names(devices)
     memory_limit = as_memory_limit(memory_limit)
     path = as_path("path", path)
@@ -80,14 +109,13 @@ def load_model(
     with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
         about = file.description
         # First the net, which says what memory it needs where there is not enough.
-        net = AlexNet(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
+        net = AlexNet.unfilled(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
         tensors = file.tensors()
     mean = np.array(tensors.pop(_MEAN))
     if not (mean.min() >= 0 and mean.max() <= 255):
         raise ModelFileError(f"{path}: {_MEAN} is from {mean.min()} to {mean.max()}; it must be from 0 to 255")
-    net.load_parameters(tensors)
     net.step = about.step
-    return Classifier(net, about.classes, mean, learned_from=path.parent)
+    return Classifier(net, about.classes, mean, learned_from=path.parent), tensors
 
 
 def as_model(model: Classifier | str | PathLike[str]) -> Classifier:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -15,33 +14,35 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
-    INPUT_SIZE,
-    TOWERS,
-    Conv,
-    Linear,
     Options,
     as_options,
     feature_names,
     initial_parameters,
     layers,
-    parameter_shapes,
 )
-from pyalexnet.device.arguments import INTEGERS, Argument
-from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
-from pyalexnet.device.memory import Arena, MemoryPlan
-from pyalexnet.device.tensor import DTYPES, Tensor, host_array, pinned_array
+from pyalexnet.device.backend import DEFAULT_DEVICE
+from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.device.tensor import Tensor, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
+from pyalexnet.net.entry import Entry, StepValues
 from pyalexnet.net.image_batch import ImageBatch
-from pyalexnet.net.program import Entry, Parameter, Placement, Program, StepValues
-from pyalexnet.system.checks import at_least, flag, integer, number, require, shown
-from pyalexnet.system.machine import available_bytes
+from pyalexnet.net.inputs import Input, InputArrays, as_labels
+from pyalexnet.net.parameters import Parameters, half_written
+from pyalexnet.net.placement import Placement, device_names
+from pyalexnet.net.program import Program
+from pyalexnet.net.programs import Programs, as_memory_limit
+from pyalexnet.net.transfers import Transfers
+from pyalexnet.net.update import as_rate, rates_by_parameter
+from pyalexnet.system.checks import at_least, flag, integer, require, shown
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
+Collected = TypeVar("Collected")
 
 _ARGUMENTS = ("num_classes", "devices", "memory_limit", "seed", "peer_access")  # beside the options
 
@@ -110,8 +111,27 @@ class AlexNet:
             OutOfMemoryError: the parameters alone do not fit.
         """
         self._set_up(num_classes, devices, memory_limit, seed, peer_access, options)
-        for name, value in initial_parameters(self.num_classes, self.options, self.seed):
-            self._write_parameter(name, "value", Argument(name, value))
+        self._parameters.fill(initial_parameters(self.num_classes, self.options, self.seed))
+
+    @classmethod
+    def unfilled(cls, num_classes: int, *, devices: Iterable[str], memory_limit: int | None, **options: Any) -> Self:
+        """A net whose parameters are about to be loaded, so that none are drawn; before, it does not compute.
+
+        Args:
+            num_classes: as in :meth:`__init__`, like the arguments that follow.
+            devices: see there.
+            memory_limit: see there.
+            options: see there.
+
+        Raises:
+            TypeError: as in :meth:`__init__`, like the errors that follow.
+            ValueError: see there.
+            DeviceNotFoundError: see there.
+            OutOfMemoryError: see there.
+        """
+        net = cls.__new__(cls)
+        net._set_up(num_classes, devices, memory_limit, 0, True, options)
+        return net
 
     def _set_up(
         self,
@@ -133,32 +153,23 @@ class AlexNet:
         towers = self.options.towers
         wanted = "a list of one name, for a net of one tower"
         require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
-        self.shapes = parameter_shapes(self.num_classes, towers)
         self.step = 0
-        self.placement = _place(self.devices, self._peer_access)
         self.step_values = StepValues()
-        self._values = tuple(Arena(device) for device in self.placement.devices)
-        # Momentum and gradients, which only training takes memory for.
-        self._updates = tuple(Arena(device) for device in self.placement.devices)
-        self._has_momentum = self._has_gradients = False
-        self._parameters = _describe_parameters(
-            layers(self.num_classes, towers), self.placement, self._values, self._updates
-        )
-        self._programs: dict[tuple[int, bool], Program] = {}
-        self._memories: list[Any] = [None] * len(self._values)
+        self.placement = Placement.on(self.devices, peer_access=self._peer_access)
+        self._transfers = Transfers(self.placement)
+        self._inputs = InputArrays(self._transfers, len(self.devices))
+        self._parameters = Parameters(self.num_classes, towers, self.placement, self._transfers)
+        self.shapes = self._parameters.shapes
+        self._programs = Programs(self.num_classes, self.placement, self._parameters, self._memory_limit)
         self._last_step: Program | None = None
-        # What was broken off while it wrote the parameters.
-        self._broken_off: str | None = None
         self._process = os.getpid()
         self._lock = threading.RLock()
         # The arrays' uses are counted: each thread remembers its own last one, and that of its last training step.
         self._uses = 0
         self._thread = threading.local()
 
-        parameters = self._parameter_bytes(False)
-        MemoryPlan(0, False, self.devices, parameters, self._limits(), self._host_limit()).require_fit()
-        for arena in self._values:
-            arena.allocate()
+        self._programs.plan_without().require_fit()
+        self._parameters.take_memory()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -185,7 +196,8 @@ class AlexNet:
             TypeError: ``batch_size`` is no integer, or ``training`` no truth value.
             ValueError: ``batch_size`` is below 1.
         """
-        return self._plan_of(self._describe(*_program_key(batch_size, training)))
+        batch_size, training = at_least("batch_size", batch_size, 1), flag("training", training)
+        return self._programs.plan(self._programs.describe(batch_size, self.options, training=training))
 
     @overload
     def forward(self, x: Any, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
@@ -212,7 +224,28 @@ class AlexNet:
             ValueError: ``x`` has another shape, or lies on a GPU that is none of the net's.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self._features(x, "fc8", flag("as_tensor", as_tensor))
+        return self._collected(x, "fc8", flag("as_tensor", as_tensor))
+
+    def forward_views(self, views: Sequence[ImageBatch]) -> list[npt.NDArray[np.float32]]:
+        """The logits of several views of the same images, which reach the devices once.
+
+        Args:
+            views: batches that share their ``images``.
+
+        Returns:
+            For each view what :meth:`forward` gives.
+
+        Raises:
+            TypeError: a view is no :class:`ImageBatch`, or has an array of another dtype than it must have.
+            ValueError: the views do not share their images, or one is not as described there.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        for number, view in enumerate(views):
+            if not isinstance(view, ImageBatch):
+                raise TypeError(f"views[{number}] is {shown(view)}; it must be an ImageBatch")
+            if view.images is not views[0].images:
+                raise ValueError(f"views[{number}] has images of its own; they must be those of views[0]")
+        return self._features(views, "fc8", self._transfers.download_columns)
 
     @overload
     def features(self, x: Any, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
@@ -235,7 +268,7 @@ class AlexNet:
             ValueError: ``x`` has another shape or lies on a GPU that is none of the net's, or there is no such layer.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self._features(x, layer, flag("as_tensor", as_tensor))
+        return self._collected(x, layer, flag("as_tensor", as_tensor))
 
     def require_layer(self, layer: str) -> str:
         """Refuse what :meth:`features` knows no layer by.
@@ -254,41 +287,31 @@ class AlexNet:
         require(layer in names, "layer", layer, wanted)
         return names[layer]
 
+    def _collected(self, x: Any, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
+        if as_tensor:
+            return self._features([x], layer, self._transfers.join_columns)[0]
+        return self._features([x], layer, self._transfers.download_columns)[0]
+
     @_one_at_a_time
-    def _features(self, x: Any, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
+    def _features(
+        self, views: Sequence[Any], layer: str, collect: Callable[[Mapping[int, Any]], Collected]
+    ) -> list[Collected]:
+        """What a layer computes of each view of the same images, collected from its towers."""
         name = self.require_layer(layer)
-        arrays = self._input(x)
-        n = _count(arrays)
-        self._require_whole()
-        program = self.program(n, training=False)
+        inputs = [self._input(view) for view in views]
+        self._parameters.require_whole()
+        if not inputs:
+            return []
+        program = self.program(inputs[0].count, training=False)
+        number = int(layer[-1])  # an LRN or pooling has that of its convolution
+        towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
+        found: list[Collected] = []
         with self._work():
-            self._upload_input(program, x, arrays)
-            self._run(program.forward)
-            number = int(layer[-1])  # an LRN or pooling has that of its convolution
-            towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
-            parts = [program.array(name, tower) for tower in towers]
-            return self._joined(parts) if as_tensor else self._downloaded(parts)
-
-    def _downloaded(self, parts: list[Any]) -> npt.NDArray[np.float32]:
-        """The towers' arrays side by side in host memory."""
-        values = [self._download(part, self.placement.place(tower)) for tower, part in enumerate(parts)]
-        whole: npt.NDArray[np.float32] = np.concatenate(values, axis=-1)
-        return whole
-
-    def _joined(self, parts: list[Any]) -> Tensor:
-        """The towers' arrays side by side on the first device."""
-        device, stream = self.placement.devices[0], self.placement.streams[0]
-        *outer, width = parts[0].shape
-        whole = Tensor.empty((*outer, len(parts) * width), device=str(device))
-        for tower, part in enumerate(parts):
-            to = whole.array.slice_last(tower * width, (tower + 1) * width)
-            if self.placement.place(tower) == 0:
-                device.native.copy(to, part, stream)
-            else:
-                self.placement.links[0].start(to, part)
-                self.placement.links[0].finish()
-        self._synchronize()
-        return whole
+            for given in inputs:
+                self._prepare_input(program, given, already_there=("images",) if found else ())
+                self._run(program.forward)
+                found.append(collect({tower: program.array(name, tower) for tower in towers}))
+        return found
 
     @_one_at_a_time
     def train_step(
@@ -323,40 +346,41 @@ class AlexNet:
             OutOfMemoryError: the batch does not fit; the message has the plan.
             KeyboardInterrupt: of Ctrl-C; the step is then done whole and counted in :attr:`step`, or not at all.
         """
-        rates = _rates_by_parameter(lr, self.shapes)
-        momentum, weight_decay = _rate("momentum", momentum), _rate("weight_decay", weight_decay)
-        arrays = self._input(x)
-        n = _count(arrays)
-        labels = self._check_labels(labels, n)
-        self._require_whole()
-        program = self.program(n, training=True)
+        rates = rates_by_parameter(lr, self.shapes)
+        momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
+        given = self._input(x)
+        labels = as_labels(labels, given.count, self.num_classes)
+        self._parameters.require_whole()
+        program = self.program(given.count, training=True)
         self.step_values.lr, self.step_values.momentum, self.step_values.weight_decay = rates, momentum, weight_decay
         self.step_values.seed, self.step_values.step = self.seed, self.step
-        self._has_gradients = False
+        self._parameters.has_gradients = False
+        tower = program.loss_tower
+        place = self.placement.place(tower)
         with self._work():
-            self._upload_input(program, x, arrays)
-            self._upload(program.array("loss.labels"), labels, self.placement.place(0))
+            self._prepare_input(program, given)
+            self._transfers.upload({place: program.array("loss.labels", tower)}, labels)
             self._run((*program.forward, *program.backward))
             self._update(program)
             try:
-                losses = self._download(program.array("loss.losses"), self.placement.place(0))
-                self._synchronize()
+                losses = self._transfers.download(program.array("loss.losses", tower), place)
+                self._transfers.synchronize()
             except CudaError:
-                self._broken_off = "train_step()"
+                self._parameters.flaw = half_written("train_step()")
                 raise
         self._last_step, self._thread.step = program, self._uses
         return float(np.mean(losses, dtype=np.float64))
 
     def _update(self, program: Program) -> None:
         """Queue the update and count the step: all of it, unless the device refuses."""
-        broken_off = partial(setattr, self, "_broken_off")
+        set_parameters = partial(setattr, self._parameters)
         self._run(
             program.update,
-            first=(partial(broken_off, "train_step()"),),
+            first=(partial(set_parameters, "flaw", half_written("train_step()")),),
             then=(
                 partial(setattr, self, "step", self.step + 1),
-                partial(setattr, self, "_has_gradients", True),
-                partial(broken_off, None),
+                partial(set_parameters, "has_gradients", True),
+                partial(set_parameters, "flaw", None),
             ),
         )
 
@@ -395,7 +419,7 @@ class AlexNet:
             raise RuntimeError(
                 "another thread has used the arrays since this one last did: hold exclusive() from there to read()"
             )
-        return self._download(array, self.placement.place(tower))
+        return self._transfers.download(array, self.placement.place(tower))
 
     def image_buffers(self, batch_size: int, count: int) -> list[npt.NDArray[np.uint8]]:
         """Arrays for the images of an :class:`ImageBatch`, from which they reach the devices fastest.
@@ -423,9 +447,9 @@ class AlexNet:
         Raises:
             RuntimeError: there has been no training step with the present parameters.
         """
-        if not self._has_gradients:
+        if not self._parameters.has_gradients:
             raise RuntimeError("there are no gradients: no training step has been made with these parameters")
-        return {name: self._read_parameter(name, "gradient") for name in self.shapes}
+        return self._parameters.read_all("gradient")
 
     @_one_at_a_time
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -438,8 +462,8 @@ class AlexNet:
         Raises:
             RuntimeError: a step or a loading was broken off halfway; see the message.
         """
-        self._require_whole()
-        return {name: self._read_parameter(name, "value") for name in self.shapes}
+        self._parameters.require_whole()
+        return self._parameters.read_all("value")
 
     @_one_at_a_time
     def momentum(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -448,10 +472,10 @@ class AlexNet:
         Raises:
             RuntimeError: a step or a loading was broken off halfway; see the message.
         """
-        self._require_whole()
-        if not self._has_momentum:
+        self._parameters.require_whole()
+        if not self._parameters.has_momentum:
             return {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
-        return {name: self._read_parameter(name, "momentum") for name in self.shapes}
+        return self._parameters.read_all("momentum")
 
     @_one_at_a_time
     def load_parameters(
@@ -472,29 +496,9 @@ class AlexNet:
             TypeError: something is no array of float32; likewise.
             OutOfMemoryError: there is no room for the momentum; likewise.
         """
-        values = self._checked_parameters("parameters", parameters)
-        updates = None if momentum is None else self._checked_parameters("momentum", momentum)
-        if updates is not None:
-            self._begin_updates()
-        self._broken_off = "load_parameters()"
-        for name, value in values.items():
-            self._write_parameter(name, "value", value)
-        if self._has_momentum:
-            self._clear_updates()
-            for name, value in (updates or {}).items():
-                self._write_parameter(name, "momentum", value)
-        self._broken_off = None
-
-    def _checked_parameters(self, argument: str, values: Mapping[str, Any]) -> dict[str, Argument]:
-        if not isinstance(values, Mapping):
-            raise TypeError(f"{argument} is {shown(values)}; it must have arrays by name")
-        if values.keys() != self.shapes.keys():
-            missing, unknown = self.shapes.keys() - values.keys(), values.keys() - self.shapes.keys()
-            raise ValueError(f"{argument} lack {sorted(missing)} and have unknown {sorted(map(str, unknown))}")
-        return {
-            name: self._reachable(Argument.of(f"{argument}: {name}", values[name], shape=shape))
-            for name, shape in self.shapes.items()
-        }
+        values = self._parameters.checked("parameters", parameters)
+        updates = None if momentum is None else self._parameters.checked("momentum", momentum)
+        self._parameters.load(values, updates)
 
     # Copies -------------------------------------------------------------------------------------------------
 
@@ -526,12 +530,10 @@ class AlexNet:
             "peer_access": self._peer_access,
             "options": asdict(self.options),
         }
-        return type(self), arguments, self.step, self.parameters(), self.momentum() if self._has_momentum else None
+        momentum = self.momentum() if self._parameters.has_momentum else None
+        return type(self), arguments, self.step, self.parameters(), momentum
 
-    # Programs and memory ------------------------------------------------------------------------------------
-
-    def _describe(self, batch_size: int, training: bool) -> Program:
-        return Program(batch_size, self.num_classes, self.options, self.placement, self._parameters, training=training)
+    # Programs -----------------------------------------------------------------------------------------------
 
     @_one_at_a_time
     def program(self, batch_size: int, *, training: bool) -> Program:
@@ -542,75 +544,19 @@ class AlexNet:
             ValueError: ``batch_size`` is below 1.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        key = _program_key(batch_size, training)
-        if key not in self._programs:
-            program = self._describe(*key)
-            self._plan_of(program).require_fit()
-            if program.training:
-                self._begin_updates()
-            self._give_memory(program)
-            program.build()
-            self._programs[key] = program
-        return self._programs[key]
-
-    def _begin_updates(self) -> None:
-        """Take the memory for momentum and gradients, all zero, unless that is done."""
-        if self._has_momentum:
-            return
-        try:
-            for arena in self._updates:
-                arena.allocate()
-            self._clear_updates()
-        except BaseException:
-            for arena in self._updates:
-                arena.memory = None
-            raise
-        self._has_momentum = True
-
-    def _give_memory(self, program: Program) -> None:
-        for place, arena in enumerate(program.arenas):
-            memory = self._memories[place]
-            if memory is None or memory.bytes < arena.total_bytes:
+        batch_size, training = at_least("batch_size", batch_size, 1), flag("training", training)
+        program = self._programs.find(batch_size, training=training)
+        if program is None:
+            program = self._programs.describe(batch_size, self.options, training=training)
+            self._programs.plan(program).require_fit()
+            if training:
+                self._parameters.begin_updates()
+            if not self._programs.have_room_for(program):
                 self._begin_use()
-                self._programs.clear()  # they hold the memory that is too small
-                self._memories[place] = memory = None
-                arena.allocate()
-                self._memories[place] = arena.memory
-        for place, arena in enumerate(program.arenas):
-            arena.memory = self._memories[place]
-
-    def _plan_of(self, program: Program) -> MemoryPlan:
-        by_layer = tuple(
-            {**parameters, **arena.bytes_by_layer}
-            for parameters, arena in zip(self._parameter_bytes(program.training), program.arenas, strict=True)
-        )
-        limits, host_limit = self._limits(), self._host_limit()
-        return MemoryPlan(program.batch_size, program.training, self.devices, by_layer, limits, host_limit)
-
-    def _parameter_bytes(self, training: bool) -> tuple[dict[str, int], ...]:
-        return tuple(
-            {"parameters": values.total_bytes}
-            | ({"updates": updates.total_bytes} if training or updates.memory else {})
-            for values, updates in zip(self._values, self._updates, strict=True)
-        )
-
-    def _limits(self) -> tuple[int, ...]:
-        """What the net may hold on each device: what it has there already and what is free, within its limit."""
-        limits = []
-        for place, device in enumerate(self.placement.devices):
-            available = device.free_bytes + self._held_bytes(place)
-            limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
-        return tuple(limits)
-
-    def _host_limit(self) -> int | None:
-        """Likewise on all devices together, where they lie in the computer's own memory."""
-        if self.placement.devices[0].target == "cuda":
-            return None
-        return available_bytes() + sum(map(self._held_bytes, range(len(self.placement.devices))))
-
-    def _held_bytes(self, place: int) -> int:
-        memories = (self._values[place].memory, self._updates[place].memory, self._memories[place])
-        return sum(memory.bytes for memory in memories if memory)
+                self._inputs.turn_to(None)
+            self._programs.add(program)
+        self._inputs.turn_to(program)  # who asked for it may run its entries
+        return program
 
     # Work ---------------------------------------------------------------------------------------------------
 
@@ -619,13 +565,6 @@ class AlexNet:
             raise RuntimeError(
                 f"the net was made in process {self._process}, of which this one is a fork: devices do not survive "
                 "that. Start processes by 'spawn', or make and load nets in the process that uses them"
-            )
-
-    def _require_whole(self) -> None:
-        if self._broken_off:
-            raise RuntimeError(
-                f"{self._broken_off} was broken off halfway: some parameters are old and some new. "
-                "load_parameters() makes the net whole again"
             )
 
     def _begin_use(self) -> None:
@@ -645,8 +584,21 @@ class AlexNet:
                 with suppress(ValueError, CudaError):  # where no exchange had begun
                     link.finish()
             with suppress(CudaError):
-                self._synchronize()
+                self._transfers.synchronize()
             raise
+
+    def _input(self, x: Any) -> Input:
+        given = Input.of(x, self.options.crop)
+        for array in given.arrays.values():
+            self._transfers.require_reachable(array)
+        return given
+
+    def _prepare_input(self, program: Program, given: Input, *, already_there: Collection[str] = ()) -> None:
+        """Bring a batch to each device that has a tower, and make the net's input of it there."""
+        self._inputs.upload(program, given, already_there=already_there)
+        if given.scale is not None:
+            self.step_values.input_scale = given.scale
+            self._run(program.prepare)
 
     def _run(
         self,
@@ -662,96 +614,6 @@ class AlexNet:
         """
         work = (call for entry in entries if (call := entry.call(self.step_values)))
         deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
-
-    def _synchronize(self) -> None:
-        for stream in self.placement.streams:
-            stream.synchronize()
-
-    def _input(self, x: Any) -> dict[str, Argument]:
-        """What the net is to look at, by the names of a program's arrays; the first tells how many images there are."""
-        if isinstance(x, ImageBatch):
-            arrays = x.arguments(self.options.crop)
-        else:
-            arrays = {"joint": Argument.of("x", x, shape=("N", INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS))}
-        return {name: self._reachable(array) for name, array in arrays.items()}
-
-    def _upload_input(self, program: Program, x: Any, arrays: dict[str, Argument]) -> None:
-        """Bring the input to each device that has a tower."""
-        for place in range(len(self.placement.devices)):
-            for name, array in arrays.items():
-                self._upload(program.array(f"input.{name}", place), array, place)
-        if isinstance(x, ImageBatch):
-            self.step_values.input_scale = float(x.scale)
-            self._run(program.prepare)
-
-    def _reachable(self, array: Argument) -> Argument:
-        """Refuse an array on a GPU that is none of the net's."""
-        device = array.device
-        if device is not None and device.target == "cuda" and device not in self.placement.devices:
-            where = " or ".join(self.devices)
-            raise ValueError(f"{array.name} is on {device}; it must be on {where}, as the net is, or in host memory")
-        return array
-
-    def _source(self, array: Argument, place: int) -> Any:
-        """The array as a native one that the device at a place can copy from."""
-        device = self.placement.devices[place]
-        if device.target == "cuda" and array.device == device:
-            return array.native(device)
-        return host_array(device, np.ascontiguousarray(array.host()))
-
-    def _upload(self, to: Any, value: Argument, place: int) -> None:
-        """Copy in stream order. CUDA has read pageable memory when its copy returns; other memory outlives the step."""
-        self.placement.devices[place].native.copy(to, self._source(value, place), self.placement.streams[place])
-
-    def _download(self, array: Any, place: int) -> npt.NDArray[Any]:
-        device, stream = self.placement.devices[place], self.placement.streams[place]
-        value: npt.NDArray[Any] = np.empty(tuple(array.shape), DTYPES[array.dtype])
-        device.native.copy(host_array(device, value), array, stream)
-        stream.synchronize()
-        return value
-
-    def _check_labels(self, labels: Any, n: int) -> Argument:
-        """Labels as int32 in host memory."""
-        given = Argument.of("labels", _array_of(labels), INTEGERS, (n,))
-        values = given.host()
-        wrong = np.flatnonzero((values < 0) | (values >= self.num_classes))
-        if len(wrong):
-            first = int(wrong[0])
-            raise ValueError(
-                f"labels[{first}] is {values[first]}; it must be from 0 to num_classes - 1 = {self.num_classes - 1}"
-            )
-        return Argument("labels", values.astype(np.int32))
-
-    # Parameters ---------------------------------------------------------------------------------------------
-
-    def _read_parameter(self, name: str, kind: str) -> npt.NDArray[np.float32]:
-        parts = [
-            self._download(getattr(parameters[name], kind).array(), self.placement.place(tower))
-            for tower, parameters in enumerate(self._parameters)
-            if name in parameters
-        ]
-        whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
-        return whole
-
-    def _write_parameter(self, name: str, kind: str, value: Argument) -> None:
-        holders = [tower for tower, parameters in enumerate(self._parameters) if name in parameters]
-        for part, tower in enumerate(holders):
-            place = self.placement.place(tower)
-            device, stream = self.placement.devices[place], self.placement.streams[place]
-            to = getattr(self._parameters[tower][name], kind).array()
-            width = to.shape[-1]
-            device.native.copy(to, self._source(value, place).slice_last(part * width, (part + 1) * width), stream)
-            stream.synchronize()
-
-    def _clear_updates(self) -> None:
-        """Set momentum and gradients to zero."""
-        self._has_gradients = False
-        for tower, parameters in enumerate(self._parameters):
-            for parameter in parameters.values():
-                zeros = Argument("zeros", np.zeros(parameter.value.shape, np.float32))
-                for array in (parameter.momentum.array(), parameter.gradient.array()):
-                    self._upload(array, zeros, self.placement.place(tower))
-        self._synchronize()
 
 
 def _restored(
@@ -778,109 +640,3 @@ def _restored(
     net.load_parameters(parameters, momentum)
     net.step = step
     return net
-
-
-def as_memory_limit(memory_limit: int | None) -> int | None:
-    """What a net may take on each device, in bytes.
-
-    Raises:
-        TypeError: it is neither an integer nor None.
-        ValueError: it is below 1.
-    """
-    if memory_limit is None:
-        return None
-    found = integer("memory_limit", memory_limit)
-    require(found >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
-    return found
-
-
-def device_names(devices: Iterable[str]) -> tuple[str, ...]:
-    """The names of a net's one or two devices.
-
-    Raises:
-        TypeError: it is no list, or one of something else than names.
-        ValueError: it is a single name, or there are none or too many.
-    """
-    wanted = "a list of one or two names, such as ['cpu:0']"
-    if isinstance(devices, str):
-        raise ValueError(f"devices is {devices!r}; it must be {wanted}")
-    if not isinstance(devices, Iterable):
-        raise TypeError(f"devices is {shown(devices)}; it must be {wanted}")
-    names = tuple(devices)
-    require(len(names) in (1, TOWERS), "devices", list(names), wanted)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"devices is {shown(list(names))}; it must be {wanted}")
-    return names
-
-
-def _place(names: tuple[str, ...], peer_access: bool) -> Placement:
-    devices: tuple[Device, ...] = tuple(get_device(name) for name in names)
-    if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
-        raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
-    native = devices[0].native
-    streams = tuple(native.Stream(device.index) for device in devices)
-    links = (
-        (native.Link(streams[1], streams[0], peer_access), native.Link(streams[0], streams[1], peer_access))
-        if len(devices) > 1
-        else ()
-    )
-    return Placement(devices, streams, links)
-
-
-def _describe_parameters(
-    of: tuple[Conv | Linear, ...], placement: Placement, values: tuple[Arena, ...], updates: tuple[Arena, ...]
-) -> list[dict[str, Parameter]]:
-    """The parameters of what each tower computes."""
-    parameters: list[dict[str, Parameter]] = [{} for _ in range(of[0].towers)]
-    for layer in of:
-        for tower in layer.computing_towers:
-            place = placement.place(tower)
-            for kind, shape in (
-                ("weight", layer.tower_weight_shape),
-                ("bias", layer.tower_weight_shape[-1:]),
-            ):
-                parameters[tower][f"{layer.name}.{kind}"] = Parameter(
-                    value=values[place].add(layer.name, shape),
-                    momentum=updates[place].add(layer.name, shape),
-                    gradient=updates[place].add(layer.name, shape),
-                )
-    return parameters
-
-
-def _rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:
-    if not isinstance(lr, Mapping):
-        return dict.fromkeys(parameters, _rate("lr", lr))
-    rates = {name: _rate(f"lr[{name!r}]", rate) for name, rate in lr.items()}
-    layer_of = {name: name.split(".")[0] for name in parameters}
-    for name in rates:
-        if name not in layer_of and name not in layer_of.values():
-            raise ValueError(f"lr has {name!r}; it must name layers such as conv1, or parameters such as conv1.bias")
-    if lacking := [name for name, layer in layer_of.items() if name not in rates and layer not in rates]:
-        raise ValueError(f"lr has no rate for {', '.join(lacking)}")
-    return {name: rates[name] if name in rates else rates[layer] for name, layer in layer_of.items()}
-
-
-def _rate(name: str, value: float) -> float:
-    rate = number(name, value)
-    require(0 <= rate < math.inf, name, value, "a finite number of at least 0")
-    return rate
-
-
-def _program_key(batch_size: int, training: bool) -> tuple[int, bool]:
-    return at_least("batch_size", batch_size, 1), flag("training", training)
-
-
-def _array_of(labels: Any) -> Any:
-    """Labels in a list or tuple as an array; anything else as it is."""
-    if not isinstance(labels, list | tuple):
-        return labels
-    try:
-        return np.array(labels)
-    except ValueError as error:  # lists of different lengths
-        raise TypeError(f"labels is {shown(labels)}; it must be a list of integers") from error
-
-
-def _count(arrays: dict[str, Argument]) -> int:
-    """How many images an input has."""
-    return next(iter(arrays.values())).shape[0]

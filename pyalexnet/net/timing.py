@@ -12,8 +12,8 @@ import numpy as np
 
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.costs import Cost, cost_of
+from pyalexnet.net.entry import Entry
 from pyalexnet.net.network import AlexNet
-from pyalexnet.net.program import Entry
 
 
 @dataclass

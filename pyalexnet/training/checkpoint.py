@@ -30,8 +30,8 @@ from typing_extensions import TypedDict
 from pyalexnet.architecture import IMAGE_SIZE, parameter_count
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.classifier import Classifier
-from pyalexnet.net.model_file import MODEL_FILE, load_model, model_content
-from pyalexnet.net.tensor_file import Description, Shapes, description_format, open_tensors, pack
+from pyalexnet.net.model_file import MODEL_FILE, model_content, read_model
+from pyalexnet.net.tensor_file import Description, Shapes, Tensors, description_format, open_tensors, pack
 from pyalexnet.system.files import (
     folder_written_atomically,
     open_regular_file,
@@ -72,8 +72,12 @@ class Checkpoint:
     settings: Settings
     data: dict[str, Any]
 
-    def save(self, folder: str | PathLike[str]) -> Path:
+    def save(self, folder: str | PathLike[str], parameters: Tensors | None = None) -> Path:
         """Write a checkpoint into a run's folder, whole or not at all.
+
+        Args:
+            folder: the run's folder.
+            parameters: the net's, from a caller who has them in host memory already.
 
         Returns:
             The checkpoint's own folder; one of the same place that is there already stays as it is.
@@ -85,7 +89,7 @@ class Checkpoint:
         if path.exists():
             return path
         contents = {
-            MODEL_FILE: model_content(self.model),
+            MODEL_FILE: model_content(self.model, parameters),
             MOMENTUM_FILE: pack({**self.model.net.momentum(), _COLOUR_AXES: self.colour_axes}, {}),
         }
         contents[STATE_FILE] = self._state_content({name: zlib.crc32(content) for name, content in contents.items()})
@@ -129,7 +133,7 @@ class Checkpoint:
         _require_checksum(path / MOMENTUM_FILE, found.checksums["momentum.safetensors"])
         state, settings = found.state, found.settings
         devices = settings.devices if devices is None else devices
-        model = load_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
+        model, parameters = read_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
         model.net.seed = settings.seed
         _require_steps(path / STATE_FILE, state, model.net.step)
         with open_tensors(
@@ -137,7 +141,7 @@ class Checkpoint:
         ) as file:
             momentum = file.tensors()
         colour_axes = np.array(momentum.pop(_COLOUR_AXES))
-        model.net.load_parameters(model.net.parameters(), momentum)
+        model.net.load_parameters(parameters, momentum)
         return cls(model, colour_axes, state, settings, dict(found.data))
 
 

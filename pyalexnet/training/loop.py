@@ -338,7 +338,8 @@ class Run:
         folder = self.saving.folder
         self.reached.schedule, self.reached.stuck_loss = self.schedule.state(), self.stuck_loss.state()
         try:
-            path = self.checkpoint.save(folder)
+            step, parameters = self.last_good
+            path = self.checkpoint.save(folder, parameters if step == self.net.step else None)
             link_atomically(path / MODEL_FILE, folder / MODEL_FILE)
             if self.result.best and self.result.best.steps == self.net.step and not self.reached.losses:
                 link_atomically(path / MODEL_FILE, folder / BEST_FILE)

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.net.entry import INPUT, Entry
 from pyalexnet.net.network import AlexNet
-from pyalexnet.net.program import INPUT, Entry
 from pyalexnet.ops import dropout
 from pyalexnet.system.checks import require, shown
 

@@ -1,0 +1,163 @@
+"""A program on its way: arrays are planned and entries listed, in the order in which a step does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
+from pyalexnet.device.memory import Arena, Ref
+from pyalexnet.net.entry import EXCHANGE, Entry
+from pyalexnet.net.parameters import Parameter
+from pyalexnet.net.placement import Placement
+
+
+class Draft:
+    """What the forward pass, the backward pass and the update are written into.
+
+    Attributes:
+        batch_size: images at a time.
+        training: whether a backward pass follows.
+        options: choices on which the sources differ.
+        layers: all eight in order.
+        arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
+        arrays: all arrays by name, such as ``conv1.y``, and tower.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_classes: int,
+        options: Options,
+        placement: Placement,
+        parameters: Sequence[dict[str, Parameter]],
+        *,
+        training: bool,
+    ) -> None:
+        """Nothing planned yet; arguments as of :class:`pyalexnet.net.program.Program`."""
+        self.batch_size = batch_size
+        self.training = training
+        self.options = options
+        self.layers = layers(num_classes, options.towers)
+        self.arenas = tuple(Arena(device) for device in placement.devices)
+        self.arrays: dict[tuple[str, int], Ref] = {}
+        self._placement = placement
+        self._parameters = parameters
+        self._direction = ""
+        self._entries: list[Entry] = []
+        self._workspace_bytes = [1] * len(self.arenas)
+        self._workspace_users: list[tuple[Entry, int]] = []
+
+    def entries(self, direction: str, describe: Callable[[Draft], None]) -> list[Entry]:
+        """What a function describes, in its order."""
+        self._direction, self._entries = direction, []
+        describe(self)
+        return self._entries
+
+    # What forward and backward both ask ---------------------------------------------------------------------
+
+    @property
+    def has_two_devices(self) -> bool:
+        """Whether each tower has a device of its own, so that what one computed must be brought to the other."""
+        return len(self.arenas) > 1
+
+    @property
+    def loss_tower(self) -> int:
+        """The tower that has the logits, and so computes the loss."""
+        (tower,) = self.layers[-1].computing_towers
+        return tower
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether the nonlinearity is the ReLU, which kernels apply on their way."""
+        return self.options.activation == "relu"
+
+    def relu_comes_last(self, layer: Conv) -> bool:
+        """Whether a layer's ReLU follows its normalisation and pooling."""
+        return self.options.relu1_last and layer.name == "conv1"
+
+    def parameters(self, layer: Conv | Linear, tower: int) -> tuple[Parameter, Parameter]:
+        """A layer's weights and biases on a tower."""
+        of_tower = self._parameters[tower]
+        return of_tower[f"{layer.name}.weight"], of_tower[f"{layer.name}.bias"]
+
+    def dropout_arguments(self, layer: Linear, tower: int) -> dict[str, Any]:
+        """Both towers draw what one undivided layer would; each step and layer has an offset of its own."""
+        names = [other.name for other in self.layers]
+        number, layer_count = names.index(layer.name), len(names)
+        return {
+            "row_elements": layer.outputs,
+            "first_column": tower * layer.tower_outputs,
+            "p": self.options.dropout,
+            "seed": lambda values: values.seed,
+            "offset": lambda values: values.step * layer_count + number,
+        }
+
+    # Arrays -------------------------------------------------------------------------------------------------
+
+    def new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:
+        """An array on a tower's device, known as ``layer.name``."""
+        ref = self.arenas[self._placement.place(tower)].add(layer, shape, dtype)
+        self.arrays[f"{layer}.{name}", tower] = ref
+        return ref
+
+    def new_joint(self, layer: str, shape: tuple[int, ...], strides: tuple[int, ...] = ()) -> None:
+        """One array a device, known to each tower there as ``layer.joint``."""
+        on_device = [arena.add(layer, shape, strides=strides) for arena in self.arenas]
+        for tower in range(TOWERS):
+            self.arrays[f"{layer}.joint", tower] = on_device[self._placement.place(tower)]
+
+    # Entries ------------------------------------------------------------------------------------------------
+
+    def call(
+        self, layer: str, operation: str, tower: int, *, row: str = "", workspace: bool = False, **arguments: Any
+    ) -> None:
+        """List a launch of a native function on a tower's device.
+
+        Args:
+            layer: what it belongs to.
+            operation: the function's name.
+            tower: which tower's work it is.
+            row: as :attr:`Entry.row` has it; by default the layer.
+            workspace: whether the function takes one.
+            **arguments: what else it takes, but for its stream.
+        """
+        place = self._placement.place(tower)
+        native = self._placement.devices[place].native
+        arguments["stream"] = self._placement.streams[place]
+        entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments, row or layer)
+        self._entries.append(entry)
+        if workspace:
+            needed = int(getattr(native, f"{operation}_workspace_bytes")(**arguments))
+            self._workspace_bytes[place] = max(self._workspace_bytes[place], needed)
+            self._workspace_users.append((entry, place))
+
+    def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
+        """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""
+        start = self._placement.links[tower].start
+        arguments = {"to": to, "from_": source}
+        self._entries.append(Entry(layer.name, "exchange_start", self._direction, tower, start, arguments, EXCHANGE))
+
+    def finish_exchange(self, layer: Conv | Linear, tower: int) -> None:
+        """List where the tower's further work waits for what was copied to it."""
+        finish = self._placement.links[tower].finish
+        self._entries.append(Entry(layer.name, "exchange_finish", self._direction, tower, finish, {}, EXCHANGE))
+
+    def place_workspaces(self) -> None:
+        """One workspace a device serves all its kernels, since they run one after the other."""
+        workspaces = [
+            arena.add("workspace", (size,), "uint8")
+            for arena, size in zip(self.arenas, self._workspace_bytes, strict=True)
+        ]
+        for entry, place in self._workspace_users:
+            entry.arguments["workspace"] = workspaces[place]
+
+
+def geometry(layer: Conv) -> dict[str, Any]:
+    """How a convolution's windows lie, as its kernels take it: a tower's convolution has one group."""
+    return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
+
+
+def row_of(part: str, layer: Conv | Linear) -> str:
+    """What tables of times call a part of a layer that has a row of its own, such as ``lrn1``."""
+    return f"{part}{layer.name[-1]}"

@@ -1,0 +1,87 @@
+"""One call of a program: a launch, or one end of an exchange, with all that it takes and where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pyalexnet.device.memory import Ref
+
+# Work without a layer of its own: the input's preparation and the loss.
+INPUT, LOSS = "input", "loss"
+# Rows of tables of times that several layers share.
+EXCHANGE, UPDATE = "exchange", "update"
+
+
+@dataclass
+class StepValues:
+    """What changes from step to step; the entries read it when they run; ``lr`` is by parameter name."""
+
+    lr: Mapping[str, float] = field(default_factory=dict)
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    input_scale: float = 1.0
+    seed: int = 0
+    step: int = 0
+
+
+class Entry:
+    """One launch, or one end of an exchange, of a program.
+
+    Attributes:
+        layer: ``conv1`` … ``fc8``, ``input`` or ``loss``.
+        operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
+        direction: ``forward``, ``backward`` or ``update``.
+        tower: 0 or 1; for an exchange, the tower that receives.
+        arguments: what the function takes: Refs before binding, native arrays after it, functions of the StepValues.
+        row: what tables of times call the part of the layer that it belongs to: ``conv1``, ``lrn1``, ``pool1``, …;
+            a nonlinearity belongs to its convolution or matrix product.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        operation: str,
+        direction: str,
+        tower: int,
+        function: Callable[..., None],
+        arguments: dict[str, Any],
+        row: str,
+    ) -> None:
+        """Describe one call."""
+        self.layer = layer
+        self.operation = operation
+        self.direction = direction
+        self.tower = tower
+        self.arguments = arguments
+        self.row = row
+        self._function = function
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.arguments.items() if _is_array(value))
+        return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes})"
+
+    def __repr__(self) -> str:
+        return f"<Entry: {' '.join(str(self).split())}>"
+
+    def bind(self) -> None:
+        """Replace Refs by the arrays that lie there; their arenas must have memory."""
+        for name, value in self.arguments.items():
+            if isinstance(value, Ref):
+                self.arguments[name] = value.array()
+
+    def call(self, values: StepValues) -> partial[None] | None:
+        """What queues the work on its stream; None for an update with a rate of 0: frozen ones keep their bits."""
+        arguments = {name: value(values) if callable(value) else value for name, value in self.arguments.items()}
+        return None if arguments.get("lr") == 0 else partial(self._function, **arguments)
+
+    def run(self, values: StepValues) -> None:
+        """Queue the work on its stream."""
+        if call := self.call(values):
+            call()
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "shape")

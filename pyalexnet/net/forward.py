@@ -1,0 +1,137 @@
+"""The forward pass: from 8-bit images to the net's input, and from there to logits.
+
+    convolution   y = f(x * w + b), then LRN and max-pooling in the order that the options say
+    fc6, fc7      y = dropout(f(x·w + b)), the dropout in training alone
+    fc8           y = x·w + b
+
+f is the ReLU or tanh. Each layer's input is known as ``x``, what its nonlinearity gave as ``y``, and what it hands on
+as ``out``; or as ``joint``, where the next layer sees both towers.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE, SECOND_LRN, Conv, Linear
+from pyalexnet.device.memory import Ref
+from pyalexnet.net.draft import Draft, geometry, row_of
+from pyalexnet.net.entry import INPUT
+
+# Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
+_INPUT_ROW_FLOATS = -(-INPUT_SIZE * INPUT_CHANNELS // 4) * 4
+_INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANNELS, 1)
+
+
+def describe_input(draft: Draft) -> None:
+    """The net's input from 8-bit images; each device makes its own, so that towers that share one read the same."""
+    n = draft.batch_size
+    draft.new_joint(INPUT, (n, INPUT_SIZE, INPUT_SIZE, INPUT_CHANNELS), _INPUT_STRIDES)
+    for place in range(len(draft.arenas)):
+        draft.call(
+            INPUT, "prepare_input", place,
+            out=draft.arrays["input.joint", place],
+            images=draft.new(INPUT, "images", place, (n, IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS), "uint8"),
+            offsets=draft.new(INPUT, "offsets", place, (n, 2), "int32"),
+            flips=draft.new(INPUT, "flips", place, (n,), "uint8"),
+            shifts=draft.new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
+            mean=draft.new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
+            crop=draft.options.crop,
+            scale=lambda values: values.input_scale,
+        )  # fmt: skip
+
+
+def describe_forward(draft: Draft) -> None:
+    """From the net's input to the logits, layer by layer."""
+    feed_both = {layer.name for layer, following in pairwise(draft.layers) if following.sees_both}
+    source = INPUT
+    for layer in draft.layers:
+        if source in feed_both:
+            _exchange_halves(draft, layer, f"{source}.joint")
+        for tower in layer.computing_towers:
+            x = draft.arrays[f"{source}.joint" if layer.sees_both else f"{source}.out", tower]
+            draft.arrays[f"{layer.name}.x", tower] = x
+            out = _part_of_joint(draft, layer, tower) if layer.name in feed_both else None
+            if isinstance(layer, Conv):
+                _convolution(draft, layer, tower, x, out)
+            else:
+                _linear(draft, layer, tower, x, out)
+        source = layer.name
+
+
+def _exchange_halves(draft: Draft, layer: Conv | Linear, joint: str) -> None:
+    """Bring each tower of the layer the half of its joint input that the other tower computed."""
+    if not draft.has_two_devices:
+        return
+    for tower in layer.computing_towers:
+        other = 1 - tower
+        to, source = (draft.arrays[joint, side].part(other, layer.towers) for side in (tower, other))
+        draft.start_exchange(layer, tower, to, source)
+    for tower in layer.computing_towers:
+        draft.finish_exchange(layer, tower)
+
+
+def _part_of_joint(draft: Draft, layer: Conv | Linear, tower: int) -> Ref:
+    """Where a tower writes its channels of what all towers of the next layer see."""
+    if (f"{layer.name}.joint", tower) not in draft.arrays:
+        n = draft.batch_size
+        whole = (layer.pooled_size, layer.pooled_size, layer.filters) if isinstance(layer, Conv) else (layer.outputs,)
+        draft.new_joint(layer.name, (n, *whole))
+    return draft.arrays[f"{layer.name}.joint", tower].part(tower, layer.towers)
+
+
+def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None) -> None:
+    """Convolution with its nonlinearity, then LRN and pooling; the last of them writes to ``out``, if it is given."""
+    n, size, filters = draft.batch_size, layer.output_size, layer.tower_filters
+    steps, relu_last = draft.options.steps_after(layer), draft.relu_comes_last(layer)
+    y = draft.new(layer.name, "y", tower, (n, size, size, filters))
+    weight, bias = draft.parameters(layer, tower)
+    draft.call(
+        layer.name, "conv_forward", tower, workspace=True, y=y, x=x, w=weight.value, b=bias.value,
+        relu=draft.is_relu and not relu_last, **geometry(layer),
+    )  # fmt: skip
+    if not draft.is_relu:
+        draft.call(layer.name, "tanh_forward", tower, y=y, x=y)
+    for step in steps:
+        x, size = y, layer.pooled_size if step == "pool" else size
+        y = out if out and step == steps[-1] else draft.new(layer.name, step, tower, (n, size, size, filters))
+        _step(draft, layer, step, tower, x, y)
+        draft.arrays[f"{layer.name}.{step}.x", tower] = x
+        draft.arrays[f"{layer.name}.{step}.y", tower] = y
+    if relu_last:
+        draft.call(layer.name, "relu_forward", tower, y=y, x=y)
+    draft.arrays[f"{layer.name}.out", tower] = y
+
+
+def _step(draft: Draft, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> None:
+    """Pooling or a normalisation, from x to y."""
+    if step == "lrn":
+        row = row_of("lrn", layer)
+        draft.call(layer.name, "lrn_forward", tower, row=row, y=y, x=x, **draft.options.lrn_arguments)
+    elif step == "lrn_in_map":
+        row = row_of("lrn", layer)
+        scale = draft.new(layer.name, "scale", tower, x.shape)
+        draft.call(layer.name, "lrn_in_map_forward", tower, row=row, y=y, scale=scale, x=x, **SECOND_LRN)
+    else:
+        row = row_of("pool", layer)
+        draft.call(layer.name, "maxpool_forward", tower, row=row, y=y, x=x, **draft.options.pool_arguments)
+
+
+def _linear(draft: Draft, layer: Linear, tower: int, x: Ref, out: Ref | None) -> None:
+    """Matrix product; in hidden layers with its nonlinearity, and with dropout when training."""
+    y = out or draft.new(layer.name, "y", tower, (draft.batch_size, layer.tower_outputs))
+    weight, bias = draft.parameters(layer, tower)
+    has_dropout = bool(layer.hidden and draft.training and draft.options.dropout)
+    # ReLU's backward finds what it needs behind the dropout, tanh's does not.
+    inner = draft.new(layer.name, "tanh", tower, y.shape) if has_dropout and not draft.is_relu else y
+    draft.call(
+        layer.name, "linear_forward", tower, workspace=True,
+        y=inner, x=x.reshaped(draft.batch_size, layer.inputs), w=weight.value, b=bias.value,
+        relu=layer.hidden and draft.is_relu,
+    )  # fmt: skip
+    if layer.hidden and not draft.is_relu:
+        draft.call(layer.name, "tanh_forward", tower, y=inner, x=inner)
+    if has_dropout:
+        row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
+        draft.call(layer.name, "dropout_forward", tower, row=row, y=y, x=inner, **arguments)
+    draft.arrays[f"{layer.name}.y", tower] = inner
+    draft.arrays[f"{layer.name}.out", tower] = y

@@ -1,0 +1,76 @@
+"""Which device each tower of a net computes on, and what brings arrays from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pyalexnet.architecture import TOWERS
+from pyalexnet.device.backend import Device, get_device
+from pyalexnet.system.checks import require, shown
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which device each tower computes on.
+
+    Attributes:
+        devices: one device or two.
+        names: what they were asked for as.
+        streams: the compute stream of each device.
+        links: on two devices, for each tower the link that brings it the other tower's arrays; else empty.
+    """
+
+    devices: tuple[Device, ...]
+    names: tuple[str, ...]
+    streams: tuple[Any, ...]
+    links: tuple[Any, ...]
+
+    @classmethod
+    def on(cls, names: tuple[str, ...], *, peer_access: bool) -> Placement:
+        """Streams and links of their own on the devices of these names.
+
+        Args:
+            names: as :func:`device_names` gives them; tower 0 lies on the first.
+            peer_access: False never copies from device to device, but through the host.
+
+        Raises:
+            ValueError: two devices are the same one, or of two targets.
+            DeviceNotFoundError: there is no such device.
+        """
+        devices = tuple(get_device(name) for name in names)
+        if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
+            raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
+        native = devices[0].native
+        streams = tuple(native.Stream(device.index) for device in devices)
+        links = (
+            (native.Link(streams[1], streams[0], peer_access), native.Link(streams[0], streams[1], peer_access))
+            if len(devices) > 1
+            else ()
+        )
+        return cls(devices, names, streams, links)
+
+    def place(self, tower: int) -> int:
+        """The position in ``devices`` of a tower's device."""
+        return tower % len(self.devices)
+
+
+def device_names(devices: Iterable[str]) -> tuple[str, ...]:
+    """The names of a net's one or two devices.
+
+    Raises:
+        TypeError: it is no list, or one of something else than names.
+        ValueError: it is a single name, or there are none or too many.
+    """
+    wanted = "a list of one or two names, such as ['cpu:0']"
+    if isinstance(devices, str):
+        raise ValueError(f"devices is {devices!r}; it must be {wanted}")
+    if not isinstance(devices, Iterable):
+        raise TypeError(f"devices is {shown(devices)}; it must be {wanted}")
+    names = tuple(devices)
+    require(len(names) in (1, TOWERS), "devices", list(names), wanted)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"devices is {shown(list(names))}; it must be {wanted}")
+    return names

@@ -1,0 +1,122 @@
+"""The programs of a net: what memory each needs, and the memory that all of them share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyalexnet.architecture import Options
+from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.net.parameters import Parameters
+from pyalexnet.net.placement import Placement
+from pyalexnet.net.program import Program
+from pyalexnet.system.checks import integer, require
+from pyalexnet.system.machine import available_bytes
+
+
+class Programs:
+    """The programs that a net has run so far, by batch size and purpose.
+
+    They lie in the same memory, as only one runs at a time: that of the largest so far.
+    """
+
+    def __init__(
+        self, num_classes: int, placement: Placement, parameters: Parameters, memory_limit: int | None
+    ) -> None:
+        """None yet.
+
+        Args:
+            num_classes: outputs of fc8.
+            placement: the towers' devices.
+            parameters: what the programs compute with.
+            memory_limit: bytes that net and programs may take on each device; None for what is free there.
+        """
+        self._num_classes = num_classes
+        self._placement = placement
+        self._parameters = parameters
+        self._memory_limit = memory_limit
+        self._ready: dict[tuple[int, bool], Program] = {}
+        self._memories: list[Any] = [None] * len(placement.devices)
+
+    def describe(self, batch_size: int, options: Options, *, training: bool) -> Program:
+        """A program that takes no memory yet."""
+        parameters = self._parameters.of_tower
+        return Program(batch_size, self._num_classes, options, self._placement, parameters, training=training)
+
+    def find(self, batch_size: int, *, training: bool) -> Program | None:
+        """The program that is ready to run, if there is one."""
+        return self._ready.get((batch_size, training))
+
+    def have_room_for(self, program: Program) -> bool:
+        """Whether the memory that the programs share is large enough."""
+        return all(
+            memory is not None and memory.bytes >= arena.total_bytes
+            for memory, arena in zip(self._memories, program.arenas, strict=True)
+        )
+
+    def add(self, program: Program) -> None:
+        """Make a program ready to run; where it needs more memory than there is, the others go.
+
+        Nobody else may hold one of those then, since it would hold the memory that is too small.
+
+        Raises:
+            OutOfMemoryError: a device has not that much left.
+        """
+        for place, arena in enumerate(program.arenas):
+            memory = self._memories[place]
+            if memory is None or memory.bytes < arena.total_bytes:
+                self._ready.clear()
+                self._memories[place] = memory = None
+                arena.allocate()
+                self._memories[place] = arena.memory
+        for place, arena in enumerate(program.arenas):
+            arena.memory = self._memories[place]
+        program.build()
+        self._ready[program.batch_size, program.training] = program
+
+    def plan(self, program: Program) -> MemoryPlan:
+        """What the parameters and a program need."""
+        parameters = self._parameters.bytes_needed(training=program.training)
+        by_layer = tuple(
+            {**of_parameters, **arena.bytes_by_layer}
+            for of_parameters, arena in zip(parameters, program.arenas, strict=True)
+        )
+        return self._plan(program.batch_size, program.training, by_layer)
+
+    def plan_without(self) -> MemoryPlan:
+        """What the parameters alone need."""
+        return self._plan(0, False, self._parameters.bytes_needed(training=False))
+
+    def _plan(self, batch_size: int, training: bool, by_layer: tuple[dict[str, int], ...]) -> MemoryPlan:
+        return MemoryPlan(batch_size, training, self._placement.names, by_layer, self._limits(), self._host_limit())
+
+    def _limits(self) -> tuple[int, ...]:
+        """What the net may hold on each device: what it has there already and what is free, within its limit."""
+        limits = []
+        for place, device in enumerate(self._placement.devices):
+            available = device.free_bytes + self._held_bytes(place)
+            limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
+        return tuple(limits)
+
+    def _host_limit(self) -> int | None:
+        """Likewise on all devices together, where they lie in the computer's own memory."""
+        if self._placement.devices[0].target == "cuda":
+            return None
+        return available_bytes() + sum(map(self._held_bytes, range(len(self._placement.devices))))
+
+    def _held_bytes(self, place: int) -> int:
+        memory = self._memories[place]
+        return self._parameters.held_bytes(place) + (memory.bytes if memory else 0)
+
+
+def as_memory_limit(memory_limit: int | None) -> int | None:
+    """What a net may take on each device, in bytes.
+
+    Raises:
+        TypeError: it is neither an integer nor None.
+        ValueError: it is below 1.
+    """
+    if memory_limit is None:
+        return None
+    found = integer("memory_limit", memory_limit)
+    require(found >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
+    return found

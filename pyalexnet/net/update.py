@@ -1,0 +1,74 @@
+"""The update: one step of gradient descent with momentum for every parameter.
+
+v ← momentum·v - weight_decay·lr·w - lr·g; w ← w + v, with g the gradient of the mean loss. As an option, biases move
+by twice the learning rate and without decay, as those of the 2012 code do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+
+from pyalexnet.net.draft import Draft
+from pyalexnet.net.entry import UPDATE, StepValues
+from pyalexnet.system.checks import number, require
+
+
+def describe_update(draft: Draft) -> None:
+    """All parameters in the layers' order, after the whole backward pass has read them."""
+    for layer in draft.layers:
+        for tower in layer.computing_towers:
+            for kind, parameter in zip(("weight", "bias"), draft.parameters(layer, tower), strict=True):
+                as_weights = kind == "weight" or draft.options.bias_update == "paper"
+                draft.call(
+                    layer.name, "sgd_step", tower, row=UPDATE,
+                    w=parameter.value, v=parameter.momentum, g=parameter.gradient,
+                    lr=partial(_learning_rate, name=f"{layer.name}.{kind}", factor=1 if as_weights else 2),
+                    momentum=lambda values: values.momentum,
+                    weight_decay=_weight_decay if as_weights else 0.0,
+                )  # fmt: skip
+
+
+def _learning_rate(values: StepValues, *, name: str, factor: int) -> float:
+    return factor * values.lr[name]
+
+
+def _weight_decay(values: StepValues) -> float:
+    return values.weight_decay
+
+
+def rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:
+    """A learning rate for each parameter.
+
+    Args:
+        lr: one for all; or rates by layer (``conv1``) and parameter (``conv1.bias``), where a parameter's own comes
+            before its layer's.
+        parameters: their names.
+
+    Raises:
+        TypeError: a rate is no number.
+        ValueError: a rate is out of its range, or for nothing there is; or a parameter has none.
+    """
+    if not isinstance(lr, Mapping):
+        return dict.fromkeys(parameters, as_rate("lr", lr))
+    rates = {name: as_rate(f"lr[{name!r}]", rate) for name, rate in lr.items()}
+    layer_of = {name: name.split(".")[0] for name in parameters}
+    for name in rates:
+        if name not in layer_of and name not in layer_of.values():
+            raise ValueError(f"lr has {name!r}; it must name layers such as conv1, or parameters such as conv1.bias")
+    if lacking := [name for name, layer in layer_of.items() if name not in rates and layer not in rates]:
+        raise ValueError(f"lr has no rate for {', '.join(lacking)}")
+    return {name: rates[name] if name in rates else rates[layer] for name, layer in layer_of.items()}
+
+
+def as_rate(name: str, value: float) -> float:
+    """A learning rate, momentum or weight decay.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite, or below 0.
+    """
+    rate = number(name, value)
+    require(0 <= rate < math.inf, name, value, "a finite number of at least 0")
+    return rate
