@@ -15,7 +15,7 @@ from typing import Any
 
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
-from pyalexnet.net.draft import Draft, geometry, row_of
+from pyalexnet.net.draft import Draft, geometry_of, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS
 
 
@@ -111,12 +111,12 @@ def _input_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) -> 
     weight, _ = draft.parameters(layer, tower)
     dx = draft.new(layer.name, "dx", tower, x.shape)
     if isinstance(layer, Conv):
-        draft.call(
-            layer.name, "conv_backward_input", tower, workspace=True, dx=dx, dy=dy, w=weight.value, **geometry(layer)
+        draft.call_product(
+            layer.name, "conv_backward_input", tower, dx=dx, dy=dy, w=weight.value, geometry=geometry_of(layer)
         )
     else:
-        draft.call(
-            layer.name, "linear_backward_input", tower, workspace=True,
+        draft.call_product(
+            layer.name, "linear_backward_input", tower,
             dx=dx.reshaped(draft.batch_size, layer.inputs), dy=dy, w=weight.value,
         )  # fmt: skip
     return dx
@@ -126,13 +126,13 @@ def _weight_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) ->
     x = draft.arrays[f"{layer.name}.x", tower]
     weight, bias = draft.parameters(layer, tower)
     if isinstance(layer, Conv):
-        draft.call(
-            layer.name, "conv_backward_weight", tower, workspace=True,
-            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, **geometry(layer),
+        draft.call_product(
+            layer.name, "conv_backward_weight", tower,
+            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, geometry=geometry_of(layer),
         )  # fmt: skip
     else:
-        draft.call(
-            layer.name, "linear_backward_weight", tower, workspace=True,
+        draft.call_product(
+            layer.name, "linear_backward_weight", tower,
             dw=weight.gradient, db=bias.gradient, x=x.reshaped(draft.batch_size, layer.inputs), dy=dy,
         )  # fmt: skip
 

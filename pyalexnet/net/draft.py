@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
 from pyalexnet.device.memory import Arena, Ref
+from pyalexnet.device.native import NativePlan
 from pyalexnet.net.entry import EXCHANGE, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
@@ -109,9 +110,7 @@ class Draft:
 
     # Entries ------------------------------------------------------------------------------------------------
 
-    def call(
-        self, layer: str, operation: str, tower: int, *, row: str = "", workspace: bool = False, **arguments: Any
-    ) -> None:
+    def call(self, layer: str, operation: str, tower: int, *, row: str = "", **arguments: Any) -> Entry:
         """List a launch of a native function on a tower's device.
 
         Args:
@@ -119,18 +118,33 @@ class Draft:
             operation: the function's name.
             tower: which tower's work it is.
             row: as :attr:`Entry.row` has it; by default the layer.
-            workspace: whether the function takes one.
             **arguments: what else it takes, but for its stream.
         """
         place = self._placement.place(tower)
-        native = self._placement.devices[place].native
+        function = getattr(self._placement.devices[place].native, operation)
         arguments["stream"] = self._placement.streams[place]
-        entry = Entry(layer, operation, self._direction, tower, getattr(native, operation), arguments, row or layer)
-        self._entries.append(entry)
-        if workspace:
-            needed = int(getattr(native, f"{operation}_workspace_bytes")(**arguments))
-            self._workspace_bytes[place] = max(self._workspace_bytes[place], needed)
-            self._workspace_users.append((entry, place))
+        self._entries.append(Entry(layer, operation, self._direction, tower, function, arguments, row or layer))
+        return self._entries[-1]
+
+    def call_product(
+        self, layer: str, operation: str, tower: int, *, geometry: Mapping[str, int] | None = None, **arguments: Any
+    ) -> None:
+        """List a convolution or matrix product, or a gradient of one, by its plan and with the workspace that it says.
+
+        Args:
+            layer: as in :meth:`call`, like operation and tower.
+            operation: as in :meth:`call`.
+            tower: as in :meth:`call`.
+            geometry: what the plan needs to know beside the arrays.
+            **arguments: the arrays, and what else the function takes.
+        """
+        place = self._placement.place(tower)
+        plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
+            **arguments, **(geometry or {})
+        )
+        entry = self.call(layer, operation, tower, plan=plan, **arguments)
+        self._workspace_bytes[place] = max(self._workspace_bytes[place], plan.workspace_bytes)
+        self._workspace_users.append((entry, place))
 
     def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""
@@ -153,7 +167,7 @@ class Draft:
             entry.arguments["workspace"] = workspaces[place]
 
 
-def geometry(layer: Conv) -> dict[str, Any]:
+def geometry_of(layer: Conv) -> dict[str, int]:
     """How a convolution's windows lie, as its kernels take it: a tower's convolution has one group."""
     return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
 

@@ -30,6 +30,8 @@ class StepValues:
 class Entry:
     """One launch, or one end of an exchange, of a program.
 
+    ``str()`` gives where it belongs, what it does to which arrays, and by which plan.
+
     Attributes:
         layer: ``conv1`` … ``fc8``, ``input`` or ``loss``.
         operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
@@ -61,7 +63,8 @@ class Entry:
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.arguments.items() if _is_array(value))
-        return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes})"
+        plan = f"  {self.arguments['plan']}" if "plan" in self.arguments else ""
+        return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes}){plan}"
 
     def __repr__(self) -> str:
         return f"<Entry: {' '.join(str(self).split())}>"

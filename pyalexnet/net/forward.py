@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE, SECOND_LRN, Conv, Linear
 from pyalexnet.device.memory import Ref
-from pyalexnet.net.draft import Draft, geometry, row_of
+from pyalexnet.net.draft import Draft, geometry_of, row_of
 from pyalexnet.net.entry import INPUT
 
 # Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
@@ -85,9 +85,9 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     steps, relu_last = draft.options.steps_after(layer), draft.relu_comes_last(layer)
     y = draft.new(layer.name, "y", tower, (n, size, size, filters))
     weight, bias = draft.parameters(layer, tower)
-    draft.call(
-        layer.name, "conv_forward", tower, workspace=True, y=y, x=x, w=weight.value, b=bias.value,
-        relu=draft.is_relu and not relu_last, **geometry(layer),
+    draft.call_product(
+        layer.name, "conv_forward", tower, y=y, x=x, w=weight.value, b=bias.value,
+        relu=draft.is_relu and not relu_last, geometry=geometry_of(layer),
     )  # fmt: skip
     if not draft.is_relu:
         draft.call(layer.name, "tanh_forward", tower, y=y, x=y)
@@ -123,8 +123,8 @@ def _linear(draft: Draft, layer: Linear, tower: int, x: Ref, out: Ref | None) ->
     has_dropout = bool(layer.hidden and draft.training and draft.options.dropout)
     # ReLU's backward finds what it needs behind the dropout, tanh's does not.
     inner = draft.new(layer.name, "tanh", tower, y.shape) if has_dropout and not draft.is_relu else y
-    draft.call(
-        layer.name, "linear_forward", tower, workspace=True,
+    draft.call_product(
+        layer.name, "linear_forward", tower,
         y=inner, x=x.reshaped(draft.batch_size, layer.inputs), w=weight.value, b=bias.value,
         relu=layer.hidden and draft.is_relu,
     )  # fmt: skip

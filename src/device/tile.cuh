@@ -34,8 +34,8 @@ struct GpuTile {
   static constexpr int kRows = Rows, kColumns = Columns, kDepth = 8;
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = kRows / kThreadRows * (kColumns / kThreadColumns);
-  // So many that nothing spills: 128 registers a thread for 256 threads, 168 for 128, which stage twice as much.
-  static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 3;
+  // So many that nothing spills: 128 registers a thread for 256 threads, 168 for fewer, which stage more.
+  static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 384 / kThreads;
   static constexpr int kBuffers = 2;
   static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true;
   static constexpr int kVector = 4;
