@@ -10,8 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import as_class
+
+IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
+"""What an image of a batch takes in memory."""
 
 
 @runtime_checkable

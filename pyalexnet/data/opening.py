@@ -15,7 +15,8 @@ from pyalexnet.data.digits import TEST_FRACTION, Digits
 from pyalexnet.data.finding import visible_subfolders
 from pyalexnet.data.folder import ImageFolder, find_parts, is_folder, remark_on_classes
 from pyalexnet.data.idx import IdxImages, fashion_mnist, has_idx_part
-from pyalexnet.data.prepared import MANIFEST_FILE, PreparedImages
+from pyalexnet.data.manifest import MANIFEST_FILE
+from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import printable, require_text

@@ -21,11 +21,10 @@ from pyalexnet.data.choice import (
     unchecked_parts,
     unreadable_lines,
 )
-from pyalexnet.data.dataset import image_names, remarks_on, shortened
+from pyalexnet.data.dataset import IMAGE_BYTES, image_names, remarks_on, shortened
 from pyalexnet.data.kept import KeptImages, keep_decoded
 from pyalexnet.data.opening import is_name
 from pyalexnet.data.prefetch import AHEAD
-from pyalexnet.data.prepared import IMAGE_BYTES
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
