@@ -14,9 +14,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pyalexnet.data.class_lists import read_classes_list
 from pyalexnet.data.finding import LeftOut, entries_of, list_images, looked_at, why_no_image, without_images
 from pyalexnet.data.folder import find_parts, is_folder
-from pyalexnet.data.labels import image_labels, number_labels, read_classes_list
+from pyalexnet.data.label_numbers import number_labels
+from pyalexnet.data.labels import image_labels
 from pyalexnet.data.manifest import MANIFEST_FILE, read_manifest
 from pyalexnet.data.tars import TarError, members
 from pyalexnet.errors import DataError
