@@ -45,7 +45,8 @@ from pyalexnet.data.shard_writer import PROGRESS
 from pyalexnet.data.shards import Shards
 from pyalexnet.data.sources import Source, find_images
 from pyalexnet.errors import DataError
-from pyalexnet.system.files import locked_folder, remove_unfinished, require_room, write_atomically
+from pyalexnet.system.files import remove_unfinished, require_room, write_atomically
+from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.machine import usable_cores
 from pyalexnet.system.progress import Display

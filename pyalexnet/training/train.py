@@ -30,7 +30,8 @@ from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.system.checks import as_declared, number, require
-from pyalexnet.system.files import locked_folder, remove_unfinished, require_room
+from pyalexnet.system.files import remove_unfinished, require_room
+from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
