@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.checked import checked
@@ -21,7 +21,7 @@ from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import printable, require_text
 
-DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[Any, Any]
+DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[object, object]
 
 
 def as_dataset(data: DataSource) -> Dataset:

@@ -277,8 +277,8 @@ def _by_list(
     if not files:
         raise DataError(f"{path} has no images")
     common = os.path.commonpath([f"/{file.folder}" for file in files]).strip("/")
-    files = sorted(file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
-    files.sort(key=lambda file: file.name)
+    renamed = (file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
+    files = sorted(renamed, key=lambda file: file.name)
     texts = image_labels(labels, [file.name for file in files], known or ())
     names, numbers = number_labels(texts, known, labels, first_label)
     return [

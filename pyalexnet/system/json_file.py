@@ -25,6 +25,7 @@ from pyalexnet.system.files import read_regular_file
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class JsonFormat(Generic[T]):
         self._require_version(value, name)
         return value
 
-    def check(self, value: Any, name: str) -> T:
+    def check(self, value: object, name: str) -> T:
         """What a value made in Python stands for: tuples for lists, NumPy's numbers for Python's, any mapping.
 
         Args:
@@ -136,7 +137,7 @@ class JsonFormat(Generic[T]):
         alias = TypeAliasType("alias", shape)
         return TypeAdapter(alias, config=ConfigDict(extra=self.extra, allow_inf_nan=False, strict=True))
 
-    def _require_version(self, value: Any, name: str) -> None:
+    def _require_version(self, value: object, name: str) -> None:
         if self.version is None or not isinstance(value, dict):
             return
         field, expected = self.version
@@ -144,7 +145,7 @@ class JsonFormat(Generic[T]):
         if found != expected:
             raise self.error(f"{name} has {field} {shown(found)}; this pyalexnet reads {field} {expected}")
 
-    def _shaped(self, content: bytes, value: Any, name: str) -> T:
+    def _shaped(self, content: bytes, value: object, name: str) -> T:
         from pydantic import ValidationError
 
         for place, number in _whole_numbers(value):
@@ -169,7 +170,7 @@ def require_distinct(name: str, values: Sequence[str]) -> None:
         raise ValueError(f"{name} has {shown(twice)} {times} times; all must be different")
 
 
-def _explained(shape: type, errors: Iterable[Mapping[str, Any]], value: Any, name: str) -> str:
+def _explained(shape: type, errors: Iterable[ErrorDetails], value: object, name: str) -> str:
     """The first thing that is wrong; where the place may hold one of several types, what each of them wants."""
     # A name that is unknown is a misspelling of one that is missing.
     errors = sorted(errors, key=lambda error: error["type"] not in _UNKNOWN)
@@ -193,14 +194,14 @@ def _explained(shape: type, errors: Iterable[Mapping[str, Any]], value: Any, nam
     return f"{where} is {shown(at_place)}; it must be {' or '.join(wanted)}"
 
 
-def _wanted(error: Mapping[str, Any]) -> str:
+def _wanted(error: ErrorDetails) -> str:
     details = error.get("ctx", {})
     numbers = {name: f"{value:g}" for name, value in details.items() if isinstance(value, float)}
     text = _WANTED.get(error["type"])
     return str(error["msg"]) if text is None else text.format(**(details | numbers))
 
 
-def _place(error: Mapping[str, Any], value: Any) -> tuple[tuple[str | int, ...], Any]:
+def _place(error: ErrorDetails, value: Any) -> tuple[tuple[str | int, ...], Any]:
     """The names and numbers that lead to a part of a value, and the part itself.
 
     Pydantic tells them with the types that it tried among them, which are no part of the value.
@@ -215,7 +216,7 @@ def _place(error: Mapping[str, Any], value: Any) -> tuple[tuple[str | int, ...],
     return tuple(place), value
 
 
-def _whole_numbers(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _whole_numbers(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
     """All that are in a value, with their places."""
     if isinstance(value, int):
         yield place, value
@@ -232,8 +233,8 @@ def _is_plain(part: str | int) -> bool:
     return isinstance(part, str) and part.isidentifier() and len(part) <= 100
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
             raise ValueError(f"{shown(name)} occurs twice in one object")
@@ -241,7 +242,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
