@@ -22,7 +22,6 @@ from pyalexnet.system.files import (
     file_written_atomically,
     folder_written_atomically,
     link_atomically,
-    locked_folder,
     open_regular_file,
     remove_folder,
     remove_unfinished,
@@ -30,6 +29,7 @@ from pyalexnet.system.files import (
     write_atomically,
     write_through,
 )
+from pyalexnet.system.folder_lock import locked_folder
 
 
 def disk_full(*_arguments: object) -> None:
@@ -345,7 +345,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
-from pyalexnet.system.files import locked_folder
+from pyalexnet.system.folder_lock import locked_folder
 with locked_folder(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()
@@ -405,7 +405,7 @@ def test_a_lock_file_goes_as_its_next_holder_comes(tmp_path: Path, monkeypatch: 
         taken.append(descriptor)
         lock(descriptor, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     with locked_folder(tmp_path):
         assert (tmp_path / ".lock").exists()
         monkeypatch.undo()
@@ -418,7 +418,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def no_locks(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with locked_folder(tmp_path) as problem:
         assert problem == "No locks available"
 

@@ -34,8 +34,8 @@ from pyalexnet import prepare
 from pyalexnet.architecture import Options
 from pyalexnet.data import PreparedImages
 from pyalexnet.data.idx import IdxImages
-from pyalexnet.data.prepare import RECORD_FORMAT
-from pyalexnet.data.prepared import PLAN_FORMAT
+from pyalexnet.data.manifest import PLAN_FORMAT
+from pyalexnet.data.shard_writer import RECORD_FORMAT
 from pyalexnet.data.sources import find_images
 from pyalexnet.errors import DataError, ModelFileError
 from pyalexnet.evaluation.features import FeatureFile

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from pyalexnet.data import ImageArrays, ImageFolder, Subset, split
-from pyalexnet.data.dataset import fingerprint, image_names
+from pyalexnet.data.dataset import IMAGE_BYTES, fingerprint, image_names
 from pyalexnet.data.kept import KeptImages, keep_decoded
-from pyalexnet.data.prepared import IMAGE_BYTES
 from pyalexnet.data.statistics import measure
 from pyalexnet.system.machine import available_bytes
 from pyalexnet.training import train as training

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyalexnet.data.labels import image_labels, number_labels, number_of, read_classes_list, read_lines
+from pyalexnet.data.class_lists import read_classes_list
+from pyalexnet.data.label_numbers import number_labels
+from pyalexnet.data.labels import image_labels
+from pyalexnet.data.text_lists import number_of, read_lines
 from pyalexnet.errors import DataError
 
 IMAGES = ("val_0.JPEG", "val_1.JPEG", "val_2.JPEG", "val_3.JPEG")

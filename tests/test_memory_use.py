@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from pyalexnet.data import as_dataset
-from pyalexnet.data.prepared import (
+from pyalexnet.data.dataset import IMAGE_BYTES
+from pyalexnet.data.manifest import (
     COLOUR_AXES_FILE,
     COVARIANCE_FILE,
     FORMAT,
     FORMAT_VERSION,
-    HEADER_BYTES,
-    IMAGE_BYTES,
     LABELS_FILE,
     MANIFEST_FILE,
     MEAN_FILE,
     NAMES_FILE,
     REPORT_FILE,
 )
+from pyalexnet.data.shard_file import HEADER_BYTES
 
 IMAGES, SHARDS = 8192, 4  # 1.6 GB
 ALLOWED_BYTES = 512 * 2**20

@@ -464,7 +464,7 @@ def stopped_after(writes: int, monkeypatch: pytest.MonkeyPatch, error: Exception
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr("pyalexnet.data.prepare.os.pwrite", pwrite)
+    monkeypatch.setattr("pyalexnet.data.shard_writer.os.pwrite", pwrite)
 
 
 @pytest.mark.parametrize("writes", [0, 5, 8, 10])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ _FINGERPRINT_BYTES = 2**28
 class ImageArrays:
     """Images of one size in an array, resized to 256×256 as they are asked for."""
 
-    def __init__(self, images: Any, labels: Any, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, images: object, labels: object, classes: Sequence[str] | None = None) -> None:
         """Check the arrays and keep them, without a copy.
 
         Args:
@@ -52,7 +51,7 @@ class ImageArrays:
         return digest([str(self.images.shape), *(self.images[number * count // read] for number in range(read))])
 
 
-def _checked_images(data: Any) -> npt.NDArray[np.uint8]:
+def _checked_images(data: object) -> npt.NDArray[np.uint8]:
     images = host_array(data, "images")
     if images.dtype != np.uint8:
         raise DataError(f"images has dtype {images.dtype}; it must be uint8, pixels from 0 to 255")

@@ -62,7 +62,7 @@ class CheckedDataset:
             ImageError: an image cannot be read.
         """
         try:
-            found: Any = self.dataset.batch(indices)
+            found: object = self.dataset.batch(indices)
         except DataError as error:  # as the protocol has it: an image cannot be read
             raise ImageError(str(error)) from error
         if not isinstance(found, tuple | list) or len(found) != 2:
@@ -93,7 +93,7 @@ def checked(dataset: Dataset) -> Dataset:
     return dataset if type(dataset).__module__.startswith("pyalexnet.") else CheckedDataset(dataset)
 
 
-def checked_classes(classes: Any) -> tuple[str, ...]:
+def checked_classes(classes: object) -> tuple[str, ...]:
     """The names of classes, distinct and in NFC.
 
     Raises:
@@ -108,7 +108,7 @@ def checked_classes(classes: Any) -> tuple[str, ...]:
     return distinct_classes(map(str, names), "classes")
 
 
-def checked_labels(data: Any, count: int) -> npt.NDArray[np.int32]:
+def checked_labels(data: object, count: int) -> npt.NDArray[np.int32]:
     """Labels as int32 (count,), from 0 on.
 
     Raises:
@@ -124,7 +124,7 @@ def checked_labels(data: Any, count: int) -> npt.NDArray[np.int32]:
     return labels.astype(np.int32)
 
 
-def host_array(data: Any, name: str) -> npt.NDArray[Any]:
+def host_array(data: object, name: str) -> npt.NDArray[Any]:
     """An array of NumPy's, CuPy's or PyTorch's, or a list, as NumPy's.
 
     Raises:
@@ -140,6 +140,6 @@ def host_array(data: Any, name: str) -> npt.NDArray[Any]:
         raise DataError(f"{name} cannot become an array: {error}") from error
 
 
-def _beginning(labels: npt.NDArray[Any]) -> str:
+def _beginning(labels: npt.NDArray[np.generic]) -> str:
     shown = ", ".join(map(str, labels.ravel()[:8].tolist()))
     return f"[{shown}, …]" if labels.size > 8 else f"[{shown}]"

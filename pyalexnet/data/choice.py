@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -19,7 +19,11 @@ from pyalexnet.data.readable import OnError, describe_unreadable, find_unreadabl
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 
-_PARTS = {"training": "the training data", "held_out": "the held-out data"}
+_PARTS: dict[Literal["training", "held_out"], str] = {
+    "training": "the training data",
+    "held_out": "the held-out data",
+}
+_Origin = Literal["data", "validation"]
 
 
 class PartDescription(TypedDict):
@@ -53,7 +57,7 @@ class DataDescription(TypedDict):
     validation: float | str | None
     training: PartDescription
     held_out: PartDescription | None
-    unreadable: NotRequired[dict[Literal["data", "validation"], dict[str, str]]]
+    unreadable: NotRequired[dict[_Origin, dict[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class DataChoice:
 
     training: Dataset
     held_out: Dataset | None
-    description: dict[str, Any]
+    description: DataDescription
 
 
 def choose_data(
@@ -77,7 +81,7 @@ def choose_data(
     usual_fraction: float,
     *,
     on_error: OnError = "stop",
-    unreadable: Mapping[str, Mapping[str, str]] | None = None,
+    unreadable: Mapping[_Origin, Mapping[str, str]] | None = None,
     on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> DataChoice:
@@ -99,9 +103,9 @@ def choose_data(
         ValueError: ``validation`` is a number out of its range.
     """
     require_on_error(on_error)
-    left_out: dict[str, dict[str, str]] = {}
+    left_out: dict[_Origin, dict[str, str]] = {}
 
-    def opened(dataset: Dataset, part: str) -> Dataset:
+    def opened(dataset: Dataset, part: _Origin) -> Dataset:
         """Without what cannot be read."""
         known = dict((unreadable or {}).get(part, {}))
         if on_error != "stop":
@@ -130,7 +134,7 @@ def choose_data(
         training, held_out = split(training, fraction)
     if held_out:
         labels_among(held_out, training.classes)
-    description = {
+    description: DataDescription = {
         "source": _name(data),
         # What makes the same choice again, whatever is usual by then.
         "validation": (fraction or None) if validation is None else _fraction_or_name(validation),
@@ -143,20 +147,20 @@ def choose_data(
 
 
 def data_as_before(
-    data: DataSource | None, validation: float | DataSource | None, description: Mapping[str, Any]
+    data: DataSource | None, validation: float | DataSource | None, description: DataDescription
 ) -> tuple[DataSource, float | DataSource | None]:
     """What a resumed run's data is: what is given, else what the run had.
 
     Raises:
         DataError: nothing is given, and the run had arrays, which have no name.
     """
-    if data is None and description["source"] is None:
-        raise DataError("the run learned from arrays; resuming it needs them as data again")
     given = description["source"] if data is None else data
+    if given is None:
+        raise DataError("the run learned from arrays; resuming it needs them as data again")
     return given, description["validation"] if validation is None else validation
 
 
-def data_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def data_changes(was: DataDescription, now: DataDescription) -> list[str]:
     """How a run's data differs from what it was, a line a difference; it may lie elsewhere."""
     changes = []
     for part, name in _PARTS.items():
@@ -168,17 +172,16 @@ def data_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
-def unreadable_lines(description: Mapping[str, Any]) -> list[str]:
+def unreadable_lines(description: DataDescription) -> list[str]:
     """Lines that tell of the images that were left out, as a description has them."""
     errors = [error for part in description.get("unreadable", {}).values() for error in part.values()]
     return describe_unreadable(errors)
 
 
-def unchecked_parts(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def unchecked_parts(was: DataDescription, now: DataDescription) -> list[str]:
     """The parts of which only number, classes and labels are known: not every data set can tell more."""
-    return [
-        name for part, name in _PARTS.items() if was[part] and now[part] and not _tell_content(was[part], now[part])
-    ]
+    parts = ((name, was[part], now[part]) for part, name in _PARTS.items())
+    return [name for name, before, after in parts if before and after and not _tell_content(before, after)]
 
 
 def _fraction_or_name(validation: float | DataSource) -> float | str | None:
@@ -191,7 +194,7 @@ def _name(data: DataSource) -> str | None:
     return os.path.abspath(fspath(data)) if isinstance(data, str | PathLike) else None
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+def _describe(dataset: Dataset) -> PartDescription:
     labels = np.ascontiguousarray(dataset.labels, "<i4")
     return {
         "images": len(dataset),
@@ -201,16 +204,16 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _tell_content(*parts: Mapping[str, Any]) -> bool:
+def _tell_content(*parts: PartDescription) -> bool:
     """Whether all do: some data sets cannot, and runs of earlier versions did not."""
     return all(part.get("content") is not None for part in parts)
 
 
-def _without_content(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _without_content(part: PartDescription | None) -> dict[str, object] | None:
     return None if part is None else {field: value for field, value in part.items() if field != "content"}
 
 
-def _readable(part: Mapping[str, Any] | None) -> str:
+def _readable(part: PartDescription | None) -> str:
     if part is None:
         return "nothing"
     return f"{part['images']} images of {len(part['classes'])} classes with labels of CRC {part['labels_crc32']:08x}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import as_class
+
+IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
+"""What an image of a batch takes in memory."""
 
 
 @runtime_checkable
@@ -62,7 +66,7 @@ def fingerprint(dataset: Dataset) -> str | None:
     return None if names is None else digest(map(str, names))
 
 
-def digest(parts: Iterable[str | npt.NDArray[Any]]) -> str:
+def digest(parts: Iterable[str | npt.NDArray[np.generic]]) -> str:
     """A checksum of texts and arrays in their order, for fingerprints."""
     checksum = hashlib.blake2b(digest_size=16)
     for part in parts:

@@ -108,7 +108,7 @@ def read_image(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
         with open_regular_file(path) as file:
             return decode_image(file)
     except DataError as error:
-        reason: Any = error
+        reason: object = error
     except (OSError, ValueError) as error:
         reason = _reason(error)
     raise ImageError(f"cannot read the image {printable(fspath(path))}: {reason}")
@@ -312,5 +312,5 @@ def _reduced(image: Image.Image) -> Image.Image:
     return small
 
 
-def _reason(error: Any) -> str:
+def _reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

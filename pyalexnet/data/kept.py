@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE
-from pyalexnet.data.dataset import Dataset, fingerprint, image_names, remarks_on
-from pyalexnet.data.prepared import IMAGE_BYTES
+from pyalexnet.data.dataset import IMAGE_BYTES, Dataset, fingerprint, image_names, remarks_on
 from pyalexnet.data.subset import whole
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.checked import checked
@@ -15,12 +15,13 @@ from pyalexnet.data.digits import TEST_FRACTION, Digits
 from pyalexnet.data.finding import visible_subfolders
 from pyalexnet.data.folder import ImageFolder, find_parts, is_folder, remark_on_classes
 from pyalexnet.data.idx import IdxImages, fashion_mnist, has_idx_part
-from pyalexnet.data.prepared import MANIFEST_FILE, PreparedImages
+from pyalexnet.data.manifest import MANIFEST_FILE
+from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import printable, require_text
 
-DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[Any, Any]
+DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[object, object]
 
 
 def as_dataset(data: DataSource) -> Dataset:

@@ -26,7 +26,7 @@ KINDS = "a path, an open file, its bytes, an image of Pillow's, a uint8 array (H
 _one_at_a_time = threading.Lock()
 
 
-def listed(images: Any) -> list[Any]:
+def listed(images: Any) -> list[object]:
     """Images one by one; a single one may stand alone.
 
     Args:
@@ -50,7 +50,7 @@ def listed(images: Any) -> list[Any]:
         raise TypeError(f"images is {shown(images)}; it must be {KINDS}, or a list of such") from None
 
 
-def prepared(image: Any) -> npt.NDArray[np.uint8]:
+def prepared(image: object) -> npt.NDArray[np.uint8]:
     """An image as :func:`pyalexnet.data.images.read_image` prepares a file.
 
     Args:
@@ -74,7 +74,7 @@ def prepared(image: Any) -> npt.NDArray[np.uint8]:
     return fit_image(_pixels(image))
 
 
-def prepared_or_error(image: Any) -> npt.NDArray[np.uint8] | DataError:
+def prepared_or_error(image: object) -> npt.NDArray[np.uint8] | DataError:
     """As :func:`prepared`, but what it would raise is returned."""
     try:
         return prepared(image)
@@ -102,7 +102,7 @@ def _decoded(content: bytes | bytearray | memoryview, what: str) -> npt.NDArray[
         raise DataError(f"cannot read {what}: {error}") from error
 
 
-def _pixels(array: Any) -> npt.NDArray[np.uint8]:
+def _pixels(array: object) -> npt.NDArray[np.uint8]:
     """An array's uint8 (H, W) or (H, W, 3) in host memory."""
     try:
         found = array.numpy() if isinstance(array, Tensor) else describe("an image", array)

@@ -1,4 +1,4 @@
-"""A folder of images that ``pyalexnet prepare`` has brought to 256×256: how it is laid out, and the data set in it.
+"""A folder of images that ``pyalexnet prepare`` has brought to 256×256, as a data set.
 
 The images lie in order in shards, NumPy files of uint8 (n, 256, 256, 3), of which the manifest tells names, numbers of
 images and checksums. Labels, image names and statistics lie beside them.
@@ -7,137 +7,30 @@ images and checksums. Labels, image names and statistics lie beside them.
 from __future__ import annotations
 
 import hashlib
-import math
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Len, MinLen
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import digest
-from pyalexnet.data.statistics import ImageSums, Statistics
+from pyalexnet.data.manifest import (
+    COLOUR_AXES_FILE,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MEAN_FILE,
+    NAMES_FILE,
+    SMALL_FILES,
+    read_manifest,
+)
+from pyalexnet.data.shard_file import examine, read_rows, require_whole
+from pyalexnet.data.statistics import Statistics
 from pyalexnet.errors import DataError
-from pyalexnet.system.array_file import array_from, array_header
-from pyalexnet.system.checks import require
-from pyalexnet.system.files import open_regular_file, read_regular_file
-from pyalexnet.system.json_file import JsonFormat, require_distinct
-
-MANIFEST_FILE = "manifest.json"
-FORMAT, FORMAT_VERSION = "pyalexnet prepared images", 1
-
-LABELS_FILE, NAMES_FILE, REPORT_FILE = "labels.npy", "names.json", "report.json"
-MEAN_FILE, COVARIANCE_FILE, COLOUR_AXES_FILE = "mean.npy", "covariance.npy", "colour_axes.npy"
-_SMALL_FILES = (LABELS_FILE, NAMES_FILE, MEAN_FILE, COVARIANCE_FILE, COLOUR_AXES_FILE, REPORT_FILE)
-
-HEADER_BYTES = 128
-"""What stands before the pixels of a shard: the header of NumPy's file format 1.0, padded to a multiple of 64."""
-
-IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
-
-_ROWS_AT_A_TIME = 32
-
-
-_Count = Annotated[int, Ge(0)]
-_Three = Annotated[tuple[float, ...], Len(3, 3)]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of images.
-
-    Attributes:
-        file: its name within the prepared folder.
-        images: how many it has.
-        sha256: checksum of the whole file, as sha256sum prints it.
-    """
-
-    file: str
-    images: _Count
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that the bytes of a prepared folder depend on.
-
-    Attributes:
-        format: :data:`FORMAT`.
-        version: :data:`FORMAT_VERSION`.
-        settings: how the images were brought to their size, and how many a shard has.
-        source: how many images and classes there were, and a checksum of their names, labels and sizes.
-        versions: of the packages that decoded the images.
-    """
-
-    format: Literal["pyalexnet prepared images"]
-    version: int
-    settings: dict[str, int | str]
-    source: dict[str, int | str]
-    versions: dict[str, str | None]
-
-
-@dataclass(frozen=True)
-class ColourCovariance:
-    """The covariance of red, green and blue over all pixels.
-
-    Attributes:
-        eigenvalues: in rising order.
-        eigenvectors: in their order.
-    """
-
-    eigenvalues: _Three
-    eigenvectors: Annotated[tuple[_Three, ...], Len(3, 3)]
-
-
-@dataclass(frozen=True)
-class Manifest(Plan):
-    """What ``manifest.json`` tells of a prepared folder.
-
-    Attributes:
-        images: how many there are.
-        skipped: how many could not be read.
-        passed_over: how many files were no images.
-        classes: the classes' names.
-        class_counts: how many images each has.
-        colour_covariance: of all images.
-        shards: the images' files.
-        files: each other file's SHA-256.
-    """
-
-    images: Annotated[int, Ge(1)]
-    skipped: _Count
-    passed_over: _Count
-    classes: Annotated[tuple[str, ...], MinLen(1)]
-    class_counts: tuple[_Count, ...]
-    colour_covariance: ColourCovariance
-    shards: tuple[Shard, ...]
-    files: dict[str, str]
-
-    def __post_init__(self) -> None:
-        """Check what the fields are to each other.
-
-        Raises:
-            ValueError: numbers of images differ, a file is missing or lies elsewhere, or a name is there twice.
-        """
-        require_distinct("classes", self.classes)
-        require_distinct("shards", [shard.file for shard in self.shards])
-        for number, shard in enumerate(self.shards):
-            inside = Path(shard.file).name == shard.file and "\0" not in shard.file
-            require(inside, f"shards[{number}].file", shard.file, "a name without a folder")
-        require(self.files.keys() == set(_SMALL_FILES), "files", sorted(self.files), f"of {', '.join(_SMALL_FILES)}")
-        in_shards, in_classes = sum(shard.images for shard in self.shards), sum(self.class_counts)
-        require(in_shards == self.images, "the shards' sum of images", in_shards, f"{self.images}, as images says")
-        require(len(self.class_counts) == len(self.classes), "class_counts", self.class_counts, "one for each class")
-        require(in_classes == self.images, "the sum of class_counts", in_classes, f"{self.images}, as images says")
-
-
-MANIFEST_FORMAT = JsonFormat(Manifest, 64 * 2**20, DataError, version=("version", FORMAT_VERSION))
-PLAN_FORMAT = JsonFormat(Plan, 2**20, DataError, version=("version", FORMAT_VERSION))
+from pyalexnet.system.array_file import Scalar, array_file_bytes, array_from
+from pyalexnet.system.files import read_regular_file
+from pyalexnet.system.json_file import JsonFormat
 
 _MOST_SMALL_BYTES = 2**33
 
@@ -174,9 +67,9 @@ class PreparedImages:
         self.classes = manifest.classes
         self.shards = list(manifest.shards)
         for shard in self.shards:
-            self._require_whole(shard)
+            require_whole(self.path / shard.file, shard.images)
         self._starts = np.cumsum([0, *(shard.images for shard in self.shards)])
-        self.labels: npt.NDArray[np.int32] = self._array(LABELS_FILE, np.int32, (manifest.images,))
+        self.labels = self._array(LABELS_FILE, np.int32, (manifest.images,))
         least, most = self.labels.min(), self.labels.max()
         if least < 0 or most >= len(self.classes):
             raise DataError(
@@ -204,8 +97,8 @@ class PreparedImages:
         Raises:
             DataError: they are missing or damaged.
         """
-        path, names_are = self.path / NAMES_FILE, names_format(len(self))
-        names = names_are.parse(self._checked(NAMES_FILE, names_are.max_bytes), str(path))
+        path, form = self.path / NAMES_FILE, names_format(len(self))
+        names = form.parse(self._checked(NAMES_FILE, form.max_bytes), str(path))
         if len(names) != len(self):
             raise DataError(f"{path} has {len(names)} names; it must have {len(self)}, one for each image")
         return names
@@ -220,15 +113,9 @@ class PreparedImages:
         images = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         numbers = np.searchsorted(self._starts, indices, side="right") - 1
         for number in np.unique(numbers):
-            path = self.path / self.shards[number].file
-            try:
-                file = open_regular_file(path, buffering=0)
-            except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-            with file:
-                for position in np.flatnonzero(numbers == number):
-                    row = int(indices[position] - self._starts[number])
-                    _read_row(file.fileno(), row, images[position], path)
+            positions = np.flatnonzero(numbers == number)
+            rows = (indices[positions] - self._starts[number]).tolist()
+            read_rows(self.path / self.shards[number].file, rows, [images[position] for position in positions])
         return images, labels
 
     def fingerprint(self) -> str:
@@ -245,34 +132,17 @@ class PreparedImages:
             DataError: a file is damaged; the message names it.
             OSError: a shard cannot be read.
         """
-        for name in _SMALL_FILES:
+        for name in SMALL_FILES:
             self._checked(name, _MOST_SMALL_BYTES)
         for shard in self.shards:
             checksum, _ = examine(self.path / shard.file, on_images)
             if checksum != shard.sha256:
                 raise DataError(f"{self.path / shard.file} is damaged: its checksum is not the one in {MANIFEST_FILE}")
 
-    def _require_whole(self, shard: Shard) -> None:
-        """Refuse a shard that has not its images' size or begins otherwise than they do."""
-        path, needed = self.path / shard.file, HEADER_BYTES + shard.images * IMAGE_BYTES
+    def _array(self, file: str, dtype: type[Scalar], shape: tuple[int, ...]) -> npt.NDArray[Scalar]:
+        content = self._checked(file, array_file_bytes(dtype, shape))
         try:
-            with open_regular_file(path, buffering=0) as file:
-                size, header = os.fstat(file.fileno()).st_size, file.read(HEADER_BYTES)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} is missing; the folder is not complete") from error
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-        if size != needed:
-            raise DataError(f"{path} has {size:,} bytes; {shard.images} images need {needed:,}")
-        if header != array_header(np.uint8, (shard.images, IMAGE_SIZE, IMAGE_SIZE, 3)):
-            raise DataError(f"{path} is damaged: its header is not that of {shard.images} images")
-
-    def _array(self, file: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Any:
-        size = HEADER_BYTES + math.prod(shape) * np.dtype(dtype).itemsize
-        try:
-            return array_from(self._checked(file, size), dtype, shape)
-        except DataError:
-            raise
+            return array_from(content, dtype, shape)
         except ValueError as error:
             raise DataError(f"{self.path / file} is damaged: {error}") from error
 
@@ -286,43 +156,3 @@ class PreparedImages:
         if hashlib.sha256(content).hexdigest() != self._manifest.files[file]:
             raise DataError(f"{path} is damaged: its checksum is not the one in {MANIFEST_FILE}")
         return content
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a prepared folder.
-
-    Raises:
-        DataError: there is none, or it is none of this format; the message says why.
-    """
-    path = folder / MANIFEST_FILE
-    try:
-        return MANIFEST_FORMAT.read(path)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} has no {MANIFEST_FILE}; `pyalexnet prepare` writes it when all else is done"
-        ) from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def examine(path: Path, on_images: Callable[[int], None] = lambda _count: None) -> tuple[str, ImageSums]:
-    """The SHA-256 of a shard, and the sums over its images."""
-    checksum, sums = hashlib.sha256(), ImageSums()
-    with open_regular_file(path, buffering=0) as file:
-        checksum.update(file.read(HEADER_BYTES))
-        while content := file.read(_ROWS_AT_A_TIME * IMAGE_BYTES):
-            checksum.update(content)
-            whole = len(content) // IMAGE_BYTES
-            images = np.frombuffer(content, np.uint8, whole * IMAGE_BYTES)
-            sums.add(images.reshape(whole, IMAGE_SIZE, IMAGE_SIZE, 3))
-            on_images(whole)
-    return checksum.hexdigest(), sums
-
-
-def _read_row(descriptor: int, row: int, image: npt.NDArray[np.uint8], path: Path) -> None:
-    try:
-        count = os.preadv(descriptor, [image.data], HEADER_BYTES + row * IMAGE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    if count != IMAGE_BYTES:
-        raise DataError(f"{path} has become shorter: image {row} is missing")

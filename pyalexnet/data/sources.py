@@ -14,10 +14,12 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pyalexnet.data.class_lists import read_classes_list
 from pyalexnet.data.finding import LeftOut, entries_of, list_images, looked_at, why_no_image, without_images
 from pyalexnet.data.folder import find_parts, is_folder
-from pyalexnet.data.labels import image_labels, number_labels, read_classes_list
-from pyalexnet.data.prepared import MANIFEST_FILE, read_manifest
+from pyalexnet.data.label_numbers import number_labels
+from pyalexnet.data.labels import image_labels
+from pyalexnet.data.manifest import MANIFEST_FILE, read_manifest
 from pyalexnet.data.tars import TarError, members
 from pyalexnet.errors import DataError
 from pyalexnet.system.names import as_class, distinct_classes, printable, require_text
@@ -275,8 +277,8 @@ def _by_list(
     if not files:
         raise DataError(f"{path} has no images")
     common = os.path.commonpath([f"/{file.folder}" for file in files]).strip("/")
-    files = sorted(file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
-    files.sort(key=lambda file: file.name)
+    renamed = (file._replace(name=_joined(file).removeprefix(f"{common}/")) for file in files)
+    files = sorted(renamed, key=lambda file: file.name)
     texts = image_labels(labels, [file.name for file in files], known or ())
     names, numbers = number_labels(texts, known, labels, first_label)
     return [

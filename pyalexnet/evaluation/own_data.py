@@ -8,17 +8,16 @@ once, about as long as a tenth of an epoch takes, and is left undone where there
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data import Dataset, ImageArrays, Subset
-from pyalexnet.data.choice import DataChoice, choose_data, data_as_before, data_changes
+from pyalexnet.data.choice import DataChoice, DataDescription, choose_data, data_as_before, data_changes
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.prefetch import in_batches, prefetch
 from pyalexnet.errors import DataError
@@ -141,7 +140,7 @@ def trained_on(
         return TrainedOn(not_checked=str(error))
 
 
-def _description(model: Classifier) -> Mapping[str, Any]:
+def _description(model: Classifier) -> DataDescription:
     about = model.learned_from
     if isinstance(about, Path):
         about = load_data_description(about)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS
 from pyalexnet.data.augmentation import Variations
+from pyalexnet.data.choice import DataDescription
 from pyalexnet.device.arguments import Argument
 from pyalexnet.device.backend import devices
 from pyalexnet.net.image_batch import ImageBatch
@@ -35,7 +36,7 @@ class Classifier:
     net: AlexNet
     classes: tuple[str, ...]
     mean: npt.NDArray[np.float32]
-    learned_from: Mapping[str, Any] | Path | None = None
+    learned_from: DataDescription | Path | None = None
 
     def __post_init__(self) -> None:
         """Check the parts; ``classes`` may be any list of names, ``mean`` an array of any library.

@@ -368,10 +368,10 @@ def _settings_rows(run: RunRecord) -> Iterator[tuple[str, str]]:
             yield name, _readable(value)
     for name, value in asdict(Options(**run.settings.net_options)).items():
         yield name, _readable(value)
-    yield "data", str(run.data.get("source") or "arrays")
-    for part, name in (("training", "training images"), ("held_out", "held-out images")):
-        about = run.data.get(part) or {}
-        yield name, f"{about.get('images', 0):,} of {len(about.get('classes', ())):,} classes"
+    yield "data", run.data["source"] or "arrays"
+    for part, name in ((run.data["training"], "training images"), (run.data["held_out"], "held-out images")):
+        images, classes = (part["images"], len(part["classes"])) if part else (0, 0)
+        yield name, f"{images:,} of {classes:,} classes"
 
 
 def _readable(value: Any) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import math
 import re
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _MOST_HEADER_BYTES = 1024
@@ -32,7 +34,12 @@ def array_header(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
-def array_from(content: bytes, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def array_file_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
+    """The size of an array's file."""
+    return len(array_header(dtype, shape)) + math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def array_from(content: bytes, dtype: type[Scalar], shape: tuple[int, ...]) -> npt.NDArray[Scalar]:
     """The array that a file holds.
 
     Args:
@@ -43,8 +50,7 @@ def array_from(content: bytes, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> 
     Raises:
         ValueError: it holds another; the message begins with "it".
     """
-    header = array_header(dtype, shape)
-    size = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
+    header, size = array_header(dtype, shape), array_file_bytes(dtype, shape)
     if len(content) != size or not content.startswith(header):
         raise ValueError(f"it is no NumPy array of {np.dtype(dtype).name} {shape} of {size:,} bytes")
     return np.frombuffer(content, dtype, offset=len(header)).reshape(shape).copy()

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, whatever stops the process that writes them, and folders for one writer.
+"""Files and folders that are whole or absent, whatever stops the process that writes them.
 
 A file is written under another name beside its place, which nobody can guess and at which nothing lies, and then takes
 its name. As other programs do, writing goes through symbolic links to what they point at, keeps the mode and the owner
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
-import socket
 import stat
 import sys
 import tempfile
@@ -28,12 +26,10 @@ from typing import BinaryIO
 # Names that begin so belong to writes that have not ended, or never will.
 _UNFINISHED = ".unfinished-"
 
-_LOCK_FILE = ".lock"
-
 _MOST_LINKS = 40  # as Linux follows them
 
-# By these a file system says that it has no such call: NFS without its lock daemon, FUSE, some network disks.
-_NOT_SUPPORTED = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""By these a file system says that it has no such call: NFS without its lock daemon, FUSE, some network disks."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -232,40 +228,6 @@ def remove_unfinished(folder: Path, *, older_than_seconds: float = 0.0) -> None:
                 path.unlink()
 
 
-@contextlib.contextmanager
-def locked_folder(folder: str | PathLike[str]) -> Iterator[str | None]:
-    """A folder that no other process or thread may work in until the block ends; it is made if there is none.
-
-    The lock ends with the process, however that ends: it is the kernel's, on a file ``.lock``, which means nothing by
-    itself and goes with the lock. If nothing has come into a folder that was made here, it goes too.
-
-    Yields:
-        Why the folder could not be locked, on a file system that has no locks; else None.
-
-    Raises:
-        OSError: someone else has locked it, and the message says who; or it cannot be made or written to.
-    """
-    folder = Path(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor, problem = _open_lock(folder / _LOCK_FILE)
-        except OSError as error:
-            raise _cannot_write_to(folder, error) from error
-        try:
-            yield problem
-        finally:
-            with contextlib.suppress(OSError):
-                if _lies_at(descriptor, folder / _LOCK_FILE):
-                    os.unlink(folder / _LOCK_FILE)
-            os.close(descriptor)
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError):  # it holds something, or was never made
-                path.rmdir()
-
-
 def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> None:
     """Make a folder if there is none yet; refuse one that cannot take so many bytes.
 
@@ -282,13 +244,18 @@ def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> N
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _cannot_write_to(folder, error) from error
+        raise cannot_write_to(folder, error) from error
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise OSError(
             errno.ENOSPC,
             f"cannot write to the folder {fspath(folder)}: {what} needs {needed_bytes:,} bytes, and {free:,} are free",
         )
+
+
+def cannot_write_to(folder: str | PathLike[str], error: OSError) -> OSError:
+    """That a folder cannot be made or written to."""
+    return OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}")
 
 
 def _require_regular(mode: int, path: str) -> None:
@@ -342,55 +309,6 @@ def _take_after(descriptor: int, before: os.stat_result) -> None:
     os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
-def _open_lock(path: Path) -> tuple[int, str | None]:
-    """Lock a file, new or left behind: its descriptor, and what is in the way if there are no locks here.
-
-    Raises:
-        OSError: someone else holds it, or it cannot be opened.
-    """
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except PermissionError:  # another user's, left behind
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _lies_at(descriptor, path):  # its holder has just ended
-                os.close(descriptor)
-                continue
-            with contextlib.suppress(OSError):  # a full disk, a file of another user: then the lock has no name
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()} {socket.gethostname()}".encode())
-            return descriptor, None
-        except BlockingIOError as error:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            raise OSError(errno.EBUSY, f"{holder} is at work in it") from error
-        except OSError as error:
-            if error.errno in _NOT_SUPPORTED | {errno.EBADF}:  # NFS locks only what can be written
-                return descriptor, error.strerror or str(error)
-            os.close(descriptor)
-            raise
-
-
-def _holder(descriptor: int) -> str:
-    """Who holds a lock, as far as that is known."""
-    match = re.fullmatch(rb"(\d+) ([\w.-]+)", os.pread(descriptor, 200, 0))
-    return f"process {int(match[1])} on {match[2].decode()}" if match else "another process"
-
-
-def _lies_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _cannot_write_to(folder: str | PathLike[str], error: OSError) -> OSError:
-    return OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}")
-
-
 def _sync_folder(folder: Path) -> None:
     """Wait until the disk has the folder's list of names, where it may be asked for."""
     try:
@@ -408,5 +326,5 @@ def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
+        if error.errno not in NOT_SUPPORTED:
             raise

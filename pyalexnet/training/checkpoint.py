@@ -28,6 +28,7 @@ import numpy.typing as npt
 from typing_extensions import TypedDict
 
 from pyalexnet.architecture import IMAGE_SIZE, parameter_count
+from pyalexnet.data.choice import DataDescription
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, model_content, read_model
@@ -70,7 +71,7 @@ class Checkpoint:
     colour_axes: npt.NDArray[np.float32]
     state: RunState
     settings: Settings
-    data: dict[str, Any]
+    data: DataDescription
 
     def save(self, folder: str | PathLike[str], parameters: Tensors | None = None) -> Path:
         """Write a checkpoint into a run's folder, whole or not at all.
@@ -142,7 +143,7 @@ class Checkpoint:
             momentum = file.tensors()
         colour_axes = np.array(momentum.pop(_COLOUR_AXES))
         model.net.load_parameters(parameters, momentum)
-        return cls(model, colour_axes, state, settings, dict(found.data))
+        return cls(model, colour_axes, state, settings, found.data)
 
 
 def newest_checkpoint(folder: str | PathLike[str]) -> Path | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge
 from typing_extensions import TypedDict
 
+from pyalexnet.data.choice import DataDescription
 from pyalexnet.errors import DataError
 from pyalexnet.system.checks import require
 from pyalexnet.system.json_file import JsonFormat
@@ -53,7 +54,7 @@ class RunRecord:
 
     folder: Path
     settings: Settings
-    data: dict[str, Any]
+    data: DataDescription
     stopped: Stopped
     steps: int
     history: tuple[EpochRecord, ...]
@@ -79,7 +80,7 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
     return RunRecord(
         folder=folder,
         settings=run.settings,
-        data=dict(run.data),
+        data=run.data,
         stopped=run.stopped,
         steps=run.steps,
         history=run.history,
@@ -87,7 +88,7 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
     )
 
 
-def load_data_description(folder: Path) -> dict[str, Any]:
+def load_data_description(folder: Path) -> DataDescription:
     """What a run's images were, see :attr:`pyalexnet.data.choice.DataChoice.description`.
 
     Args:
@@ -99,7 +100,7 @@ def load_data_description(folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
     if folder.parent.name == CHECKPOINTS:
         folder = folder.parent.parent
-    return dict(_read(folder).data)
+    return _read(folder).data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ import signal
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pyalexnet.data.choice import DataDescription
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, save_model
 from pyalexnet.system.files import write_atomically
@@ -38,7 +39,7 @@ class TrainingResult:
     model: Classifier
     history: list[EpochRecord]
     settings: Settings
-    data: dict[str, Any]
+    data: DataDescription
     stopped: Stopped = "running"
     signal: signal.Signals | None = None
 

@@ -21,17 +21,17 @@ from pyalexnet.data.choice import (
     unchecked_parts,
     unreadable_lines,
 )
-from pyalexnet.data.dataset import image_names, remarks_on, shortened
+from pyalexnet.data.dataset import IMAGE_BYTES, image_names, remarks_on, shortened
 from pyalexnet.data.kept import KeptImages, keep_decoded
 from pyalexnet.data.opening import is_name
 from pyalexnet.data.prefetch import AHEAD
-from pyalexnet.data.prepared import IMAGE_BYTES
 from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.system.checks import as_declared, number, require
-from pyalexnet.system.files import locked_folder, remove_unfinished, require_room
+from pyalexnet.system.files import remove_unfinished, require_room
+from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
