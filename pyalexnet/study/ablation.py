@@ -43,8 +43,8 @@ from pyalexnet.system.checks import require
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
 from pyalexnet.system.json_file import JsonFormat
-from pyalexnet.training.recipe import Recipe
-from pyalexnet.training.train import recipe_and_data, train
+from pyalexnet.training.recipe import Recipe, recipe_and_data
+from pyalexnet.training.train import train
 
 # The training error of a race is the mean over so many steps.
 _WINDOW_STEPS = 20

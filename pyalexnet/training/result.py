@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, save_model
 from pyalexnet.system.files import write_atomically
-from pyalexnet.training.recipe import Settings
+from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, best_epoch
 
 BEST_FILE, RUN_FILE = "best.safetensors", "run.json"
