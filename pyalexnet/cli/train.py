@@ -22,7 +22,7 @@ from pyalexnet.net.model_file import MODEL_FILE
 from pyalexnet.system.declaration import Argument, arguments_of
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
-from pyalexnet.training.recipe import DIGITS, LEAST_BATCH, MOST_EPOCHS, PAPER, PAPER_CLASSES, SMALL, Recipe
+from pyalexnet.training.recipe import DIGITS, LEAST_BATCH, MOST_EPOCHS, PAPER, PAPER_CLASSES, SMALL
 from pyalexnet.training.settings import LEARNING_RATE, NET, RECIPE, Conduct, Settings, TrainArguments
 from pyalexnet.training.train import train
 
@@ -104,15 +104,11 @@ def _default(argument: Argument) -> str:
     return readable(argument.default) if is_told else ""
 
 
-def _values(recipe: Recipe) -> dict[str, Any]:
-    return vars(recipe) | vars(Options(**recipe.net_options))
-
-
 _NAMES = ["validation", *TrainArguments.__annotations__]
 
-_PAPERS, _DIGITS = _values(PAPER), _values(DIGITS)
+_PAPERS, _DIGITS = PAPER.values(), DIGITS.values()
 # Two of them follow from the number of images.
-_FEW_IMAGES = _values(SMALL) | {
+_FEW_IMAGES = SMALL.values() | {
     "epochs": f"{SMALL.epochs} to {MOST_EPOCHS}",
     "batch_size": f"{LEAST_BATCH} to {SMALL.batch_size}",
 }

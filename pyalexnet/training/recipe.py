@@ -40,6 +40,10 @@ class Recipe:
     validation: float = 0.1
     net_options: dict[str, Any] = field(default_factory=dict)
 
+    def values(self) -> dict[str, Any]:
+        """All settings and all options of the net by name, those that are the paper's too."""
+        return vars(self) | vars(Options(**self.net_options))
+
 
 PAPER = Recipe()
 
