@@ -327,6 +327,27 @@ def test_a_setting_of_a_wrong_type_is_named_before_anything_is_read(tmp_path: Pa
         train(tmp_path / "nowhere", **{name: wrong})
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    {
+        "epochs": 0,
+        "lr": 0,
+        "momentum": 1,
+        "preset": "resnet",
+        "lr_layers": {"fc8": -1},
+        "dropout": 1,
+        "keep": 0,
+        "checkpoint_minutes": -1,
+        "out": 5,
+        "resume": True,
+        "tensorboard": True,
+    }.items(),
+)
+def test_a_setting_out_of_range_is_named_before_anything_is_read(tmp_path: Path, name: str, wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}(\['fc8'\])? is .*; it must be "):
+        train(tmp_path / "nowhere", **{name: wrong})
+
+
 def test_what_is_asked_for_wins_over_the_recipe() -> None:
     result = short_run(epochs=1, lr=0.02, floor=0.002, warmup=1, dropout=0.25)
     settings = result.settings

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ from pyalexnet.data.prepared import (
     examine,
     read_manifest,
 )
+from pyalexnet.data.readable import StopOrSkip
 from pyalexnet.data.sources import Source, SourceImage, find_images
 from pyalexnet.data.statistics import ImageSums
 from pyalexnet.errors import DataError
@@ -62,6 +63,8 @@ from pyalexnet.system.names import printable
 from pyalexnet.system.progress import Display
 
 SHARD_SIZE = 4096
+
+FirstLabel: TypeAlias = Literal[0, 1]
 
 # Files that are there only while preparation goes on: the plan, and for each shard its pixels and its record.
 _PROGRESS = ".progress"
@@ -79,8 +82,8 @@ def prepare(
     *,
     labels: str | PathLike[str] | None = None,
     classes: str | PathLike[str] | None = None,
-    first_label: Literal[0, 1] | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    first_label: FirstLabel | None = None,
+    on_error: StopOrSkip = "stop",
     shard_size: int = SHARD_SIZE,
     workers: int | None = None,
     progress: bool = True,
@@ -116,9 +119,9 @@ def prepare(
         OSError: a file cannot be read or written, or the disk is full; what was finished is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was finished is kept.
     """
-    if on_error not in ("stop", "skip"):
+    if on_error not in get_args(StopOrSkip):
         raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
-    if first_label not in (None, 0, 1) or (first_label is not None and labels is None):
+    if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
         needed = "0 or 1" if labels is not None else "left out where there are no labels"
         raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
     if shard_size < 1:
