@@ -72,20 +72,18 @@ class Asked:
             ValueError: an argument makes no sense; the message names it.
         """
         names = TrainArguments.__annotations__.keys()
-        declared = {name: it for name, it in arguments_of(Settings).items() if name in names}
-        conduct = {name: value for name, value in arguments.items() if name in arguments_of(Conduct)}
-        rest = {name: value for name, value in arguments.items() if name not in {*declared, *conduct}}
-        return cls(
-            data,
-            number("validation", validation) if _is_share(validation) else validation,
-            {
-                name: declared[name].checked(value)
-                for name, value in arguments.items()
-                if name in declared and value is not None
-            },
-            as_options(rest, "train", ["data", "validation", *names]),
-            Conduct(**conduct),
-        )
+        declared = {name: argument for name, argument in arguments_of(Settings).items() if name in names}
+        settings, conduct, others = {}, {}, {}
+        for name, value in arguments.items():
+            if name in arguments_of(Conduct):
+                conduct[name] = value
+            elif name not in declared:
+                others[name] = value
+            elif value is not None:
+                settings[name] = declared[name].checked(value)
+        net_options = as_options(others, "train", ["data", "validation", *names])
+        validation = number("validation", validation) if _is_share(validation) else validation
+        return cls(data, validation, settings, net_options, Conduct(**conduct))
 
 
 @dataclass(frozen=True)
