@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval
+from typing_extensions import TypedDict
 
-from pyalexnet.system.checks import number, require
+from pyalexnet.system.declaration import Setting, arguments_of, check_fields, require_known
 
 IMAGE_SIZE = 256
 INPUT_SIZE = 227
@@ -164,6 +165,17 @@ def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
     )
 
 
+# What the options may be, the default first.
+WeightInit: TypeAlias = Literal["paper", "notes", "source2012", "caffe"]
+BiasInit: TypeAlias = Literal["paper", "notes", "caffe"]
+LrnAlpha: TypeAlias = Literal["paper", "caffe"]
+Crop: TypeAlias = Literal[227, 224]
+BiasUpdate: TypeAlias = Literal["paper", "source2012"]
+Activation: TypeAlias = Literal["relu", "tanh"]
+Pooling: TypeAlias = Literal["overlapping", "plain"]
+Towers: TypeAlias = Literal[2, 1]
+
+
 @dataclass(frozen=True)
 class Options:
     """What the sources disagree on, and what the paper compares its net with; each default is the paper's net.
@@ -190,20 +202,26 @@ class Options:
             every layer sees all of the one before.
     """
 
-    weight_init: Literal["paper", "notes", "source2012", "caffe"] = "paper"
-    bias_init: Literal["paper", "notes", "caffe"] = "paper"
-    lrn_alpha: Literal["paper", "caffe"] = "paper"
-    lrn_k: float = LRN_K
-    pool_before_lrn: bool = False
-    second_lrn: bool = False
-    relu1_last: bool = False
-    crop: Literal[227, 224] = 227
-    bias_update: Literal["paper", "source2012"] = "paper"
-    dropout: float = 0.5
-    activation: Literal["relu", "tanh"] = "relu"
-    pooling: Literal["overlapping", "plain"] = "overlapping"
-    lrn: bool = True
-    towers: Literal[2, 1] = 2
+    weight_init: Annotated[WeightInit, Setting("spread of the initial weights")] = "paper"
+    bias_init: Annotated[BiasInit, Setting("initial biases")] = "paper"
+    lrn_alpha: Annotated[LrnAlpha, Setting("whether LRN's alpha is divided by the window's size")] = "paper"
+    lrn_k: Annotated[float, Setting("LRN's constant; Caffe has 1", metavar="K", within=Interval(gt=0, lt=math.inf))] = (
+        LRN_K
+    )
+    pool_before_lrn: Annotated[Literal[False, True], Setting("pool, then normalise")] = False
+    second_lrn: Annotated[
+        Literal[False, True], Setting("another LRN behind conv2's, within each map, as in the 2012 code")
+    ] = False
+    relu1_last: Annotated[Literal[False, True], Setting("conv1's ReLU behind LRN and pooling, as in the 2012 code")] = (
+        False
+    )
+    crop: Annotated[Crop, Setting("pixels a side that the net sees")] = 227
+    bias_update: Annotated[BiasUpdate, Setting("whether biases move twice as fast and do not decay")] = "paper"
+    dropout: Annotated[float, Setting("chance to drop a hidden output", metavar="P", within=Interval(ge=0, lt=1))] = 0.5
+    activation: Annotated[Activation, Setting("the nonlinearity")] = "relu"
+    pooling: Annotated[Pooling, Setting("windows of 3×3 or of 2×2, 2 apart")] = "overlapping"
+    lrn: Annotated[Literal[True, False], Setting("local response normalisation")] = True
+    towers: Annotated[Towers, Setting("2, or 1 for the paper's net for one GPU")] = 2
 
     def __post_init__(self) -> None:
         """Check every choice; those of NumPy's types become Python's.
@@ -212,17 +230,7 @@ class Options:
             TypeError: ``dropout`` or ``lrn_k`` is no number.
             ValueError: a choice is not among those listed above.
         """
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            plain = value.item() if isinstance(value, np.generic) else value
-            known = type(plain) is type(choices[0]) and plain in choices
-            require(known, name, value, f"one of {', '.join(map(repr, choices))}")
-            object.__setattr__(self, name, plain)
-        dropout, lrn_k = number("dropout", self.dropout), number("lrn_k", self.lrn_k)
-        require(0 <= dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        require(0 < lrn_k < math.inf, "lrn_k", self.lrn_k, "above 0 and finite")
-        object.__setattr__(self, "dropout", dropout)
-        object.__setattr__(self, "lrn_k", lrn_k)
+        check_fields(self)
         if self.second_lrn and not self.lrn:
             raise ValueError("second_lrn is True, but lrn is False; it must be True then")
         if self.relu1_last and self.activation != "relu":
@@ -260,6 +268,25 @@ class Options:
         return 1.0 if self.bias_init == "notes" and layer == "fc8" else 0.0
 
 
+class OptionArguments(TypedDict, total=False):
+    """:class:`Options` as keyword arguments, for type checkers and editors."""
+
+    weight_init: WeightInit
+    bias_init: BiasInit
+    lrn_alpha: LrnAlpha
+    pool_before_lrn: bool
+    second_lrn: bool
+    relu1_last: bool
+    crop: Crop
+    bias_update: BiasUpdate
+    activation: Activation
+    pooling: Pooling
+    lrn: bool
+    towers: Towers
+    lrn_k: float
+    dropout: float
+
+
 def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> dict[str, Any]:
     """Options by name, checked and of Python's types; those that are not given are not in it.
 
@@ -272,30 +299,10 @@ def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()
         TypeError: there is no such option, or what must be a number is none.
         ValueError: a choice is not among those that :class:`Options` lists.
     """
-    known = [option.name for option in fields(Options)]
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, [*known, *others], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the net's options are {', '.join(known)}"
-            raise TypeError(f"{caller} has no argument {name!r}; {hint}")
-    options = Options(**given)
-    return {name: getattr(options, name) for name in given}
-
-
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "weight_init": ("paper", "notes", "source2012", "caffe"),
-    "bias_init": ("paper", "notes", "caffe"),
-    "lrn_alpha": ("paper", "caffe"),
-    "pool_before_lrn": (False, True),
-    "second_lrn": (False, True),
-    "relu1_last": (False, True),
-    "crop": (227, 224),
-    "bias_update": ("paper", "source2012"),
-    "activation": ("relu", "tanh"),
-    "pooling": ("overlapping", "plain"),
-    "lrn": (True, False),
-    "towers": (2, 1),
-}
+    options = arguments_of(Options)
+    require_known(given, [*options, *others], caller, f"the net's options are {', '.join(options)}")
+    checked = Options(**given)
+    return {name: getattr(checked, name) for name in given}
 
 
 def feature_names(options: Options) -> dict[str, str]:

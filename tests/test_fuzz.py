@@ -44,9 +44,9 @@ from pyalexnet.net.tensor_file import checksum, open_tensors, pack
 from pyalexnet.study.ablation import Ablation, Lap, Plan, Trial, read_ablation
 from pyalexnet.training.checkpoint import _json_checksum, _read_state
 from pyalexnet.training.logs import MetricsLog
-from pyalexnet.training.recipe import Settings
 from pyalexnet.training.record import load_run
 from pyalexnet.training.schedule import PlateauSchedule, load_schedule, make_schedule
+from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, RunState
 from pyalexnet.training.watch import StuckLoss
 

@@ -14,7 +14,7 @@ from pyalexnet.data.dataset import IMAGE_BYTES, fingerprint, image_names
 from pyalexnet.data.kept import KeptImages, keep_decoded
 from pyalexnet.data.statistics import measure
 from pyalexnet.system.machine import available_bytes
-from pyalexnet.training import train as training
+from pyalexnet.training import start
 from pyalexnet.training.train import train
 
 
@@ -88,7 +88,7 @@ SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 3, "validation": 1 / 3, "dev
 @pytest.mark.parametrize("room", [0, 3 * IMAGE_BYTES, 10 * IMAGE_BYTES, 2**30])
 def test_a_run_decodes_once_what_there_is_room_for(photos: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = train(photos, **SHORT).model.net.parameters() if room == 3 * IMAGE_BYTES else None
-    monkeypatch.setattr(training, "_MOST_KEPT_BYTES", room)
+    monkeypatch.setattr(start, "_MOST_KEPT_BYTES", room)
     counted = Counted(monkeypatch)
     result = train(photos, **SHORT)
     # Eight to learn from are read for the mean and in three epochs of two batches, four held out in three epochs.
@@ -109,12 +109,12 @@ def test_room_is_half_of_what_the_plan_leaves(photos: Path, monkeypatch: pytest.
         asked.append(room_bytes)
         return dataset
 
-    monkeypatch.setattr(training, "keep_decoded", keep)
-    monkeypatch.setattr(training, "_MOST_KEPT_BYTES", 2**60)
+    monkeypatch.setattr(start, "keep_decoded", keep)
+    monkeypatch.setattr(start, "_MOST_KEPT_BYTES", 2**60)
     train(photos, **(SHORT | {"epochs": 1}))
     # The net of two classes takes 0.9 GB to learn, and the program some; other processes come and go.
     assert 0 < asked[0] < (available_bytes() + 2**30) / 2
     monkeypatch.undo()
-    monkeypatch.setattr(training, "keep_decoded", keep)
+    monkeypatch.setattr(start, "keep_decoded", keep)
     train(photos, **(SHORT | {"epochs": 1}))
     assert asked[2] <= 4 * 2**30

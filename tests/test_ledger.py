@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyalexnet.architecture import Options
-from pyalexnet.study.ledger import LEDGER, SOURCES
+from pyalexnet.study.ledger import LEDGER, SOURCES, Row
 from pyalexnet.training.recipe import PRESETS
 
 UPDATE_DOCS = Path(__file__).resolve().parent.parent / "tools" / "update_docs.py"
@@ -25,6 +25,22 @@ def test_presets_do_what_the_ledger_says(source: str) -> None:
     settings = vars(recipe) | vars(Options(**recipe.net_options))
     rows = {row.setting: row for row in LEDGER if row.setting and row.setting != "views"}
     assert {name: row.ways[source].value for name, row in rows.items()} == {name: settings[name] for name in rows}
+
+
+def number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("row", LEDGER, ids=lambda row: row.what)
+def test_texts_say_what_the_values_are(row: Row) -> None:
+    """What a preset does otherwise has a text of its own, and a number as a text is the value."""
+    values = {way.text: way.value for way in row.ways.values() if way.value is not None}
+    assert all(way.value in (None, values.get(way.text)) for way in row.ways.values())
+    for text, value in values.items():
+        assert number(text) is None or (number(text) == value and not isinstance(value, bool))
 
 
 def test_every_option_has_a_row() -> None:

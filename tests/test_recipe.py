@@ -25,13 +25,12 @@ from pyalexnet.training.recipe import (
     SMALL,
     SMALL_IMAGES,
     Recipe,
-    Settings,
-    differences,
     reason_for,
     recipe_for,
+    recipe_of,
 )
 from pyalexnet.training.schedule import make_schedule
-from pyalexnet.training.train import recipe_of
+from pyalexnet.training.settings import Settings, differences
 
 SETTINGS = Settings(
     epochs=3,

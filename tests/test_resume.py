@@ -25,9 +25,11 @@ from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.model_file import load_model
 from pyalexnet.study.report import write_report
 from pyalexnet.training.checkpoint import CHECKPOINTS, newest_checkpoint
-from pyalexnet.training.recipe import PAPER, Settings, differences
+from pyalexnet.training.recipe import PAPER
 from pyalexnet.training.result import TrainingResult
-from pyalexnet.training.train import _settings_from_now_on, train
+from pyalexnet.training.settings import Settings, differences
+from pyalexnet.training.start import _settings_from_now_on
+from pyalexnet.training.train import train
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2

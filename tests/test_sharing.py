@@ -26,7 +26,7 @@ from pyalexnet.device import backend
 from pyalexnet.device.memory import MemoryPlan
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.net.network import AlexNet
-from pyalexnet.training.recipe import Settings
+from pyalexnet.training.settings import Settings
 
 CLASSES = 10
 Floats = npt.NDArray[np.float32]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyalexnet.architecture import Options
 from pyalexnet.data import ImageArrays
 from pyalexnet.errors import DataError, DivergedError, SaveError
 from pyalexnet.net.model_file import load_model
@@ -25,6 +26,7 @@ from pyalexnet.training.logs import read_lines
 from pyalexnet.training.recipe import PAPER
 from pyalexnet.training.record import load_run
 from pyalexnet.training.result import TrainingResult
+from pyalexnet.training.settings import TrainArguments
 from pyalexnet.training.train import train
 
 RNG = np.random.default_rng(0)
@@ -308,14 +310,9 @@ CONVERTED = {int, float, bool, Mapping[str, float]}
 
 
 def test_no_setting_is_left_out_of_these_tests() -> None:
-    kinds = {name: hint for name, hint in get_type_hints(train).items() if CONVERTED & {hint, *get_args(hint)}}
-    assert kinds.keys() - {"return"} == (ASKED.keys() | OTHERS.keys()) - {
-        "dropout",
-        "lrn_k",
-        "lrn",
-        "crop",
-        "bias_init",
-    }
+    hints = {name: hint for name, hint in get_type_hints(TrainArguments).items() if name not in vars(Options())}
+    converted = {name for name, hint in hints.items() if CONVERTED & {hint, *get_args(hint)}}
+    assert converted | {"validation"} == (ASKED.keys() | OTHERS.keys()) - vars(Options()).keys()
 
 
 @pytest.mark.parametrize("wrong", ["1", 1.5, [1], 1j, True])
@@ -327,6 +324,27 @@ def test_a_setting_of_a_wrong_type_is_named_before_anything_is_read(tmp_path: Pa
     if name == "validation" and wrong == "1":
         pytest.skip("that is a folder's name")
     with pytest.raises((TypeError, ValueError), match=rf"^{name} is "):
+        train(tmp_path / "nowhere", **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    {
+        "epochs": 0,
+        "lr": 0,
+        "momentum": 1,
+        "preset": "resnet",
+        "lr_layers": {"fc8": -1},
+        "dropout": 1,
+        "keep": 0,
+        "checkpoint_minutes": -1,
+        "out": 5,
+        "resume": True,
+        "tensorboard": True,
+    }.items(),
+)
+def test_a_setting_out_of_range_is_named_before_anything_is_read(tmp_path: Path, name: str, wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}(\['fc8'\])? is .*; it must be "):
         train(tmp_path / "nowhere", **{name: wrong})
 
 

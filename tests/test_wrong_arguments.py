@@ -14,8 +14,8 @@ import pytest
 
 import pyalexnet
 from pyalexnet import AlexNet, Classifier, Options
-from pyalexnet.architecture import CHOICES
 from pyalexnet.net.image_batch import ImageBatch
+from pyalexnet.system.declaration import arguments_of
 
 CLASSES = 4
 
@@ -54,8 +54,9 @@ NOT_OPTIONS = {
     "dropout": (*NOT_NUMBERS, math.nan, -0.1, 1, 1.5),
     "lrn_k": (*NOT_NUMBERS, math.nan, math.inf, 0, -1),
 } | {
-    name: ("zero", b"paper", None, 5, 1.0, [], np.float32(2), *(() if choices[0] in (True, False) else (True,)))
-    for name, choices in CHOICES.items()
+    name: ("zero", b"paper", None, 5, 1.0, [], np.float32(2), *(() if isinstance(option.choices[0], bool) else (True,)))
+    for name, option in arguments_of(Options).items()
+    if option.choices
 }
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from rich.table import Table
 
-from pyalexnet.cli.arguments import DATA_HELP, Skipped, add_command, add_on_error, add_placement, add_quiet
+from pyalexnet.cli.arguments import (
+    DATA_HELP,
+    Skipped,
+    add_command,
+    add_declared,
+    add_on_error,
+    add_placement,
+    add_quiet,
+    readable,
+)
 from pyalexnet.cli.output import print_tables, table_of
 from pyalexnet.cli.parser import is_numbers
 from pyalexnet.study.ablation import Ablation, Lap, Plan, Trial, ablate
@@ -22,9 +31,8 @@ from pyalexnet.study.ablation_tables import (
     search_headings,
     search_rows,
 )
+from pyalexnet.system.declaration import arguments_of
 from pyalexnet.system.progress import Display, duration
-
-_PLAN = Plan()
 
 
 def add(commands: Any) -> None:
@@ -39,27 +47,19 @@ def add(commands: Any) -> None:
     )
     command.add_argument("data", metavar="DATA", help=DATA_HELP)
     command.add_argument("--out", metavar="FILE", help="keep all figures here, as JSON; the same command continues it")
-    for name, kind, text in (
-        ("images", int, "training images"),
-        ("held_out", int, "held-out images"),
-        ("epochs", int, "passes over them, of each run"),
-        ("batch_size", int, "images a step"),
-        ("race_error", float, "training error that ReLU and tanh are to reach"),
-        ("race_steps", int, "steps at most to it"),
-    ):
-        default = getattr(_PLAN, name)
-        flag = f"--{name.replace('_', '-')}"
-        command.add_argument(flag, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})")
-    for name, kind, text in (
-        ("lrs", float, "learning rates that each net tries; a tenth of each in the last quarter"),
-        ("seeds", int, "of the runs; those after the first repeat the rate that was best with the first"),
-        ("race_lrs", float, "learning rates that ReLU and tanh try"),
-    ):
-        default = getattr(_PLAN, name)
-        flag, shown = f"--{name.replace('_', '-')}", ",".join(f"{value:g}" for value in default)
-        command.add_list(
-            flag, kind, continues=is_numbers, default=default, metavar="N,N", help=f"{text} (default: {shown})"
-        )
+    plan = arguments_of(Plan).values()
+    for argument in plan:
+        if get_origin(argument.kind) is not tuple:
+            add_declared(command, argument, readable(argument.default))
+    for argument in plan:
+        if get_origin(argument.kind) is tuple:
+            command.add_list(
+                f"--{argument.name.replace('_', '-')}",
+                get_args(argument.kind)[0],
+                continues=is_numbers,
+                metavar=argument.setting.metavar,
+                help=f"{argument.setting.help} (default: {readable(argument.default)})",
+            )
     add_on_error(command)
     add_quiet(command)
     add_placement(command)
@@ -67,7 +67,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
-    plan = Plan.from_dict({name: getattr(options, name) for name in vars(_PLAN)})
+    given = {name: value for name, value in vars(options).items() if name in arguments_of(Plan) and value is not None}
+    plan = Plan.from_dict(given)
     skipped = Skipped(options)
     start = time.perf_counter()
     with Display(enabled=not options.quiet) as display:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
-from pyalexnet.data.readable import OnError
+from pyalexnet.data.readable import OnError, StopOrSkip
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.features import DEFAULT_LAYER
 from pyalexnet.evaluation.own_data import MOST_COMPARED
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, load_model
+from pyalexnet.system.declaration import Argument
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
 
@@ -41,6 +42,42 @@ def add_command(
     command.add_argument("--debug", action="store_true", help="show where in the program an error came from")
     command.set_defaults(run=run)
     return command
+
+
+def add_declared(group: Any, argument: Argument, default: str = "") -> None:
+    """An option for a setting; a command finds no value for it where it is not given.
+
+    Args:
+        group: what the option is added to.
+        argument: the setting.
+        default: what the help calls its default; empty for nothing. What is off, and has none to tell, is only turned
+            on, what has one on and off.
+    """
+    setting = argument.setting
+    text = f"{setting.help} (default: {default})" if default else setting.help
+    if setting.off:
+        group.add_argument(setting.off, dest=argument.name, action="store_false", default=None, help=text)
+        return
+    flag, choices = f"--{argument.name.replace('_', '-')}", argument.choices
+    if argument.kind is bool or (choices and isinstance(choices[0], bool)):
+        action: Any = argparse.BooleanOptionalAction if default else "store_true"
+        group.add_argument(flag, action=action, default=None, help=text)
+    elif choices:
+        group.add_argument(flag, type=type(choices[0]), choices=choices, help=text)
+    else:
+        metavar = setting.metavar or ("N" if argument.kind is int else "X")
+        group.add_argument(flag, type=_KINDS.get(argument.kind), metavar=metavar, help=text)
+
+
+def readable(value: Any) -> str:
+    """A setting's value as the help shows it and the command takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={factor:g}" for name, factor in value.items()) or "none"
+    if isinstance(value, tuple):
+        return ",".join(map(readable, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -119,7 +156,7 @@ def add_on_error(command: Any) -> None:
     """What becomes of images that cannot be read; :class:`Skipped` keeps account of them."""
     command.add_argument(
         "--on-error",
-        choices=("stop", "skip"),
+        choices=get_args(StopOrSkip),
         default="stop",
         help="what an image does that cannot be read; those skipped are named, and the exit status is "
         f"{WRONG_INPUT} (default: %(default)s)",
@@ -189,3 +226,6 @@ def byte_count(text: str) -> int:
     if size >= _TOO_LARGE:
         raise argparse.ArgumentTypeError(f"{text[:20]!r} is {size:g} bytes; no device has so many")
     return int(size)
+
+
+_KINDS: dict[Any, Callable[[str], Any]] = {int: int, float: float, dict[str, float]: factors}

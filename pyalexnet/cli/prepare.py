@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from pyalexnet.cli.arguments import add_command, add_quiet
 from pyalexnet.cli.output import say
 from pyalexnet.data import PreparedImages
-from pyalexnet.data.prepare import SHARD_SIZE, prepare
+from pyalexnet.data.prepare import SHARD_SIZE, FirstLabel, prepare
+from pyalexnet.data.readable import StopOrSkip
 
 
 def add(commands: Any) -> None:
@@ -38,7 +39,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--first-label",
         type=int,
-        choices=(0, 1),
+        choices=get_args(FirstLabel),
         help="number of the first class, where labels are numbers (default: what they leave no doubt of)",
     )
     command.add_argument(
@@ -49,7 +50,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--on-error",
-        choices=("stop", "skip"),
+        choices=get_args(StopOrSkip),
         default="stop",
         help="what a broken image does; those skipped are listed in DEST/report.json (default: %(default)s)",
     )

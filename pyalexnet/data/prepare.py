@@ -13,7 +13,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ from pyalexnet.data.manifest import (
     read_manifest,
 )
 from pyalexnet.data.prepared import PreparedImages
+from pyalexnet.data.readable import StopOrSkip
 from pyalexnet.data.shard_writer import PROGRESS
 from pyalexnet.data.shards import Shards
 from pyalexnet.data.sources import Source, find_images
@@ -53,6 +54,8 @@ from pyalexnet.system.progress import Display
 
 SHARD_SIZE = 4096
 
+FirstLabel: TypeAlias = Literal[0, 1]
+
 _PLAN_FILE = f"{PROGRESS}.json"
 _ROOM_FOR_SMALL_FILES = 16 * 2**20
 
@@ -63,8 +66,8 @@ def prepare(
     *,
     labels: str | PathLike[str] | None = None,
     classes: str | PathLike[str] | None = None,
-    first_label: Literal[0, 1] | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    first_label: FirstLabel | None = None,
+    on_error: StopOrSkip = "stop",
     shard_size: int = SHARD_SIZE,
     workers: int | None = None,
     progress: bool = True,
@@ -100,9 +103,9 @@ def prepare(
         OSError: a file cannot be read or written, or the disk is full; what was finished is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was finished is kept.
     """
-    if on_error not in ("stop", "skip"):
+    if on_error not in get_args(StopOrSkip):
         raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
-    if first_label not in (None, 0, 1) or (first_label is not None and labels is None):
+    if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
         needed = "0 or 1" if labels is not None else "left out where there are no labels"
         raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
     if shard_size < 1:

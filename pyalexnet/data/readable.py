@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import Subset, whole
 from pyalexnet.errors import DataError, ImageError
 
-OnError: TypeAlias = Literal["stop", "skip"] | Callable[[DataError], None]
+StopOrSkip: TypeAlias = Literal["stop", "skip"]
+OnError: TypeAlias = StopOrSkip | Callable[[DataError], None]
 """What an image does that cannot be read: stop; be left out, with a warning; or that, and its error is handed over."""
 
 _PART = 8  # images that a thread reads at a time
@@ -34,8 +35,8 @@ def require_on_error(on_error: object) -> None:
     Raises:
         ValueError: it is none.
     """
-    if on_error not in ("stop", "skip") and not callable(on_error):
-        raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
+    if on_error not in get_args(StopOrSkip) and not callable(on_error):
+        raise ValueError(f"on_error is {on_error!r}; it must be {' or '.join(map(repr, get_args(StopOrSkip)))}")
 
 
 def readable(

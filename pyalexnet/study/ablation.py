@@ -24,8 +24,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Interval, Le
 
+from pyalexnet.architecture import Options
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
 from pyalexnet.data.choice import unreadable_lines
@@ -40,11 +41,12 @@ from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.system.checks import require
+from pyalexnet.system.declaration import Setting, arguments_of, check_fields
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
 from pyalexnet.system.json_file import JsonFormat
-from pyalexnet.training.recipe import Recipe
-from pyalexnet.training.train import recipe_and_data, train
+from pyalexnet.training.recipe import Recipe, recipe_and_data
+from pyalexnet.training.train import train
 
 # The training error of a race is the mean over so many steps.
 _WINDOW_STEPS = 20
@@ -75,34 +77,39 @@ VARIANTS = (
     Variant("plain pooling", "3.4", {"pooling": "plain"}),
     Variant("no dropout", "4.2", {"dropout": 0.0}),
 )
-ACTIVATIONS = ("relu", "tanh")
+ACTIVATIONS = arguments_of(Options)["activation"].choices
+
+_AT_LEAST_1 = Interval(ge=1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """What is measured; training images are the same number of each class, as far as there are so many."""
 
-    Attributes:
-        images: training images, the same number of each class as far as there are so many.
-        held_out: held-out images.
-        epochs: of each run.
-        batch_size: images a step.
-        lrs: learning rates that each variant tries: for three quarters of the epochs, then a tenth.
-        seeds: of the runs: the first with each rate, the others with the rate that was best with the first.
-        race_lrs: learning rates that each activation tries.
-        race_error: the training error to reach.
-        race_steps: at most.
-    """
-
-    images: int = 2000
-    held_out: int = 5000
-    epochs: int = 8
-    batch_size: int = 32
-    lrs: tuple[float, ...] = (0.001, 0.003)
-    seeds: tuple[int, ...] = (0, 1)
-    race_lrs: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)
-    race_error: float = 0.25
-    race_steps: int = 400
+    images: Annotated[int, Setting("training images", within=_AT_LEAST_1)] = 2000
+    held_out: Annotated[int, Setting("held-out images", within=_AT_LEAST_1)] = 5000
+    epochs: Annotated[int, Setting("passes over them, of each run", within=_AT_LEAST_1)] = 8
+    batch_size: Annotated[int, Setting("images a step", within=_AT_LEAST_1)] = 32
+    lrs: Annotated[
+        tuple[float, ...],
+        Setting("learning rates that each net tries; a tenth of each in the last quarter", metavar="N,N"),
+    ] = (0.001, 0.003)
+    seeds: Annotated[
+        tuple[int, ...],
+        Setting("of the runs; those after the first repeat the rate that was best with the first", metavar="N,N"),
+    ] = (0, 1)
+    race_lrs: Annotated[tuple[float, ...], Setting("learning rates that ReLU and tanh try", metavar="N,N")] = (
+        0.0003,
+        0.001,
+        0.003,
+        0.01,
+        0.03,
+    )
+    race_error: Annotated[
+        float,
+        Setting("training error that ReLU and tanh are to reach", metavar="N", within=Interval(gt=0, lt=1)),
+    ] = 0.25
+    race_steps: Annotated[int, Setting("steps at most to it", within=_AT_LEAST_1)] = 400
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -124,10 +131,10 @@ class Plan:
         """Check the values that no other part checks.
 
         Raises:
+            TypeError: a value is of another kind; the message names it.
             ValueError: a value makes no sense; the message names it and says what it must be.
         """
-        for name in ("images", "held_out", "epochs", "batch_size", "race_steps"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check_fields(self)
         require(self.batch_size <= self.images, "batch_size", self.batch_size, f"at most images, {self.images}")
         for name in ("lrs", "seeds", "race_lrs"):
             values = getattr(self, name)
@@ -135,7 +142,6 @@ class Plan:
         for name in ("lrs", "race_lrs"):
             rates = getattr(self, name)
             require(all(0 < rate < math.inf for rate in rates), name, rates, "rates above 0 and finite")
-        require(0 < self.race_error < 1, "race_error", self.race_error, "above 0 and below 1")
 
 
 _Rate = Annotated[float, Gt(0)]

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyalexnet.training.recipe import PRESETS
+
 SOURCES = {
     "paper": "paper",
     "notes": "notes",
@@ -50,140 +52,155 @@ class Row:
     ways: Mapping[str, Way]
 
 
+# What the settings and options of a source are, where it is a preset.
+_VALUES = {source: recipe.values() for source, recipe in PRESETS.items()}
+
+
 def _row(
     what: str,
-    setting: str,
+    setting: str = "",
     *,
-    paper: Way,
-    notes: Way | None = None,
-    source2012: Way | None = None,
-    caffe: Way | None = None,
-    torchvision: Way | None = None,
+    paper: str | Way | None = None,
+    notes: str | None = None,
+    source2012: str | None = None,
+    caffe: str | Way | None = None,
+    torchvision: str | Way | None = None,
 ) -> Row:
-    """A row in which a source that is not named does as the paper does."""
-    given = (paper, notes, source2012, caffe, torchvision)
-    return Row(what, setting, {source: way or paper for source, way in zip(SOURCES, given, strict=True)})
+    """A row of texts, whose values are the presets'; a Way says a value that no preset has.
+
+    A source of which nothing is said does as the paper does, or has a number for a value that is told by itself.
+    """
+    ways: dict[str, Way] = {}
+    for source, told in zip(SOURCES, (paper, notes, source2012, caffe, torchvision), strict=True):
+        values = _VALUES.get(source, {})
+        if isinstance(told, Way):
+            ways[source] = told
+        elif told is not None:
+            ways[source] = Way(told, values.get(setting))
+        elif ways and values.get(setting, ways["paper"].value) == ways["paper"].value:
+            ways[source] = ways["paper"]
+        else:
+            ways[source] = Way(f"{values[setting]:g}", values[setting])
+    return Row(what, setting, ways)
 
 
 LEDGER = (
     _row(
         "towers",
         "towers",
-        paper=Way("two", 2),
-        caffe=Way("two, as groups on one device", 2),
-        torchvision=Way("one of 64, 192, 384, 256, 256 filters"),
+        paper="two",
+        caffe="two, as groups on one device",
+        torchvision="one of 64, 192, 384, 256, 256 filters",
     ),
     _row(
         "initial weights",
         "weight_init",
-        paper=Way("N(0, 0.01²)", "paper"),
-        notes=Way("N(0, 0.1²): diverges", "notes"),
-        source2012=Way("0.03 in conv3–5", "source2012"),
-        caffe=Way("0.005 in fc6, fc7", "caffe"),
-        torchvision=Way("uniform, ±1/√inputs"),
+        paper="N(0, 0.01²)",
+        notes="N(0, 0.1²): diverges",
+        source2012="0.03 in conv3–5",
+        caffe="0.005 in fc6, fc7",
+        torchvision="uniform, ±1/√inputs",
     ),
     _row(
         "initial biases",
         "bias_init",
-        paper=Way("1 in conv2, conv4, conv5, fc6, fc7, else 0", "paper"),
-        notes=Way("1 in fc8 too", "notes"),
-        caffe=Way("0.1 in place of 1", "caffe"),
-        torchvision=Way("uniform, ±1/√inputs"),
+        paper="1 in conv2, conv4, conv5, fc6, fc7, else 0",
+        notes="1 in fc8 too",
+        caffe="0.1 in place of 1",
+        torchvision="uniform, ±1/√inputs",
     ),
-    _row("LRN", "lrn", paper=Way("after conv1 and conv2", True), torchvision=Way("none", False)),
+    _row("LRN", "lrn", paper="after conv1 and conv2", torchvision=Way("none", False)),
     _row(
         "alpha = 0.0001 of LRN",
         "lrn_alpha",
-        paper=Way("as it is", "paper"),
-        source2012=Way("divided by the window's 5", "caffe"),
-        caffe=Way("divided by the window's 5", "caffe"),
-        torchvision=Way("no LRN"),
+        paper="as it is",
+        source2012="divided by the window's 5",
+        caffe="divided by the window's 5",
+        torchvision="no LRN",
     ),
-    _row("k of LRN", "lrn_k", paper=Way("2", 2.0), caffe=Way("1", 1.0), torchvision=Way("no LRN")),
+    _row("k of LRN", "lrn_k", torchvision="no LRN"),
     _row(
         "LRN and pooling",
         "pool_before_lrn",
-        paper=Way("LRN first", False),
-        caffe=Way("LRN first; CaffeNet: pooling first", False),
-        torchvision=Way("no LRN"),
+        paper="LRN first",
+        caffe="LRN first; CaffeNet: pooling first",
+        torchvision="no LRN",
     ),
     _row(
         "conv1's ReLU",
         "relu1_last",
-        paper=Way("before LRN", False),
-        source2012=Way("after LRN and pooling", True),
+        paper="before LRN",
+        source2012="after LRN and pooling",
         torchvision=Way("before pooling", False),
     ),
     _row(
         "second LRN in conv2",
         "second_lrn",
-        paper=Way("none", False),
-        source2012=Way("within each map, over 5×5 pixels", True),
+        paper="none",
+        source2012="within each map, over 5×5 pixels",
     ),
     _row(
         "crop",
         "crop",
-        paper=Way("224 by its text; 227 here, which the layers' sizes need", 227),
-        source2012=Way("224; the last windows reach over the edge", 224),
-        caffe=Way("227", 227),
-        torchvision=Way("224, zeros around"),
+        paper="224 by its text; 227 here, which the layers' sizes need",
+        source2012="224; the last windows reach over the edge",
+        caffe="227",
+        torchvision="224, zeros around",
     ),
     _row(
         "image to 256×256",
-        "",
-        paper=Way("shorter side to 256, the middle kept"),
-        caffe=Way("its script can stretch; images of 256×256 stay as they are here"),
-        torchvision=Way("a random part of random shape"),
+        paper="shorter side to 256, the middle kept",
+        caffe="its script can stretch; images of 256×256 stay as they are here",
+        torchvision="a random part of random shape",
     ),
     _row(
         "mean image",
         "subtract_mean",
-        paper=Way("subtracted", True),
-        notes=Way("raw pixels", False),
-        torchvision=Way("mean and deviation by colour"),
+        paper="subtracted",
+        notes="raw pixels",
+        torchvision="mean and deviation by colour",
     ),
-    _row("reflections", "reflect", paper=Way("half of the crops", True)),
+    _row("reflections", "reflect", paper="half of the crops"),
     _row(
         "colour noise",
         "colour_noise",
-        paper=Way("0.1", 0.1),
-        caffe=Way("none", 0.0),
+        caffe="none",
         torchvision=Way("none", 0.0),
     ),
     _row(
         "scale after colour noise",
         "colour_noise_scaled",
-        paper=Way("as it is", False),
-        source2012=Way("divided by 1 + 0.1", True),
+        paper="as it is",
+        source2012="divided by 1 + 0.1",
     ),
     _row(
         "dropout",
         "dropout",
-        paper=Way("0.5 of fc6 and fc7", 0.5),
-        torchvision=Way("0.5 of conv5 and fc6"),
+        paper="0.5 of fc6 and fc7",
+        torchvision="0.5 of conv5 and fc6",
     ),
-    _row("batch", "batch_size", paper=Way("128", 128), caffe=Way("256", 256), torchvision=Way("256", 256)),
-    _row("learning rate at first", "lr", paper=Way("0.01", 0.01)),
-    _row("layers' own rates", "lr_layers", paper=Way("none", {})),
-    _row("warm-up of the rate", "warmup", paper=Way("none", 0)),
+    _row("batch", "batch_size", torchvision=Way("256", 256)),
+    _row("learning rate at first", "lr"),
+    _row("layers' own rates", "lr_layers", paper="none"),
+    _row("warm-up of the rate", "warmup", paper="none"),
     _row(
         "schedule",
         "schedule",
-        paper=Way("÷10 when validation stops improving", "plateau"),
-        source2012=Way("by hand: its log, replayed", "source2012"),
-        caffe=Way("÷10 every 20 epochs", "0.01@0,0.001@20,0.0001@40,0.00001@60,0.000001@80"),
+        paper="÷10 when validation stops improving",
+        source2012="by hand: its log, replayed",
+        caffe="÷10 every 20 epochs",
         torchvision=Way("÷10 every 30 epochs", "0.01@0,0.001@30,0.0001@60"),
     ),
-    _row("momentum", "momentum", paper=Way("0.9", 0.9)),
-    _row("weight decay", "weight_decay", paper=Way("0.0005", 5e-4), torchvision=Way("0.0001", 1e-4)),
+    _row("momentum", "momentum"),
+    _row("weight decay", "weight_decay", torchvision=Way("0.0001", 1e-4)),
     _row(
         "biases' updates",
         "bias_update",
-        paper=Way("as the weights'", "paper"),
-        source2012=Way("twice the rate, no decay", "source2012"),
-        caffe=Way("twice the rate, no decay", "source2012"),
+        paper="as the weights'",
+        source2012="twice the rate, no decay",
+        caffe="twice the rate, no decay",
     ),
-    _row("epochs", "epochs", paper=Way("90", 90), source2012=Way("93", 93)),
+    _row("epochs", "epochs"),
     _row(
         "views of a test image",
         "views",

@@ -37,10 +37,10 @@ from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable, shorten
 from pyalexnet.system.progress import duration
-from pyalexnet.training.recipe import Settings
 from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import BEST_FILE
 from pyalexnet.training.schedule import make_schedule, summary
+from pyalexnet.training.settings import Settings
 
 with importing_extra():
     import jinja2

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numbers
 import operator
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -142,37 +141,6 @@ def numbers_by_name(name: str, value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} is {shown(value)}; it must be numbers by name")
     return {str(key): number(f"{name}[{str(key)!r}]", each) for key, each in value.items()}
-
-
-def as_declared(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as a function's annotations say them: an ``int``, ``float``, ``bool`` or numbers by name become such.
-
-    Args:
-        function: takes the arguments; one that it lets be ``X | None`` may be None.
-        given: values by name. What the function declares to be something else, or not at all, stays as it is.
-
-    Raises:
-        TypeError: a value is of another kind; the message names it.
-        ValueError: as of :func:`number`.
-    """
-    declared = get_type_hints(function)
-    return {name: _as(declared.get(name), name, value) for name, value in given.items()}
-
-
-def _as(kind: Any, name: str, value: Any) -> Any:
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    wanted = [each for each in kinds if each is not types.NoneType]
-    if len(wanted) != 1 or wanted[0] not in _CONVERSIONS or (value is None and types.NoneType in kinds):
-        return value
-    return _CONVERSIONS[wanted[0]](name, value)
-
-
-_CONVERSIONS: dict[Any, Callable[[str, Any], Any]] = {
-    int: integer,
-    float: number,
-    bool: flag,
-    Mapping[str, float]: numbers_by_name,
-}
 
 
 def shown(value: object) -> str:

@@ -42,7 +42,7 @@ from pyalexnet.system.files import (
     write_through,
 )
 from pyalexnet.system.json_file import JsonFormat
-from pyalexnet.training.recipe import Settings
+from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, RunDescription, RunState, require_in_order
 from pyalexnet.training.watch import StuckLoss
 

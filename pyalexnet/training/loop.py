@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.data import Dataset
 from pyalexnet.data.augmentation import epoch_order, epoch_variations
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.errors import DivergedError, SaveError
@@ -27,7 +26,8 @@ from pyalexnet.training.checkpoint import Checkpoint, prune_checkpoints
 from pyalexnet.training.logs import Log
 from pyalexnet.training.recipe import recipe_for
 from pyalexnet.training.result import BEST_FILE, TrainingResult
-from pyalexnet.training.schedule import Rates, Schedule, warm_up
+from pyalexnet.training.schedule import Rates, warm_up
+from pyalexnet.training.start import StartingPoint
 from pyalexnet.training.state import EpochRecord
 from pyalexnet.training.watch import (
     StuckLoss,
@@ -68,10 +68,7 @@ class Run:
     def __init__(
         self,
         result: TrainingResult,
-        checkpoint: Checkpoint,
-        schedule: Schedule,
-        training: Dataset,
-        held_out: Dataset | None,
+        start: StartingPoint,
         *,
         saving: Saving | None,
         logs: list[Log],
@@ -79,16 +76,16 @@ class Run:
         interrupt: InterruptRequest,
         report_relus: bool,
     ) -> None:
-        """Stand where ``checkpoint`` says, which the run carries on; ``result`` shares its model and history."""
+        """Stand at ``start``, whose state the run carries on; ``result`` shares its model and history."""
         self.result = result
-        self.settings = result.settings
-        self.checkpoint = checkpoint
-        self.model = checkpoint.model
-        self.net = checkpoint.model.net
-        self.reached = checkpoint.state
-        self.schedule = schedule
-        self.training = training
-        self.held_out = held_out
+        self.settings = start.settings
+        self.model = start.model
+        self.net = start.model.net
+        self.colour_axes = start.colour_axes
+        self.reached = start.state
+        self.schedule = start.settings.make_schedule()
+        self.training = training = start.chosen.training
+        self.held_out = held_out = start.chosen.held_out
         self.saving = saving
         self.logs = logs
         self.display = display
@@ -198,7 +195,7 @@ class Run:
             epoch=self.reached.epoch,
             reflect=settings.reflect,
             colour_noise=settings.colour_noise if noise is None else noise,
-            colour_axes=self.checkpoint.colour_axes,
+            colour_axes=self.colour_axes,
             colour_noise_scaled=settings.colour_noise_scaled,
             crop=self.net.options.crop,
         )
@@ -339,7 +336,7 @@ class Run:
         self.reached.schedule, self.reached.stuck_loss = self.schedule.state(), self.stuck_loss.state()
         try:
             step, parameters = self.last_good
-            path = self.checkpoint.save(folder, parameters if step == self.net.step else None)
+            path = self.checkpoint().save(folder, parameters if step == self.net.step else None)
             link_atomically(path / MODEL_FILE, folder / MODEL_FILE)
             if self.result.best and self.result.best.steps == self.net.step and not self.reached.losses:
                 link_atomically(path / MODEL_FILE, folder / BEST_FILE)
@@ -350,6 +347,10 @@ class Run:
             failure.result = self.result
             raise failure from error
         self.last_saved = time.monotonic()
+
+    def checkpoint(self) -> Checkpoint:
+        """All from which the run can go on from here."""
+        return Checkpoint(self.model, self.colour_axes, self.reached, self.settings, self.result.data)
 
     def remember(self) -> None:
         """Keep the parameters of the moment, to go back to."""

@@ -1,48 +1,26 @@
-"""What a training run is asked to do, and the recipes that fill in what it is not told."""
+"""Recipes: what fills in the settings of a training run that it is not told."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyalexnet.architecture import Options
+from pyalexnet.data import DataSource, Digits
+from pyalexnet.data.choice import DataChoice, choose_data
 from pyalexnet.data.digits import TEST_FRACTION
-from pyalexnet.system.checks import require
-from pyalexnet.training.schedule import (
-    FALLING,
-    PLATEAU,
-    Description,
-    Schedule,
-    make_schedule,
-    require_layer_names,
-    summary,
-)
+from pyalexnet.data.opening import is_name
+from pyalexnet.training.schedule import FALLING, PLATEAU
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What :func:`train` uses where it is told nothing else; each default is the paper's.
 
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: images a step.
-        lr: learning rate at the start, where the schedule does not say it.
-        momentum: share of the last update that is kept.
-        weight_decay: pull of weights towards 0, relative to the learning rate.
-        lr_layers: factors of the rates of layers that differ; see :func:`pyalexnet.train`.
-        warmup: steps at the start whose rate rises to the one that the schedule says; 0 for none.
-        schedule: as :func:`pyalexnet.training.schedule.make_schedule` takes it.
-        patience: epochs without a lower validation error before a plateau schedule divides the rate by 10.
-        floor: below which the rate does not go; None for ``lr`` / 1000.
-        reflect: whether half of the crops are mirrored.
-        colour_noise: standard deviation of the random factors on the colours' principal components.
-        colour_noise_scaled: whether images are divided by 1 + ``colour_noise`` once the noise is added, as in the 2012
-            code, so that they spread about as much as those of a test, which have none.
-        subtract_mean: whether the mean image is subtracted.
-        validation: the part of the data that is held out.
-        net_options: options of :class:`pyalexnet.AlexNet` that differ from the paper's.
+    Attributes are those of :class:`pyalexnet.training.settings.Settings` that sources and sizes say something of, with
+    the schedule as :func:`pyalexnet.training.schedule.make_schedule` takes it, and ``validation``, the part of the data
+    that is held out. ``net_options`` are those that differ from the paper's.
     """
 
     epochs: int = 90
@@ -61,6 +39,10 @@ class Recipe:
     subtract_mean: bool = True
     validation: float = 0.1
     net_options: dict[str, Any] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """All settings and all options of the net by name, those that are the paper's too."""
+        return vars(self) | vars(Options(**self.net_options))
 
 
 PAPER = Recipe()
@@ -220,99 +202,35 @@ def reason_for(images: int, classes: int) -> str:
     return f"{images:,} images of {classes:,} classes ({why})"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training run was asked to do; ``run.json`` holds it.
-
-    Attributes are those of :func:`train`, with every default filled in; ``schedule`` is
-    :attr:`pyalexnet.training.schedule.Schedule.description`, which does without the file that it came from, and
-    ``recipe`` says where the settings that were not asked for came from.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    patience: int
-    devices: tuple[str, ...]
-    seed: int
-    num_classes: int
-    reflect: bool
-    colour_noise: float
-    subtract_mean: bool
-    net_options: dict[str, Any]
-    floor: float | None = None
-    schedule: Description = PLATEAU
-    colour_noise_scaled: bool = False
-    warmup: int = 0
-    lr_layers: dict[str, float] = field(default_factory=dict)
-    preset: str | None = None
-    recipe: str = "paper"
-
-    def __post_init__(self) -> None:
-        """Check the values that only the loop uses; the net checks the others.
-
-        Raises:
-            ValueError: a value makes no sense; the message names it and says what it must be.
-        """
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        require(0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite")
-        require_layer_names("lr_layers", self.lr_layers)
-        for name, factor in self.lr_layers.items():
-            require(0 <= factor < math.inf, f"lr_layers[{name!r}]", factor, "at least 0 and finite")
-        require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
-        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0 and finite")
-        require(self.patience >= 0, "patience", self.patience, "at least 0")
-        require(self.seed >= 0, "seed", self.seed, "at least 0")
-        require(0 <= self.colour_noise < math.inf, "colour_noise", self.colour_noise, "at least 0 and finite")
-        known = ", ".join(map(repr, PRESETS))
-        require(self.preset is None or self.preset in PRESETS, "preset", self.preset, f"one of {known}, or None")
-        self.make_schedule()
-
-    def make_schedule(self) -> Schedule:
-        """The learning rates of a run with these settings, at its beginning and but for the warm-up."""
-        return make_schedule(self.schedule, lr=self.lr, patience=self.patience, floor=self.floor, epochs=self.epochs)
-
-    def recipe_line(self) -> str:
-        """The recipe and what matters most of it, to read in one line."""
-        options = Options(**self.net_options)
-        rate = f"lr {self.lr:g}"
-        if self.lr_layers:
-            rate += f" ({', '.join(f'{name} ×{factor:g}' for name, factor in self.lr_layers.items())})"
-        return (
-            f"recipe: {self.recipe}: {rate}, {summary(self.schedule)}, warm-up {self.warmup} steps, dropout "
-            f"{options.dropout:g}, weights {options.weight_init}, biases {options.bias_init}"
-        )
+def recipe_of(data: DataSource, preset: str | None) -> Recipe | None:
+    """The preset's recipe, else the one of a named data set; None where neither is named, so that the size decides."""
+    return PRESETS[preset] if preset is not None else RECIPES.get(_name_of(data))
 
 
-def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) -> list[str]:
-    """What changed from one run to another, a line each, such as ``lr was 0.01 and is 0.02``.
+def recipe_and_data(
+    data: DataSource, validation: float | DataSource | None, preset: str | None, **reading: Any
+) -> tuple[Recipe, str, DataChoice]:
+    """What fills in the settings that are not given, what it is called, and a run's images.
 
     Args:
-        was: the settings of the one.
-        now: the settings of the other.
-        ignoring: names of settings, or of options of the net, that may differ.
+        data: as in :func:`train`.
+        validation: as in :func:`train`.
+        preset: one of :data:`PRESETS`; by default the recipe is the data's own, else it follows from their size.
+        **reading: as in :func:`pyalexnet.data.choice.choose_data`.
+
+    Raises:
+        DataError: the data cannot serve; the message says why.
+        TypeError: ``data`` or ``validation`` is of an unknown kind.
+        ValueError: ``validation`` is a number out of its range.
     """
-    before, after = _with_options(was), _with_options(now)
-    return [
-        f"{name} was {_readable(before[name])} and is {_readable(after[name])}"
-        for name in before
-        if before[name] != after[name] and name not in ignoring
-    ]
+    recipe = recipe_of(data, preset)
+    chosen = choose_data(data, validation, (recipe or SMALL).validation, **reading)
+    if recipe is not None:
+        return recipe, f"that of {_name_of(data)}" if preset is None else f"preset {preset}", chosen
+    images, classes = len(chosen.training), len(chosen.training.classes)
+    return recipe_for(images, classes), f"by size, {reason_for(images, classes)}", chosen
 
 
-def _with_options(settings: Settings) -> dict[str, Any]:
-    """All settings and all options of the net, those that are the defaults too."""
-    values = asdict(settings)
-    return values | asdict(Options(**values.pop("net_options")))
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, list):
-        return summary(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {factor:g}" for name, factor in value.items()) or "none"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+def _name_of(data: DataSource) -> str:
+    """The name of a data set that has one, else nothing."""
+    return "digits" if isinstance(data, Digits) else data if isinstance(data, str) and is_name(data) else ""

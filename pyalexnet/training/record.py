@@ -18,8 +18,8 @@ from pyalexnet.system.checks import require
 from pyalexnet.system.json_file import JsonFormat
 from pyalexnet.training.checkpoint import CHECKPOINTS
 from pyalexnet.training.logs import METRICS_FILE, read_lines
-from pyalexnet.training.recipe import Settings
 from pyalexnet.training.result import RUN_FILE, Stopped
+from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, RunDescription, best_epoch, require_in_order
 
 

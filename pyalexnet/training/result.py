@@ -13,7 +13,7 @@ from pyalexnet.data.choice import DataDescription
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, save_model
 from pyalexnet.system.files import write_atomically
-from pyalexnet.training.recipe import Settings
+from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, best_epoch
 
 BEST_FILE, RUN_FILE = "best.safetensors", "run.json"

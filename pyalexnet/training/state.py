@@ -13,7 +13,7 @@ from pyalexnet.architecture import Options
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.system.checks import require
 from pyalexnet.system.json_file import JsonFormat, require_distinct
-from pyalexnet.training.recipe import Settings
+from pyalexnet.training.settings import Settings
 
 _Count = Annotated[int, Ge(0)]
 _Number = Annotated[int, Ge(1)]
