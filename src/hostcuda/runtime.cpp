@@ -65,19 +65,19 @@ void Runtime::advance(Stream& stream) {
 // Whether the operation at the head of the stream is done, as far as the calling thread can bring it.
 bool Runtime::process_head(Stream& stream, std::vector<std::shared_ptr<Stream>>& woken) {
   Device& device = stream.device;
-  if (const auto* record = std::get_if<RecordEvent>(&stream.queue.front())) {
-    Event& event = *record->event;
-    event.completed = std::max(event.completed, record->ticket);
-    event.nanoseconds = now_in_nanoseconds();
-    for (const std::weak_ptr<Stream>& waiting : event.waiting) {
+  if (const auto* operation = std::get_if<RecordEvent>(&stream.queue.front())) {
+    Record& record = *operation->record;
+    record.completed = true;
+    record.nanoseconds = now_in_nanoseconds();
+    for (const std::weak_ptr<Stream>& waiting : record.waiting) {
       if (auto waiter = waiting.lock()) woken.push_back(std::move(waiter));
     }
-    event.waiting.clear();
     return true;
   }
-  if (const auto* wait = std::get_if<WaitEvent>(&stream.queue.front())) {
-    if (wait->event->completed >= wait->ticket || device.failure) return true;
-    wait->event->waiting.push_back(stream.weak_from_this());
+  if (const auto* operation = std::get_if<WaitEvent>(&stream.queue.front())) {
+    const auto& record = operation->record;
+    if (!record || record->completed || device.failure) return true;
+    record->waiting.push_back(stream.weak_from_this());
     return false;
   }
   Work& work = *std::get<std::unique_ptr<Work>>(stream.queue.front());

@@ -25,7 +25,7 @@ namespace hostcuda {
 
 struct Device;
 struct Stream;
-struct Event;
+struct Record;
 
 // An operation that cores execute. Items are claimed in order and may run at the same time.
 struct Work {
@@ -41,12 +41,10 @@ struct Work {
 };
 
 struct RecordEvent {
-  std::shared_ptr<Event> event;
-  std::uint64_t ticket;
+  std::shared_ptr<Record> record;
 };
 struct WaitEvent {
-  std::shared_ptr<Event> event;
-  std::uint64_t ticket;
+  std::shared_ptr<Record> record;  // null: of an event that was never recorded, which nobody waits for
 };
 using Operation = std::variant<std::unique_ptr<Work>, RecordEvent, WaitEvent>;
 
@@ -61,12 +59,11 @@ struct Stream : std::enable_shared_from_this<Stream> {
   std::uint64_t submitted = 0, completed = 0;
 };
 
-// Each record of an event has a ticket; waiting for the event means waiting for its latest ticket of that moment.
-struct Event {
-  Device& device;
-  bool timing;
-  std::uint64_t recorded = 0, completed = 0;
-  std::int64_t nanoseconds = 0;
+// One call of cudaEventRecord. Who waits for an event waits for its latest record of that moment, whatever is recorded
+// later, on whichever stream.
+struct Record {
+  bool completed = false;
+  std::int64_t nanoseconds = 0;  // when it was completed
   std::vector<std::weak_ptr<Stream>> waiting;
 };
 
@@ -160,5 +157,9 @@ struct CUstream_st {
   std::shared_ptr<hostcuda::Stream> stream;
 };
 struct CUevent_st {
-  std::shared_ptr<hostcuda::Event> event;
+  hostcuda::Device& device;
+  bool timing;
+  std::shared_ptr<hostcuda::Record> latest;  // null: never recorded
+
+  bool completed() const { return !latest || latest->completed; }
 };

@@ -145,7 +145,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event) return cudaErrorInvalidResourceHandle;
     if (flags != 0) return cudaErrorInvalidValue;
     const std::lock_guard lock(runtime.mutex);
-    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->event, event->event->recorded});
+    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->latest});
     return cudaSuccess;
   });
 }
@@ -166,7 +166,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     if (!event || (flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0) return cudaErrorInvalidValue;
     Device& device = runtime.device(current_device());
     const bool timing = !(flags & cudaEventDisableTiming);
-    *event = new CUevent_st{std::shared_ptr<Event>(new Event{.device = device, .timing = timing, .waiting = {}})};
+    *event = new CUevent_st{.device = device, .timing = timing, .latest = nullptr};
     return cudaSuccess;
   });
 }
@@ -185,9 +185,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     if (!event) return cudaErrorInvalidResourceHandle;
     const std::lock_guard lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
-    if (&target->device != &event->event->device) return cudaErrorInvalidResourceHandle;
-    const std::uint64_t ticket = ++event->event->recorded;
-    runtime.submit(*target, RecordEvent{event->event, ticket});
+    if (&target->device != &event->device) return cudaErrorInvalidResourceHandle;
+    event->latest = std::make_shared<Record>();
+    runtime.submit(*target, RecordEvent{event->latest});
     return cudaSuccess;
   });
 }
@@ -196,9 +196,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
-    Event& state = *event->event;
-    if (state.device.failure) return runtime.report(lock, state.device);
-    return state.completed >= state.recorded ? cudaSuccess : cudaErrorNotReady;
+    if (event->device.failure) return runtime.report(lock, event->device);
+    return event->completed() ? cudaSuccess : cudaErrorNotReady;
   });
 }
 
@@ -206,9 +205,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
-    const std::shared_ptr<Event> state = event->event;
-    runtime.wait_until(lock, [&state, ticket = state->recorded] { return state->completed >= ticket; });
-    return runtime.report(lock, state->device);
+    Device& device = event->device;  // the event may be destroyed meanwhile
+    if (const auto record = event->latest) runtime.wait_until(lock, [&record] { return record->completed; });
+    return runtime.report(lock, device);
   });
 }
 
@@ -217,12 +216,12 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     if (!milliseconds) return cudaErrorInvalidValue;
     if (!start || !end) return cudaErrorInvalidResourceHandle;
     const std::lock_guard lock(runtime.mutex);
-    const Event &from = *start->event, &to = *end->event;
-    if (!from.timing || !to.timing || from.recorded == 0 || to.recorded == 0 || &from.device != &to.device) {
+    if (!start->timing || !end->timing || !start->latest || !end->latest || &start->device != &end->device) {
       return cudaErrorInvalidResourceHandle;
     }
-    if (from.completed < from.recorded || to.completed < to.recorded) return cudaErrorNotReady;
-    *milliseconds = static_cast<float>(static_cast<double>(to.nanoseconds - from.nanoseconds) * 1e-6);
+    if (!start->completed() || !end->completed()) return cudaErrorNotReady;
+    const std::int64_t nanoseconds = end->latest->nanoseconds - start->latest->nanoseconds;
+    *milliseconds = static_cast<float>(static_cast<double>(nanoseconds) * 1e-6);
     return cudaSuccess;
   });
 }
