@@ -54,8 +54,19 @@ struct CopyWork final : Work {
     return side.begin + row / box.height * side.slice_pitch + row % box.height * side.pitch;
   }
 
-  const Side to, from;
+  // Reads the source now, into memory of its own, so that its owner may change it before the copy runs.
+  void stage() {
+    staged.resize(box.width * box.height * box.depth);
+    for (std::size_t row = 0; row < box.height * box.depth; ++row) {
+      std::memcpy(staged.data() + row * box.width, at(from, row), box.width);
+    }
+    from = {staged.data(), box.width, box.width * box.height};
+  }
+
+  const Side to;
+  Side from;
   const Box box;
+  std::vector<std::byte> staged;
 };
 
 struct FillWork final : Work {
@@ -120,8 +131,14 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
                                                         (from_place == Place::device ? "device" : "host") + " memory");
   }
   const auto target = stream_of(runtime, stream);
-  runtime.submit(*target, std::make_unique<CopyWork>(to, from, box));
-  if (!wait && to_place != Place::pageable && from_place != Place::pageable) return cudaSuccess;
+  const bool pageable = to_place == Place::pageable || from_place == Place::pageable;
+  const bool on_device = to_place == Place::device || from_place == Place::device;
+  // CUDA may let the host go on, once it has read what lies in the host's memory.
+  const bool goes_on = !wait && (!pageable || (on_device && runtime.schedule.shuffle_streams));
+  auto work = std::make_unique<CopyWork>(to, from, box);
+  if (goes_on && from_place == Place::pageable) work->stage();
+  runtime.submit(*target, std::move(work));
+  if (goes_on) return cudaSuccess;
   runtime.wait_for(lock, *target);
   return runtime.report(lock, target->device);
 }

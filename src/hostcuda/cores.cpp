@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <thread>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -154,7 +155,11 @@ void Runtime::finish(Work& work) {
   if (work.cores > 0) return;
   const auto keep_alive = stream.shared_from_this();
   complete_head(stream);
-  advance(stream);
+  if (std::exchange(one_runs_, false)) {
+    start_next();
+  } else {
+    advance(stream);
+  }
 }
 
 }  // namespace hostcuda

@@ -79,8 +79,8 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
 
 cudaError_t set_schedule(const Schedule& schedule) {
   return api_call([&](Runtime& runtime) {
-    const std::lock_guard lock(runtime.mutex);
-    runtime.schedule = schedule;
+    std::unique_lock lock(runtime.mutex);
+    runtime.set_schedule(lock, schedule);
     return cudaSuccess;
   });
 }
@@ -117,7 +117,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     const std::lock_guard lock(runtime.mutex);
     const std::unique_ptr<CUstream_st> owner(stream);
     stream->stream->destroyed = true;
-    if (stream->stream->idle()) runtime.advance(*stream->stream);
+    runtime.remove_if_idle(*stream->stream);
     return cudaSuccess;
   });
 }
@@ -136,7 +136,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     std::unique_lock lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
     if (target->device.failure) return runtime.report(lock, target->device);
-    return target->idle() ? cudaSuccess : cudaErrorNotReady;
+    return target->idle() ? cudaSuccess : runtime.not_ready();
   });
 }
 
@@ -197,7 +197,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
     if (event->device.failure) return runtime.report(lock, event->device);
-    return event->completed() ? cudaSuccess : cudaErrorNotReady;
+    return event->completed() ? cudaSuccess : runtime.not_ready();
   });
 }
 
@@ -206,7 +206,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
     Device& device = event->device;  // the event may be destroyed meanwhile
-    if (const auto record = event->latest) runtime.wait_until(lock, [&record] { return record->completed; });
+    if (event->latest) runtime.wait_for(lock, event->latest);
     return runtime.report(lock, device);
   });
 }
@@ -219,7 +219,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     if (!start->timing || !end->timing || !start->latest || !end->latest || &start->device != &end->device) {
       return cudaErrorInvalidResourceHandle;
     }
-    if (!start->completed() || !end->completed()) return cudaErrorNotReady;
+    if (!start->completed() || !end->completed()) return runtime.not_ready();
     const std::int64_t nanoseconds = end->latest->nanoseconds - start->latest->nanoseconds;
     *milliseconds = static_cast<float>(static_cast<double>(nanoseconds) * 1e-6);
     return cudaSuccess;
