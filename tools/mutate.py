@@ -77,7 +77,7 @@ MUTATIONS = (
              'if layer in ("conv2", "conv4", "conv5", "fc6", "fc7"):', 'if layer in ("conv2", "conv5", "fc6", "fc7"):',
              "tests/test_architecture.py"),
     Mutation("a link does not wait for the destination's readers", "src/exchange/exchange.cpp",
-             "destination_copies.wait(destination_ready);", "",
+             "destination_copies_.wait(destination_ready_);", "",
              "tests/test_exchange.py"),
     Mutation("a model file forgets the step", "pyalexnet/net/model_file.py",
              "net.step = about.step", "net.step = 0",

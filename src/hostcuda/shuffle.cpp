@@ -16,7 +16,7 @@ namespace hostcuda {
 namespace {
 
 // After one in so many draws one more operation is let go, or a stream's rank is drawn anew.
-constexpr std::uint64_t draws_a_release = 4, draws_a_rank = 8;
+constexpr std::uint64_t kDrawsARelease = 4, kDrawsARank = 8;
 
 const Operation& first_held(const Stream& stream) {
   return stream.queue[stream.queue.size() - stream.held];
@@ -40,7 +40,7 @@ void Runtime::set_schedule(std::unique_lock<std::mutex>& lock, const Schedule& w
 void Runtime::hold(Stream& stream) {
   if (stream.held++ == 0) stream.rank = random_();
   if (const auto* operation = std::get_if<RecordEvent>(&stream.queue.back())) operation->record->held = true;
-  while (random_() % draws_a_release == 0 && let_one_go()) {
+  while (random_() % kDrawsARelease == 0 && let_one_go()) {
   }
 }
 
@@ -56,7 +56,7 @@ bool Runtime::let_one_go() {
   if (!chosen) return false;
   if (const auto* operation = std::get_if<RecordEvent>(&first_held(*chosen))) operation->record->held = false;
   --chosen->held;
-  if (random_() % draws_a_rank == 0) chosen->rank = random_();
+  if (random_() % kDrawsARank == 0) chosen->rank = random_();
   order_.push_back(chosen->shared_from_this());
   start_next();
   return true;

@@ -37,10 +37,10 @@ struct HostFunctionWork final : Work {
 };
 
 bool launchable(dim3 grid, dim3 block) {
-  constexpr unsigned most_x = 0x7fffffff, most_yz = 65535;
-  return grid.x >= 1 && grid.x <= most_x && grid.y >= 1 && grid.y <= most_yz && grid.z >= 1 && grid.z <= most_yz &&
+  constexpr unsigned kMostX = 0x7fffffff, kMostYZ = 65535;
+  return grid.x >= 1 && grid.x <= kMostX && grid.y >= 1 && grid.y <= kMostYZ && grid.z >= 1 && grid.z <= kMostYZ &&
          block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 && block.z >= 1 && block.z <= 64 &&
-         std::uint64_t{block.x} * block.y * block.z <= max_threads;
+         std::uint64_t{block.x} * block.y * block.z <= kMaxThreads;
 }
 
 }  // namespace
