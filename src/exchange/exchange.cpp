@@ -104,8 +104,6 @@ void Link::copy_staged(const Block2d& block) {
   reserve_staging(block.row_bytes * block.rows);
   char* const stage = static_cast<char*>(staging_.get());
   const size_t chunk_rows = (block.rows + kChunks - 1) / kChunks;
-  // The last transfer's second leg must have left the staging memory before the first leg fills it again.
-  source_copies_.wait(copied_);
   for (size_t chunk = 0, row = 0; row < block.rows; ++chunk, row += chunk_rows) {
     const size_t rows = std::min(chunk_rows, block.rows - row);
     char* const place = stage + row * block.row_bytes;

@@ -11,14 +11,15 @@
 //      streams wait for both, so the copy reads finished data and overwrites nothing that is still being read.
 //   2. The copy runs on copy streams: compute that is queued on either device after start runs beside it.
 //   3. The copy streams record `copied_`; finish makes both compute streams wait for it, so that readers of `to`
-//      see the whole copy and writers of `from` do not overtake it.
+//      see the whole copy and writers of `from` do not overtake it. Nor does the next transfer, whose start comes
+//      after finish on both streams.
 //
 // Where the destination may access the source's memory (peer access), the copy is one device-to-device copy. Where
 // that is refused, it is staged: rows go to pinned host memory on a stream of the source's device and from there
 // on a stream of the destination's, in a few chunks so that both legs run at once. Both move the same bytes, so
 // the bits that arrive are the same.
 //
-// The host never waits: everything is ordered by events on the devices.
+// Everything is ordered by events on the devices: the host waits only where staging memory grows and where a link ends.
 #pragma once
 
 #include <vector>

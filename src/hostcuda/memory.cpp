@@ -124,6 +124,8 @@ cudaError_t cudaFreeHost(void* pointer) {
     }
     const std::size_t bytes = found->second.bytes;
     runtime.allocations.erase(found);
+    // CUDA does not promise to wait, so who still reads the memory in a shuffled order finds NaNs.
+    if (runtime.schedule.shuffle_streams) std::memset(pointer, 0xff, bytes);
     for (const auto& device : runtime.devices) runtime.wait_for(lock, *device);
     return_memory(pointer, bytes);
     return cudaSuccess;

@@ -209,6 +209,22 @@ TEST(pinned_memory_may_be_read_late_and_pageable_memory_is_read_at_once) {
   CHECK(arrived.contains(2));
 }
 
+TEST(pinned_memory_that_is_freed_too_early_is_noticed) {
+  std::set<int> arrived;
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    const TestStream stream;
+    const DeviceArray<int> array(1);
+    shuffle_streams(seed);
+    {
+      const Pinned pinned;
+      *pinned.data = 1;
+      CHECK_CUDA(cudaMemcpyAsync(array.data, pinned.data, sizeof(int), cudaMemcpyDefault, stream));
+    }
+    arrived.insert(array.to_host()[0]);
+  }
+  CHECK(arrived.contains(-1));
+}
+
 TEST(pageable_memory_may_be_written_late) {
   std::set<int> before;
   for (std::uint64_t seed = 0; seed < seeds; ++seed) {
