@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,22 @@ def pair(request: pytest.FixtureRequest) -> tuple[backend.Device, backend.Device
     return backend.get_device(names[0]), backend.get_device(names[1])
 
 
+@pytest.fixture(params=["usual", *range(12)], ids=lambda seed: f"order{seed}")
+def order(request: pytest.FixtureRequest, pair: tuple[backend.Device, backend.Device]) -> Iterator[None]:
+    """The usual order of streams, and on virtual devices such as a seed draws among those that CUDA allows."""
+    if request.param == "usual":
+        yield
+        return
+    native = pair[0].native
+    if pair[0].target == "cuda":
+        pytest.skip("GPUs have an order of their own")
+    native.set_schedule(seed=request.param, shuffle_streams=True)
+    try:
+        yield
+    finally:
+        native.set_schedule()
+
+
 def in_device_memory(on: backend.Device, values: npt.NDArray[np.float32]) -> Tensor:
     """Memory of the device itself: virtual devices would borrow the host's for a NumPy array."""
     if on.target == "cuda":
@@ -41,6 +57,7 @@ def rows_of(on: backend.Device, values: npt.NDArray[np.float32], pitch: int) -> 
     return in_device_memory(on, whole)
 
 
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("peer_access", [True, False])
 @pytest.mark.parametrize(("rows", "columns", "to_pitch", "from_pitch"), PITCH_CASES)
 def test_slices_arrive_whole(
@@ -64,6 +81,7 @@ def test_slices_arrive_whole(
     assert (arrived[:, columns:] == 1).all(), "what lies between the rows is untouched"
 
 
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("peer_access", [True, False])
 def test_transfers_wait_for_writers_and_readers(pair: tuple[backend.Device, backend.Device], peer_access: bool) -> None:
     """Rounds of compute, transfer, compute without any wait on the host: each must see the round before."""
@@ -115,6 +133,40 @@ def rounds_that_take(seconds: float, queue: Callable[[int], None], stream: Any) 
         if time.perf_counter() - start >= seconds:
             return rounds
         rounds *= 2
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("peer_access", [True, False])
+def test_a_larger_transfer_leaves_the_one_before_it_whole(
+    pair: tuple[backend.Device, backend.Device], peer_access: bool
+) -> None:
+    """The staging memory grows while the host does not wait."""
+    source, destination = pair
+    link = source.native.Link(source.stream, destination.stream, peer_access)
+    arrived = []
+    for rows in (8, 64, 512):
+        sent = in_device_memory(source, np.full((rows, 100), rows, np.float32))
+        received = in_device_memory(destination, np.zeros((rows, 100), np.float32))
+        link.start(received.array, sent.array)
+        link.finish()
+        arrived.append((rows, sent, received))
+    destination.stream.synchronize()
+    for rows, _, received in arrived:
+        assert (np.array(received) == rows).all()
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("peer_access", [True, False])
+def test_a_link_ends_when_its_transfer_has(pair: tuple[backend.Device, backend.Device], peer_access: bool) -> None:
+    source, destination = pair
+    if source.target == "cuda":
+        pytest.skip("the host cannot look into a GPU's memory without waiting for it")
+    sent = in_device_memory(source, np.ones((64, 100), np.float32))
+    received = in_device_memory(destination, np.zeros((64, 100), np.float32))
+    link = source.native.Link(source.stream, destination.stream, peer_access)
+    link.start(received.array, sent.array)
+    del link
+    assert (np.asarray(received) == 1).all()
 
 
 def test_misuse_is_refused(pair: tuple[backend.Device, backend.Device]) -> None:

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/gil.h"
 #include "bindings/register.h"
 #include "device/check.h"
 
@@ -83,11 +84,12 @@ void register_virtual_devices(py::module_& module) {
   module.def("core_count", &hostcuda::core_count);
   module.def(
       "set_schedule",
-      [](const std::string& threads, const std::string& blocks, uint64_t seed) {
-        const hostcuda::Schedule schedule{order_named(threads), order_named(blocks), seed};
+      [](const std::string& threads, const std::string& blocks, uint64_t seed, bool shuffle_streams) {
+        const hostcuda::Schedule schedule{order_named(threads), order_named(blocks), seed, shuffle_streams};
         check_cuda(hostcuda::set_schedule(schedule), "hostcuda::set_schedule");
       },
-      "threads"_a = "ascending", "blocks"_a = "ascending", "seed"_a = 0);
+      "threads"_a = "ascending", "blocks"_a = "ascending", "seed"_a = 0, "shuffle_streams"_a = false,
+      py::call_guard<GilReleased>());
   module.def(
       "set_peer_capable",
       [](int device, int peer, bool capable) {

@@ -34,32 +34,32 @@ cudaPitchedPtr pitched(const char* data, size_t pitch, size_t row_bytes, size_t 
 }  // namespace
 
 Link::Link(const Stream& source, const Stream& destination, bool peer_access)
-    : source(source),
-      destination(destination),
-      source_copies(source.device),
-      destination_copies(destination.device),
-      source_ready(source.device),
-      destination_ready(destination.device),
-      copied(destination.device) {
+    : source_(source),
+      destination_(destination),
+      source_copies_(source.device),
+      destination_copies_(destination.device),
+      source_ready_(source.device),
+      destination_ready_(destination.device),
+      copied_(destination.device) {
   require(source.device != destination.device, "a link needs two devices; both streams are on device ", source.device);
-  has_peer_access = peer_access && enable_peer_access(destination.device, source.device);
-  for (int chunk = 0; chunk < kChunks; ++chunk) staged.push_back(std::make_unique<Event>(source.device));
+  has_peer_access_ = peer_access && enable_peer_access(destination.device, source.device);
+  for (int chunk = 0; chunk < kChunks; ++chunk) staged_.push_back(std::make_unique<Event>(source.device));
 }
 
 Link::~Link() {
   // Copies in flight still use the staging memory and the events.
-  for (const Stream* stream : {&source_copies, &destination_copies}) {
+  for (const Stream* stream : {&source_copies_, &destination_copies_}) {
     cudaSetDevice(stream->device);
     cudaStreamSynchronize(stream->on());
   }
 }
 
 void Link::start(const Array& to, const Array& from) {
-  require(!in_flight, "the link's last transfer is not finished: call finish() first");
+  require(!in_flight_, "the link's last transfer is not finished: call finish() first");
   require(to.shape == from.shape && to.dtype == from.dtype, "the arrays differ: shape ", shape_text(to.shape), " of ",
           dtype_name(to.dtype), " and ", shape_text(from.shape), " of ", dtype_name(from.dtype));
-  source.on(from);
-  destination.on(to);
+  source_.on(from);
+  destination_.on(to);
   const Array::Rows to_rows = to.rows("to"), from_rows = from.rows("from");
   const size_t item = item_bytes(to.dtype);
   const Block2d block{.to = static_cast<char*>(to.data),
@@ -69,62 +69,60 @@ void Link::start(const Array& to, const Array& from) {
                       .row_bytes = to_rows.columns * item,
                       .rows = static_cast<size_t>(to_rows.rows)};
 
-  source.record(source_ready);
-  destination.record(destination_ready);
-  destination_copies.wait(destination_ready);
-  if (has_peer_access) {
-    destination_copies.wait(source_ready);
+  source_.record(source_ready_);
+  destination_.record(destination_ready_);
+  destination_copies_.wait(destination_ready_);
+  if (has_peer_access_) {
+    destination_copies_.wait(source_ready_);
     copy_direct(block);
   } else {
-    source_copies.wait(source_ready);
+    source_copies_.wait(source_ready_);
     copy_staged(block);
   }
-  destination_copies.record(copied);
-  in_flight = true;
+  destination_copies_.record(copied_);
+  in_flight_ = true;
 }
 
 void Link::finish() {
-  require(in_flight, "the link has no transfer to finish");
-  source.wait(copied);
-  destination.wait(copied);
-  in_flight = false;
+  require(in_flight_, "the link has no transfer to finish");
+  source_.wait(copied_);
+  destination_.wait(copied_);
+  in_flight_ = false;
 }
 
 void Link::copy_direct(const Block2d& block) {
   cudaMemcpy3DPeerParms parameters{};
-  parameters.srcDevice = source.device;
+  parameters.srcDevice = source_.device;
   parameters.srcPtr = pitched(block.from, block.from_pitch, block.row_bytes, block.rows);
-  parameters.dstDevice = destination.device;
+  parameters.dstDevice = destination_.device;
   parameters.dstPtr = pitched(block.to, block.to_pitch, block.row_bytes, block.rows);
   parameters.extent = make_cudaExtent(block.row_bytes, block.rows, 1);
-  PYALEXNET_CHECK_CUDA(cudaMemcpy3DPeerAsync(&parameters, destination_copies.on()));
+  PYALEXNET_CHECK_CUDA(cudaMemcpy3DPeerAsync(&parameters, destination_copies_.on()));
 }
 
 void Link::copy_staged(const Block2d& block) {
   reserve_staging(block.row_bytes * block.rows);
-  char* const stage = static_cast<char*>(staging.get());
+  char* const stage = static_cast<char*>(staging_.get());
   const size_t chunk_rows = (block.rows + kChunks - 1) / kChunks;
-  // The last transfer's second leg must have left the staging memory before the first leg fills it again.
-  source_copies.wait(copied);
   for (size_t chunk = 0, row = 0; row < block.rows; ++chunk, row += chunk_rows) {
     const size_t rows = std::min(chunk_rows, block.rows - row);
     char* const place = stage + row * block.row_bytes;
     PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(place, block.row_bytes, block.from + row * block.from_pitch,
                                            block.from_pitch, block.row_bytes, rows, cudaMemcpyDeviceToHost,
-                                           source_copies.on()));
-    source_copies.record(*staged[chunk]);
-    destination_copies.wait(*staged[chunk]);
+                                           source_copies_.on()));
+    source_copies_.record(*staged_[chunk]);
+    destination_copies_.wait(*staged_[chunk]);
     PYALEXNET_CHECK_CUDA(cudaMemcpy2DAsync(block.to + row * block.to_pitch, block.to_pitch, place, block.row_bytes,
-                                           block.row_bytes, rows, cudaMemcpyHostToDevice, destination_copies.on()));
+                                           block.row_bytes, rows, cudaMemcpyHostToDevice, destination_copies_.on()));
   }
 }
 
 void Link::reserve_staging(size_t bytes) {
-  if (bytes <= staging_bytes) return;
-  destination_copies.synchronize();  // the memory to be replaced may still be read
-  PYALEXNET_CHECK_CUDA(cudaSetDevice(source.device));
-  staging = pinned_memory(static_cast<int64_t>(bytes));
-  staging_bytes = bytes;
+  if (bytes <= staging_bytes_) return;
+  destination_copies_.synchronize();  // the memory to be replaced may still be read
+  PYALEXNET_CHECK_CUDA(cudaSetDevice(source_.device));
+  staging_ = pinned_memory(static_cast<int64_t>(bytes));
+  staging_bytes_ = bytes;
 }
 
 }  // namespace pyalexnet

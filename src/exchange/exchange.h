@@ -6,19 +6,20 @@
 //   finish()          work queued from here on, on either compute stream, may touch `to` and `from` again
 //
 // What is ordered, and by which event:
-//   1. start records `source_ready` on the source's compute stream (the writer of `from` comes before it) and
-//      `destination_ready` on the destination's (earlier readers of `to` come before it). The link's own copy
+//   1. start records `source_ready_` on the source's compute stream (the writer of `from` comes before it) and
+//      `destination_ready_` on the destination's (earlier readers of `to` come before it). The link's own copy
 //      streams wait for both, so the copy reads finished data and overwrites nothing that is still being read.
 //   2. The copy runs on copy streams: compute that is queued on either device after start runs beside it.
-//   3. The copy streams record `copied`; finish makes both compute streams wait for it, so that readers of `to`
-//      see the whole copy and writers of `from` do not overtake it.
+//   3. The copy streams record `copied_`; finish makes both compute streams wait for it, so that readers of `to`
+//      see the whole copy and writers of `from` do not overtake it. Nor does the next transfer, whose start comes
+//      after finish on both streams.
 //
 // Where the destination may access the source's memory (peer access), the copy is one device-to-device copy. Where
 // that is refused, it is staged: rows go to pinned host memory on a stream of the source's device and from there
 // on a stream of the destination's, in a few chunks so that both legs run at once. Both move the same bytes, so
 // the bits that arrive are the same.
 //
-// The host never waits: everything is ordered by events on the devices.
+// Everything is ordered by events on the devices: the host waits only where staging memory grows and where a link ends.
 #pragma once
 
 #include <vector>
@@ -42,7 +43,7 @@ class Link {
   void finish();
 
   // Whether copies go straight from device to device.
-  bool peer() const { return has_peer_access; }
+  bool peer() const { return has_peer_access_; }
 
  private:
   struct Block2d;  // rows of bytes in each array
@@ -52,15 +53,15 @@ class Link {
 
   static constexpr int kChunks = 4;
 
-  const Stream& source;
-  const Stream& destination;
-  bool has_peer_access = false;
-  bool in_flight = false;
-  Stream source_copies, destination_copies;
-  Event source_ready, destination_ready, copied;
-  std::vector<std::unique_ptr<Event>> staged;  // one a chunk, on the source's device
-  std::shared_ptr<void> staging;               // pinned host memory
-  size_t staging_bytes = 0;
+  const Stream& source_;
+  const Stream& destination_;
+  bool has_peer_access_ = false;
+  bool in_flight_ = false;
+  Stream source_copies_, destination_copies_;
+  Event source_ready_, destination_ready_, copied_;
+  std::vector<std::unique_ptr<Event>> staged_;  // one a chunk, on the source's device
+  std::shared_ptr<void> staging_;               // pinned host memory
+  size_t staging_bytes_ = 0;
 };
 
 }  // namespace pyalexnet

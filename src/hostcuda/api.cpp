@@ -75,7 +75,7 @@ cudaError_t configure(const Configuration& configuration) {
   const std::lock_guard lock(creation_mutex);
   if (the_runtime) return remember(cudaErrorSetOnActiveProcess);
   if (configuration.devices < 1 || configuration.cores < 0 ||
-      configuration.shared_memory_per_block > max_dynamic_shared) {
+      configuration.shared_memory_per_block > kMaxDynamicShared) {
     return remember(cudaErrorInvalidValue);
   }
   pending_configuration = configuration;
@@ -101,7 +101,7 @@ struct ErrorText {
   const char* text;
 };
 
-constexpr ErrorText error_texts[] = {
+constexpr ErrorText kErrorTexts[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
@@ -125,14 +125,14 @@ constexpr ErrorText error_texts[] = {
 }  // namespace
 
 const char* cudaGetErrorName(cudaError_t error) {
-  for (const ErrorText& known : error_texts) {
+  for (const ErrorText& known : kErrorTexts) {
     if (known.error == error) return known.name;
   }
   return "unrecognized error code";
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
-  for (const ErrorText& known : error_texts) {
+  for (const ErrorText& known : kErrorTexts) {
     if (known.error == error) return known.text;
   }
   return "unrecognized error code";

@@ -18,24 +18,24 @@ namespace hostcuda {
 namespace {
 
 // The arena: the Block, the stacks, the dynamic shared memory. Pages are only taken when they are first touched.
-constexpr std::size_t stacks_offset = std::size_t{1} << 20;
-constexpr std::size_t shared_offset = arena_bytes - max_dynamic_shared;
+constexpr std::size_t kStacksOffset = std::size_t{1} << 20;
+constexpr std::size_t kSharedOffset = kArenaBytes - kMaxDynamicShared;
 
 // A stack of 64 KiB, then room below it that takes what runs over, until check_stacks() finds the canary dead.
 // Two neighbouring stacks end 43 cache lines (about two thirds of a page) apart in their pages: the hot ends of many
 // stacks do not meet in the same sets of the caches, and what one thread reloads after a barrier has not the same
 // offset in its page as what the two threads before it have just spilled, which processors mistake for a dependency.
-constexpr std::size_t stack_bytes = 64 << 10;
-constexpr std::size_t overrun_bytes = 64 << 10;
-constexpr std::size_t stack_spacing = stack_bytes + overrun_bytes + 43 * 64;
-static_assert(stacks_offset + max_threads * stack_spacing <= shared_offset);
+constexpr std::size_t kStackBytes = 64 << 10;
+constexpr std::size_t kOverrunBytes = 64 << 10;
+constexpr std::size_t kStackSpacing = kStackBytes + kOverrunBytes + 43 * 64;
+static_assert(kStacksOffset + kMaxThreads * kStackSpacing <= kSharedOffset);
 
-constexpr std::uint64_t live_canary = 0x5afe57acc0ffee11;
+constexpr std::uint64_t kLiveCanary = 0x5afe57acc0ffee11;
 
 std::string hexadecimal(unsigned value) {
-  constexpr char digits[] = "0123456789abcdef";
+  constexpr char kDigits[] = "0123456789abcdef";
   std::string text = "0x";
-  for (int shift = 28; shift >= 0; shift -= 4) text += digits[value >> shift & 15];
+  for (int shift = 28; shift >= 0; shift -= 4) text += kDigits[value >> shift & 15];
   return text;
 }
 
@@ -53,35 +53,35 @@ uint3 unravel(std::uint64_t rank, dim3 shape) {
 }  // namespace
 
 Block& Block::create() {
-  static_assert(sizeof(Block) <= stacks_offset);
+  static_assert(sizeof(Block) <= kStacksOffset);
   // Twice the size holds an aligned arena wherever it lies; the rest is given back.
   void* mapped =
-      mmap(nullptr, 2 * arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      mmap(nullptr, 2 * kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
-  const std::uintptr_t arena = (begin + arena_bytes - 1) & ~(arena_bytes - 1);
+  const std::uintptr_t arena = (begin + kArenaBytes - 1) & ~(kArenaBytes - 1);
   if (arena != begin) munmap(mapped, arena - begin);
-  munmap(reinterpret_cast<void*>(arena + arena_bytes), begin + arena_bytes - arena);
+  munmap(reinterpret_cast<void*>(arena + kArenaBytes), begin + kArenaBytes - arena);
   // Fewer pages to look up where the memory is in use all the time; a wish, so a refusal does not matter.
-  madvise(reinterpret_cast<void*>(arena + shared_offset), max_dynamic_shared, MADV_HUGEPAGE);
+  madvise(reinterpret_cast<void*>(arena + kSharedOffset), kMaxDynamicShared, MADV_HUGEPAGE);
   return *new (reinterpret_cast<void*>(arena)) Block;
 }
 
 Block::Block() : fibers_(0), free_count_(0), race_threads_{}, barrier_round_(0) {
-  context_.dynamic_shared = reinterpret_cast<std::byte*>(this) + shared_offset;
+  context_.dynamic_shared = reinterpret_cast<std::byte*>(this) + kSharedOffset;
 }
 
 Block& Block::running() {
-  return *reinterpret_cast<Block*>(stack_pointer() & ~(arena_bytes - 1));
+  return *reinterpret_cast<Block*>(stack_pointer() & ~(kArenaBytes - 1));
 }
 
 std::byte* Block::stack_top(unsigned fiber) {
-  std::byte* stacks = reinterpret_cast<std::byte*>(this) + stacks_offset;
-  return stacks + (fiber + 1) * stack_spacing;
+  std::byte* stacks = reinterpret_cast<std::byte*>(this) + kStacksOffset;
+  return stacks + (fiber + 1) * kStackSpacing;
 }
 
 std::uint64_t& Block::canary(unsigned fiber) {
-  return *reinterpret_cast<std::uint64_t*>(stack_top(fiber) - stack_bytes);
+  return *reinterpret_cast<std::uint64_t*>(stack_top(fiber) - kStackBytes);
 }
 
 std::optional<Failure> Block::run(const Kernel& kernel, std::uint64_t position) {
@@ -104,7 +104,7 @@ std::optional<Failure> Block::run(const Kernel& kernel, std::uint64_t position) 
 
   void* const race_thread_of_core = race_check::current_thread();
   race_check::release(&block_started_);
-  if (race_check::enabled) free_all_fibers();
+  if (race_check::kEnabled) free_all_fibers();
   current_ = take_free_fiber();
   hostcuda_switch_stack(&core_stack_pointer_, fiber_[current_].stack_pointer);
   if (failure_) finish_race_threads();
@@ -139,7 +139,7 @@ void Block::run_threads() {
 // The current fiber has no thread any more. It comes back when it is taken to start threads again.
 void Block::give_way() {
   // For the race checker a stack belongs to one thread, so it is not used again in the same block.
-  if (!race_check::enabled) free_[free_count_++] = current_;
+  if (!race_check::kEnabled) free_[free_count_++] = current_;
   if (ready_count_ > 0) {
     go_on_with(take_ready_fiber());
   } else if (started_ < threads_) {
@@ -154,7 +154,7 @@ void Block::give_way() {
 void Block::start_thread() {
   const auto rank = static_cast<unsigned>(thread_order_(started_++));
   context_.thread = {unravel(rank, context_.block_dim), rank};
-  if constexpr (race_check::enabled) {
+  if constexpr (race_check::kEnabled) {
     if (!race_threads_[rank]) race_threads_[rank] = race_check::new_thread();
     race_check::switch_to(race_threads_[rank]);
     race_check::acquire(&block_started_);
@@ -166,7 +166,7 @@ bool Block::next_thread() {
   live_lanes_[context_.thread.rank / 32] &= ~(1u << context_.thread.rank % 32);
   race_check::release(&block_finished_);
   if (waiting_count_ > 0) release_if_last();
-  if (ready_count_ > 0 || started_ == threads_ || race_check::enabled) return false;
+  if (ready_count_ > 0 || started_ == threads_ || race_check::kEnabled) return false;
   start_thread();
   return true;
 }
@@ -207,7 +207,7 @@ void Block::leave_for_core() {
 
 Block::FiberId Block::take_ready_fiber() {
   const FiberId fiber = ready_[ready_first_];
-  ready_first_ = (ready_first_ + 1) % max_threads;
+  ready_first_ = (ready_first_ + 1) % kMaxThreads;
   --ready_count_;
   return fiber;
 }
@@ -216,7 +216,7 @@ Block::FiberId Block::take_free_fiber() {
   if (free_count_ == 0) {
     const auto fiber = static_cast<FiberId>(fibers_++);
     fiber_[fiber].stack_pointer = empty_stack(stack_top(fiber), fiber_main);
-    canary(fiber) = live_canary;
+    canary(fiber) = kLiveCanary;
     return fiber;
   }
   return free_[--free_count_];
@@ -232,7 +232,7 @@ void Block::free_all_fibers() {
 void Block::reset_fibers() {
   for (unsigned fiber = 0; fiber < fibers_; ++fiber) {
     fiber_[fiber].stack_pointer = empty_stack(stack_top(fiber), fiber_main);
-    canary(fiber) = live_canary;
+    canary(fiber) = kLiveCanary;
   }
   free_all_fibers();
   for (void*& thread : race_threads_) {
@@ -336,9 +336,9 @@ bool Block::complete(unsigned warp_index, unsigned group) {
       ballot |= static_cast<unsigned>(warp.value[lane]) << lane;
     }
   }
-  if (race_check::enabled && operation == WarpOperation::sync) meet(warp, arrived);
+  if (race_check::kEnabled && operation == WarpOperation::sync) meet(warp, arrived);
   const auto count = static_cast<unsigned>(std::popcount(arrived));
-  ready_first_ = (ready_first_ + max_threads - count) % max_threads;
+  ready_first_ = (ready_first_ + kMaxThreads - count) % kMaxThreads;
   ready_count_ += count;
   waiting_count_ -= count;
   unsigned slot = ready_first_;
@@ -351,7 +351,7 @@ bool Block::complete(unsigned warp_index, unsigned group) {
       warp.result[lane] = ballot;
     }
     ready_[slot] = warp.fiber[lane];
-    slot = (slot + 1) % max_threads;
+    slot = (slot + 1) % kMaxThreads;
   }
   return true;
 }
@@ -393,11 +393,11 @@ void Block::fail_stuck() {
 
 std::optional<Failure> Block::check_stacks(const Kernel& kernel) {
   for (unsigned fiber = 0; fiber < fibers_; ++fiber) {
-    if (canary(fiber) == live_canary) continue;
+    if (canary(fiber) == kLiveCanary) continue;
     reset_fibers();
     return Failure{cudaErrorLaunchFailure, std::string("kernel ") + kernel.name +
                                                ": stack overflow: a thread needed more than " +
-                                               std::to_string(stack_bytes >> 10) + " KiB"};
+                                               std::to_string(kStackBytes >> 10) + " KiB"};
   }
   return std::nullopt;
 }

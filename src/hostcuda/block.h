@@ -21,8 +21,8 @@
 
 namespace hostcuda {
 
-inline constexpr unsigned max_threads = 1024;
-inline constexpr std::size_t max_dynamic_shared = std::size_t{64} << 20;
+inline constexpr unsigned kMaxThreads = 1024;
+inline constexpr std::size_t kMaxDynamicShared = std::size_t{64} << 20;
 
 struct Failure {
   cudaError_t error;
@@ -126,15 +126,15 @@ class Block {
   void* core_stack_pointer_;
   std::optional<Failure> failure_;
 
-  std::array<unsigned, max_threads / 32> live_lanes_;  // of each warp
-  std::array<FiberId, max_threads> ready_;             // a ring
-  std::array<FiberId, max_threads> barrier_waiting_;
-  std::array<FiberId, max_threads> free_;
-  std::array<Fiber, max_threads> fiber_;
-  std::array<Warp, max_threads / 32> warps_;
+  std::array<unsigned, kMaxThreads / 32> live_lanes_;  // of each warp
+  std::array<FiberId, kMaxThreads> ready_;             // a ring
+  std::array<FiberId, kMaxThreads> barrier_waiting_;
+  std::array<FiberId, kMaxThreads> free_;
+  std::array<Fiber, kMaxThreads> fiber_;
+  std::array<Warp, kMaxThreads / 32> warps_;
 
   // For the race checker: each thread as it knows it, and addresses to meet at.
-  std::array<void*, max_threads> race_threads_;
+  std::array<void*, kMaxThreads> race_threads_;
   char block_started_, block_finished_;
   std::array<char, 2> barrier_points_;
   unsigned barrier_round_;

@@ -9,7 +9,7 @@ namespace hostcuda {
 namespace {
 
 // What a core copies at once: some ten microseconds.
-constexpr std::size_t piece_bytes = 256 << 10;
+constexpr std::size_t kPieceBytes = 256 << 10;
 
 // One side of a copy: rows of some width, `pitch` bytes apart, in slices `slice_pitch` bytes apart.
 struct Side {
@@ -27,7 +27,7 @@ struct Box {
   }
 };
 
-// Items are pieces: as many whole rows as make piece_bytes, or parts of one row.
+// Items are pieces: as many whole rows as make kPieceBytes, or parts of one row.
 struct CopyWork final : Work {
   CopyWork(Side to, Side from, Box box)
       : Work(pieces_per_row(box) * ((box.height * box.depth + rows_per_piece(box) - 1) / rows_per_piece(box))),
@@ -35,16 +35,16 @@ struct CopyWork final : Work {
         from(from),
         box(box) {}
 
-  static std::size_t rows_per_piece(const Box& box) { return std::max<std::size_t>(1, piece_bytes / box.width); }
-  static std::size_t pieces_per_row(const Box& box) { return (box.width + piece_bytes - 1) / piece_bytes; }
+  static std::size_t rows_per_piece(const Box& box) { return std::max<std::size_t>(1, kPieceBytes / box.width); }
+  static std::size_t pieces_per_row(const Box& box) { return (box.width + kPieceBytes - 1) / kPieceBytes; }
 
   std::optional<Failure> run(Block&, std::uint64_t begin, std::uint64_t end) override {
     for (std::uint64_t piece = begin; piece < end; ++piece) {
-      const std::size_t offset = piece % pieces_per_row(box) * piece_bytes;
+      const std::size_t offset = piece % pieces_per_row(box) * kPieceBytes;
       const std::size_t first = piece / pieces_per_row(box) * rows_per_piece(box);
       const std::size_t last = std::min(first + rows_per_piece(box), box.height * box.depth);
       for (std::size_t row = first; row < last; ++row) {
-        std::memmove(at(to, row) + offset, at(from, row) + offset, std::min(piece_bytes, box.width - offset));
+        std::memmove(at(to, row) + offset, at(from, row) + offset, std::min(kPieceBytes, box.width - offset));
       }
     }
     return std::nullopt;
@@ -54,17 +54,28 @@ struct CopyWork final : Work {
     return side.begin + row / box.height * side.slice_pitch + row % box.height * side.pitch;
   }
 
-  const Side to, from;
+  // Reads the source now, into memory of its own, so that its owner may change it before the copy runs.
+  void stage() {
+    staged.resize(box.width * box.height * box.depth);
+    for (std::size_t row = 0; row < box.height * box.depth; ++row) {
+      std::memcpy(staged.data() + row * box.width, at(from, row), box.width);
+    }
+    from = {staged.data(), box.width, box.width * box.height};
+  }
+
+  const Side to;
+  Side from;
   const Box box;
+  std::vector<std::byte> staged;
 };
 
 struct FillWork final : Work {
   FillWork(std::byte* begin, int value, std::size_t bytes)
-      : Work((bytes + piece_bytes - 1) / piece_bytes), begin(begin), value(value), bytes(bytes) {}
+      : Work((bytes + kPieceBytes - 1) / kPieceBytes), begin(begin), value(value), bytes(bytes) {}
 
   std::optional<Failure> run(Block&, std::uint64_t first, std::uint64_t last) override {
-    const std::size_t offset = first * piece_bytes;
-    std::memset(begin + offset, value, std::min(last * piece_bytes, bytes) - offset);
+    const std::size_t offset = first * kPieceBytes;
+    std::memset(begin + offset, value, std::min(last * kPieceBytes, bytes) - offset);
     return std::nullopt;
   }
 
@@ -120,8 +131,14 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
                                                         (from_place == Place::device ? "device" : "host") + " memory");
   }
   const auto target = stream_of(runtime, stream);
-  runtime.submit(*target, std::make_unique<CopyWork>(to, from, box));
-  if (!wait && to_place != Place::pageable && from_place != Place::pageable) return cudaSuccess;
+  const bool pageable = to_place == Place::pageable || from_place == Place::pageable;
+  const bool on_device = to_place == Place::device || from_place == Place::device;
+  // CUDA may let the host go on, once it has read what lies in the host's memory.
+  const bool goes_on = !wait && (!pageable || (on_device && runtime.schedule.shuffle_streams));
+  auto work = std::make_unique<CopyWork>(to, from, box);
+  if (goes_on && from_place == Place::pageable) work->stage();
+  runtime.submit(*target, std::move(work));
+  if (goes_on) return cudaSuccess;
   runtime.wait_for(lock, *target);
   return runtime.report(lock, target->device);
 }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <thread>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -19,10 +20,10 @@ namespace hostcuda {
 namespace {
 
 // An idle core looks out for work this long before it sleeps; waking a sleeper takes about as long.
-constexpr auto spin_time = std::chrono::microseconds(40);
+constexpr auto kSpinTime = std::chrono::microseconds(40);
 
 // No core claims more items than this at once, so that it can soon turn to another device's work.
-constexpr std::uint64_t most_items_claimed = 32;
+constexpr std::uint64_t kMostItemsClaimed = 32;
 
 void pause() {
 #if defined(__x86_64__)
@@ -34,13 +35,13 @@ void pause() {
 
 void flush_denormals_to_zero() {
 #if defined(__x86_64__)
-  constexpr unsigned flush_to_zero = 1 << 15, denormals_are_zero = 1 << 6;
-  _mm_setcsr(_mm_getcsr() | flush_to_zero | denormals_are_zero);
+  constexpr unsigned kFlushToZero = 1 << 15, kDenormalsAreZero = 1 << 6;
+  _mm_setcsr(_mm_getcsr() | kFlushToZero | kDenormalsAreZero);
 #else
-  constexpr std::uint64_t flush_to_zero = 1 << 24;
+  constexpr std::uint64_t kFlushToZero = 1 << 24;
   std::uint64_t control;
   asm volatile("mrs %0, fpcr" : "=r"(control));
-  asm volatile("msr fpcr, %0" ::"r"(control | flush_to_zero));
+  asm volatile("msr fpcr, %0" ::"r"(control | kFlushToZero));
 #endif
 }
 
@@ -93,7 +94,7 @@ void Runtime::core_main(Block& block) {
       continue;
     }
     lock.unlock();
-    const auto deadline = std::chrono::steady_clock::now() + spin_time;
+    const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
     while (claimable_.load(std::memory_order_relaxed) == 0 && std::chrono::steady_clock::now() < deadline) pause();
     lock.lock();
     if (claimable_ > 0) continue;
@@ -125,7 +126,7 @@ void Runtime::execute(Block& block, Work& work) {
   std::uint64_t begin = work.next.load(std::memory_order_relaxed);
   while (begin < work.items && !should_give_way(device)) {
     const std::uint64_t share = (work.items - begin) / (8 * static_cast<std::uint64_t>(core_count));
-    const std::uint64_t end = begin + std::clamp(share, std::uint64_t{1}, most_items_claimed);
+    const std::uint64_t end = begin + std::clamp(share, std::uint64_t{1}, kMostItemsClaimed);
     if (!work.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
     if (std::optional<Failure> failure = work.run(block, begin, end)) {
       work.next = work.items;
@@ -154,7 +155,11 @@ void Runtime::finish(Work& work) {
   if (work.cores > 0) return;
   const auto keep_alive = stream.shared_from_this();
   complete_head(stream);
-  advance(stream);
+  if (std::exchange(one_runs_, false)) {
+    start_next();
+  } else {
+    advance(stream);
+  }
 }
 
 }  // namespace hostcuda

@@ -82,7 +82,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
                    .sharedMemPerBlock = shared_bytes,
                    .sharedMemPerBlockOptin = shared_bytes,
                    .warpSize = warpSize,
-                   .maxThreadsPerBlock = max_threads,
+                   .maxThreadsPerBlock = kMaxThreads,
                    .maxThreadsDim = {1024, 1024, 64},
                    .maxGridSize = {0x7fffffff, 65535, 65535},
                    .major = 0,

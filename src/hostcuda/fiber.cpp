@@ -80,10 +80,10 @@ hostcuda_switch_stack:
 )");
 
 void* hostcuda::empty_stack(std::byte* top, void (*entry)()) {
-  constexpr int words_saved = 20, link_register = 11;
-  auto* words = reinterpret_cast<std::uintptr_t*>(top) - words_saved;
-  for (int i = 0; i < words_saved; ++i) words[i] = 0;
-  words[link_register] = reinterpret_cast<std::uintptr_t>(entry);
+  constexpr int kWordsSaved = 20, kLinkRegister = 11;
+  auto* words = reinterpret_cast<std::uintptr_t*>(top) - kWordsSaved;
+  for (int i = 0; i < kWordsSaved; ++i) words[i] = 0;
+  words[kLinkRegister] = reinterpret_cast<std::uintptr_t>(entry);
   return words;
 }
 

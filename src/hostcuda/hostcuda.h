@@ -43,11 +43,20 @@ cudaError_t set_peer_capable(int device, int peer, bool capable);
 
 // The order in which a block's threads and a grid's blocks are started, for launches made from now on. CUDA promises
 // none, so a correct kernel gives the same bits in each.
+//
+// Nor does CUDA promise an order of different streams' operations, but for the events. Shuffled streams try one that
+// the seed draws: operations run one at a time, each as early or as late as it may, so that where an event is lacking,
+// some seeds show it. The same calls of one host thread give the same order; what the host itself does to memory runs
+// beside it. Correct programs see two differences: asynchronous copies of pageable memory may be under way when the
+// call returns, as CUDA allows, and work may not start before the host waits for it or asks after it, so a host that
+// looks at memory until it has been written may look for ever. Before streams are shuffled, are shuffled with another
+// seed or go their own ways again, set_schedule waits for all that is queued.
 enum class Order { ascending, descending, random };
 struct Schedule {
   Order threads = Order::ascending;
   Order blocks = Order::ascending;
-  std::uint64_t seed = 0;  // for Order::random
+  std::uint64_t seed = 0;  // for Order::random and for shuffled streams
+  bool shuffle_streams = false;
 };
 cudaError_t set_schedule(const Schedule& schedule);
 

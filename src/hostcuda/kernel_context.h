@@ -27,7 +27,7 @@ struct KernelContext {
   void* dynamic_shared;
 };
 
-inline constexpr std::uintptr_t arena_bytes = std::uintptr_t{256} << 20;
+inline constexpr std::uintptr_t kArenaBytes = std::uintptr_t{256} << 20;
 
 inline std::uintptr_t stack_pointer() {
   std::uintptr_t pointer;
@@ -43,7 +43,7 @@ inline std::uintptr_t stack_pointer() {
 
 // Only for code that runs inside a kernel.
 inline const KernelContext& kernel_context() {
-  return *reinterpret_cast<const KernelContext*>(stack_pointer() & ~(arena_bytes - 1));
+  return *reinterpret_cast<const KernelContext*>(stack_pointer() & ~(kArenaBytes - 1));
 }
 
 // The dynamic shared memory of the block: as many bytes as the launch asked for, aligned to 128.

@@ -10,8 +10,8 @@ namespace hostcuda {
 
 namespace {
 
-constexpr std::size_t large_page = std::size_t{2} << 20;
-constexpr std::size_t small_alignment = 256;
+constexpr std::size_t kLargePage = std::size_t{2} << 20;
+constexpr std::size_t kSmallAlignment = 256;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -19,25 +19,25 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
 
 // From 2 MiB on, memory is mapped on its own, in large pages where the system has them.
 void* take_memory(std::size_t bytes) {
-  if (bytes < large_page) return std::aligned_alloc(small_alignment, round_up(bytes, small_alignment));
-  const std::size_t size = round_up(bytes, large_page);
+  if (bytes < kLargePage) return std::aligned_alloc(kSmallAlignment, round_up(bytes, kSmallAlignment));
+  const std::size_t size = round_up(bytes, kLargePage);
   void* mapped =
-      mmap(nullptr, size + large_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      mmap(nullptr, size + kLargePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   const auto begin = reinterpret_cast<std::uintptr_t>(mapped);
-  const std::uintptr_t aligned = round_up(begin, large_page);
+  const std::uintptr_t aligned = round_up(begin, kLargePage);
   if (aligned != begin) munmap(mapped, aligned - begin);
-  munmap(reinterpret_cast<void*>(aligned + size), begin + large_page - aligned);
+  munmap(reinterpret_cast<void*>(aligned + size), begin + kLargePage - aligned);
   void* memory = reinterpret_cast<void*>(aligned);
   madvise(memory, size, MADV_HUGEPAGE);
   return memory;
 }
 
 void return_memory(void* memory, std::size_t bytes) {
-  if (bytes < large_page) {
+  if (bytes < kLargePage) {
     std::free(memory);
   } else {
-    munmap(memory, round_up(bytes, large_page));
+    munmap(memory, round_up(bytes, kLargePage));
   }
 }
 
@@ -64,7 +64,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     const std::lock_guard lock(runtime.mutex);
     Device& device = runtime.device(current_device());
     const std::size_t free_bytes = device.memory_limit - device.memory_used;
-    const std::size_t charged = bytes <= free_bytes ? round_up(bytes, small_alignment) : bytes;
+    const std::size_t charged = bytes <= free_bytes ? round_up(bytes, kSmallAlignment) : bytes;
     void* memory = charged <= free_bytes ? take_memory(bytes) : nullptr;
     if (!memory) {
       return error_with_detail(cudaErrorMemoryAllocation, "device " + std::to_string(device.id) + ": " +
@@ -124,6 +124,8 @@ cudaError_t cudaFreeHost(void* pointer) {
     }
     const std::size_t bytes = found->second.bytes;
     runtime.allocations.erase(found);
+    // CUDA does not promise to wait, so who still reads the memory in a shuffled order finds NaNs.
+    if (runtime.schedule.shuffle_streams) std::memset(pointer, 0xff, bytes);
     for (const auto& device : runtime.devices) runtime.wait_for(lock, *device);
     return_memory(pointer, bytes);
     return cudaSuccess;

@@ -11,7 +11,7 @@
 
 namespace hostcuda::race_check {
 
-inline constexpr bool enabled = true;
+inline constexpr bool kEnabled = true;
 
 inline void* current_thread() {
   return __tsan_get_current_fiber();
@@ -40,7 +40,7 @@ inline void acquire(void* point) {
 
 namespace hostcuda::race_check {
 
-inline constexpr bool enabled = false;
+inline constexpr bool kEnabled = false;
 
 inline void* current_thread() {
   return nullptr;

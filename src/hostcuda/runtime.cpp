@@ -48,7 +48,11 @@ void Runtime::submit(Stream& stream, Operation operation) {
   start_cores();
   ++stream.submitted;
   stream.queue.push_back(std::move(operation));
-  if (stream.queue.size() == 1) advance(stream);
+  if (schedule.shuffle_streams) {
+    hold(stream);
+  } else if (stream.queue.size() == 1) {
+    advance(stream);
+  }
 }
 
 // Takes a stream, and those that it wakes, as far as they get without a core.
@@ -58,26 +62,25 @@ void Runtime::advance(Stream& stream) {
     const std::shared_ptr<Stream> next = std::move(woken.back());
     woken.pop_back();
     while (!next->queue.empty() && process_head(*next, woken)) complete_head(*next);
-    if (next->destroyed && next->idle()) std::erase(next->device.streams, next);
   }
 }
 
 // Whether the operation at the head of the stream is done, as far as the calling thread can bring it.
 bool Runtime::process_head(Stream& stream, std::vector<std::shared_ptr<Stream>>& woken) {
   Device& device = stream.device;
-  if (const auto* record = std::get_if<RecordEvent>(&stream.queue.front())) {
-    Event& event = *record->event;
-    event.completed = std::max(event.completed, record->ticket);
-    event.nanoseconds = now_in_nanoseconds();
-    for (const std::weak_ptr<Stream>& waiting : event.waiting) {
+  if (const auto* operation = std::get_if<RecordEvent>(&stream.queue.front())) {
+    Record& record = *operation->record;
+    record.completed = true;
+    record.nanoseconds = now_in_nanoseconds();
+    for (const std::weak_ptr<Stream>& waiting : record.waiting) {
       if (auto waiter = waiting.lock()) woken.push_back(std::move(waiter));
     }
-    event.waiting.clear();
     return true;
   }
-  if (const auto* wait = std::get_if<WaitEvent>(&stream.queue.front())) {
-    if (wait->event->completed >= wait->ticket || device.failure) return true;
-    wait->event->waiting.push_back(stream.weak_from_this());
+  if (const auto* operation = std::get_if<WaitEvent>(&stream.queue.front())) {
+    const auto& record = operation->record;
+    if (!record || record->completed || device.failure) return true;
+    record->waiting.push_back(stream.weak_from_this());
     return false;
   }
   Work& work = *std::get<std::unique_ptr<Work>>(stream.queue.front());
@@ -101,6 +104,11 @@ void Runtime::complete_head(Stream& stream) {
   for (HostWait* wait : host_waits_) {
     if (wait->done()) wait->woken.notify_one();
   }
+  if (stream.destroyed) remove_if_idle(stream);
+}
+
+void Runtime::remove_if_idle(Stream& stream) {
+  if (stream.idle()) std::erase(stream.device.streams, stream.shared_from_this());
 }
 
 void Runtime::wait_until(std::unique_lock<std::mutex>& lock, std::function<bool()> done) {
@@ -115,6 +123,7 @@ void Runtime::wait_until(std::unique_lock<std::mutex>& lock, std::function<bool(
 void Runtime::fail(Device& device, Failure failure) {
   if (device.failure) return;
   device.failure = std::move(failure);
+  if (schedule.shuffle_streams) return;  // there nothing waits once it has been let go
   const auto streams = device.streams;
   for (const auto& stream : streams) {
     if (!stream->head_published) advance(*stream);
@@ -122,12 +131,28 @@ void Runtime::fail(Device& device, Failure failure) {
 }
 
 void Runtime::wait_for(std::unique_lock<std::mutex>& lock, Stream& stream) {
-  wait_until(lock, [&stream, target = stream.submitted] { return stream.completed >= target; });
+  const std::uint64_t target = stream.submitted;
+  while (stream.held > 0) let_one_go();
+  wait_until(lock, [&stream, target] { return stream.completed >= target; });
 }
 
 void Runtime::wait_for(std::unique_lock<std::mutex>& lock, Device& device) {
   const auto streams = device.streams;
   for (const auto& stream : streams) wait_for(lock, *stream);
+}
+
+void Runtime::wait_for(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Record>& record) {
+  while (record->held) let_one_go();
+  wait_until(lock, [record] { return record->completed; });
+}
+
+void Runtime::wait_for_all(std::unique_lock<std::mutex>& lock) {
+  const auto is_busy = [](const auto& device) {
+    return std::any_of(device->streams.begin(), device->streams.end(), [](const auto& s) { return !s->idle(); });
+  };
+  // Other host threads may queue more meanwhile.
+  auto busy = devices.begin();
+  while ((busy = std::find_if(devices.begin(), devices.end(), is_busy)) != devices.end()) wait_for(lock, **busy);
 }
 
 cudaError_t Runtime::report(std::unique_lock<std::mutex>& lock, Device& device) {

@@ -2,7 +2,7 @@
 //
 // A stream is a queue of operations. At its head stands either Work, which cores execute item by item (the blocks
 // of a kernel, the pieces of a copy), or an event to record or to wait for, which takes no time. One mutex guards
-// all queues; cores claim items of Work without it.
+// all queues; cores claim items of Work without it. Streams go on by themselves, or in one order (shuffle.cpp).
 #pragma once
 
 #include "block.h"
@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <set>
 #include <variant>
 #include <vector>
@@ -25,7 +26,7 @@ namespace hostcuda {
 
 struct Device;
 struct Stream;
-struct Event;
+struct Record;
 
 // An operation that cores execute. Items are claimed in order and may run at the same time.
 struct Work {
@@ -41,12 +42,10 @@ struct Work {
 };
 
 struct RecordEvent {
-  std::shared_ptr<Event> event;
-  std::uint64_t ticket;
+  std::shared_ptr<Record> record;
 };
 struct WaitEvent {
-  std::shared_ptr<Event> event;
-  std::uint64_t ticket;
+  std::shared_ptr<Record> record;  // null: of an event that was never recorded, which nobody waits for
 };
 using Operation = std::variant<std::unique_ptr<Work>, RecordEvent, WaitEvent>;
 
@@ -59,14 +58,16 @@ struct Stream : std::enable_shared_from_this<Stream> {
   bool head_published = false;  // the head is Work that cores may claim
   bool destroyed = false;       // by its owner; goes when it is idle
   std::uint64_t submitted = 0, completed = 0;
+  std::uint64_t held = 0;  // operations at the end of the queue that must not start yet
+  std::uint64_t rank = 0;  // among streams that hold operations
 };
 
-// Each record of an event has a ticket; waiting for the event means waiting for its latest ticket of that moment.
-struct Event {
-  Device& device;
-  bool timing;
-  std::uint64_t recorded = 0, completed = 0;
-  std::int64_t nanoseconds = 0;
+// One call of cudaEventRecord. Who waits for an event waits for its latest record of that moment, whatever is recorded
+// later, on whichever stream.
+struct Record {
+  bool held = false;  // like the operation that makes it
+  bool completed = false;
+  std::int64_t nanoseconds = 0;  // when it was completed
   std::vector<std::weak_ptr<Stream>> waiting;
 };
 
@@ -108,8 +109,15 @@ struct Runtime {
   void wait_until(std::unique_lock<std::mutex>& lock, std::function<bool()> done);
   void wait_for(std::unique_lock<std::mutex>& lock, Stream& stream);
   void wait_for(std::unique_lock<std::mutex>& lock, Device& device);
+  void wait_for(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Record>& record);
+  // The answer to a host that asks for what is not done yet.
+  cudaError_t not_ready();
   // The device's failure, if there is one; afterwards the device is as new.
   cudaError_t report(std::unique_lock<std::mutex>& lock, Device& device);
+
+  void set_schedule(std::unique_lock<std::mutex>& lock, const Schedule& wanted);
+  // Forgets a stream that its owner has destroyed, unless something is still to be done.
+  void remove_if_idle(Stream& stream);
 
   std::map<std::uintptr_t, Allocation>::iterator find_allocation(const void* pointer);
 
@@ -130,6 +138,10 @@ struct Runtime {
   void complete_head(Stream& stream);
   void fail(Device& device, Failure failure);
   bool process_head(Stream& stream, std::vector<std::shared_ptr<Stream>>& woken);
+  void wait_for_all(std::unique_lock<std::mutex>& lock);
+  void hold(Stream& stream);
+  bool let_one_go();
+  void start_next();
 
   int cores_started_ = 0;
   std::atomic<int> claimable_ = 0;  // over all devices
@@ -137,6 +149,11 @@ struct Runtime {
   std::uint64_t served_ = 0;
   std::condition_variable work_available_;
   std::vector<HostWait*> host_waits_;
+
+  // While streams are shuffled: those whose next operations run, one after the other.
+  std::deque<std::shared_ptr<Stream>> order_;
+  bool one_runs_ = false;  // cores execute what was taken from the order last
+  std::mt19937_64 random_;
 };
 
 // The runtime, made at first use; it lives as long as the process, so that cores never outlive it.
@@ -160,5 +177,9 @@ struct CUstream_st {
   std::shared_ptr<hostcuda::Stream> stream;
 };
 struct CUevent_st {
-  std::shared_ptr<hostcuda::Event> event;
+  hostcuda::Device& device;
+  bool timing;
+  std::shared_ptr<hostcuda::Record> latest;  // null: never recorded
+
+  bool completed() const { return !latest || latest->completed; }
 };

@@ -39,7 +39,7 @@ enum cudaMemoryType {
   cudaMemoryTypeDevice = 2,
 };
 
-// Defined in stream.h; users hold pointers only.
+// Defined in runtime.h; users hold pointers only.
 typedef struct CUstream_st* cudaStream_t;
 typedef struct CUevent_st* cudaEvent_t;
 typedef void (*cudaHostFn_t)(void* user_data);

@@ -37,10 +37,10 @@ struct HostFunctionWork final : Work {
 };
 
 bool launchable(dim3 grid, dim3 block) {
-  constexpr unsigned most_x = 0x7fffffff, most_yz = 65535;
-  return grid.x >= 1 && grid.x <= most_x && grid.y >= 1 && grid.y <= most_yz && grid.z >= 1 && grid.z <= most_yz &&
+  constexpr unsigned kMostX = 0x7fffffff, kMostYZ = 65535;
+  return grid.x >= 1 && grid.x <= kMostX && grid.y >= 1 && grid.y <= kMostYZ && grid.z >= 1 && grid.z <= kMostYZ &&
          block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 && block.z >= 1 && block.z <= 64 &&
-         std::uint64_t{block.x} * block.y * block.z <= max_threads;
+         std::uint64_t{block.x} * block.y * block.z <= kMaxThreads;
 }
 
 }  // namespace
@@ -79,8 +79,8 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
 
 cudaError_t set_schedule(const Schedule& schedule) {
   return api_call([&](Runtime& runtime) {
-    const std::lock_guard lock(runtime.mutex);
-    runtime.schedule = schedule;
+    std::unique_lock lock(runtime.mutex);
+    runtime.set_schedule(lock, schedule);
     return cudaSuccess;
   });
 }
@@ -117,7 +117,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     const std::lock_guard lock(runtime.mutex);
     const std::unique_ptr<CUstream_st> owner(stream);
     stream->stream->destroyed = true;
-    if (stream->stream->idle()) runtime.advance(*stream->stream);
+    runtime.remove_if_idle(*stream->stream);
     return cudaSuccess;
   });
 }
@@ -136,7 +136,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     std::unique_lock lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
     if (target->device.failure) return runtime.report(lock, target->device);
-    return target->idle() ? cudaSuccess : cudaErrorNotReady;
+    return target->idle() ? cudaSuccess : runtime.not_ready();
   });
 }
 
@@ -145,7 +145,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event) return cudaErrorInvalidResourceHandle;
     if (flags != 0) return cudaErrorInvalidValue;
     const std::lock_guard lock(runtime.mutex);
-    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->event, event->event->recorded});
+    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->latest});
     return cudaSuccess;
   });
 }
@@ -166,7 +166,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     if (!event || (flags & ~(cudaEventBlockingSync | cudaEventDisableTiming)) != 0) return cudaErrorInvalidValue;
     Device& device = runtime.device(current_device());
     const bool timing = !(flags & cudaEventDisableTiming);
-    *event = new CUevent_st{std::shared_ptr<Event>(new Event{.device = device, .timing = timing, .waiting = {}})};
+    *event = new CUevent_st{.device = device, .timing = timing, .latest = nullptr};
     return cudaSuccess;
   });
 }
@@ -185,9 +185,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     if (!event) return cudaErrorInvalidResourceHandle;
     const std::lock_guard lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
-    if (&target->device != &event->event->device) return cudaErrorInvalidResourceHandle;
-    const std::uint64_t ticket = ++event->event->recorded;
-    runtime.submit(*target, RecordEvent{event->event, ticket});
+    if (&target->device != &event->device) return cudaErrorInvalidResourceHandle;
+    event->latest = std::make_shared<Record>();
+    runtime.submit(*target, RecordEvent{event->latest});
     return cudaSuccess;
   });
 }
@@ -196,9 +196,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
-    Event& state = *event->event;
-    if (state.device.failure) return runtime.report(lock, state.device);
-    return state.completed >= state.recorded ? cudaSuccess : cudaErrorNotReady;
+    if (event->device.failure) return runtime.report(lock, event->device);
+    return event->completed() ? cudaSuccess : runtime.not_ready();
   });
 }
 
@@ -206,9 +205,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
-    const std::shared_ptr<Event> state = event->event;
-    runtime.wait_until(lock, [&state, ticket = state->recorded] { return state->completed >= ticket; });
-    return runtime.report(lock, state->device);
+    Device& device = event->device;  // the event may be destroyed meanwhile
+    if (event->latest) runtime.wait_for(lock, event->latest);
+    return runtime.report(lock, device);
   });
 }
 
@@ -217,12 +216,12 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     if (!milliseconds) return cudaErrorInvalidValue;
     if (!start || !end) return cudaErrorInvalidResourceHandle;
     const std::lock_guard lock(runtime.mutex);
-    const Event &from = *start->event, &to = *end->event;
-    if (!from.timing || !to.timing || from.recorded == 0 || to.recorded == 0 || &from.device != &to.device) {
+    if (!start->timing || !end->timing || !start->latest || !end->latest || &start->device != &end->device) {
       return cudaErrorInvalidResourceHandle;
     }
-    if (from.completed < from.recorded || to.completed < to.recorded) return cudaErrorNotReady;
-    *milliseconds = static_cast<float>(static_cast<double>(to.nanoseconds - from.nanoseconds) * 1e-6);
+    if (!start->completed() || !end->completed()) return runtime.not_ready();
+    const std::int64_t nanoseconds = end->latest->nanoseconds - start->latest->nanoseconds;
+    *milliseconds = static_cast<float>(static_cast<double>(nanoseconds) * 1e-6);
     return cudaSuccess;
   });
 }

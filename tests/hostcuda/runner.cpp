@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 
@@ -9,6 +10,10 @@ void busy_for_microseconds(int microseconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
   while (std::chrono::steady_clock::now() < end) {
   }
+}
+
+void shuffle_streams(std::uint64_t seed) {
+  CHECK_CUDA(hostcuda::set_schedule({.seed = seed, .shuffle_streams = true}));
 }
 
 int main(int count, char** arguments) {
@@ -19,6 +24,7 @@ int main(int count, char** arguments) {
   for (const TestCase& test : test_cases()) {
     if (count != 2 || std::strcmp(arguments[1], test.name) != 0) continue;
     try {
+      if (const char* seed = std::getenv("SHUFFLED_STREAMS_SEED")) shuffle_streams(std::stoull(seed));
       test.run();
       return 0;
     } catch (const std::exception& error) {

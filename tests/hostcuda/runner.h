@@ -1,4 +1,5 @@
-// A test case is a function of its own process: hostcuda_tests --list, hostcuda_tests NAME.
+// A test case is a function of its own process: hostcuda_tests --list, hostcuda_tests NAME. Its streams are shuffled
+// where the environment variable SHUFFLED_STREAMS_SEED has a seed.
 #pragma once
 
 #include <hostcuda.h>
@@ -93,6 +94,8 @@ struct TestEvent {
   operator cudaEvent_t() const { return handle; }
   cudaEvent_t handle = nullptr;
 };
+
+void shuffle_streams(std::uint64_t seed);
 
 // Work for a core that takes about this long, whatever the core's speed does to it.
 void busy_for_microseconds(int microseconds);

@@ -18,6 +18,11 @@ void launch_slow(cudaStream_t stream, Body body) {
   }));
 }
 
+// A host function.
+void wait_for_flag(void* flag) {
+  while (!*static_cast<std::atomic<bool>*>(flag)) std::this_thread::yield();
+}
+
 }  // namespace
 
 TEST(a_stream_keeps_its_order) {
@@ -87,17 +92,25 @@ TEST(waiting_means_the_latest_record) {
   CHECK_EQUAL(values.to_host()[1], 1);
 }
 
+TEST(a_later_record_on_another_stream_changes_no_wait) {
+  const TestStream first, second, third;
+  const TestEvent event;
+  std::atomic<bool> go = false;
+  CHECK_CUDA(cudaLaunchHostFunc(first, wait_for_flag, &go));
+  CHECK_CUDA(cudaEventRecord(event, first));
+  CHECK_CUDA(cudaStreamWaitEvent(second, event));
+  CHECK_CUDA(cudaEventRecord(event, third));
+  CHECK_ERROR(cudaStreamQuery(second), cudaErrorNotReady);
+  go = true;
+  CHECK_CUDA(cudaStreamSynchronize(second));
+}
+
 TEST(queries_do_not_wait) {
   const TestStream stream;
   const TestEvent done;
   std::atomic<bool> go = false;
   CHECK_CUDA(cudaStreamQuery(stream));
-  CHECK_CUDA(cudaLaunchHostFunc(
-      stream,
-      [](void* flag) {
-        while (!*static_cast<std::atomic<bool>*>(flag)) std::this_thread::yield();
-      },
-      &go));
+  CHECK_CUDA(cudaLaunchHostFunc(stream, wait_for_flag, &go));
   CHECK_CUDA(cudaEventRecord(done, stream));
   CHECK_ERROR(cudaStreamQuery(stream), cudaErrorNotReady);
   CHECK_ERROR(cudaEventQuery(done), cudaErrorNotReady);
