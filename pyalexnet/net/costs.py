@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from pyalexnet.device.native import NativeModule
 from pyalexnet.net.entry import Entry
 
 
@@ -25,7 +25,7 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
 
-def cost_of(entry: Entry, native: Any) -> Cost:
+def cost_of(entry: Entry, native: NativeModule) -> Cost:
     """The cost of a bound entry, as its kernel's own file states it; an exchange moves bytes only.
 
     Args:

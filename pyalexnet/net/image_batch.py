@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE
 from pyalexnet.device.arguments import INTEGERS, Argument
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.system.checks import number, require
 
 
@@ -28,15 +30,15 @@ class ImageBatch:
         scale: what all is multiplied by at the end, above 0.
     """
 
-    images: Any
-    offsets: Any
-    flips: Any
-    shifts: Any
-    mean: Any
+    images: ArrayLike
+    offsets: ArrayLike
+    flips: ArrayLike
+    shifts: ArrayLike
+    mean: ArrayLike
     scale: float = 1.0
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(cast(Sized, self.images))
 
     def __repr__(self) -> str:
         return f"<ImageBatch of {len(self)} images, scale {self.scale}>"

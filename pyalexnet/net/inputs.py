@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.architecture import INPUT_CHANNELS, INPUT_SIZE
 from pyalexnet.device.arguments import INTEGERS, Argument
+from pyalexnet.device.foreign import ArrayLike
+from pyalexnet.device.native import NativeArray
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.program import Program
 from pyalexnet.net.transfers import Transfers
@@ -30,7 +31,7 @@ class Input:
     scale: float | None
 
     @classmethod
-    def of(cls, x: Any, crop: int) -> Input:
+    def of(cls, x: ArrayLike | ImageBatch, crop: int) -> Input:
         """What :meth:`AlexNet.forward` takes.
 
         Raises:
@@ -89,7 +90,7 @@ class InputArrays:
             else:
                 self._transfers.upload(to, array)
 
-    def _upload_mean(self, to: Mapping[int, Any], mean: Argument) -> None:
+    def _upload_mean(self, to: Mapping[int, NativeArray], mean: Argument) -> None:
         on_gpu = mean.device is not None and mean.device.target == "cuda"
         values: npt.NDArray[np.float32] | None = None if on_gpu else mean.host()
         if values is not None and self._mean is not None and _same_bits(values, self._mean):
@@ -99,14 +100,15 @@ class InputArrays:
         self._mean = None if values is None else values.copy()
 
 
-def as_labels(labels: Any, count: int, num_classes: int) -> Argument:
+def as_labels(labels: ArrayLike | Sequence[int], count: int, num_classes: int) -> Argument:
     """Labels as int32 in host memory.
 
     Raises:
         TypeError: they are no integers.
         ValueError: there are not as many as images, or one is no class.
     """
-    given = Argument.of("labels", _array_of(labels), INTEGERS, (count,))
+    array = _array_of(labels) if isinstance(labels, Sequence) else labels
+    given = Argument.of("labels", array, INTEGERS, (count,))
     values = given.host()
     wrong = np.flatnonzero((values < 0) | (values >= num_classes))
     if len(wrong):
@@ -117,10 +119,7 @@ def as_labels(labels: Any, count: int, num_classes: int) -> Argument:
     return Argument("labels", values.astype(np.int32))
 
 
-def _array_of(labels: Any) -> Any:
-    """Labels in a list or tuple as an array; anything else as it is."""
-    if not isinstance(labels, list | tuple):
-        return labels
+def _array_of(labels: Sequence[int]) -> npt.NDArray[np.generic]:
     try:
         return np.array(labels)
     except ValueError as error:  # lists of different lengths

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ from pyalexnet.architecture import (
     layers,
 )
 from pyalexnet.device.backend import DEFAULT_DEVICE
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import Tensor, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.net.entry import Entry, StepValues
@@ -59,6 +61,10 @@ def _one_at_a_time(
             return method(self, *args, **named)
 
     return alone
+
+
+# What forward(), features() and train_step() look at.
+Images: TypeAlias = ArrayLike | ImageBatch
 
 
 class AlexNet:
@@ -200,11 +206,11 @@ class AlexNet:
         return self._programs.plan(self._programs.describe(batch_size, self.options, training=training))
 
     @overload
-    def forward(self, x: Any, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    def forward(self, x: Images, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
     @overload
-    def forward(self, x: Any, *, as_tensor: Literal[True]) -> Tensor: ...
+    def forward(self, x: Images, *, as_tensor: Literal[True]) -> Tensor: ...
 
-    def forward(self, x: Any, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
+    def forward(self, x: Images, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
         """Logits without dropout.
 
         Args:
@@ -248,11 +254,11 @@ class AlexNet:
         return self._features(views, "fc8", self._transfers.download_columns)
 
     @overload
-    def features(self, x: Any, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    def features(self, x: Images, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
     @overload
-    def features(self, x: Any, layer: str, *, as_tensor: Literal[True]) -> Tensor: ...
+    def features(self, x: Images, layer: str, *, as_tensor: Literal[True]) -> Tensor: ...
 
-    def features(self, x: Any, layer: str, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
+    def features(self, x: Images, layer: str, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
         """What a layer computes of images, without dropout.
 
         Args:
@@ -287,14 +293,17 @@ class AlexNet:
         require(layer in names, "layer", layer, wanted)
         return names[layer]
 
-    def _collected(self, x: Any, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
+    def _collected(self, x: Images, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
         if as_tensor:
             return self._features([x], layer, self._transfers.join_columns)[0]
         return self._features([x], layer, self._transfers.download_columns)[0]
 
     @_one_at_a_time
     def _features(
-        self, views: Sequence[Any], layer: str, collect: Callable[[Mapping[int, Any]], Collected]
+        self,
+        views: Sequence[Images],
+        layer: str,
+        collect: Callable[[Mapping[int, NativeArray]], Collected],
     ) -> list[Collected]:
         """What a layer computes of each view of the same images, collected from its towers."""
         name = self.require_layer(layer)
@@ -316,8 +325,8 @@ class AlexNet:
     @_one_at_a_time
     def train_step(
         self,
-        x: Any,
-        labels: Any,
+        x: Images,
+        labels: ArrayLike | Sequence[int],
         *,
         lr: float | Mapping[str, float],
         momentum: float = 0.9,
@@ -349,7 +358,7 @@ class AlexNet:
         rates = rates_by_parameter(lr, self.shapes)
         momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
         given = self._input(x)
-        labels = as_labels(labels, given.count, self.num_classes)
+        classes = as_labels(labels, given.count, self.num_classes)
         self._parameters.require_whole()
         program = self.program(given.count, training=True)
         self.step_values.lr, self.step_values.momentum, self.step_values.weight_decay = rates, momentum, weight_decay
@@ -359,7 +368,7 @@ class AlexNet:
         place = self.placement.place(tower)
         with self._work():
             self._prepare_input(program, given)
-            self._transfers.upload({place: program.array("loss.labels", tower)}, labels)
+            self._transfers.upload({place: program.array("loss.labels", tower)}, classes)
             self._run((*program.forward, *program.backward))
             self._update(program)
             try:
@@ -402,7 +411,7 @@ class AlexNet:
         return self._last_step
 
     @_one_at_a_time
-    def read(self, array: Any, tower: int = 0) -> npt.NDArray[Any]:
+    def read(self, array: NativeArray, tower: int = 0) -> npt.NDArray[Any]:
         """A copy in host memory of a program's native array, which lies on that tower's device.
 
         Raises:
@@ -480,8 +489,8 @@ class AlexNet:
     @_one_at_a_time
     def load_parameters(
         self,
-        parameters: Mapping[str, Any],
-        momentum: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, ArrayLike],
+        momentum: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Replace all weights and biases, and the momentum with them, since it belongs to the old ones.
 
@@ -513,7 +522,7 @@ class AlexNet:
     def __copy__(self) -> AlexNet:
         return self.__deepcopy__({})
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> AlexNet:
+    def __deepcopy__(self, _memo: dict[int, object]) -> AlexNet:
         return _restored(*self._content())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -587,7 +596,7 @@ class AlexNet:
                 self._transfers.synchronize()
             raise
 
-    def _input(self, x: Any) -> Input:
+    def _input(self, x: Images) -> Input:
         given = Input.of(x, self.options.crop)
         for array in given.arrays.values():
             self._transfers.require_reachable(array)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.architecture import layers, parameter_shapes
 from pyalexnet.device.arguments import Argument
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.memory import Arena, Ref
+from pyalexnet.device.native import NativeArray
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.transfers import Transfers
 from pyalexnet.system.checks import shown
@@ -117,7 +119,7 @@ class Parameters:
         if self.flaw:
             raise RuntimeError(self.flaw)
 
-    def checked(self, argument: str, values: Mapping[str, Any]) -> dict[str, Argument]:
+    def checked(self, argument: str, values: Mapping[str, ArrayLike]) -> dict[str, Argument]:
         """Arrays by name for all parameters, as a caller gave them; nothing has been copied.
 
         Raises:
@@ -177,7 +179,7 @@ class Parameters:
         for name, shape in self.shapes.items():
             self.write(name, "momentum", Argument("zeros", np.zeros(shape, np.float32)))
 
-    def _arrays(self, name: str, kind: Kind) -> dict[int, Any]:
+    def _arrays(self, name: str, kind: Kind) -> dict[int, NativeArray]:
         """The native arrays that hold a parameter, by the towers that compute with it."""
         return {
             tower: getattr(parameters[name], kind).array()

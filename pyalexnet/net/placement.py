@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pyalexnet.architecture import TOWERS
 from pyalexnet.device.backend import Device, get_device
+from pyalexnet.device.native import NativeLink, NativeStream
 from pyalexnet.system.checks import require, shown
 
 
@@ -24,8 +24,8 @@ class Placement:
 
     devices: tuple[Device, ...]
     names: tuple[str, ...]
-    streams: tuple[Any, ...]
-    links: tuple[Any, ...]
+    streams: tuple[NativeStream, ...]
+    links: tuple[NativeLink, ...]
 
     @classmethod
     def on(cls, names: tuple[str, ...], *, peer_access: bool) -> Placement:

@@ -16,9 +16,9 @@ depend on the placement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pyalexnet.architecture import Options
+from pyalexnet.device.native import NativeArray
 from pyalexnet.net.backward import describe_backward
 from pyalexnet.net.draft import Draft
 from pyalexnet.net.forward import describe_forward, describe_input
@@ -88,6 +88,6 @@ class Program:
         for entry in (*self.prepare, *self.forward, *self.backward, *self.update):
             entry.bind()
 
-    def array(self, name: str, tower: int = 0) -> Any:
+    def array(self, name: str, tower: int = 0) -> NativeArray:
         """The native array of that name, for example ``("conv1.y", 0)``, once the arenas have memory."""
         return self._arrays[name, tower].array()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.architecture import Options
 from pyalexnet.device.memory import MemoryPlan
+from pyalexnet.device.native import NativeMemory
 from pyalexnet.net.parameters import Parameters
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.program import Program
@@ -35,7 +34,7 @@ class Programs:
         self._parameters = parameters
         self._memory_limit = memory_limit
         self._ready: dict[tuple[int, bool], Program] = {}
-        self._memories: list[Any] = [None] * len(placement.devices)
+        self._memories: list[NativeMemory | None] = [None] * len(placement.devices)
 
     def describe(self, batch_size: int, options: Options, *, training: bool) -> Program:
         """A program that takes no memory yet."""

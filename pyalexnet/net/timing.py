@@ -6,10 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from pyalexnet.device.native import NativeArray, NativeStream
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.costs import Cost, cost_of
 from pyalexnet.net.entry import Entry
@@ -111,7 +111,7 @@ class Stopwatch:
         peak_gflops = max(peak_gflops, self.measure_peak())
         return [_timing(key, values, costs[key], peak_gflops) for key, values in times.items()], peak_gflops
 
-    def _time_peak(self, sink: Any, rounds: int) -> float:
+    def _time_peak(self, sink: NativeArray, rounds: int) -> float:
         native, stream = self.device.native, self.device.stream
         return self._between_events(stream, lambda: native.multiply_add_peak(sink, rounds, stream))
 
@@ -135,7 +135,7 @@ class Stopwatch:
             timed.append((shown, self._between_events(stream, run)))
         return timed
 
-    def _between_events(self, stream: Any, work: Callable[[], None]) -> float:
+    def _between_events(self, stream: NativeStream, work: Callable[[], None]) -> float:
         start, end = (self.device.native.Event(stream.device) for _ in range(2))
         stream.record(start)
         work()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.device.arguments import Argument
+from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import DTYPES, Tensor, host_array
 from pyalexnet.net.placement import Placement
 
@@ -32,7 +33,7 @@ class Transfers:
             raise ValueError(f"{array.name} is on {device}; it must be on {where}, as the net is, or in host memory")
         return array
 
-    def upload(self, to: Mapping[int, Any], value: Argument) -> None:
+    def upload(self, to: Mapping[int, NativeArray], value: Argument) -> None:
         """Copy a value to arrays by the place that each lies at.
 
         CUDA has read pageable memory when its copy returns; other memory outlives the step.
@@ -40,7 +41,7 @@ class Transfers:
         for place, source in self._sources(value, to).items():
             self._placement.devices[place].native.copy(to[place], source, self._placement.streams[place])
 
-    def download(self, array: Any, place: int) -> npt.NDArray[Any]:
+    def download(self, array: NativeArray, place: int) -> npt.NDArray[Any]:
         """A copy of an array that lies at a place, once all work before has been done there."""
         device, stream = self._placement.devices[place], self._placement.streams[place]
         value: npt.NDArray[Any] = np.empty(tuple(array.shape), DTYPES[array.dtype])
@@ -48,7 +49,7 @@ class Transfers:
         stream.synchronize()
         return value
 
-    def upload_columns(self, towers: Mapping[int, Any], value: Argument) -> None:
+    def upload_columns(self, towers: Mapping[int, NativeArray], value: Argument) -> None:
         """Copy to each tower's array its columns of a value that has all towers' side by side; wait until it is there.
 
         Args:
@@ -62,13 +63,13 @@ class Transfers:
             self._placement.devices[place].native.copy(to, columns, self._placement.streams[place])
         self.synchronize()
 
-    def download_columns(self, towers: Mapping[int, Any]) -> npt.NDArray[np.float32]:
+    def download_columns(self, towers: Mapping[int, NativeArray]) -> npt.NDArray[np.float32]:
         """The towers' arrays side by side in host memory."""
         parts = [self.download(array, self._placement.place(tower)) for tower, array in towers.items()]
         whole: npt.NDArray[np.float32] = np.concatenate(parts, axis=-1)
         return whole
 
-    def join_columns(self, towers: Mapping[int, Any]) -> Tensor:
+    def join_columns(self, towers: Mapping[int, NativeArray]) -> Tensor:
         """The towers' arrays side by side on the first device, in memory of their own."""
         device, stream = self._placement.devices[0], self._placement.streams[0]
         *outer, _ = next(iter(towers.values())).shape
@@ -89,9 +90,9 @@ class Transfers:
         for stream in self._placement.streams:
             stream.synchronize()
 
-    def _sources(self, value: Argument, places: Iterable[int]) -> dict[int, Any]:
+    def _sources(self, value: Argument, places: Iterable[int]) -> dict[int, NativeArray]:
         """By place, a native array that the device there can copy from: a GPU's own, or one in host memory for all."""
-        sources: dict[int, Any] = {}
+        sources: dict[int, NativeArray] = {}
         host: npt.NDArray[Any] | None = None
         for place in set(places):
             device = self._placement.devices[place]
@@ -103,7 +104,7 @@ class Transfers:
         return sources
 
 
-def _columns(towers: Mapping[int, Any]) -> Iterator[tuple[int, Any, int, int]]:
+def _columns(towers: Mapping[int, NativeArray]) -> Iterator[tuple[int, NativeArray, int, int]]:
     """Each tower with its array, and the first and behind the last of the columns that it has of all."""
     first = 0
     for tower, array in towers.items():
