@@ -91,6 +91,39 @@ def test_thread_order_does_not_matter(batch: tuple[Any, Any], order: str) -> Non
         native.set_schedule()
 
 
+@contextmanager
+def shuffled_streams(device: str, seed: int) -> Iterator[None]:
+    """Virtual devices whose streams run in an order that the seed draws among those that CUDA allows."""
+    native = backend.get_device(device).native
+    native.set_schedule(seed=seed, shuffle_streams=True)
+    try:
+        yield
+    finally:
+        native.set_schedule()
+
+
+@pytest.mark.parametrize(("device", "seeds"), [("cpu:0", 6), ("sim:0", 2)])
+def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: str, seeds: int) -> None:
+    expected = bits_of_run(AlexNet(CLASSES, devices=[device]), batch, steps=2)
+    for seed in range(seeds):
+        with shuffled_streams(device, seed):
+            net = AlexNet(CLASSES, devices=two_devices(device), peer_access=seed % 2 == 0)
+            assert bits_of_run(net, batch, steps=2) == expected, f"seed {seed}"
+
+
+def test_a_step_is_done_on_both_devices_when_it_returns(batch: tuple[Any, Any]) -> None:
+    """Else what fails in the second one's update would be the fault of a later call."""
+    net = AlexNet(CLASSES, devices=["cpu:0", "cpu:1"])
+    net.train_step(*batch, lr=0.01)
+    updates = [entry for entry in net.program(2, training=True).update if entry.tower == 1]
+    weights = [np.asarray(Tensor(entry.arguments["w"], backend.get_device("cpu:1"))) for entry in updates]
+    for seed in range(6):
+        with shuffled_streams("cpu:0", seed):
+            net.train_step(*batch, lr=0.01)
+            seen = [value.tobytes() for value in weights]
+        assert [value.tobytes() for value in weights] == seen, f"seed {seed}"
+
+
 def test_image_batch_equals_prepared_floats(device: str, rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
     mean = rng.integers(100, 150, (256, 256, 3)).astype(np.float32)  # whole numbers: exact in any order

@@ -2,6 +2,7 @@
 #include "runner.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <random>
 #include <set>
@@ -73,6 +74,22 @@ TEST(any_stream_may_be_first_and_any_may_be_last) {
   CHECK(last == (std::set<int>{0, 1, 2}));
 }
 
+TEST(streams_change_places_in_a_long_queue) {
+  std::size_t most_changes = 0;
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    Log log;
+    const TestStream streams[2];
+    shuffle_streams(seed);
+    for (int round = 0; round < 200; ++round) launch_logged(streams[round % 2], log, round % 2);
+    CHECK_CUDA(cudaDeviceSynchronize());
+    // About every third operation runs while the host queues; the second half is what it left for the wait.
+    std::size_t changes = 0;
+    for (std::size_t i = 101; i < log.size(); ++i) changes += log[i] != log[i - 1];
+    most_changes = std::max(most_changes, changes);
+  }
+  CHECK(most_changes > 2);
+}
+
 TEST(random_programs_keep_what_events_order) {
   for (std::uint64_t seed = 0; seed < seeds; ++seed) {
     std::mt19937 random(static_cast<unsigned>(seed));
@@ -140,6 +157,21 @@ TEST(copies_come_early_and_late) {
   }
   CHECK(read == (std::set<int>{0, 1}));    // the copy after the reader of where it goes, or before
   CHECK(copied == (std::set<int>{1, 2}));  // the copy before the writer of where it comes from, or after
+}
+
+TEST(work_may_start_before_the_host_waits) {
+  int started_alone = 0;
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    const TestStream stream;
+    std::atomic<bool> started = false;
+    shuffle_streams(seed);
+    CHECK_CUDA(hostcuda::launch("start", 1, 1, 0, stream, [&started] { started = true; }));
+    for (int tries = 0; tries < 100 && !started; ++tries) busy_for_microseconds(100);
+    started_alone += started;
+    CHECK_CUDA(cudaStreamSynchronize(stream));
+    CHECK(started);
+  }
+  CHECK(0 < started_alone && started_alone < static_cast<int>(seeds));
 }
 
 TEST(a_wait_for_one_stream_need_not_start_another) {
