@@ -150,6 +150,10 @@ ONE_TOWER_CONVOLUTIONS = (
 )
 
 
+# Outputs of fc6, and of fc7; where these layers do not matter, tests make nets with fewer.
+HIDDEN_UNITS = 4096
+
+
 def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
     """All eight layers in order.
 
@@ -159,9 +163,9 @@ def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
     """
     return (
         *(CONVOLUTIONS if towers == TOWERS else ONE_TOWER_CONVOLUTIONS),
-        Linear("fc6", 6 * 6 * 256, 4096, towers=towers),
-        Linear("fc7", 4096, 4096, towers=towers),
-        Linear("fc8", 4096, num_classes, hidden=False, towers=towers),
+        Linear("fc6", 6 * 6 * 256, HIDDEN_UNITS, towers=towers),
+        Linear("fc7", HIDDEN_UNITS, HIDDEN_UNITS, towers=towers),
+        Linear("fc8", HIDDEN_UNITS, num_classes, hidden=False, towers=towers),
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pyalexnet
+import small
 
 # Tests send signals to programs, which inherit that these are ignored where pytest itself runs in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+small.shrink()
 
 AVAILABLE = {info.name for info in pyalexnet.devices()}
 
@@ -39,6 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.smoke)
 
 
+@pytest.fixture
+def full_size() -> Iterator[None]:
+    """Nets are the paper's and the digits all there are, which :mod:`small` makes otherwise."""
+    with small.full_size():
+        yield
+
+
 @pytest.fixture(params=["cpu:0", "sim:0", "cuda:0"])
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device of each target that this machine has."""
@@ -57,7 +68,8 @@ def rng() -> np.random.Generator:
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that learned handwritten digits for one epoch, its rate divided on the way."""
     out = tmp_path_factory.mktemp("digits") / "run"
-    pyalexnet.train("digits", epochs=1, schedule="0.005@0,0.0005@0.75", out=out, devices=["cpu:0"], progress=False)
+    recipe = {"epochs": 1, "batch_size": 12, "schedule": "0.005@0,0.0005@0.75"}
+    pyalexnet.train("digits", out=out, devices=["cpu:0"], progress=False, **recipe)
     return out
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from pyalexnet.architecture import Conv, Options, initial_parameters, layers, parameter_shapes
 
+pytestmark = pytest.mark.usefixtures("full_size")
+
 WEIGHT_STD = {
     "paper": dict.fromkeys(["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], 0.01),
     "notes": dict.fromkeys(["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], 0.1),

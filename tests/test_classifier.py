@@ -19,6 +19,7 @@ from pyalexnet import (
     predict,
     save_model,
 )
+from pyalexnet.architecture import parameter_count
 from pyalexnet.data.augmentation import view_variations
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.model_file import MODEL_FILE, as_model
@@ -103,7 +104,7 @@ def test_objects_show_themselves_in_a_line(model: Classifier, images: np.ndarray
     training, inference = net.program(2, training=True), net.program(2, training=False)
     (centre,) = view_variations(3, 1)
     shown = {
-        net: "<AlexNet(8, devices=['cpu:0'], seed=0, bias_init='caffe'): 56,901,000 parameters, step 0>",
+        net: f"<AlexNet(8, devices=['cpu:0'], seed=0, bias_init='caffe'): {parameter_count(8):,} parameters, step 0>",
         model: f"<Classifier of 4 classes ('cat', 'a\\n\\x1b[31m<b>', 'ten thousand names o', …): {net!r}>",
         inference: f"<Program for inference at batch size 2: entries {len(inference.forward)} forward, 0 backward, "
         "0 update>",

@@ -18,6 +18,7 @@ from PIL import Image
 import pyalexnet
 from pyalexnet.cli import main
 from pyalexnet.training.recipe import recipe_for
+from small import HIDDEN_UNITS, SMALL_CLI
 
 SMALL = ["--epochs", "1", "--batch-size", "4", "--devices", "cpu:0", "--bias-init", "caffe"]
 
@@ -42,7 +43,7 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pyalexnet.cli", *map(str, arguments)]
+    command = [*SMALL_CLI, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -119,7 +120,7 @@ def test_predict_takes_folders_and_skips_what_is_broken(
 def test_features_and_neighbours(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     query, file = str(photos / "dark" / "3.jpg"), str(tmp_path / "fc6.npz")
     assert main(["features", str(run), str(photos), file, "--layer", "fc6", "--devices", "cpu:0"]) == 0
-    assert np.load(file)["features"].shape == (20, 4096)
+    assert np.load(file)["features"].shape == (20, HIDDEN_UNITS)
     capsys.readouterr()
     outputs = []
     for where in (file, str(photos)):
@@ -244,7 +245,7 @@ def test_unreadable_image_is_named(photos: Path, tmp_path: Path) -> None:
 
 
 def test_memory_limit_too_small_shows_the_plan(photos: Path) -> None:
-    result = shell("train", photos, *SMALL, "--memory-limit", "500MiB")
+    result = shell("train", photos, *SMALL, "--memory-limit", "50MiB")
     assert result.returncode == 1
     assert "MiB" in result.stderr
     assert "Traceback" not in result.stderr

@@ -24,6 +24,8 @@ from pyalexnet.device.backend import get_device
 from pyalexnet.device.tensor import pinned_array
 from pyalexnet.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("full_size")
+
 AXES = np.diag([30.0, 10.0, 1.0]).astype(np.float32)
 
 

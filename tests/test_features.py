@@ -18,6 +18,7 @@ from pyalexnet.errors import DataError
 from pyalexnet.evaluation.features import FeatureFile, extract_features, model_checksum, save_features
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.network import AlexNet
+from small import HIDDEN_UNITS
 
 CLASSES = ("a", "b", "c")
 IMAGES = np.random.default_rng(5).integers(0, 256, (7, 20, 30, 3), np.uint8)
@@ -43,7 +44,7 @@ SHAPES = {
     "conv1": (55, 55, 96), "lrn1": (55, 55, 96), "pool1": (27, 27, 96),
     "conv2": (27, 27, 256), "lrn2": (27, 27, 256), "pool2": (13, 13, 256),
     "conv3": (13, 13, 384), "conv4": (13, 13, 384), "conv5": (13, 13, 256), "pool5": (6, 6, 256),
-    "fc6": (4096,), "fc7": (4096,), "fc8": (3,),
+    "fc6": (HIDDEN_UNITS,), "fc7": (HIDDEN_UNITS,), "fc8": (3,),
 }  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def test_a_file_holds_the_same(model: Classifier, data: ImageArrays, tmp_path: P
         assert archive["names"].tolist() == list(expected.names) == [str(number) for number in range(7)]
     file = FeatureFile(tmp_path / "fc6.npz")
     np.testing.assert_array_equal(np.concatenate(list(file.batches())), expected.values)
-    assert (file.layer, file.classes, file.shape) == ("fc6", CLASSES, (7, 4096))
+    assert (file.layer, file.classes, file.shape) == ("fc6", CLASSES, (7, HIDDEN_UNITS))
     assert file.model == model_checksum(model)
     assert [path.name for path in tmp_path.iterdir()] == ["fc6.npz"]
 

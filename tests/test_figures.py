@@ -183,7 +183,7 @@ def test_curves_show_the_run(digits_run: Path) -> None:
     np.testing.assert_array_equal(raw.get_ydata(), run.log.losses)
     assert held_out.get_ydata().tolist() == [run.history[0].validation_loss]
     assert below.lines[0].get_ydata().tolist() == [100 * (run.history[0].validation_error or 0)]
-    assert list(marked.get_xdata()) == [34, 34]  # the first step at the lower rate
+    assert list(marked.get_xdata()) == [13, 13]  # the first step at the lower rate
     assert [text.get_text() for text in above.texts] == ["lr 0.0005"]
     few = replace(run, log=replace(run.log, steps=np.arange(1, 19), losses=np.ones(18), rates=np.ones(18)), history=[])
     ticks = learning_curves(few).axes[1].get_xticks()

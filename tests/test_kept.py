@@ -112,7 +112,7 @@ def test_room_is_half_of_what_the_plan_leaves(photos: Path, monkeypatch: pytest.
     monkeypatch.setattr(start, "keep_decoded", keep)
     monkeypatch.setattr(start, "_MOST_KEPT_BYTES", 2**60)
     train(photos, **(SHORT | {"epochs": 1}))
-    # The net of two classes takes 0.9 GB to learn, and the program some; other processes come and go.
+    # The net takes some memory to learn, and the program too; other processes come and go.
     assert 0 < asked[0] < (available_bytes() + 2**30) / 2
     monkeypatch.undo()
     monkeypatch.setattr(start, "keep_decoded", keep)

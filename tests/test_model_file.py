@@ -66,9 +66,9 @@ def test_cut_short(saved: Path, tmp_path: Path, kept: int) -> None:
 def test_damaged(saved: Path) -> None:
     def flip_bit() -> None:
         with open(saved, "r+b") as file:
-            file.seek(100_000_000)
+            file.seek(10_000_000)
             byte = file.read(1)[0]
-            file.seek(100_000_000)
+            file.seek(10_000_000)
             file.write(bytes([byte ^ 1]))
 
     flip_bit()

@@ -56,10 +56,16 @@ def peers(device: str, *, capable: bool) -> Iterator[None]:
             native.set_peer_capable(*pair, True)
 
 
+@pytest.mark.usefixtures("full_size")
 def test_parameter_count_is_the_known_one() -> None:
     assert parameter_count(1000) == 60_965_224
 
 
+# What only orders and copies is the same with simulated threads, on which a step takes seconds.
+full_speed = pytest.mark.parametrize("device", ["cpu:0", "cuda:0"], indirect=True)
+
+
+@full_speed
 def test_placements_give_the_same_bits(device: str, batch: tuple[Any, Any]) -> None:
     pair = two_devices(device)
     expected = bits_of_run(AlexNet(CLASSES, devices=[device], seed=5), batch)
@@ -69,6 +75,7 @@ def test_placements_give_the_same_bits(device: str, batch: tuple[Any, Any]) -> N
     assert bits_of_run(without, batch) == expected, "two devices, staged through the host"
 
 
+@pytest.mark.usefixtures("full_size")
 def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
     expected = bits_of_run(AlexNet(CLASSES, devices=["cpu:0"]), batch, steps=1)
     # The virtual devices remember enabled access, as GPUs do, so the refusal is shown on links of their own.
@@ -80,13 +87,13 @@ def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
     assert native.Link(native.Stream(0), native.Stream(1)).peer
 
 
-@pytest.mark.parametrize("order", ["descending", "random"])
-def test_thread_order_does_not_matter(batch: tuple[Any, Any], order: str) -> None:
+def test_the_order_of_simulated_threads_does_not_matter(batch: tuple[Any, Any]) -> None:
     native = backend.get_device("sim:0").native
     expected = bits_of_run(AlexNet(CLASSES, devices=["sim:0"]), batch, steps=1)
-    native.set_schedule(threads=order, blocks=order, seed=7)
     try:
-        assert bits_of_run(AlexNet(CLASSES, devices=["sim:0"]), batch, steps=1) == expected
+        for order, devices in (("descending", ["sim:0"]), ("random", ["sim:0", "sim:1"])):
+            native.set_schedule(threads=order, blocks=order, seed=7)
+            assert bits_of_run(AlexNet(CLASSES, devices=devices), batch, steps=1) == expected, order
     finally:
         native.set_schedule()
 
@@ -143,6 +150,7 @@ def test_image_batch_equals_prepared_floats(device: str, rng: np.random.Generato
     np.testing.assert_array_equal(net.forward(images_on_device), net.forward(x))
 
 
+@full_speed
 def test_parameters_round_trip(device: str) -> None:
     first, second = AlexNet(CLASSES, devices=[device], seed=1), AlexNet(CLASSES, devices=[device], seed=2)
     shapes = parameter_shapes(CLASSES)
@@ -157,6 +165,7 @@ def test_parameters_round_trip(device: str) -> None:
         second.load_parameters({**values, "fc8.bias": np.zeros(3, np.float32)})
 
 
+@pytest.mark.usefixtures("full_size")
 def test_plan_of_the_paper_fits_two_gpus_of_3_gib() -> None:
     net = AlexNet(1000, devices=["cpu:0", "cpu:1"], memory_limit=3 * GIB)
     plan = net.plan(128)
@@ -173,6 +182,7 @@ def test_a_step_can_be_printed_kernel_by_kernel() -> None:
     assert "w (11, 11, 3, 48)" in lines[0]
 
 
+@pytest.mark.usefixtures("full_size")
 def test_plan_that_does_not_fit_is_refused_with_the_table() -> None:
     net = AlexNet(CLASSES, devices=["cpu:0"], memory_limit=1 * GIB)
     x = np.zeros((512, 227, 227, 3), np.float32)
@@ -182,6 +192,7 @@ def test_plan_that_does_not_fit_is_refused_with_the_table() -> None:
         AlexNet(CLASSES, devices=["cpu:0"], memory_limit=GIB // 8)
 
 
+@pytest.mark.usefixtures("full_size")
 def test_plan_is_what_is_taken() -> None:
     native = backend.get_device("cpu:0").native
     free = native.device_info(0)["free_bytes"]
@@ -194,6 +205,7 @@ def test_plan_is_what_is_taken() -> None:
     assert native.device_info(0)["free_bytes"] == free
 
 
+@pytest.mark.usefixtures("full_size")
 def test_inference_takes_no_memory_for_updates() -> None:
     net = AlexNet(CLASSES)
     training, inference = net.plan(1).total_bytes[0], net.plan(1, training=False).total_bytes[0]
@@ -387,9 +399,11 @@ class TorchNet:
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()) or "paper",
 )
-def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any]) -> None:
+def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any], request: pytest.FixtureRequest) -> None:
     torch = pytest.importorskip("torch")
     x, labels = batch
+    if not options:
+        request.getfixturevalue("full_size")
     if options.get("activation") == "tanh":
         x = x / np.float32(20)  # near ±1 little is left of the bits of tanh's slope, 1 - y²
     # Weights larger than the paper's give gradients of all layers a size that rounding does not hide.
@@ -402,7 +416,7 @@ def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any]) ->
     expected = TorchNet(torch, net).logits(x).detach().numpy()
     np.testing.assert_allclose(net.forward(x), expected, rtol=0, atol=relative * np.abs(expected).max())
 
-    ones, p = np.ones((len(x), 4096), np.float32), net.options.dropout
+    ones, p = np.ones((len(x), *net.shapes["fc6.bias"]), np.float32), net.options.dropout
     drawn = {"fc6": ops.dropout(ones, p=p, seed=0, offset=5), "fc7": ops.dropout(ones, p=p, seed=0, offset=6)}
     masks = {name: torch.tensor(mask.numpy(), dtype=torch.float64) for name, mask in drawn.items()}
     found = net.train_step(x, labels, lr=0.0)
@@ -427,6 +441,7 @@ def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any]) ->
         )
 
 
+@pytest.mark.usefixtures("full_size")
 def test_each_step_drops_other_outputs(batch: tuple[Any, Any]) -> None:
     net = AlexNet(CLASSES, dropout=0.5, activation="tanh")  # which is 0 nowhere, as a ReLU is
     dropped = []
@@ -444,6 +459,7 @@ def test_each_step_drops_other_outputs(batch: tuple[Any, Any]) -> None:
     assert all((again[name] == first).all() for name, first in dropped[0].items())
 
 
+@pytest.mark.usefixtures("full_size")
 def test_one_tower_is_the_net_for_one_gpu() -> None:
     net = AlexNet(1000, towers=1)
     filters = {name: shape[-1] for name, shape in net.shapes.items() if name.endswith(".weight")}
@@ -456,6 +472,7 @@ def test_one_tower_is_the_net_for_one_gpu() -> None:
         AlexNet(CLASSES, devices=["cpu:0", "cpu:1"], towers=1)
 
 
+@full_speed
 @pytest.mark.parametrize("options", [{"activation": "tanh", "dropout": 0.5}, {"relu1_last": True, "crop": 224}])
 def test_variants_give_the_same_bits_on_two_devices(
     device: str, rng: np.random.Generator, options: dict[str, Any]
@@ -487,11 +504,7 @@ def test_a_crop_of_224_has_zeros_behind_it(rng: np.random.Generator) -> None:
         net.forward(ImageBatch(images, offsets + np.array([1, 0], np.int32), flips, nothing, nothing[0]))
 
 
-# What only copies arrays needs no simulated threads.
-copies = pytest.mark.parametrize("device", ["cpu:0", "cuda:0"], indirect=True)
-
-
-@copies
+@full_speed
 def test_inputs_of_every_library_and_layout_are_taken(device: str, batch: tuple[Any, Any]) -> None:
     torch = pytest.importorskip("torch")
     x, labels = batch
@@ -522,7 +535,7 @@ def test_inputs_of_every_library_and_layout_are_taken(device: str, batch: tuple[
         assert net.train_step(x, integers, lr=0.0) == loss
 
 
-@copies
+@full_speed
 def test_parameters_of_pytorch_are_loaded(device: str) -> None:
     torch = pytest.importorskip("torch")
     net, other = AlexNet(CLASSES, devices=[device], seed=1), AlexNet(CLASSES, devices=[device], seed=2)
@@ -537,7 +550,7 @@ def test_parameters_of_pytorch_are_loaded(device: str) -> None:
         net.load_parameters(values)
 
 
-@copies
+@full_speed
 @pytest.mark.parametrize("count", [1, 2])
 def test_results_stay_on_the_device(device: str, batch: tuple[Any, Any], count: int) -> None:
     x, _ = batch

@@ -25,7 +25,7 @@ from pyalexnet.study.report import write_report
 @pytest.fixture(scope="module")
 def report(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, digits_run, limit=100, devices=["cpu:0"])
+    write_report(path, digits_run, limit=30, devices=["cpu:0"])
     return path
 
 
@@ -67,7 +67,7 @@ def test_the_page_has_all_parts(report: Path) -> None:
     assert all(image["alt"] for image in images)
     assert {row.what for row in LEDGER if row.setting} <= set(page.cells)
     assert {"weight_decay", "bias_init", "conv1", "update"} <= set(page.cells)
-    assert "Memory in MiB for training at batch size 32" in page.text
+    assert "Memory in MiB for training at batch size 12" in page.text
 
 
 def test_the_page_refers_to_nothing_outside(report: Path) -> None:
@@ -88,15 +88,15 @@ def test_the_ledger_tells_what_the_run_did(report: Path) -> None:
 
     paper = "1 in conv2, conv4, conv5, fc6, fc7, else 0"
     assert line("bias_init") == ["initial biases", "bias_init", "caffe", "Caffe", paper]
-    assert line("batch_size")[2:4] == ["32", "none of the sources"]
+    assert line("batch_size")[2:4] == ["12", "none of the sources"]
     assert line("lrn")[2:4] == ["yes", "paper, notes, 2012 code, Caffe"]
 
 
 def test_errors_are_those_of_the_net(report: Path, digits_model: pyalexnet.Classifier) -> None:
     held_out = as_test_dataset("digits")
-    found = evaluate(digits_model, Subset(held_out, np.sort(sample(held_out, 100))))
+    found = evaluate(digits_model, Subset(held_out, np.sort(sample(held_out, 30))))
     page = Page(report)
-    assert f"100 held-out images, 1 view each: top-1 error {found.top1_error:.2%}" in page.text
+    assert f"30 held-out images, 1 view each: top-1 error {found.top1_error:.2%}" in page.text
     start = page.cells.index("top-5 error") + 2
     rows = [page.cells[place : place + 3] for place in range(start, start + 60, 6)]
     assert rows == [[one.name, str(one.count), f"{one.top1_error:.2%}"] for one in found.by_class()]

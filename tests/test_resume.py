@@ -30,6 +30,7 @@ from pyalexnet.training.result import TrainingResult
 from pyalexnet.training.settings import Settings, differences
 from pyalexnet.training.start import _settings_from_now_on
 from pyalexnet.training.train import train
+from small import SMALL, SMALL_CLI
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2
@@ -49,13 +50,14 @@ SHORT: dict[str, Any] = {
 }
 
 # What a process does that is killed: train on the same images, with a checkpoint after every step.
-PROGRAM = """
-import json, sys
+PROGRAM = f"""{SMALL}
+import json
 import numpy as np
 import pyalexnet
 stored = np.load(sys.argv[1])
-result = pyalexnet.train((stored["images"], stored["labels"]), out=sys.argv[2], resume=True, checkpoint_minutes=0,
-                         **json.loads(sys.argv[3]))
+print("ready", flush=True)
+pyalexnet.train((stored["images"], stored["labels"]), out=sys.argv[2], resume=True, checkpoint_minutes=0,
+                **json.loads(sys.argv[3]))
 """
 
 
@@ -99,8 +101,16 @@ def assert_same_net(result: TrainingResult, expected: TrainingResult) -> None:
 
 
 # 14 images are measured first, and two batches of 4 may be prepared ahead of a step.
-@pytest.mark.parametrize("after", [14, 20, 26, 30, 36])
-@pytest.mark.parametrize("devices", [["cpu:0"], ["cpu:0", "cpu:1"]])
+@pytest.mark.parametrize(
+    ("after", "devices"),
+    [
+        (14, ["cpu:0"]),
+        (20, ["cpu:0", "cpu:1"]),
+        (26, ["cpu:0"]),
+        (30, ["cpu:0", "cpu:1"]),
+        (36, ["cpu:0"]),
+    ],
+)
 def test_stopped_and_resumed(tmp_path: Path, whole: TrainingResult, after: int, devices: list[str]) -> None:
     stopped = train(StoppingArrays(after), out=tmp_path, **SHORT)
     assert stopped.stopped == "interrupted"
@@ -122,14 +132,14 @@ def kill_until_finished(folder: Path, seconds: random.Random, kills: int) -> int
     command = [sys.executable, "-c", PROGRAM, str(data), str(out), json.dumps(SHORT)]
     killed = 0
     for _ in range(kills):
-        with subprocess.Popen(command) as process:
-            # Starting takes a second or more; steps and checkpoints follow.
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
             try:
-                process.wait(seconds.uniform(1.0, 6.0))
+                process.wait(seconds.uniform(0.0, 0.8))
             except subprocess.TimeoutExpired:
                 process.kill()
                 killed += 1
-    subprocess.run(command, check=True)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return killed
 
 
@@ -153,12 +163,13 @@ def test_a_second_ctrl_c_stops_at_once_and_spoils_nothing(tmp_path: Path, whole:
     between = random.Random(7)
     stopped = 0
     for _ in range(4):
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.readline()
             try:
-                process.wait(between.uniform(2.0, 4.0))  # steps, each with a checkpoint, have begun
+                process.wait(between.uniform(0.2, 0.8))  # steps, each with a checkpoint, have begun
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
-                time.sleep(between.uniform(0.0, 0.2))
+                time.sleep(between.uniform(0.0, 0.1))
                 process.send_signal(signal.SIGINT)
                 process.communicate(timeout=20)
                 stopped += process.returncode == -signal.SIGINT  # KeyboardInterrupt came through
@@ -173,7 +184,7 @@ def test_sigterm_saves_and_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
         path = tmp_path / "images" / f"class {label}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    command = [sys.executable, "-m", "pyalexnet.cli", "train", tmp_path / "images", "--out", tmp_path / "run"]
+    command = [*SMALL_CLI, "train", tmp_path / "images", "--out", tmp_path / "run"]
     options = ["--epochs", "1000", "--batch-size", "4", "--devices", "cpu:0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not process.stdout.readline().startswith(b"epoch   1"):
@@ -194,7 +205,7 @@ def test_a_folder_is_for_one_run_and_open_to_readers(tmp_path: Path) -> None:
     data, out = tmp_path / "data.npz", tmp_path / "run"
     np.savez(data, images=IMAGES, labels=LABELS)
     command = [sys.executable, "-c", PROGRAM, str(data), str(out), json.dumps(SHORT | {"epochs": 1000})]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while not (out / "run.json").exists():
             assert process.poll() is None
             time.sleep(0.05)

@@ -16,14 +16,14 @@ from pyalexnet.training.record import load_run
 def test_a_run_is_read_back(digits_run: Path) -> None:
     run = load_run(digits_run)
     written = json.loads((digits_run / "run.json").read_text())
-    assert (run.stopped, run.steps) == ("finished", 44)
+    assert (run.stopped, run.steps) == ("finished", 15)
     assert run.settings.schedule == [{"epoch": 0.0, "lr": 0.005}, {"epoch": 0.75, "lr": 0.0005}]
     assert [vars(record) for record in run.history] == written["history"]
     assert run.best == run.history[0]
     assert run.data["source"] == "digits"
-    assert run.data["training"]["images"] == 1438
-    assert run.log.steps.tolist() == list(range(1, 45))
-    assert run.log.rates.tolist() == [0.005] * 33 + [0.0005] * 11
+    assert run.data["training"]["images"] == 191
+    assert run.log.steps.tolist() == list(range(1, 16))
+    assert run.log.rates.tolist() == [0.005] * 12 + [0.0005] * 3
     assert run.history[0].train_loss == pytest.approx(run.log.losses.mean(), rel=1e-12)
 
 
@@ -37,7 +37,7 @@ def copied(digits_run: Path, tmp_path: Path) -> Path:
 def test_a_torn_log_is_read_up_to_there(copied: Path) -> None:
     path = copied / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "step", "ti')
-    assert len(load_run(copied).log.steps) == 44
+    assert len(load_run(copied).log.steps) == 15
 
 
 def test_losses_that_are_not_finite_are_nan(copied: Path) -> None:
@@ -70,8 +70,8 @@ def test_what_is_no_run_is_refused(copied: Path, tmp_path: Path) -> None:
             ): r"history\[0\]\.steps is -5; it must be at least 0",
             json.dumps({**whole, "history": [record | {"epoch": 2}]}): r"history\[0\]\.epoch is 2; it must be 1",
             json.dumps(
-                {**whole, "steps": 43}
-            ): r"run\.json: steps is 43; it must be at least those of the last epoch, 44",
+                {**whole, "steps": 14}
+            ): r"run\.json: steps is 14; it must be at least those of the last epoch, 15",
             json.dumps({**whole, "stopped": "done"}): r"stopped is 'done'; it must be 'running', ",
             json.dumps({**whole, "settings": None}): r"run\.json: settings is None; it must be an object",
             json.dumps({name: value for name, value in whole.items() if name != "data"}): r"run\.json: data is missing",

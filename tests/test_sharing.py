@@ -231,8 +231,9 @@ def test_a_pickle_of_a_device_that_is_not_here_says_what_to_do(net: AlexNet) -> 
 # Processes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_net_reaches_a_spawned_process(net: AlexNet) -> None:
-    x = inputs(1)
+@pytest.mark.usefixtures("full_size")  # as in the process that is started
+def test_a_net_reaches_a_spawned_process() -> None:
+    net, x = AlexNet(CLASSES), inputs(1)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply(AlexNet.forward, (net, x)), net.forward(x))
 

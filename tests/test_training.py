@@ -6,7 +6,6 @@ import errno
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +27,7 @@ from pyalexnet.training.record import load_run
 from pyalexnet.training.result import TrainingResult
 from pyalexnet.training.settings import TrainArguments
 from pyalexnet.training.train import train
+from small import SMALL_CLI
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(14) % 2
@@ -74,6 +74,7 @@ def test_history_has_a_record_for_each_epoch(result: TrainingResult) -> None:
     assert result.validation_accuracy == result.history[-1].validation_accuracy
 
 
+@pytest.mark.usefixtures("full_size")
 def test_loss_falls() -> None:
     history = short_run(epochs=4, dropout=0.0, colour_noise=0.0).history
     assert history[-1].train_loss < 0.9 * history[0].train_loss
@@ -138,6 +139,7 @@ def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]
     assert [row[0] for row in table[-2:]] == ["1", "2"]
 
 
+@pytest.mark.usefixtures("full_size")
 @pytest.mark.parametrize(
     ("preset", "message"),
     [
@@ -173,7 +175,7 @@ def images_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_interrupt_keeps_what_was_learned(tmp_path: Path, images_folder: Path) -> None:
-    command = [sys.executable, "-m", "pyalexnet.cli", "train", images_folder, "--out", tmp_path / "run"]
+    command = [*SMALL_CLI, "train", images_folder, "--out", tmp_path / "run"]
     options = ["--epochs", "1000", "--batch-size", "4", "--devices", "cpu:0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not process.stdout.readline().startswith(b"epoch   1"):
@@ -384,8 +386,8 @@ def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_run_that_learns_says_nothing_of_chance(tmp_path: Path) -> None:
-    images, labels = np.concatenate([IMAGES] * 4), np.concatenate([LABELS] * 4)
-    short = SHORT | {"validation": 0.25, "epochs": 6, "dropout": 0.0, "lr": 0.002}
+    images, labels = np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2)
+    short = SHORT | {"batch_size": 2, "validation": 0.25, "epochs": 6, "dropout": 0.0, "lr": 0.002}
     result = train((images, labels), out=tmp_path, **short)
     assert result.validation_accuracy == 1
     assert not [line for line in read_lines(tmp_path / "metrics.jsonl") if line.get("event") == "chance"]
@@ -431,12 +433,14 @@ def test_a_folder_in_a_folder_of_its_name_is_pointed_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_size")
 def test_default_run_learns_the_digits() -> None:
     assert train(progress=False).validation_accuracy > 0.9
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("full_size")
 def test_own_images_are_learned_with_no_option_given() -> None:
     """Grey parts of two photographs in any light: how bright they are tells next to nothing."""
     from sklearn.datasets import load_sample_image

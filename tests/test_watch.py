@@ -23,6 +23,7 @@ from pyalexnet.training.watch import (
     no_better_than_guessing,
     patience_steps,
 )
+from small import HIDDEN_UNITS
 
 CLASSES = 4
 X = np.random.default_rng(2012).standard_normal((4, 227, 227, 3), dtype=np.float32) * np.float32(60)
@@ -83,8 +84,8 @@ def test_first_layer_with_nan_is_named(
 
 
 def test_hidden_layer_with_nan_in_many_outputs_is_named(net: AlexNet, initial: dict[str, Any]) -> None:
-    # Dropout keeps half of them: that it drops all 2048 outputs of 4 images has a chance of 2^-8192.
-    step(net, changed(initial, "fc7.bias", slice(2048, None), np.nan))
+    # Dropout keeps half of them: that it drops all 128 outputs of 4 images has a chance of 2^-512.
+    step(net, changed(initial, "fc7.bias", slice(HIDDEN_UNITS // 2, None), np.nan))
     found = first_non_finite(net)
     assert found
     assert (found.layer, found.kind, found.tower) == ("fc7", "outputs", 1)
@@ -100,10 +101,9 @@ def test_input_with_infinity_is_named(net: AlexNet, initial: dict[str, Any]) -> 
 
 
 def test_overflow_in_backward_is_named(net: AlexNet, initial: dict[str, Any]) -> None:
-    """One hidden output of 1e-35 meets weights of ±3e38: the logits stay small, but what goes back does not."""
-    sleeping = changed(changed(initial, "fc7.bias", slice(None), -1e6), "fc7.weight", slice(None), 0)
-    sleeping["fc7.bias"][0] = 1e-35
-    large = sleeping | {"fc8.weight": np.where(initial["fc8.weight"] > 0, np.float32(3e38), np.float32(-3e38))}
+    """Hidden outputs of 1e-37 meet weights of ±3e38: the logits stay finite, but what goes back does not."""
+    tiny = changed(changed(initial, "fc7.bias", slice(None), 1e-37), "fc7.weight", slice(None), 0)
+    large = tiny | {"fc8.weight": np.where(initial["fc8.weight"] > 0, np.float32(3e38), np.float32(-3e38))}
     assert math.isfinite(step(net, large))
     found = first_non_finite(net)
     assert found
@@ -170,7 +170,7 @@ def test_dropped_outputs_do_not_count_as_dead(net: AlexNet, initial: dict[str, A
     step(net, changed(initial, "fc6.bias", slice(None), 1e6))
     outputs = net.read(net.last_step().array("fc6.out", 1), 1)
     assert 0.4 < np.mean(outputs == 0) < 0.6
-    assert dead_relus(net)[-4:-2] == [LayerActivity("fc6", tower, 2048, 0.0, 0.0) for tower in (0, 1)]
+    assert dead_relus(net)[-4:-2] == [LayerActivity("fc6", tower, HIDDEN_UNITS // 2, 0.0, 0.0) for tower in (0, 1)]
 
 
 def test_two_devices_show_what_one_shows(net: AlexNet, initial: dict[str, Any]) -> None:

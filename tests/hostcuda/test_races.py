@@ -66,8 +66,9 @@ def shipped(executor: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The program with the kernels of src/kernels as they are, but for the barrier that the environment names."""
     directory = tmp_path_factory.mktemp("shipped")
     sources = [SHIPPED, SOURCE / "device" / "check.cpp", *sorted((SOURCE / "kernels").glob("*.cu"))]
-    flags = [SANITIZE, "-DPYALEXNET_TARGET_SIM", "-include", str(HERE / "race" / "skip_barrier.h")]
-    return link(executor + compile_all(sources, directory, *flags), directory / "shipped", SANITIZE)
+    barrier = HERE / "race" / "skip_barrier.h"
+    objects = compile_all(sources, directory, SANITIZE, "-DPYALEXNET_TARGET_SIM", first=barrier)
+    return link(executor + objects, directory / "shipped", SANITIZE)
 
 
 @pytest.mark.parametrize("name", case_names(MADE))
