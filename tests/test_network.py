@@ -388,10 +388,9 @@ class TorchNet:
     "options",
     [
         {},
-        {"lrn_alpha": "caffe", "lrn_k": 1.0},
+        {"lrn_alpha": "caffe", "lrn_k": 1.0, "dropout": 0.5},
         {"pool_before_lrn": True, "second_lrn": True},
         {"relu1_last": True, "second_lrn": True},
-        {"dropout": 0.5},
         {"activation": "tanh", "dropout": 0.5},
         {"pooling": "plain", "lrn": False, "relu1_last": True},
         {"towers": 1},
