@@ -58,8 +58,8 @@ class CopiedPatchRows {
     PatchOrigin origins[Tile::kRows];
   };
 
-  PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int rows,
-                                   int64_t first_column, Shared& shared)
+  PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int rows, int64_t first_column,
+                                   Shared& shared)
       : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)), rows_(rows) {
     PixelCursor pixel(patches, group, first_row);
     for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
@@ -87,8 +87,8 @@ class CopiedPatchColumns {
     PatchOrigin origins[Tile::kDepth];
   };
 
-  PYALEXNET_INLINE CopiedPatchColumns(const Patches& patches, int group, int64_t first_column, int,
-                                      int64_t first_pixel, Shared& shared)
+  PYALEXNET_INLINE CopiedPatchColumns(const Patches& patches, int group, int64_t first_column, int, int64_t first_pixel,
+                                      Shared& shared)
       : patches_(patches),
         shared_(shared),
         first_tap_(patches, static_cast<int>(first_column)),

@@ -11,7 +11,7 @@ namespace pyalexnet {
 
 namespace {
 
-// Of the result.
+// So much of the result is one block's.
 struct BlockSize {
   int rows, columns;
 };
@@ -33,7 +33,7 @@ int64_t best_parts(const ProductShape& shape, int64_t, int64_t least, int64_t mo
 }
 
 // A block below this size would copy its slices of both matrices for too few multiply-adds.
-constexpr int64_t kLeastBlockRows = 24, kLeastBlockColumns = 48;
+constexpr int64_t kLeastBlockRows = 24, kLeastBlockColumns = 96;
 
 // The tile's rows and columns; in a batch-invariant plan fewer where there would be few blocks. Columns are cut first:
 // each block of columns reads all of the left matrix, which is mostly in cache, and its own part of the right one.
