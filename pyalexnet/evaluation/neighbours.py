@@ -143,7 +143,8 @@ def nearest(
 
     Returns:
         Distances, float64 (Q, count), the nearest first, and row numbers, intp (Q, count); fewer columns where there
-        are fewer rows. NaN is farther than everything.
+        are fewer rows. NaN is farther than everything. A distance follows from its two rows alone, to the last bit,
+        whatever the other queries and the batches are.
     """
     flat = queries.reshape(len(queries), -1).astype(np.float64)
     distances: npt.NDArray[np.float64] = np.empty((len(flat), 0))
@@ -151,6 +152,8 @@ def nearest(
     seen = 0
     for batch in batches:
         rows = batch.reshape(len(batch), -1).astype(np.float64)
+        # Each norm is a sum along one row, in an order that follows from its length; that of a matrix product would
+        # follow from the shapes of both matrices.
         found = np.stack([np.linalg.norm(rows - query, axis=1) for query in flat])
         numbers = np.broadcast_to(np.arange(seen, seen + len(batch)), found.shape)
         distances, indices = np.hstack([distances, found]), np.hstack([indices, numbers])

@@ -131,6 +131,8 @@ class Draft:
     ) -> None:
         """List a convolution or matrix product, or a gradient of one, by its plan and with the workspace that it says.
 
+        For inference alone plans are batch-invariant: an image has the same bits alone and in any batch.
+
         Args:
             layer: as in :meth:`call`, like operation and tower.
             operation: as in :meth:`call`.
@@ -139,8 +141,9 @@ class Draft:
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
+        rule = {} if self.training else {"batch_invariant": True}
         plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
-            **arguments, **(geometry or {})
+            **arguments, **(geometry or {}), **rule
         )
         entry = self.call(layer, operation, tower, plan=plan, **arguments)
         self._workspace_bytes[place] = max(self._workspace_bytes[place], plan.workspace_bytes)

@@ -72,7 +72,8 @@ class AlexNet:
 
     The towers are placed on one device or on one each. They exchange only before conv3, fc6, fc7 and fc8 and in those
     layers' backward. The bits of a run do not depend on the placement, nor on whether two devices can access each
-    other's memory.
+    other's memory. What :meth:`forward` and :meth:`features` compute of an image has the same bits alone and in any
+    batch; what a training step computes follows from the whole batch.
 
     Threads may share a net: its methods let in one after the other, and :meth:`exclusive` keeps others out from one
     call to the next. Several nets compute side by side, on one device too. ``copy`` and ``pickle`` make a net of its

@@ -11,6 +11,9 @@ joint arrays: tower 0's channels, then tower 1's. On one device the towers share
 half. On two devices each has one, writes its half of it, and the other half comes over a link. Towers run the same
 kernels on the same shapes wherever they are, and sums over towers are always tower 0 + tower 1, so the bits do not
 depend on the placement.
+
+In training, how sums are cut follows from the batch size, for speed. In inference it follows from one image's shapes,
+so that an image's bits are the same alone and in any batch.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+from typing import SupportsIndex, TypedDict
 
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
@@ -14,6 +14,14 @@ from pyalexnet.system.checks import bounded, extents, flag
 _IMAGES = ("batch", "height", "width", "channels")
 _WEIGHTS = ("kernel height", "kernel width", "channels / groups", "filters")
 _GRADIENT = ("batch", "out height", "out width", "filters")
+
+
+class _Places(TypedDict):
+    """How the windows lie."""
+
+    stride: int
+    padding: int
+    groups: int
 
 
 def conv2d(
@@ -173,7 +181,7 @@ def conv2d_backward_weight(
     return dw, db
 
 
-def _places(stride: int, padding: int, groups: int) -> dict[str, int]:
+def _places(stride: int, padding: int, groups: int) -> _Places:
     return {
         "stride": bounded("stride", stride),
         "padding": bounded("padding", padding),

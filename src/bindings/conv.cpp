@@ -52,14 +52,10 @@ ImageStrides image_strides(const Array& image) {
   return {image.strides[0], image.strides[1], image.strides[2]};
 }
 
-// module.<operation>_plan(**arguments) of a convolution whose image and weights, or their gradients, have these names.
-void define_plan(pybind11::module_& module, const char* operation, ConvPlan (*make)(const ConvShape&, std::string_view),
-                 const char* image, const char* weights) {
-  define_for_arguments(module, (std::string(operation) + "_plan").c_str(), [=](const OwnArguments& own) {
-    return make(conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
-                           own.integer("groups")),
-                own.text("algorithm"));
-  });
+// The convolution whose image and weights, or their gradients, have these names.
+ConvShape shape_of(const OwnArguments& own, const char* image, const char* weights) {
+  return conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
+                    own.integer("groups"));
 }
 
 }  // namespace
@@ -68,9 +64,19 @@ void register_conv(pybind11::module_& module) {
   using namespace pybind11::literals;
 
   register_plan<ConvPlan>(module, "ConvPlan");
-  define_plan(module, "conv_forward", &conv_forward_plan, "x", "w");
-  define_plan(module, "conv_backward_input", &conv_backward_input_plan, "dx", "w");
-  define_plan(module, "conv_backward_weight", &conv_backward_weight_plan, "x", "dw");
+  module.def(
+      "conv_forward_plan",
+      [](bool batch_invariant, const pybind11::kwargs& given) {
+        const OwnArguments own(given);
+        return conv_forward_plan(shape_of(own, "x", "w"), own.text("algorithm"), batch_invariant);
+      },
+      pybind11::kw_only(), "batch_invariant"_a = false);
+  define_for_arguments(module, "conv_backward_input_plan", [](const OwnArguments& own) {
+    return conv_backward_input_plan(shape_of(own, "dx", "w"), own.text("algorithm"));
+  });
+  define_for_arguments(module, "conv_backward_weight_plan", [](const OwnArguments& own) {
+    return conv_backward_weight_plan(shape_of(own, "x", "dw"), own.text("algorithm"));
+  });
 
   module.def(
       "conv_forward",

@@ -9,14 +9,11 @@ namespace pyalexnet {
 
 namespace {
 
-// module.<operation>_plan(**arguments) of a layer whose rows and weights, or their gradients, have these names.
-void define_plan(pybind11::module_& module, const char* operation,
-                 LinearPlan (*make)(const LinearShape&, std::string_view), const char* rows, const char* weights) {
-  define_for_arguments(module, (std::string(operation) + "_plan").c_str(), [=](const OwnArguments& own) {
-    require(own.rows(weights) == own.columns(rows), weights, " has shape ", shape_text(own.shape(weights)), "; for ",
-            rows, " of shape ", shape_text(own.shape(rows)), " its first extent must be ", own.columns(rows));
-    return make({own.rows(rows), own.columns(rows), own.columns(weights)}, own.text("algorithm"));
-  });
+// The layer whose rows and weights, or their gradients, have these names.
+LinearShape shape_of(const OwnArguments& own, const char* rows, const char* weights) {
+  require(own.rows(weights) == own.columns(rows), weights, " has shape ", shape_text(own.shape(weights)), "; for ",
+          rows, " of shape ", shape_text(own.shape(rows)), " its first extent must be ", own.columns(rows));
+  return {own.rows(rows), own.columns(rows), own.columns(weights)};
 }
 
 }  // namespace
@@ -25,9 +22,19 @@ void register_linear(pybind11::module_& module) {
   using namespace pybind11::literals;
 
   register_plan<LinearPlan>(module, "LinearPlan");
-  define_plan(module, "linear_forward", &linear_forward_plan, "x", "w");
-  define_plan(module, "linear_backward_input", &linear_backward_input_plan, "dx", "w");
-  define_plan(module, "linear_backward_weight", &linear_backward_weight_plan, "x", "dw");
+  module.def(
+      "linear_forward_plan",
+      [](bool batch_invariant, const pybind11::kwargs& given) {
+        const OwnArguments own(given);
+        return linear_forward_plan(shape_of(own, "x", "w"), own.text("algorithm"), batch_invariant);
+      },
+      pybind11::kw_only(), "batch_invariant"_a = false);
+  define_for_arguments(module, "linear_backward_input_plan", [](const OwnArguments& own) {
+    return linear_backward_input_plan(shape_of(own, "dx", "w"), own.text("algorithm"));
+  });
+  define_for_arguments(module, "linear_backward_weight_plan", [](const OwnArguments& own) {
+    return linear_backward_weight_plan(shape_of(own, "x", "dw"), own.text("algorithm"));
+  });
 
   module.def(
       "linear_forward",

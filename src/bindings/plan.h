@@ -9,17 +9,20 @@
 
 namespace pyalexnet {
 
-// The class `name` of plans. A plan prints as its algorithm and the parts of its sums, such as "direct_128x64 in 3 parts".
+// The class `name` of plans. A plan prints as its algorithm, the parts of its sums and whether they are the same for each
+// batch, such as "direct_128x64 in 3 parts, batch-invariant".
 template <class Plan>
 void register_plan(pybind11::module_& module, const char* name) {
   const auto text = [](const Plan& plan) {
     const ProductPlan& product = plan.product;
-    return product.algorithm + (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "");
+    return product.algorithm + (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "") +
+           (product.batch_invariant ? ", batch-invariant" : "");
   };
   pybind11::class_<Plan>(module, name, pybind11::module_local())
       .def_readonly("operation", &Plan::operation)
       .def_property_readonly("algorithm", [](const Plan& plan) { return plan.product.algorithm; })
       .def_property_readonly("parts", [](const Plan& plan) { return plan.product.parts; })
+      .def_property_readonly("batch_invariant", [](const Plan& plan) { return plan.product.batch_invariant; })
       .def_readonly("workspace_bytes", &Plan::workspace_bytes)
       .def("__str__", text)
       .def("__repr__", [=](const Plan& plan) {

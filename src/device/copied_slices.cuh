@@ -58,10 +58,9 @@ class CopiedPatchRows {
     PatchOrigin origins[Tile::kRows];
   };
 
-  PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_column,
+  PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int rows, int64_t first_column,
                                    Shared& shared)
-      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)) {
-    rows_ = static_cast<int>(std::min<int64_t>(Tile::kRows, patches.pixels - first_row));
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)), rows_(rows) {
     PixelCursor pixel(patches, group, first_row);
     for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
   }
@@ -76,7 +75,8 @@ class CopiedPatchRows {
   const Patches& patches_;
   const Shared& shared_;
   TapCursor tap_;
-  int rows_, terms_;
+  const int rows_;
+  int terms_;
 };
 
 template <class Tile>
@@ -87,7 +87,7 @@ class CopiedPatchColumns {
     PatchOrigin origins[Tile::kDepth];
   };
 
-  PYALEXNET_INLINE CopiedPatchColumns(const Patches& patches, int group, int64_t first_column, int64_t first_pixel,
+  PYALEXNET_INLINE CopiedPatchColumns(const Patches& patches, int group, int64_t first_column, int, int64_t first_pixel,
                                       Shared& shared)
       : patches_(patches),
         shared_(shared),

@@ -1,5 +1,6 @@
 // How a block brings slices of its matrices into __shared__ memory, so that each element is read from device memory once
 // a block. fetch(terms) looks at the next slice, commit() has it written: in between, the current one is multiplied.
+// Left slices are told how many rows the block has: single threads copy no more, many take the whole tile's.
 #pragma once
 
 #include "device/copied_slices.cuh"

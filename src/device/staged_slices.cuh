@@ -27,7 +27,7 @@ class StagedPatchRows {
     PatchOrigin origins[Tile::kRows];
   };
 
-  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int64_t first_column,
+  PYALEXNET_INLINE StagedPatchRows(const Patches& patches, int group, int64_t first_row, int, int64_t first_column,
                                    Shared& shared)
       : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column) + quad() * 4) {
     for (int r = threadIdx.x; r < Tile::kRows; r += Tile::kThreads) {
@@ -79,7 +79,7 @@ class StagedPatchColumns {
     TapCursor taps[kQuads];
   };
 
-  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_column, int64_t first_pixel,
+  PYALEXNET_INLINE StagedPatchColumns(const Patches& patches, int group, int64_t first_column, int, int64_t first_pixel,
                                       Shared& shared)
       : patches_(patches), shared_(shared), pixel_(patches, group, first_pixel + term(0)) {
     for (int q = threadIdx.x; q < kQuads; q += Tile::kThreads) {

@@ -71,9 +71,11 @@ void check_conv_shape(const ConvShape& s) {
           shape_text(y), ", of more than 2**63 - 1 bytes");
 }
 
-ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm) {
+ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm, bool batch_invariant) {
   check_conv_shape(s);
-  const ProductPlan product = plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups}, algorithm);
+  const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
+  const ProductPlan product =
+      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows}, algorithm);
   return {"conv_forward", s, product, product.workspace_bytes};
 }
 

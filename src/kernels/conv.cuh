@@ -48,8 +48,8 @@ inline ImageStrides dense_strides(const ConvShape& s) {
 
 using ConvPlan = OperationPlan<ConvShape>;
 
-// `algorithm` as plan_product takes it.
-ConvPlan conv_forward_plan(const ConvShape& shape, std::string_view algorithm = {});
+// `algorithm` as plan_product takes it; batch_invariant: an image's bits do not depend on the batch (product_plan.cuh).
+ConvPlan conv_forward_plan(const ConvShape& shape, std::string_view algorithm = {}, bool batch_invariant = false);
 ConvPlan conv_backward_input_plan(const ConvShape& shape, std::string_view algorithm = {});
 ConvPlan conv_backward_weight_plan(const ConvShape& shape, std::string_view algorithm = {});
 

@@ -34,9 +34,10 @@ Cost cost(const LinearShape& s) {
 
 }  // namespace
 
-LinearPlan linear_forward_plan(const LinearShape& s, std::string_view algorithm) {
+LinearPlan linear_forward_plan(const LinearShape& s, std::string_view algorithm, bool batch_invariant) {
   check(s);
-  const ProductPlan product = plan_product({s.batch, s.outputs, s.inputs}, algorithm);
+  const int64_t image_rows = batch_invariant ? 1 : 0;
+  const ProductPlan product = plan_product({s.batch, s.outputs, s.inputs, 1, image_rows}, algorithm);
   return {"linear_forward", s, product, product.workspace_bytes};
 }
 

@@ -28,8 +28,8 @@ struct LinearShape {
 
 using LinearPlan = OperationPlan<LinearShape>;
 
-// `algorithm` as plan_product takes it.
-LinearPlan linear_forward_plan(const LinearShape& shape, std::string_view algorithm = {});
+// `algorithm` as plan_product takes it; batch_invariant: an image's bits do not depend on the batch (product_plan.cuh).
+LinearPlan linear_forward_plan(const LinearShape& shape, std::string_view algorithm = {}, bool batch_invariant = false);
 LinearPlan linear_backward_input_plan(const LinearShape& shape, std::string_view algorithm = {});
 LinearPlan linear_backward_weight_plan(const LinearShape& shape, std::string_view algorithm = {});
 

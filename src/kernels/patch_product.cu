@@ -1,4 +1,4 @@
-// What a block computes of out = left right, for left = P or P^T, is this loop over tiles of kRows x kColumns:
+// What a block computes of out = left right, for left = P or P^T, is this loop over tiles of the plan's block size:
 //
 //   for each part of the sums, group, tile of rows, tile of columns:            a block
 //     for each slice of at most kDepth terms of the part:                       fetch, commit
@@ -44,6 +44,7 @@ struct Cut {
   int64_t rows, row_blocks;  // the last row may be Output::last_row
   int64_t columns;           // of a group
   int column_blocks, groups;
+  int block_rows, block_columns;
   int64_t terms;
   int parts, part_terms;  // along the sums; part_terms is a multiple of slice_terms
   int slice_terms;
@@ -56,18 +57,17 @@ struct BlockPlace {
   int64_t first_row, first_column, first_term;
   int rows, columns, terms;
 
-  template <class Tile>
-  PYALEXNET_INLINE void find(const Cut& cut, Tile) {
+  PYALEXNET_INLINE void find(const Cut& cut) {
     unsigned rest = blockIdx.x;
-    first_column = static_cast<int64_t>(rest % cut.column_blocks) * Tile::kColumns;
+    first_column = static_cast<int64_t>(rest % cut.column_blocks) * cut.block_columns;
     rest /= cut.column_blocks;
-    first_row = rest % cut.row_blocks * Tile::kRows;
+    first_row = rest % cut.row_blocks * cut.block_rows;
     rest /= cut.row_blocks;
     part = rest % cut.parts;
     group = rest / cut.parts;
     first_term = static_cast<int64_t>(part) * cut.part_terms;
-    rows = at_most(Tile::kRows, cut.rows - first_row);
-    columns = at_most(Tile::kColumns, cut.columns - first_column);
+    rows = at_most(cut.block_rows, cut.rows - first_row);
+    columns = at_most(cut.block_columns, cut.columns - first_column);
     terms = at_most(cut.part_terms, cut.terms - first_term);
   }
 
@@ -157,9 +157,9 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   Sums<Tile> sums(memory.sums);
   BlockPlace& place = memory.place;
-  if (threadIdx.x == 0) place.find(cut, Tile());
+  if (threadIdx.x == 0) place.find(cut);
   __syncthreads();
-  Left left(patches, place.group, place.first_row, place.first_term, memory.left_shared);
+  Left left(patches, place.group, place.first_row, place.rows, place.first_term, memory.left_shared);
   Right right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
   __syncthreads();
 
@@ -250,16 +250,17 @@ void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body
   body(std::integral_constant<Access, Access::kAny>());
 }
 
-template <class Tile>
-Cut cut_product(int64_t rows, int64_t columns, int64_t groups, int64_t terms, int64_t parts, int slice_terms, Tile) {
+Cut cut_product(const ProductPlan& plan, int64_t rows, int64_t columns, int64_t groups, int64_t terms,
+                int slice_terms) {
   Cut cut{};
+  cut.block_rows = plan.block_rows, cut.block_columns = plan.block_columns;
   cut.rows = rows;
-  cut.row_blocks = ceil_div(rows, Tile::kRows);
+  cut.row_blocks = ceil_div(rows, cut.block_rows);
   cut.columns = columns / groups;
-  cut.column_blocks = static_cast<int>(ceil_div(cut.columns, Tile::kColumns));
+  cut.column_blocks = static_cast<int>(ceil_div(cut.columns, cut.block_columns));
   cut.groups = static_cast<int>(groups);
   cut.terms = terms;
-  cut.part_terms = static_cast<int>(ceil_div(ceil_div(terms, parts), slice_terms) * slice_terms);
+  cut.part_terms = static_cast<int>(ceil_div(ceil_div(terms, plan.parts), slice_terms) * slice_terms);
   cut.parts = static_cast<int>(ceil_div(terms, cut.part_terms));
   cut.slice_terms = slice_terms;
   return cut;
@@ -314,7 +315,7 @@ void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch
                           void* workspace, cudaStream_t stream) {
   with_tile_of(plan, [&]<class Tile>(Tile tile) {
     const int64_t terms = patches.padded_columns();
-    const Cut cut = cut_product(patches.pixels, columns, groups, terms, plan.parts, slice_of_taps(patches, tile), tile);
+    const Cut cut = cut_product(plan, patches.pixels, columns, groups, terms, slice_of_taps(patches, tile));
     const RightMatrix matrix{
         right, columns, terms, {patches.run, patches.padded_run}, vectors_aligned(right, cut.columns)};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
@@ -332,7 +333,7 @@ void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float*
                                      void* workspace, cudaStream_t stream) {
   with_tile_of(plan, [&]<class Tile>(Tile tile) {
     const int64_t rows = patches.padded_columns() + (sums ? 1 : 0);
-    const Cut cut = cut_product(rows, columns, groups, patches.pixels, plan.parts, Tile::kDepth, tile);
+    const Cut cut = cut_product(plan, rows, columns, groups, patches.pixels, Tile::kDepth);
     const RightMatrix matrix{right, right_pitch, patches.pixels, kUnpadded,
                              vectors_aligned(right, right_pitch, cut.columns)};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);

@@ -3,6 +3,10 @@
 //
 // The one algorithm so far is `direct`: sums of products, in tiles (device/tile.cuh). Where there are few blocks the
 // sums are cut into parts too, which the workspace holds until they are added in a fixed order.
+//
+// A row's bits follow from that row and from the parts, not from the row's place in a block or from the block's size.
+// The parts follow from the number of rows, so in general an image's bits differ from batch to batch. In a plan that is
+// batch-invariant they follow from the rows of one image, whose bits are then the same alone and in any batch.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +20,15 @@ namespace pyalexnet {
 struct ProductShape {
   int64_t rows, columns, terms;  // columns of all groups together
   int64_t groups = 1;
+  int64_t image_rows = 0;  // of one image, for a batch-invariant plan; else 0
 };
 
 struct ProductPlan {
-  std::string algorithm;    // one of product_algorithms()
-  int tile;                 // its place in Tiles
-  int64_t parts;            // of the sums, at most
+  std::string algorithm;          // one of product_algorithms()
+  int tile;                       // its place in Tiles
+  int block_rows, block_columns;  // of the result that one block computes, at most the tile's
+  int64_t parts;                  // of the sums, at most
+  bool batch_invariant;
   int64_t workspace_bytes;  // for the parts' sums
 };
 
