@@ -110,7 +110,8 @@ def test_case(device: str, cases: dict[str, Any], name: str) -> None:
     for inputs, (expected,) in case.data_sets:
         y = OPERATORS[node.op_type](device, *inputs, **attributes)
         assert y.shape == expected.shape
-        np.testing.assert_allclose(y, expected, rtol=case.rtol, atol=case.atol)
+        # Both are sums of at most 75 products in float32; by ONNX's own tolerance of 1e-3, LRN's alpha could be any.
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
 def conv(
