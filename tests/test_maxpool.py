@@ -9,7 +9,8 @@ import references
 from pyalexnet import ops
 
 # (height, width, channels), (kernel, stride, padding): the paper's window at odd and even sizes and for every
-# way that channels fill vectors; then windows without overlap, with gaps, padded, or as large as the image.
+# way that channels fill vectors; then windows without overlap, with gaps, padded, or as large as the image; last
+# those with all but a row or a column in the padding.
 CASES = [
     ((13, 13, 128), (3, 2, 0)),
     ((27, 27, 48), (3, 2, 0)),
@@ -25,6 +26,9 @@ CASES = [
     ((6, 7, 16), (3, 1, 0)),
     ((4, 5, 20), (1, 2, 0)),
     ((2, 1, 3), (4, 1, 2)),
+    ((6, 5, 16), (3, 1, 2)),
+    ((7, 4, 3), (5, 3, 4)),
+    ((1, 2, 16), (4, 2, 3)),
 ]
 
 
@@ -105,8 +109,8 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.max_pool2d(x, kernel=0, device=device)
     with pytest.raises(ValueError, match="stride is -1; it must be from 1"):
         ops.max_pool2d(x, stride=-1, device=device)
-    with pytest.raises(ValueError, match="padding is 2; it must be from 0 to half the kernel of 3"):
-        ops.max_pool2d(x, padding=2, device=device)
+    with pytest.raises(ValueError, match="padding is 3; it must be from 0 to below the kernel of 3"):
+        ops.max_pool2d(x, padding=3, device=device)
     with pytest.raises(ValueError, match="kernel is 5; it must not be larger than the image of 4 × 6"):
         ops.max_pool2d(x, kernel=5, device=device)
     with pytest.raises(ValueError, match=r"dy has shape \(1, 2, 2, 3\); it must be \(1, 1, 2, 3\)"):

@@ -22,7 +22,7 @@ def max_pool2d(
         x: float32 array (images, height, width, channels).
         kernel: height and width of a window.
         stride: pixels from one window to the next.
-        padding: pixels by which windows may reach over each edge, at most kernel // 2.
+        padding: pixels by which windows may reach over each edge, fewer than ``kernel``, so that each holds a pixel.
         device: where to compute when ``x`` is not on a device yet.
 
     Returns:

@@ -8,6 +8,7 @@
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
+#include "checks.h"
 #include "device/check.h"
 
 namespace py = pybind11;
@@ -59,6 +60,12 @@ std::vector<std::string> supported_instruction_sets() {
 #endif
 }
 
+hostcuda::Call call_named(const std::string& name) {
+  if (name == "allocation") return hostcuda::Call::allocation;
+  require(name == "copy", "call is '", name, "'; it must be 'allocation' or 'copy'");
+  return hostcuda::Call::copy;
+}
+
 hostcuda::Order order_named(const std::string& name) {
   if (name == "ascending") return hostcuda::Order::ascending;
   if (name == "descending") return hostcuda::Order::descending;
@@ -76,8 +83,10 @@ void register_virtual_devices(py::module_& module) {
   configuration.cores = cores_to_use(machine);
   configuration.memory_per_device = machine.attr("memory_bytes")().cast<std::size_t>();
   configuration.device_name = processor_name();
-  // Memory that no kernel has written reads as NaN where the target exists to find mistakes.
+  // Where the target exists to find mistakes, memory that no kernel has written reads as NaN, and what lies beside an
+  // allocation is guarded.
   configuration.fill_new_memory = !kRunsOnCores;
+  if (!kRunsOnCores) check_cuda(hostcuda::guard_memory(), "hostcuda::guard_memory");
   check_cuda(hostcuda::configure(configuration), "hostcuda::configure");
 
   module.def("supported_instruction_sets", &supported_instruction_sets);
@@ -102,6 +111,12 @@ void register_virtual_devices(py::module_& module) {
         check_cuda(hostcuda::set_memory_limit(device, bytes), "hostcuda::set_memory_limit");
       },
       "device"_a, "bytes"_a);
+  module.def(
+      "fail_call",
+      [](const std::string& call, uint64_t number) {
+        check_cuda(hostcuda::fail_call(call_named(call), number), "hostcuda::fail_call");
+      },
+      "call"_a, "number"_a);
 }
 
 #endif

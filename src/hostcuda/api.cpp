@@ -19,6 +19,7 @@ thread_local HostThread host_thread;
 
 std::mutex creation_mutex;
 Configuration pending_configuration;
+bool pending_guards = false;
 std::atomic<Runtime*> the_runtime = nullptr;
 // The cores do not exist in a forked child, and the mutex may be locked for ever.
 bool forked = false;
@@ -34,7 +35,7 @@ Runtime& runtime() {
   if (Runtime* existing = the_runtime.load(std::memory_order_acquire)) return *existing;
   const std::lock_guard lock(creation_mutex);
   if (!the_runtime) {
-    the_runtime = new Runtime(pending_configuration);
+    the_runtime = new Runtime(pending_configuration, pending_guards);
     pthread_atfork(nullptr, nullptr, [] { forked = true; });
   }
   return *the_runtime;
@@ -79,6 +80,13 @@ cudaError_t configure(const Configuration& configuration) {
     return remember(cudaErrorInvalidValue);
   }
   pending_configuration = configuration;
+  return cudaSuccess;
+}
+
+cudaError_t guard_memory() {
+  const std::lock_guard lock(creation_mutex);
+  if (the_runtime) return remember(cudaErrorSetOnActiveProcess);
+  pending_guards = true;
   return cudaSuccess;
 }
 

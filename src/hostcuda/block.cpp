@@ -1,9 +1,13 @@
 // How a block runs: its memory, the life of its fibers, barriers, warp operations, and failures, in this order.
 #include "block.h"
 
+#include "denormals.h"
 #include "fiber.h"
 #include "race_check.h"
+#include "runtime.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -389,6 +393,52 @@ void Block::fail_stuck() {
   failure_ = {cudaErrorLaunchTimeout, detail};
   leave_for_core();
   __builtin_unreachable();
+}
+
+// ---- accesses to memory that is not there ----
+
+namespace {
+
+thread_local Block* block_of_thread = nullptr;
+struct sigaction earlier_action;
+
+// A kernel's access ends the kernel, on the stack that it happened on; all others go where they went before.
+void on_illegal_access(int signal, siginfo_t* info, void* context) {
+  if (block_of_thread && &Block::running() == block_of_thread) {
+    flush_denormals_to_zero();  // signal handlers begin with the processor's usual arithmetic
+    Runtime& all = runtime();
+    const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+    std::string place;
+    {
+      const std::lock_guard lock(all.mutex);
+      place = all.place_beside_allocations(address);
+    }
+    block_of_thread->fail(cudaErrorLaunchFailure, "touches memory " + place);
+  }
+  if (earlier_action.sa_flags & SA_SIGINFO) {
+    earlier_action.sa_sigaction(signal, info, context);
+  } else if (earlier_action.sa_handler != SIG_DFL && earlier_action.sa_handler != SIG_IGN) {
+    earlier_action.sa_handler(signal);
+  } else {
+    sigaction(SIGSEGV, &earlier_action, nullptr);  // the access is made again, and the process ends
+  }
+}
+
+}  // namespace
+
+void Block::catch_illegal_accesses() {
+  static const bool installed = [] {
+    struct sigaction action{};
+    action.sa_sigaction = on_illegal_access;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    return sigaction(SIGSEGV, &action, &earlier_action) == 0;
+  }();
+  if (!installed) return;
+  block_of_thread = this;
+  sigset_t faults;
+  sigemptyset(&faults);
+  sigaddset(&faults, SIGSEGV);
+  pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
 }
 
 std::optional<Failure> Block::check_stacks(const Kernel& kernel) {

@@ -53,6 +53,10 @@ class Block {
   // Executes the block at `position` of the kernel's schedule.
   std::optional<Failure> run(const Kernel& kernel, std::uint64_t position);
 
+  // Where memory is guarded: lets the kernels of the calling OS thread, which are this block's, fail when they touch
+  // what is not there.
+  void catch_illegal_accesses();
+
   // Whether a stack has overflowed since the last call.
   std::optional<Failure> check_stacks(const Kernel& kernel);
 

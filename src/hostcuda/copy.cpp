@@ -39,6 +39,7 @@ struct CopyWork final : Work {
   static std::size_t pieces_per_row(const Box& box) { return (box.width + kPieceBytes - 1) / kPieceBytes; }
 
   std::optional<Failure> run(Block&, std::uint64_t begin, std::uint64_t end) override {
+    if (fails) return Failure{cudaErrorLaunchFailure, "the copy was chosen to fail"};
     for (std::uint64_t piece = begin; piece < end; ++piece) {
       const std::size_t offset = piece % pieces_per_row(box) * kPieceBytes;
       const std::size_t first = piece / pieces_per_row(box) * rows_per_piece(box);
@@ -67,6 +68,7 @@ struct CopyWork final : Work {
   Side from;
   const Box box;
   std::vector<std::byte> staged;
+  bool fails = false;  // as fail_call() chose
 };
 
 struct FillWork final : Work {
@@ -136,6 +138,7 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
   // CUDA may let the host go on, once it has read what lies in the host's memory.
   const bool goes_on = !wait && (!pageable || (on_device && runtime.schedule.shuffle_streams));
   auto work = std::make_unique<CopyWork>(to, from, box);
+  work->fails = runtime.fails(Call::copy);
   if (goes_on && from_place == Place::pageable) work->stage();
   runtime.submit(*target, std::move(work));
   if (goes_on) return cudaSuccess;

@@ -1,6 +1,8 @@
 // The cores: OS threads that choose work, claim items of it and execute them, for as long as the process lives.
 #include "runtime.h"
 
+#include "denormals.h"
+
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
@@ -30,18 +32,6 @@ void pause() {
   _mm_pause();
 #else
   asm volatile("yield");
-#endif
-}
-
-void flush_denormals_to_zero() {
-#if defined(__x86_64__)
-  constexpr unsigned kFlushToZero = 1 << 15, kDenormalsAreZero = 1 << 6;
-  _mm_setcsr(_mm_getcsr() | kFlushToZero | kDenormalsAreZero);
-#else
-  constexpr std::uint64_t kFlushToZero = 1 << 24;
-  std::uint64_t control;
-  asm volatile("mrs %0, fpcr" : "=r"(control));
-  asm volatile("msr fpcr, %0" ::"r"(control | kFlushToZero));
 #endif
 }
 
@@ -78,6 +68,7 @@ void Runtime::start_cores() {
 
 void Runtime::core_main(Block& block) {
   flush_denormals_to_zero();
+  if (memory_guarded) block.catch_illegal_accesses();
   std::unique_lock lock(mutex);
   while (true) {
     if (Work* work = choose_work()) {
@@ -153,6 +144,9 @@ void Runtime::finish(Work& work) {
     --claimable_;
   }
   if (work.cores > 0) return;
+  if (work.kernel_name() && memory_guarded) {
+    if (auto failure = check_guards(stream.device, work.kernel_name())) fail(stream.device, std::move(*failure));
+  }
   const auto keep_alive = stream.shared_from_this();
   complete_head(stream);
   if (std::exchange(one_runs_, false)) {

@@ -1,8 +1,10 @@
-// Device and pinned host memory: where it comes from, and which pointer belongs to whom.
+// Device and pinned host memory: where it comes from, what guards it, and which pointer belongs to whom.
 #include "runtime.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -41,6 +43,66 @@ void return_memory(void* memory, std::size_t bytes) {
   }
 }
 
+// Guarded memory, from the left: a page that nobody may touch; what fills a page; a margin of NaNs; the allocation; a
+// margin of NaNs up to its alignment, of 255 bytes at most; a page that nobody may touch. An access there faults. Who
+// reads a margin gets NaNs, and what is written into one is found afterwards.
+struct Guarded {
+  explicit Guarded(std::size_t bytes)
+      : page(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
+        aligned(round_up(bytes, kSmallAlignment)),
+        usable(round_up(aligned + kSmallAlignment, page)) {}
+
+  std::byte* mapping_of(void* memory) const { return static_cast<std::byte*>(memory) + aligned - usable - page; }
+
+  std::size_t page, aligned, usable;
+};
+
+void* take_guarded_memory(std::size_t bytes) {
+  const Guarded guarded(bytes);
+  void* mapped =
+      mmap(nullptr, guarded.usable + 2 * guarded.page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  std::byte* const begin = static_cast<std::byte*>(mapped) + guarded.page;
+  if (mprotect(begin, guarded.usable, PROT_READ | PROT_WRITE) != 0) {
+    munmap(mapped, guarded.usable + 2 * guarded.page);
+    return nullptr;
+  }
+  madvise(begin, guarded.usable, MADV_HUGEPAGE);
+  std::byte* const memory = begin + guarded.usable - guarded.aligned;
+  std::memset(memory - kSmallAlignment, 0xff, kSmallAlignment);
+  std::memset(memory + bytes, 0xff, guarded.aligned - bytes);
+  return memory;
+}
+
+void return_guarded_memory(void* memory, std::size_t bytes) {
+  const Guarded guarded(bytes);
+  munmap(guarded.mapping_of(memory), guarded.usable + 2 * guarded.page);
+}
+
+// Whether a margin is as it was; afterwards it is.
+bool restore(std::byte* begin, std::size_t bytes) {
+  const bool intact = std::all_of(begin, begin + bytes, [](std::byte value) { return value == std::byte{0xff}; });
+  if (!intact) std::memset(begin, 0xff, bytes);
+  return intact;
+}
+
+cudaError_t chosen_allocation_fails() {
+  return error_with_detail(cudaErrorMemoryAllocation, "the allocation was chosen to fail");
+}
+
+std::string text_of(const Allocation& allocation) {
+  return "an allocation of " + std::to_string(allocation.bytes) + " bytes of " +
+         (allocation.type == cudaMemoryTypeHost ? "the host" : "device " + std::to_string(allocation.device));
+}
+
+void* take(const Runtime& runtime, std::size_t bytes) {
+  return runtime.memory_guarded ? take_guarded_memory(bytes) : take_memory(bytes);
+}
+
+void give_back(const Runtime& runtime, void* memory, std::size_t bytes) {
+  runtime.memory_guarded ? return_guarded_memory(memory, bytes) : return_memory(memory, bytes);
+}
+
 }  // namespace
 
 // The allocation that contains the pointer, or end().
@@ -50,6 +112,50 @@ std::map<std::uintptr_t, Allocation>::iterator Runtime::find_allocation(const vo
   if (after == allocations.begin()) return allocations.end();
   const auto candidate = std::prev(after);
   return address - candidate->first < candidate->second.bytes ? candidate : allocations.end();
+}
+
+std::string Runtime::place_beside_allocations(std::uintptr_t address) const {
+  const auto after = allocations.upper_bound(address);
+  const std::size_t before_next = after == allocations.end() ? SIZE_MAX : after->first - address;
+  std::size_t behind_last = SIZE_MAX;
+  if (after != allocations.begin()) {
+    const auto last = std::prev(after);
+    behind_last = address - last->first - last->second.bytes;
+    if (behind_last <= before_next) {
+      return std::to_string(behind_last) + " bytes behind the end of " + text_of(last->second);
+    }
+  }
+  if (after == allocations.end()) return "in no allocation";
+  return std::to_string(before_next) + " bytes before the beginning of " + text_of(after->second);
+}
+
+std::optional<Failure> Runtime::check_guards(const Device& device, const std::string& suspect) {
+  std::optional<Failure> failure;
+  for (const auto& [address, allocation] : allocations) {
+    if (allocation.type != cudaMemoryTypeDevice || allocation.device != device.id) continue;
+    auto* const memory = reinterpret_cast<std::byte*>(address);
+    const std::size_t behind = Guarded(allocation.bytes).aligned - allocation.bytes;
+    const bool before_intact = restore(memory - kSmallAlignment, kSmallAlignment);
+    const bool behind_intact = restore(memory + allocation.bytes, behind);
+    if (before_intact && behind_intact) continue;
+    failure = {cudaErrorLaunchFailure, "kernel " + suspect + ", or what ran beside it, wrote right " +
+                                           (before_intact ? "behind the end" : "before the beginning") + " of " +
+                                           text_of(allocation)};
+  }
+  return failure;
+}
+
+bool Runtime::fails(Call call) {
+  std::uint64_t& left = calls_to_failure[static_cast<std::size_t>(call)];
+  return left > 0 && --left == 0;
+}
+
+cudaError_t fail_call(Call call, std::uint64_t number) {
+  return api_call([&](Runtime& runtime) {
+    const std::lock_guard lock(runtime.mutex);
+    runtime.calls_to_failure[static_cast<std::size_t>(call)] = number;
+    return cudaSuccess;
+  });
 }
 
 }  // namespace hostcuda
@@ -62,10 +168,11 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
     const std::lock_guard lock(runtime.mutex);
+    if (runtime.fails(Call::allocation)) return chosen_allocation_fails();
     Device& device = runtime.device(current_device());
     const std::size_t free_bytes = device.memory_limit - device.memory_used;
     const std::size_t charged = bytes <= free_bytes ? round_up(bytes, kSmallAlignment) : bytes;
-    void* memory = charged <= free_bytes ? take_memory(bytes) : nullptr;
+    void* memory = charged <= free_bytes ? take(runtime, bytes) : nullptr;
     if (!memory) {
       return error_with_detail(cudaErrorMemoryAllocation, "device " + std::to_string(device.id) + ": " +
                                                               std::to_string(bytes) + " bytes asked for, " +
@@ -95,7 +202,7 @@ cudaError_t cudaFree(void* pointer) {
     Device& device = runtime.device(allocation.device);
     runtime.wait_for(lock, device);
     device.memory_used -= allocation.charged;
-    return_memory(pointer, allocation.bytes);
+    give_back(runtime, pointer, allocation.bytes);
     return runtime.report(lock, device);
   });
 }
@@ -105,9 +212,10 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
     if (!pointer || (flags & ~(cudaHostAllocPortable | cudaHostAllocMapped)) != 0) return cudaErrorInvalidValue;
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
-    void* memory = take_memory(bytes);
-    if (!memory) return cudaErrorMemoryAllocation;
     const std::lock_guard lock(runtime.mutex);
+    if (runtime.fails(Call::allocation)) return chosen_allocation_fails();
+    void* memory = take(runtime, bytes);
+    if (!memory) return cudaErrorMemoryAllocation;
     runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, 0, current_device(), cudaMemoryTypeHost};
     *pointer = memory;
     return cudaSuccess;
@@ -127,7 +235,7 @@ cudaError_t cudaFreeHost(void* pointer) {
     // CUDA does not promise to wait, so who still reads the memory in a shuffled order finds NaNs.
     if (runtime.schedule.shuffle_streams) std::memset(pointer, 0xff, bytes);
     for (const auto& device : runtime.devices) runtime.wait_for(lock, *device);
-    return_memory(pointer, bytes);
+    give_back(runtime, pointer, bytes);
     return cudaSuccess;
   });
 }

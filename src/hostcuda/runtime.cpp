@@ -30,8 +30,9 @@ std::size_t physical_memory() {
 
 }  // namespace
 
-Runtime::Runtime(const Configuration& configuration)
+Runtime::Runtime(const Configuration& configuration, bool memory_guarded)
     : configuration(configuration),
+      memory_guarded(memory_guarded),
       core_count(configuration.cores > 0 ? configuration.cores : cores_in_affinity_mask()) {
   for (int id = 0; id < configuration.devices; ++id) {
     auto device = std::make_unique<Device>();

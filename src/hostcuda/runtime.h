@@ -6,8 +6,10 @@
 #pragma once
 
 #include "block.h"
+#include "checks.h"
 #include "hostcuda.h"
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -34,6 +36,8 @@ struct Work {
   virtual ~Work() = default;
   // Executes some items; kernels do it on `block`, which belongs to the core.
   virtual std::optional<Failure> run(Block& block, std::uint64_t begin, std::uint64_t end) = 0;
+  // The kernel's name, if it is one.
+  virtual const char* kernel_name() const { return nullptr; }
 
   const std::uint64_t items;
   std::atomic<std::uint64_t> next = 0;
@@ -97,7 +101,7 @@ struct HostWait {
 };
 
 struct Runtime {
-  explicit Runtime(const Configuration& configuration);
+  Runtime(const Configuration& configuration, bool memory_guarded);
 
   bool has_device(int id) const { return id >= 0 && id < static_cast<int>(devices.size()); }
   Device& device(int id) { return *devices[static_cast<std::size_t>(id)]; }
@@ -120,12 +124,20 @@ struct Runtime {
   void remove_if_idle(Stream& stream);
 
   std::map<std::uintptr_t, Allocation>::iterator find_allocation(const void* pointer);
+  // The allocation that an address lies nearest to, and where beside it, as words.
+  std::string place_beside_allocations(std::uintptr_t address) const;
+  // Where memory is guarded: what has been written right beside the device's allocations, which is then undone.
+  std::optional<Failure> check_guards(const Device& device, const std::string& suspect);
+  // Counts a call; true if it is the one that fail_call() chose.
+  bool fails(Call call);
 
   const Configuration configuration;
+  const bool memory_guarded;
   std::mutex mutex;
   std::vector<std::unique_ptr<Device>> devices;
   std::map<std::uintptr_t, Allocation> allocations;
   Schedule schedule;
+  std::array<std::uint64_t, 2> calls_to_failure{};  // of each Call; 0: never
   int core_count;
 
  private:

@@ -15,6 +15,8 @@ struct KernelWork final : Work {
     return block.check_stacks(kernel);
   }
 
+  const char* kernel_name() const override { return kernel.name; }
+
   const Kernel kernel;
 };
 

@@ -219,7 +219,7 @@ void check_maxpool(const MaxPool& p) {
           kLargestExtent);
   require(p.stride >= 1 && p.stride <= kLargestExtent, "stride is ", p.stride, "; it must be from 1 to ",
           kLargestExtent);
-  require(p.padding >= 0 && p.padding <= p.kernel / 2, "padding is ", p.padding, "; it must be from 0 to half the ",
+  require(p.padding >= 0 && p.padding < p.kernel, "padding is ", p.padding, "; it must be from 0 to below the ",
           "kernel of ", p.kernel);
   require(p.height + 2 * p.padding >= p.kernel && p.width + 2 * p.padding >= p.kernel, "kernel is ", p.kernel,
           "; it must not be larger than the image of ", p.height, " × ", p.width, " pixels with padding ", p.padding);

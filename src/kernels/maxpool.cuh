@@ -4,10 +4,10 @@
 //   kernel), ix alike backward   dx[n, iy, ix, c] = sum of dy[n, oy, ox, c] over the windows whose maximum is
 //   x[n, iy, ix, c]
 //
-// Padding takes no part: a window is its pixels inside of the image, of which there is always one. A window
-// with a NaN gives NaN. Among equals the first in row-major order is the maximum, among NaNs the first NaN.
-// Backward finds the maxima again from x, and each dx sums its windows in row-major order, so no atomics and
-// always the same bits.
+// Padding takes no part: a window is its pixels inside of the image, of which there is always one, since padding is
+// smaller than the kernel. A window with a NaN gives NaN. Among equals the first in row-major order is the maximum,
+// among NaNs the first NaN. Backward finds the maxima again from x, and each dx sums its windows in row-major order, so
+// no atomics and always the same bits.
 //
 // x and dx are images × height × width × channels, contiguous. y and dy are images × output height × output
 // width pixels that lie `pitch` >= channels floats apart, so that a tower can write its slice of a joint
@@ -28,7 +28,7 @@ struct MaxPool {
   __host__ __device__ int64_t output_width() const { return (width + 2 * padding - kernel) / stride + 1; }
 };
 
-// All throw std::invalid_argument for counts below 1, padding beyond kernel / 2, a kernel larger than the
+// All throw std::invalid_argument for counts below 1, padding as large as the kernel, a kernel larger than the
 // padded image and a pitch below channels.
 void check_maxpool(const MaxPool& pool);
 void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream);

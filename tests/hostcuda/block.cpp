@@ -107,10 +107,10 @@ TEST(threads_that_returned_count_as_arrived) {
 
 TEST(blocks_of_all_sizes) {
   for (unsigned threads : {1u, 2u, 31u, 33u, 96u, 255u, 1000u, 1024u}) {
-    const DeviceArray<int> counts(threads);
+    const DeviceArray<int> counts(3 * threads);
     CHECK_CUDA(hostcuda::launch("count", 3, threads, 0, nullptr, [counts = counts.data] {
       __syncthreads();
-      counts[threadIdx.x] = __syncthreads_count(1);
+      counts[blockIdx.x * blockDim.x + threadIdx.x] = __syncthreads_count(1);
     }));
     for (int count : counts.to_host()) CHECK_EQUAL(count, static_cast<int>(threads));
   }
@@ -119,7 +119,7 @@ TEST(blocks_of_all_sizes) {
 TEST(live_registers_survive_a_barrier) {
   typedef float Vector __attribute__((vector_size(32)));
   constexpr int vectors = 24, threads = 96;
-  const DeviceArray<float> sums(threads);
+  const DeviceArray<float> sums(2 * threads);
   CHECK_CUDA(hostcuda::launch("accumulate", 2, threads, 0, nullptr, [sums = sums.data] {
     Vector sum[vectors];
     for (int v = 0; v < vectors; ++v) sum[v] = Vector{} + static_cast<float>(threadIdx.x + v);
@@ -131,10 +131,12 @@ TEST(live_registers_survive_a_barrier) {
     for (int v = 0; v < vectors; ++v) {
       for (int i = 0; i < 8; ++i) total += sum[v][i];
     }
-    sums[threadIdx.x] = total;
+    sums[blockIdx.x * threads + threadIdx.x] = total;
   }));
   const std::vector<float> result = sums.to_host();
-  for (int t = 0; t < threads; ++t) CHECK_EQUAL(result[t], 8.0f * (vectors * (t + 10) + vectors * (vectors - 1) / 2));
+  for (int i = 0; i < 2 * threads; ++i) {
+    CHECK_EQUAL(result[i], 8.0f * (vectors * (i % threads + 10) + vectors * (vectors - 1) / 2));
+  }
 }
 
 TEST(barrier_that_is_never_met) {
@@ -234,15 +236,17 @@ TEST(impossible_configurations) {
 
 TEST(dynamic_shared_memory) {
   constexpr unsigned threads = 128;
-  const DeviceArray<float> reversed(threads);
+  const DeviceArray<float> reversed(4 * threads);
   CHECK_CUDA(hostcuda::launch("reverse", 4, threads, threads * sizeof(float), nullptr, [y = reversed.data] {
     float* tile = hostcuda::dynamic_shared<float>();
     tile[threadIdx.x] = static_cast<float>(threadIdx.x);
     __syncthreads();
-    y[threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
+    y[blockIdx.x * threads + threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
   }));
   const std::vector<float> result = reversed.to_host();
-  for (unsigned t = 0; t < threads; ++t) CHECK_EQUAL(result[t], static_cast<float>(threads - 1 - t));
+  for (unsigned i = 0; i < 4 * threads; ++i) {
+    CHECK_EQUAL(result[i], static_cast<float>(threads - 1 - i % threads));
+  }
 }
 
 TEST(schedules) {

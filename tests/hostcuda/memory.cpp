@@ -1,4 +1,5 @@
 // Device memory, its limits, peer access, and copies of every shape.
+#include "checks.h"
 #include "runner.h"
 
 #include <cstdint>
@@ -79,6 +80,71 @@ TEST(allocations) {
   CHECK_ERROR(cudaFree(small), cudaErrorInvalidValue);
   CHECK_CUDA(cudaFree(large));
   CHECK_CUDA(cudaFreeHost(pinned));
+}
+
+TEST(guarded_memory_ends_where_nobody_may_touch_it) {
+  CHECK_CUDA(hostcuda::guard_memory());
+  const DeviceArray<int> words(256), odd_words(257), large(1 << 20);
+  CHECK_EQUAL(reinterpret_cast<std::uintptr_t>(odd_words.data) % 256, 0u);
+  const auto touch = [](const char* name, volatile int* data, std::ptrdiff_t at, bool writes) {
+    CHECK_CUDA(hostcuda::launch(name, 1, 32, 0, nullptr, [=] {
+      if (threadIdx.x != 7) return;
+      const int found = data[at];
+      if (writes) data[at] = found + 1;
+    }));
+    return cudaDeviceSynchronize();
+  };
+  CHECK_CUDA(touch("inside", words.data, 255, true));
+  CHECK_ERROR(touch("reader", words.data, 256, false), cudaErrorLaunchFailure);
+  check_detail_has(
+      "kernel reader, block (0, 0, 0), thread (7, 0, 0) touches memory 0 bytes behind the end of an "
+      "allocation of 1024 bytes of device 0");
+  CHECK_ERROR(touch("writer", large.data, (1 << 20) + 5, true), cudaErrorLaunchFailure);
+  check_detail_has("kernel writer");
+  check_detail_has("20 bytes behind the end of an allocation of 4194304 bytes of device 0");
+  CHECK_ERROR(touch("null", nullptr, 0, false), cudaErrorLaunchFailure);
+
+  // Within the alignment nothing faults: what is read is NaN, what is written is noticed once.
+  CHECK_CUDA(touch("careless", odd_words.data, 257, false));
+  CHECK_ERROR(touch("overrun", odd_words.data, 257, true), cudaErrorLaunchFailure);
+  check_detail_has("kernel overrun, or what ran beside it, wrote right behind the end of an allocation of 1028 bytes");
+  CHECK_CUDA(touch("inside", odd_words.data, 256, true));
+  CHECK_ERROR(touch("underrun", words.data, -1, true), cudaErrorLaunchFailure);
+  check_detail_has("kernel underrun, or what ran beside it, wrote right before the beginning of an allocation of 1024");
+
+  // The device is as new, and its arithmetic too.
+  const DeviceArray<float> result(1);
+  CHECK_CUDA(hostcuda::launch("denormal", 64, 1, 0, nullptr, [data = result.data] {
+    volatile float smallest = 1e-38f;
+    if (smallest * 0.5f != 0.0f) *data = 1.0f;
+  }));
+  CHECK_EQUAL(result.to_host()[0], 0.0f);
+}
+
+TEST(chosen_calls_fail) {
+  const DeviceArray<int> array(10);
+  void *first = nullptr, *second = nullptr;
+  CHECK_CUDA(hostcuda::fail_call(hostcuda::Call::allocation, 2));
+  CHECK_CUDA(cudaMalloc(&first, 8));
+  CHECK_ERROR(cudaMalloc(&second, 8), cudaErrorMemoryAllocation);
+  check_detail_has("the allocation was chosen to fail");
+  CHECK(second == nullptr);
+  CHECK_CUDA(cudaMalloc(&second, 8));
+  CHECK_CUDA(cudaFree(first));
+  CHECK_CUDA(cudaFree(second));
+  CHECK_CUDA(hostcuda::fail_call(hostcuda::Call::allocation, 1));
+  CHECK_ERROR(cudaHostAlloc(&first, 8, cudaHostAllocDefault), cudaErrorMemoryAllocation);
+  CHECK_CUDA(cudaHostAlloc(&first, 8, cudaHostAllocDefault));
+
+  CHECK_CUDA(hostcuda::fail_call(hostcuda::Call::copy, 1));
+  CHECK_CUDA(cudaMemcpyAsync(first, array.data, 8, cudaMemcpyDeviceToHost));
+  CHECK_ERROR(cudaDeviceSynchronize(), cudaErrorLaunchFailure);
+  check_detail_has("the copy was chosen to fail");
+  CHECK_CUDA(hostcuda::fail_call(hostcuda::Call::copy, 1));
+  CHECK_CUDA(hostcuda::fail_call(hostcuda::Call::copy, 0));
+  CHECK_CUDA(cudaMemcpyAsync(first, array.data, 8, cudaMemcpyDeviceToHost));
+  CHECK_CUDA(cudaDeviceSynchronize());
+  CHECK_CUDA(cudaFreeHost(first));
 }
 
 TEST(free_waits_for_the_device) {
