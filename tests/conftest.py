@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.smoke)
 
 
-@pytest.fixture(params=["cpu:0", "sim:0", "cuda:0"])
+@pytest.fixture(params=["cpu:0", "sim:0", "cuda:0", "ptx:0"])
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device of each target that this machine has."""
     if request.param not in AVAILABLE:
