@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in SMOKE:
             item.add_marker(pytest.mark.smoke)
+        elif "ptx:0" in item.name:  # whole nets take minutes there
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=["cpu:0", "sim:0", "cuda:0", "ptx:0"])
