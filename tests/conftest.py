@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in SMOKE:
             item.add_marker(pytest.mark.smoke)
+        elif "ptx:0" in item.name:  # whole nets take minutes there
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def full_size() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["cpu:0", "sim:0", "cuda:0"])
+@pytest.fixture(params=["cpu:0", "sim:0", "cuda:0", "ptx:0"])
 def device(request: pytest.FixtureRequest) -> str:
     """The name of a device of each target that this machine has."""
     if request.param not in AVAILABLE:

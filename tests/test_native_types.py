@@ -32,18 +32,23 @@ SPELLINGS = (
 
 def loadable() -> Iterator[str]:
     """The names of the native modules that are here and that this processor can load."""
-    yield from (f"_{target}" for target in ("sim", "cuda") if natives.is_built(f"_{target}"))
+    yield from (f"_{target}" for target in ("sim", "cuda", "ptx") if natives.is_built(f"_{target}"))
     for instruction_set in backend.native_module("cpu").supported_instruction_sets():
         if natives.is_built(f"_cpu_{instruction_set}"):
             yield f"_cpu_{instruction_set}"
 
 
-def declared(cores: bool) -> dict[str, str]:
+# Those that a module has.
+TYPES = {"_cuda": ("NativeModule",), "_ptx": ("NativeModule", "CoresModule", "PtxModule")}
+
+
+def declared(name: str) -> dict[str, str]:
     """What ``device/native.py`` says of a module: its names and those of its classes, each with its signature."""
     classes = {node.name: node for node in ast.parse(inspect.getsource(native)).body if isinstance(node, ast.ClassDef)}
-    modules = {name: classes.pop(name) for name in ("NativeModule", "CoresModule")}
+    modules = {kind: classes.pop(kind) for kind in ("NativeModule", "CoresModule", "PtxModule")}
     del classes["NativeDeviceInfo"]
-    found = dict(members(modules["NativeModule"])) | (dict(members(modules["CoresModule"])) if cores else {})
+    kinds = TYPES.get(name, ("NativeModule", "CoresModule"))
+    found = {member: what for kind in kinds for member, what in members(modules[kind])}
     of_class = {name: dict(members(node)) for name, node in classes.items()}
     bases = {name: {base.id for base in node.bases if isinstance(base, ast.Name)} for name, node in classes.items()}
     for name in classes.keys() - set().union(*bases.values()):
@@ -107,7 +112,7 @@ def documented(function: object, method: bool = False) -> str:
 @pytest.mark.parametrize("name", [*loadable()])
 def test_a_native_module_contains_what_its_type_says(name: str) -> None:
     # pybind11 does not write which arrays may be None: that is the next test's.
-    said = {what: text.replace(" | None", "") for what, text in declared(cores=name != "_cuda").items()}
+    said = {what: text.replace(" | None", "") for what, text in declared(name).items()}
     assert bound(natives.load(name)) == said
 
 
@@ -118,7 +123,7 @@ def test_none_is_taken_for_the_arrays_whose_type_says_so(device: str) -> None:
     image, matrix = np.ones((1, 1, 1, 1)), np.ones((1, 1))
     values["NativeConvPlan"] = on.native.conv_forward_plan(x=image, w=image, stride=1, padding=0, groups=1)
     values["NativeLinearPlan"] = on.native.linear_forward_plan(x=matrix, w=matrix)
-    for name, text in declared(cores=False).items():
+    for name, text in declared("_cuda").items():
         arguments = dict(re.findall(r"(\w+): ([\w |]+)", text.partition(" -> ")[0]))
         if "." in name or "NativeStream" not in arguments.values():
             continue

@@ -1,7 +1,8 @@
 """Targets and devices: which native module serves which device name.
 
 One kernel source is compiled into native modules: ``_cpu_*`` (one an instruction set), ``_sim`` and, where nvcc
-was there at build time, ``_cuda``. A device is named ``target:index``, for example ``cpu:0`` or ``cuda:1``.
+was there at build time, ``_cuda``. A device is named ``target:index``, for example ``cpu:0`` or ``cuda:1``. Developers
+may build ``_ptx``, which executes on CPU cores what nvcc makes of the kernels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pyalexnet.errors import DeviceNotFoundError
 from pyalexnet.system.checks import shown
 from pyalexnet.system.machine import available_bytes
 
-TARGETS = ("cuda", "cpu", "sim")
+TARGETS = ("cuda", "cpu", "sim", *(["ptx"] if natives.is_built("_ptx") else []))
 DEFAULT_DEVICE = "cpu:0"
 
 _INSTRUCTION_SETS = ("x86_64", "x86_64_v3", "x86_64_v4", "aarch64")  # of a kind the plainest first
@@ -28,7 +29,7 @@ class Device:
     """One device of one target.
 
     Attributes:
-        target: ``"cpu"``, ``"sim"`` or ``"cuda"``.
+        target: ``"cpu"``, ``"sim"`` or ``"cuda"``; ``"ptx"`` where it was built.
         index: number of the device within its target.
     """
 

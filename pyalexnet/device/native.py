@@ -412,3 +412,19 @@ class CoresModule(NativeModule, Protocol):
     def set_peer_capable(self, device: int, peer: int, capable: bool) -> None: ...
     def set_memory_limit(self, device: int, bytes: int) -> None: ...
     def fail_call(self, call: str, number: int) -> None: ...
+
+
+class PtxModule(CoresModule, Protocol):
+    """The native module that executes PTX: how it rounds, and kernels from text."""
+
+    def set_fused(self, fused: bool) -> None: ...
+    def launch_text(
+        self,
+        text: str,
+        kernel: str,
+        blocks: int,
+        threads: int,
+        arguments: Sequence[int],
+        stream: NativeStream,
+        shared_bytes: int = 0,
+    ) -> None: ...

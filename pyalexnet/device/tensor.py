@@ -278,7 +278,7 @@ def tensor_of(data: npt.NDArray[Any] | GpuArray, device: Device) -> Tensor:
     if isinstance(data, GpuArray):
         tensor = Tensor(data.native(data.dtype.name, data.shape), device)
         return tensor._copied() if data.read_only else tensor
-    if device.target != "cuda" and data.flags.carray:
+    if device.target in ("cpu", "sim") and data.flags.carray:  # ptx checks accesses, and knows its own memory only
         return Tensor(_borrowed(device, data, device.index), device)
     tensor = Tensor.empty(data.shape, dtype=data.dtype.name, device=str(device))
     device.native.copy(tensor.array, host_array(device, np.asarray(data, order="C")), device.stream)

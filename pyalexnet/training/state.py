@@ -20,7 +20,7 @@ _Number = Annotated[int, Ge(1)]
 _Share = Annotated[float, Ge(0), Le(1)]
 _Positive = Annotated[float, Ge(0)]
 
-_DEVICE = re.compile(r"(cuda|cpu|sim)(:[0-9]{1,4})?")
+_DEVICE = re.compile(r"(cuda|cpu|sim|ptx)(:[0-9]{1,4})?")
 _OPTIONS = JsonFormat(Options, 0, ValueError)
 
 

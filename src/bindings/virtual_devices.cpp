@@ -11,6 +11,13 @@
 #include "checks.h"
 #include "device/check.h"
 
+#if defined(PYALEXNET_TARGET_PTX)
+#include "device/stream.h"
+#include "ptx/executor.h"
+#include "ptx/launch.h"
+#include "ptx/shadow.h"
+#endif
+
 namespace py = pybind11;
 
 namespace pyalexnet {
@@ -73,6 +80,25 @@ hostcuda::Order order_named(const std::string& name) {
   return hostcuda::Order::random;
 }
 
+#if defined(PYALEXNET_TARGET_PTX)
+
+// How the interpreter rounds, and kernels from text, for tests of the interpreter itself.
+void register_ptx(py::module_& module) {
+  using namespace pybind11::literals;
+
+  module.def("set_fused", &ptx::set_fused, "fused"_a);
+  module.def(
+      "launch_text",
+      [](const std::string& text, const std::string& kernel, unsigned blocks, unsigned threads,
+         const std::vector<uint64_t>& arguments, const Stream& stream, size_t shared_bytes) {
+        check_cuda(ptx::launch_text(text, kernel, blocks, threads, shared_bytes, stream.on(), arguments),
+                   kernel.c_str());
+      },
+      "text"_a, "kernel"_a, "blocks"_a, "threads"_a, "arguments"_a, "stream"_a, "shared_bytes"_a = 0);
+}
+
+#endif
+
 }  // namespace
 
 void register_virtual_devices(py::module_& module) {
@@ -86,7 +112,12 @@ void register_virtual_devices(py::module_& module) {
   // Where the target exists to find mistakes, memory that no kernel has written reads as NaN, and what lies beside an
   // allocation is guarded.
   configuration.fill_new_memory = !kRunsOnCores;
+#if defined(PYALEXNET_TARGET_PTX)
+  configuration.memory_observer = &ptx::Shadow::of_process();
+  register_ptx(module);
+#else
   if (!kRunsOnCores) check_cuda(hostcuda::guard_memory(), "hostcuda::guard_memory");
+#endif
   check_cuda(hostcuda::configure(configuration), "hostcuda::configure");
 
   module.def("supported_instruction_sets", &supported_instruction_sets);

@@ -4,6 +4,16 @@ namespace pyalexnet {
 
 namespace {
 
+// What the target can add to the last CUDA error reported to this thread: which block failed and why.
+// Empty on a GPU, which does not tell.
+std::string error_detail() {
+#if defined(PYALEXNET_TARGET_CUDA)
+  return {};
+#else
+  return hostcuda::error_detail();
+#endif
+}
+
 std::string describe(const std::string& call, cudaError_t code) {
   std::string text = call + ": " + cudaGetErrorString(code) + " (" + cudaGetErrorName(code) + ")";
   const std::string detail = error_detail();

@@ -1,16 +1,15 @@
 // The one place that knows which compiler and which target a kernel is compiled for.
 //
-// Targets: `cuda` (nvcc), `cpu` (a C++ compiler, full speed on CPU cores, one build an instruction set) and
-// `sim` (a C++ compiler, the tile shapes that nvcc compiles, executed under CUDA's rules). <cuda_runtime.h>
-// is NVIDIA's for nvcc and src/hostcuda's for a C++ compiler. Everything that differs between targets is
-// named here or in tile.cuh, so that no kernel file asks where it runs.
+// Targets: `cuda` (nvcc), `cpu` (a C++ compiler, full speed on CPU cores, one build an instruction set),
+// `sim` (a C++ compiler, the tile shapes that nvcc compiles, executed under CUDA's rules) and `ptx` (kernels as nvcc
+// compiles them, executed by src/ptx). <cuda_runtime.h> is NVIDIA's for nvcc and src/hostcuda's for a C++ compiler.
+// Everything that differs between targets is named here or in tile.cuh, so that no kernel file asks where it runs.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 // Vectors of plain floats on a GPU, and in the target that executes what a GPU does; of vector registers elsewhere.
 #if defined(__CUDACC__) || defined(PYALEXNET_TARGET_SIM)
@@ -48,22 +47,12 @@ inline constexpr int kVectorFloats = 8;
 #else
 inline constexpr int kVectorFloats = 4;
 #endif
-#elif defined(PYALEXNET_TARGET_SIM) || defined(PYALEXNET_TARGET_CUDA)
+#elif defined(PYALEXNET_TARGET_SIM) || defined(PYALEXNET_TARGET_CUDA) || defined(PYALEXNET_TARGET_PTX)
 inline constexpr bool kRunsOnCores = false;
 // One 16-byte access, the widest a CUDA thread makes.
 inline constexpr int kVectorFloats = 4;
 #else
-#error "define PYALEXNET_TARGET_CPU, PYALEXNET_TARGET_SIM or PYALEXNET_TARGET_CUDA"
+#error "define PYALEXNET_TARGET_CPU, PYALEXNET_TARGET_SIM, PYALEXNET_TARGET_CUDA or PYALEXNET_TARGET_PTX"
 #endif
-
-// What the target can add to the last CUDA error reported to this thread: which block failed and why.
-// Empty on a GPU, which does not tell.
-inline std::string error_detail() {
-#if defined(PYALEXNET_TARGET_CUDA)
-  return {};
-#else
-  return hostcuda::error_detail();
-#endif
-}
 
 }  // namespace pyalexnet

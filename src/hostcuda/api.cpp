@@ -72,6 +72,10 @@ const std::string& error_detail() {
   return host_thread.detail;
 }
 
+cudaError_t refuse(cudaError_t error, const std::string& detail) {
+  return api_call([&](Runtime&) { return error_with_detail(error, detail); });
+}
+
 cudaError_t configure(const Configuration& configuration) {
   const std::lock_guard lock(creation_mutex);
   if (the_runtime) return remember(cudaErrorSetOnActiveProcess);
@@ -117,6 +121,7 @@ constexpr ErrorText kErrorTexts[] = {
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
     {cudaErrorInvalidPitchValue, "cudaErrorInvalidPitchValue", "invalid pitch argument"},
     {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
+    {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorPeerAccessUnsupported, "cudaErrorPeerAccessUnsupported",

@@ -29,11 +29,12 @@ struct Box {
 
 // Items are pieces: as many whole rows as make kPieceBytes, or parts of one row.
 struct CopyWork final : Work {
-  CopyWork(Side to, Side from, Box box)
+  CopyWork(Side to, Side from, Box box, MemoryObserver* observer)
       : Work(pieces_per_row(box) * ((box.height * box.depth + rows_per_piece(box) - 1) / rows_per_piece(box))),
         to(to),
         from(from),
-        box(box) {}
+        box(box),
+        observer(observer) {}
 
   static std::size_t rows_per_piece(const Box& box) { return std::max<std::size_t>(1, kPieceBytes / box.width); }
   static std::size_t pieces_per_row(const Box& box) { return (box.width + kPieceBytes - 1) / kPieceBytes; }
@@ -45,7 +46,9 @@ struct CopyWork final : Work {
       const std::size_t first = piece / pieces_per_row(box) * rows_per_piece(box);
       const std::size_t last = std::min(first + rows_per_piece(box), box.height * box.depth);
       for (std::size_t row = first; row < last; ++row) {
-        std::memmove(at(to, row) + offset, at(from, row) + offset, std::min(kPieceBytes, box.width - offset));
+        const std::size_t bytes = std::min(kPieceBytes, box.width - offset);
+        std::memmove(at(to, row) + offset, at(from, row) + offset, bytes);
+        if (observer) observer->copied(at(to, row) + offset, at(from, row) + offset, bytes);
       }
     }
     return std::nullopt;
@@ -67,23 +70,27 @@ struct CopyWork final : Work {
   const Side to;
   Side from;
   const Box box;
+  MemoryObserver* const observer;
   std::vector<std::byte> staged;
   bool fails = false;  // as fail_call() chose
 };
 
 struct FillWork final : Work {
-  FillWork(std::byte* begin, int value, std::size_t bytes)
-      : Work((bytes + kPieceBytes - 1) / kPieceBytes), begin(begin), value(value), bytes(bytes) {}
+  FillWork(std::byte* begin, int value, std::size_t bytes, MemoryObserver* observer)
+      : Work((bytes + kPieceBytes - 1) / kPieceBytes), begin(begin), value(value), bytes(bytes), observer(observer) {}
 
   std::optional<Failure> run(Block&, std::uint64_t first, std::uint64_t last) override {
     const std::size_t offset = first * kPieceBytes;
-    std::memset(begin + offset, value, std::min(last * kPieceBytes, bytes) - offset);
+    const std::size_t piece = std::min(last * kPieceBytes, bytes) - offset;
+    std::memset(begin + offset, value, piece);
+    if (observer) observer->filled(begin + offset, piece);
     return std::nullopt;
   }
 
   std::byte* const begin;
   const int value;
   const std::size_t bytes;
+  MemoryObserver* const observer;
 };
 
 enum class Place { pageable, pinned, device, out_of_range };
@@ -137,7 +144,7 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
   const bool on_device = to_place == Place::device || from_place == Place::device;
   // CUDA may let the host go on, once it has read what lies in the host's memory.
   const bool goes_on = !wait && (!pageable || (on_device && runtime.schedule.shuffle_streams));
-  auto work = std::make_unique<CopyWork>(to, from, box);
+  auto work = std::make_unique<CopyWork>(to, from, box, runtime.configuration.memory_observer);
   work->fails = runtime.fails(Call::copy);
   if (goes_on && from_place == Place::pageable) work->stage();
   runtime.submit(*target, std::move(work));
@@ -211,7 +218,8 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
     const Place place = place_of(runtime, pointer, bytes);
     if (place != Place::device && place != Place::pinned) return cudaErrorInvalidValue;
     runtime.submit(*stream_of(runtime, stream),
-                   std::make_unique<FillWork>(static_cast<std::byte*>(pointer), value, bytes));
+                   std::make_unique<FillWork>(static_cast<std::byte*>(pointer), value, bytes,
+                                              runtime.configuration.memory_observer));
     return cudaSuccess;
   });
 }

@@ -18,10 +18,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
 namespace hostcuda {
+
+// What a target that checks its kernels' accesses has to know of device memory. All calls but those of copies and fills
+// come under the runtime's lock; these come from the cores that execute them, piece by piece.
+class MemoryObserver {
+ public:
+  virtual ~MemoryObserver() = default;
+  virtual void allocated(const void* begin, std::size_t bytes) = 0;
+  virtual void freed(const void* begin) = 0;
+  virtual void filled(const void* to, std::size_t bytes) = 0;
+  virtual void copied(const void* to, const void* from, std::size_t bytes) = 0;
+};
 
 struct Configuration {
   int devices = 2;
@@ -30,6 +42,7 @@ struct Configuration {
   std::size_t shared_memory_per_block = std::size_t{1} << 20;  // bytes of dynamic shared memory a launch may ask for
   bool fill_new_memory = false;  // fill new device memory with NaNs, so that reading the unwritten is noticed
   std::string device_name = "CPU";
+  MemoryObserver* memory_observer = nullptr;  // must live as long as the process
 };
 
 // Before the first CUDA call, or cudaErrorSetOnActiveProcess; cudaErrorInvalidValue for a number out of range.
@@ -64,6 +77,9 @@ cudaError_t set_schedule(const Schedule& schedule);
 // thread it was, and what went wrong. Empty where there is nothing to add.
 const std::string& error_detail();
 
+// For those who launch kernels in ways of their own: what a launch that is refused returns.
+cudaError_t refuse(cudaError_t error, const std::string& detail);
+
 // The number of cores that execute.
 int core_count();
 
@@ -77,6 +93,19 @@ bool next_thread(Block& block);
 
 cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
                            cudaStream_t stream, ThreadLoop threads);
+
+// Where a block is, for those who execute it themselves.
+struct BlockPlace {
+  std::uint64_t rank;  // in the grid: x runs fastest
+  Schedule schedule;
+};
+
+// Executes one block. What goes wrong is told in text that names the kernel, the block and the thread.
+using BlockFunction = std::function<std::optional<std::string>(const BlockPlace&)>;
+
+// Launches a kernel whose blocks are executed by a function, not as threads.
+cudaError_t launch_blocks(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                          cudaStream_t stream, BlockFunction function);
 
 // Launches a kernel: `body()` is called once for each CUDA thread. `name` must outlive the work (a literal).
 // Returns cudaErrorInvalidConfiguration for a grid or block that a GPU could not launch.

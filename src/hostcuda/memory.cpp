@@ -181,6 +181,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     }
     if (runtime.configuration.fill_new_memory) std::memset(memory, 0xff, bytes);
     runtime.allocations[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, charged, device.id, cudaMemoryTypeDevice};
+    if (MemoryObserver* observer = runtime.configuration.memory_observer) observer->allocated(memory, bytes);
     device.memory_used += charged;
     *pointer = memory;
     return cudaSuccess;
@@ -201,6 +202,7 @@ cudaError_t cudaFree(void* pointer) {
     runtime.allocations.erase(found);
     Device& device = runtime.device(allocation.device);
     runtime.wait_for(lock, device);
+    if (MemoryObserver* observer = runtime.configuration.memory_observer) observer->freed(pointer);
     device.memory_used -= allocation.charged;
     give_back(runtime, pointer, allocation.bytes);
     return runtime.report(lock, device);

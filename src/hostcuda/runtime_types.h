@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-enum cudaError_t : int {
+enum cudaError {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
@@ -13,6 +13,7 @@ enum cudaError_t : int {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidPitchValue = 12,
   cudaErrorInvalidMemcpyDirection = 21,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorPeerAccessUnsupported = 217,
@@ -24,6 +25,7 @@ enum cudaError_t : int {
   cudaErrorSetOnActiveProcess = 708,
   cudaErrorLaunchFailure = 719,
 };
+typedef enum cudaError cudaError_t;
 
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,

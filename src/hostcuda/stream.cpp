@@ -20,6 +20,25 @@ struct KernelWork final : Work {
   const Kernel kernel;
 };
 
+struct BlocksWork final : Work {
+  BlocksWork(BlockFunction function, Schedule schedule, std::uint64_t blocks)
+      : Work(blocks),
+        function(std::move(function)),
+        schedule(schedule),
+        order(schedule.blocks, blocks, schedule.seed) {}
+
+  std::optional<Failure> run(Block&, std::uint64_t begin, std::uint64_t end) override {
+    for (std::uint64_t position = begin; position < end; ++position) {
+      if (auto detail = function({order(position), schedule})) return Failure{cudaErrorLaunchFailure, *detail};
+    }
+    return std::nullopt;
+  }
+
+  const BlockFunction function;
+  const Schedule schedule;
+  const Permutation order;
+};
+
 struct HostFunctionWork final : Work {
   HostFunctionWork(cudaHostFn_t function, void* user_data) : Work(1), function(function), user_data(user_data) {}
 
@@ -45,14 +64,9 @@ bool launchable(dim3 grid, dim3 block) {
          std::uint64_t{block.x} * block.y * block.z <= kMaxThreads;
 }
 
-}  // namespace
-
-std::shared_ptr<Stream> stream_of(Runtime& runtime, cudaStream_t handle) {
-  return handle ? handle->stream : runtime.device(current_device()).streams.front();
-}
-
-cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
-                           cudaStream_t stream, ThreadLoop threads) {
+// Queues what `make_work` makes of a kernel's launch, unless a GPU could not launch it.
+cudaError_t launch_work(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, cudaStream_t stream,
+                        const std::function<std::unique_ptr<Work>(Runtime&)>& make_work) {
   return api_call([&](Runtime& runtime) {
     if (!launchable(grid, block) || dynamic_shared_bytes > runtime.configuration.shared_memory_per_block) {
       return error_with_detail(cudaErrorInvalidConfiguration,
@@ -62,11 +76,7 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
                                    std::to_string(block.z) + "), " + std::to_string(dynamic_shared_bytes) +
                                    " bytes of dynamic shared memory");
     }
-    Kernel kernel{name, grid, block, dynamic_shared_bytes, runtime.configuration.fill_new_memory, std::move(threads),
-                  {},   {}};
     const std::lock_guard lock(runtime.mutex);
-    kernel.schedule = runtime.schedule;
-    kernel.block_order = Permutation(kernel.schedule.blocks, kernel.blocks(), kernel.schedule.seed);
     const auto target = stream_of(runtime, stream);
     if (target->device.id != current_device()) {
       return error_with_detail(cudaErrorInvalidResourceHandle,
@@ -74,8 +84,33 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
                                    std::to_string(target->device.id) + ", the current device is " +
                                    std::to_string(current_device()));
     }
-    runtime.submit(*target, std::make_unique<KernelWork>(std::move(kernel)));
+    runtime.submit(*target, make_work(runtime));
     return cudaSuccess;
+  });
+}
+
+}  // namespace
+
+std::shared_ptr<Stream> stream_of(Runtime& runtime, cudaStream_t handle) {
+  return handle ? handle->stream : runtime.device(current_device()).streams.front();
+}
+
+cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                           cudaStream_t stream, ThreadLoop threads) {
+  return launch_work(name, grid, block, dynamic_shared_bytes, stream, [&](Runtime& runtime) {
+    Kernel kernel{name, grid, block, dynamic_shared_bytes, runtime.configuration.fill_new_memory, std::move(threads),
+                  {},   {}};
+    kernel.schedule = runtime.schedule;
+    kernel.block_order = Permutation(kernel.schedule.blocks, kernel.blocks(), kernel.schedule.seed);
+    return std::make_unique<KernelWork>(std::move(kernel));
+  });
+}
+
+cudaError_t launch_blocks(const char* name, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                          cudaStream_t stream, BlockFunction function) {
+  return launch_work(name, grid, block, dynamic_shared_bytes, stream, [&](Runtime& runtime) {
+    const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+    return std::make_unique<BlocksWork>(std::move(function), runtime.schedule, blocks);
   });
 }
 

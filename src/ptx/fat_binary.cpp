@@ -1,0 +1,63 @@
+#include "ptx/fat_binary.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+
+namespace ptx {
+
+namespace {
+
+struct Wrapper {
+  std::uint32_t magic, version;
+  const std::byte* data;
+  const void* file_name;
+};
+
+struct Header {
+  std::uint32_t magic;
+  std::uint16_t version, header_bytes;
+  std::uint64_t bytes;  // behind this header
+};
+
+// The head of an entry, as far as it is read here.
+struct Entry {
+  std::uint16_t kind, attributes;
+  std::uint32_t header_bytes;
+  std::uint64_t bytes;  // behind the entry's header
+  std::uint32_t compressed_bytes;
+};
+
+constexpr std::uint32_t kWrapperMagic = 0x466243b1, kHeaderMagic = 0xba55ed50;
+constexpr std::uint16_t kPtx = 1;
+
+template <class T>
+T read(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+}  // namespace
+
+std::string ptx_of(const void* fat_binary) {
+  const auto wrapper = read<Wrapper>(static_cast<const std::byte*>(fat_binary));
+  if (wrapper.magic != kWrapperMagic) throw std::runtime_error("a fat binary of an unknown format");
+  const auto header = read<Header>(wrapper.data);
+  if (header.magic != kHeaderMagic) throw std::runtime_error("a fat binary with an unknown header");
+  const std::byte* at = wrapper.data + header.header_bytes;
+  const std::byte* const end = at + header.bytes;
+  while (at < end) {
+    const auto entry = read<Entry>(at);
+    const char* text = reinterpret_cast<const char*>(at + entry.header_bytes);
+    if (entry.kind == kPtx) {
+      if (entry.compressed_bytes != 0) throw std::runtime_error("compressed PTX: nvcc needs --no-compress");
+      return {text, strnlen(text, entry.bytes)};
+    }
+    at += entry.header_bytes + entry.bytes;
+  }
+  throw std::runtime_error("a fat binary without PTX: nvcc needs -gencode arch=compute_75,code=compute_75");
+}
+
+}  // namespace ptx

@@ -1,0 +1,197 @@
+// What the host part of nvcc's objects calls: where a kernel is registered and how it is launched.
+//
+// A kernel is known by the address of its stub on the host. Its PTX is read when it is first launched.
+#include "ptx/launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "hostcuda.h"
+#include "ptx/executor.h"
+#include "ptx/fat_binary.h"
+#include "ptx/program.h"
+
+namespace ptx {
+
+namespace {
+
+constexpr std::size_t kSharedBytesOfBlock = 48 << 10;  // without asking for more, which no kernel here does
+
+struct FatBinary {
+  explicit FatBinary(const void* data) : data(data) {}
+
+  const Module& parsed() {
+    if (!module) module = std::make_unique<Module>(read_module(ptx_of(data)));
+    return *module;
+  }
+
+  const void* data;
+  std::unique_ptr<Module> module;
+};
+
+struct RegisteredKernel {
+  FatBinary* fat_binary;
+  std::string name;
+  std::shared_ptr<const Program> program;  // null before the first launch
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::map<const void*, RegisteredKernel> kernels;
+};
+
+// Objects register their kernels before main, in no order that is known.
+Registry& registry() {
+  static Registry* const registry = new Registry;
+  return *registry;
+}
+
+struct Configuration {
+  dim3 grid, block;
+  std::size_t dynamic_shared_bytes;
+  cudaStream_t stream;
+};
+thread_local std::vector<Configuration> configurations;
+
+std::shared_ptr<const Program> program_named(const Module& module, const std::string& name) {
+  const auto function = std::find_if(module.functions.begin(), module.functions.end(),
+                                     [&](const Function& f) { return f.is_kernel && f.name == name; });
+  if (function == module.functions.end()) throw std::runtime_error("there is no PTX of kernel " + name);
+  return std::make_shared<const Program>(translate(module, *function));
+}
+
+// Throws std::runtime_error where there is no such kernel or it cannot be translated.
+std::shared_ptr<const Program> program_of(const void* stub) {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  const auto found = known.kernels.find(stub);
+  if (found == known.kernels.end()) throw std::runtime_error("a kernel that was never registered");
+  RegisteredKernel& kernel = found->second;
+  if (!kernel.program) kernel.program = program_named(kernel.fat_binary->parsed(), kernel.name);
+  return kernel.program;
+}
+
+std::vector<std::byte> packed_parameters(const Program& program, const void* const* arguments) {
+  std::vector<std::byte> packed(program.parameter_bytes);
+  for (std::size_t i = 0; i < program.parameter_sizes.size(); ++i) {
+    std::memcpy(packed.data() + program.parameter_offsets[i], arguments[i], program.parameter_sizes[i]);
+  }
+  return packed;
+}
+
+cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 block, const void* const* arguments,
+                   std::size_t dynamic_shared_bytes, cudaStream_t stream) {
+  static std::atomic<std::uint64_t> launches = 0;
+  const Program& program = *translated;
+  const auto launch = std::make_shared<const Launch>(Launch{.number = ++launches,
+                                                            .program = std::move(translated),
+                                                            .grid = grid,
+                                                            .block = block,
+                                                            .dynamic_shared_bytes = dynamic_shared_bytes,
+                                                            .parameters = packed_parameters(program, arguments)});
+  if (program.most_threads != 0 && launch->threads() > program.most_threads) {
+    return hostcuda::refuse(cudaErrorInvalidValue, program.name + ": a block of " + std::to_string(launch->threads()) +
+                                                       " threads; __launch_bounds__ allows " +
+                                                       std::to_string(program.most_threads));
+  }
+  if (launch->shared_bytes() > kSharedBytesOfBlock) {
+    return hostcuda::refuse(cudaErrorInvalidValue, program.name + ": " + std::to_string(launch->shared_bytes()) +
+                                                       " bytes of shared memory; a block has " +
+                                                       std::to_string(kSharedBytesOfBlock));
+  }
+  const auto run_block = [launch](const hostcuda::BlockPlace& place) {
+    return Executor::of_thread().run(*launch, place);
+  };
+  return hostcuda::launch_blocks(program.name.c_str(), grid, block, dynamic_shared_bytes, stream, run_block);
+}
+
+cudaError_t launch_stub(const void* stub, dim3 grid, dim3 block, void** arguments, std::size_t dynamic_shared_bytes,
+                        cudaStream_t stream) {
+  try {
+    return launch(program_of(stub), grid, block, arguments, dynamic_shared_bytes, stream);
+  } catch (const std::runtime_error& error) {
+    return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());
+  }
+}
+
+}  // namespace
+
+cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3 grid, dim3 block,
+                        std::size_t dynamic_shared_bytes, cudaStream_t stream,
+                        const std::vector<std::uint64_t>& arguments) {
+  try {
+    // Kept for good, as the modules of registered kernels are: programs point into it.
+    const auto& module = *new Module(read_module(text));
+    const auto program = program_named(module, kernel);
+    if (program->parameter_sizes.size() != arguments.size()) {
+      throw std::runtime_error(kernel + " takes " + std::to_string(program->parameter_sizes.size()) +
+                               " arguments, not " + std::to_string(arguments.size()));
+    }
+    std::vector<const void*> pointers;
+    for (const std::uint64_t& argument : arguments) pointers.push_back(&argument);
+    return launch(program, grid, block, pointers.data(), dynamic_shared_bytes, stream);
+  } catch (const std::runtime_error& error) {
+    return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());
+  }
+}
+
+}  // namespace ptx
+
+// CUDA declares these in its own headers, for its compiler alone.
+extern "C" {
+
+void** __cudaRegisterFatBinary(void* data) {
+  return reinterpret_cast<void**>(new ptx::FatBinary(data));
+}
+void __cudaRegisterFatBinaryEnd(void**) {}
+void __cudaUnregisterFatBinary(void**) {}
+char __cudaInitModule(void**) {
+  return 1;
+}
+
+void __cudaRegisterFunction(void** fat_binary, const char* stub, char*, const char* name, int, void*, void*, void*,
+                            void*, int*) {
+  ptx::Registry& known = ptx::registry();
+  const std::lock_guard lock(known.mutex);
+  known.kernels[stub] = {reinterpret_cast<ptx::FatBinary*>(fat_binary), name, nullptr};
+}
+
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, cudaStream_t stream) {
+  ptx::configurations.push_back({grid, block, dynamic_shared_bytes, stream});
+  return 0;
+}
+
+cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, std::size_t* dynamic_shared_bytes,
+                                       cudaStream_t* stream) {
+  const ptx::Configuration configuration = ptx::configurations.back();
+  ptx::configurations.pop_back();
+  *grid = configuration.grid;
+  *block = configuration.block;
+  *dynamic_shared_bytes = configuration.dynamic_shared_bytes;
+  *stream = configuration.stream;
+  return cudaSuccess;
+}
+
+// A kernel's handle is its stub's address.
+cudaError_t __cudaGetKernel(const void** kernel, const void* stub) {
+  *kernel = stub;
+  return cudaSuccess;
+}
+cudaError_t __cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                               std::size_t dynamic_shared_bytes, cudaStream_t stream) {
+  return ptx::launch_stub(kernel, grid, block, arguments, dynamic_shared_bytes, stream);
+}
+// What older nvcc calls.
+cudaError_t cudaLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments,
+                             std::size_t dynamic_shared_bytes, cudaStream_t stream) {
+  return ptx::launch_stub(stub, grid, block, arguments, dynamic_shared_bytes, stream);
+}
+
+}  // extern "C"

@@ -1,0 +1,269 @@
+// Loads, stores, shuffles, and what else is no function of one lane.
+#include <bit>
+#include <cstring>
+
+#include "ptx/executor.h"
+#include "ptx/operations.h"
+
+namespace ptx {
+
+namespace {
+
+// One lane's access.
+struct Lane {
+  Warp& warp;
+  const Instruction& instruction;
+  int number;
+  bool is_store;
+
+  unsigned bytes() const { return unsigned{instruction.access.elements} * instruction.access.element_bytes; }
+  unsigned thread() const { return warp.index * kLanes + static_cast<unsigned>(number); }
+  [[noreturn]] void fail(const std::string& what) const { warp.fail(number, what); }
+  std::string action() const { return std::to_string(bytes()) + (is_store ? " bytes written" : " bytes read"); }
+};
+
+std::uint64_t address_of(const Lane& lane) {
+  const Instruction& instruction = lane.instruction;
+  std::uint64_t base = 0;
+  if (const Slot slot = instruction.from[0]; slot != kNoSlot) {
+    base = instruction.access.wide_base ? lane.warp.lanes<std::uint64_t>(slot)[lane.number]
+                                        : lane.warp.lanes<std::uint32_t>(slot)[lane.number];
+  }
+  return base + static_cast<std::uint64_t>(instruction.offset);
+}
+
+void check_alignment(const Lane& lane, std::uint64_t address, const char* space) {
+  if (address % lane.bytes() == 0) return;
+  lane.fail(std::string("misaligned access to ") + space + " memory: " + lane.action() + " at an address that is " +
+            std::to_string(address % lane.bytes()) + " bytes behind a multiple of " + std::to_string(lane.bytes()));
+}
+
+std::byte* in_global(const Lane& lane, std::uint64_t address) {
+  check_alignment(lane, address, "global");
+  Region* region = lane.warp.block->regions.find(address);
+  if (!region) {
+    lane.fail("out of bounds of global memory: " + lane.action() + ", " + Shadow::of_process().nearest(address));
+  }
+  const std::uint64_t offset = address - region->begin;
+  const unsigned bytes = lane.bytes();
+  if (bytes > region->bytes - offset) {
+    lane.fail("out of bounds of global memory: " + lane.action() + " across the end of an allocation of " +
+              std::to_string(region->bytes) + " bytes");
+  }
+  const auto place = [&] {
+    return "byte " + std::to_string(offset) + " of an allocation of " + std::to_string(region->bytes) + " bytes";
+  };
+  if (lane.is_store) {
+    region->mark_written(offset, bytes);
+  } else if (!region->is_written(offset, bytes)) {
+    lane.fail("global memory read that nothing has written: " + lane.action() + " at " + place());
+  }
+  const BlockState& block = *lane.warp.block;
+  const Accessor accessor(block.launch->number, block.rank, block.barriers, lane.thread());
+  for (unsigned byte = 0; byte + kWordBytes <= bytes; byte += kWordBytes) {
+    const auto other =
+        lane.is_store ? region->note_write(offset + byte, accessor) : region->note_read(offset + byte, accessor);
+    if (other) lane.fail("race in global memory: " + lane.action() + " at " + place() + ", with " + other->text());
+  }
+  return reinterpret_cast<std::byte*>(address);
+}
+
+constexpr std::uint16_t kSeveralThreads = 0xffff;
+
+void note_shared_access(const Lane& lane, std::uint64_t offset) {
+  BlockState& block = *lane.warp.block;
+  const auto thread = static_cast<std::uint16_t>(lane.thread());
+  const auto race = [&](std::uint16_t other) {
+    lane.fail("race in shared memory: " + lane.action() + " at byte " + std::to_string(offset) + ", with " +
+              (other == kSeveralThreads ? "several threads" : "thread " + std::to_string(other)) + " of the block");
+  };
+  for (std::uint64_t byte = 0; byte < lane.bytes(); byte += kWordBytes) {
+    SharedWord& word = block.shared_words[(offset + byte) / kWordBytes];
+    const bool is_checked = lane.bytes() >= kWordBytes;
+    if (is_checked && word.written_at == block.time && word.writer != thread) race(word.writer);
+    if (lane.is_store) {
+      if (is_checked && word.read_at == block.time && word.reader != thread) race(word.reader);
+      word.written_at = block.time;
+      word.writer = thread;
+      continue;
+    }
+    if (word.written_at < block.started_at) {
+      lane.fail("shared memory read that nothing has written: " + lane.action() + " at byte " + std::to_string(offset));
+    }
+    word.reader = word.read_at == block.time && word.reader != thread ? kSeveralThreads : thread;
+    word.read_at = block.time;
+  }
+}
+
+std::byte* in_shared(const Lane& lane, std::uint64_t offset) {
+  check_alignment(lane, offset, "shared");
+  const std::size_t size = lane.warp.block->launch->shared_bytes();
+  if (offset > size || lane.bytes() > size - offset) {
+    lane.fail("out of bounds of shared memory: " + lane.action() + " at byte " + std::to_string(offset) + " of " +
+              std::to_string(size));
+  }
+  note_shared_access(lane, offset);
+  return lane.warp.block->shared + offset;
+}
+
+std::byte* in_local(const Lane& lane, std::uint64_t offset) {
+  check_alignment(lane, offset, "local");
+  const unsigned size = lane.warp.block->launch->program->local_bytes;
+  if (offset > size || lane.bytes() > size - offset) {
+    lane.fail("out of bounds of local memory: " + lane.action() + " at byte " + std::to_string(offset) + " of " +
+              std::to_string(size));
+  }
+  return lane.warp.local + static_cast<std::size_t>(lane.number) * size + offset;
+}
+
+std::byte* in_parameters(const Lane& lane, std::uint64_t offset) {
+  const auto& parameters = lane.warp.block->launch->parameters;
+  if (lane.is_store) lane.fail("a parameter is written");
+  if (offset > parameters.size() || lane.bytes() > parameters.size() - offset) {
+    lane.fail("out of bounds of the parameters: " + lane.action() + " at byte " + std::to_string(offset) + " of " +
+              std::to_string(parameters.size()));
+  }
+  return const_cast<std::byte*>(parameters.data()) + offset;
+}
+
+// Where the lane's bytes lie, if it may touch them.
+std::byte* place_of(const Lane& lane) {
+  const std::uint64_t address = address_of(lane);
+  switch (lane.instruction.access.space) {
+    case Space::global:
+      return in_global(lane, address);
+    case Space::shared:
+      return in_shared(lane, address);
+    case Space::local:
+      return in_local(lane, address);
+    case Space::parameter:
+      return in_parameters(lane, address);
+    case Space::generic:
+      break;
+  }
+  if (address >= kParameterWindow) return in_parameters(lane, address - kParameterWindow);
+  if (address >= kLocalWindow) return in_local(lane, address - kLocalWindow);
+  if (address >= kSharedWindow) return in_shared(lane, address - kSharedWindow);
+  return in_global(lane, address);
+}
+
+// A value in memory as a register takes it: extended to 64 bits by its sign or by zeros.
+std::uint64_t extended(const std::byte* from, unsigned bytes, bool is_signed) {
+  std::uint64_t value = 0;
+  std::memcpy(&value, from, bytes);
+  const unsigned spare = 64 - 8 * bytes;
+  return is_signed ? static_cast<std::uint64_t>(static_cast<std::int64_t>(value << spare) >> spare) : value;
+}
+
+template <class F>
+void for_each(Mask active, F function) {
+  for (; active != 0; active &= active - 1) function(std::countr_zero(active));
+}
+
+}  // namespace
+
+void load(Warp& warp, const Instruction& instruction, Mask active) {
+  const Access& access = instruction.access;
+  for_each(active, [&](int lane) {
+    const std::byte* from = place_of({warp, instruction, lane, false});
+    for (unsigned element = 0; element < access.elements; ++element, from += access.element_bytes) {
+      const std::uint64_t value = extended(from, access.element_bytes, access.is_signed);
+      if (access.register_bytes[element] == 8) {
+        warp.lanes<std::uint64_t>(access.values[element])[lane] = value;
+      } else {
+        warp.lanes<std::uint32_t>(access.values[element])[lane] = static_cast<std::uint32_t>(value);
+      }
+    }
+  });
+}
+
+void store(Warp& warp, const Instruction& instruction, Mask active) {
+  const Access& access = instruction.access;
+  for_each(active, [&](int lane) {
+    std::byte* to = place_of({warp, instruction, lane, true});
+    for (unsigned element = 0; element < access.elements; ++element, to += access.element_bytes) {
+      const std::uint64_t value = access.register_bytes[element] == 8
+                                      ? warp.lanes<std::uint64_t>(access.values[element])[lane]
+                                      : warp.lanes<std::uint32_t>(access.values[element])[lane];
+      std::memcpy(to, &value, access.element_bytes);
+    }
+  });
+}
+
+void pack(Warp& warp, const Instruction& instruction, Mask active) {
+  const auto* low = warp.lanes<std::uint32_t>(instruction.from[0]);
+  const auto* high = warp.lanes<std::uint32_t>(instruction.from[1]);
+  auto* to = warp.lanes<std::uint64_t>(instruction.to);
+  for_each(active, [&](int lane) { to[lane] = std::uint64_t{high[lane]} << 32 | low[lane]; });
+}
+
+void unpack(Warp& warp, const Instruction& instruction, Mask active) {
+  const auto* from = warp.lanes<std::uint64_t>(instruction.from[0]);
+  for_each(active, [&](int lane) {
+    const std::uint64_t value = from[lane];
+    const auto set = [&](Slot slot, std::uint64_t half) {
+      if (slot != kNoSlot) warp.lanes<std::uint32_t>(slot)[lane] = static_cast<std::uint32_t>(half);
+    };
+    set(instruction.to, value);
+    set(instruction.second_to, value >> 32);
+  });
+}
+
+void add_offset(Warp& warp, const Instruction& instruction, Mask active) {
+  const auto* from = warp.lanes<std::uint64_t>(instruction.from[0]);
+  auto* to = warp.lanes<std::uint64_t>(instruction.to);
+  for_each(active, [&](int lane) { to[lane] = from[lane] + static_cast<std::uint64_t>(instruction.offset); });
+}
+
+void fail_with_problem(Warp& warp, const Instruction& instruction, Mask active) {
+  warp.fail(std::countr_zero(active), instruction.problem);
+}
+
+void shuffle(Warp& warp, const Instruction& instruction, Mask active) {
+  const auto* values = warp.lanes<std::uint32_t>(instruction.from[0]);
+  const auto* distances = warp.lanes<std::uint32_t>(instruction.from[1]);
+  const auto* clamps = warp.lanes<std::uint32_t>(instruction.from[2]);
+  const auto* masks = warp.lanes<Mask>(instruction.from[3]);
+  std::uint32_t results[kLanes];
+  Mask in_range = 0;
+  for_each(active, [&](int lane) {
+    // The clamp's upper bits cut the warp into segments, its lower ones bound the lane within its segment.
+    const int distance = static_cast<int>(distances[lane] & 31), clamp = static_cast<int>(clamps[lane] & 31);
+    const int segment = static_cast<int>(clamps[lane] >> 8 & 31);
+    const int first = lane & segment, bound = first | (clamp & ~segment);
+    int source = lane;
+    bool fits = false;
+    switch (static_cast<ShuffleMode>(instruction.offset)) {
+      case ShuffleMode::up:
+        source = lane - distance;
+        fits = source >= bound;
+        break;
+      case ShuffleMode::down:
+        source = lane + distance;
+        fits = source <= bound;
+        break;
+      case ShuffleMode::butterfly:
+        source = lane ^ distance;
+        fits = source <= bound;
+        break;
+      case ShuffleMode::index:
+        source = first | (distance & ~segment);
+        fits = source <= bound;
+        break;
+    }
+    if (!fits) source = lane;
+    if (!(masks[lane] >> source & 1)) {
+      warp.fail(lane, "bad shuffle mask: the value is that of lane " + std::to_string(source) + ", which is not in it");
+    }
+    results[lane] = values[source];
+    in_range |= Mask{fits} << lane;
+  });
+  auto* to = warp.lanes<std::uint32_t>(instruction.to);
+  for_each(active, [&](int lane) { to[lane] = results[lane]; });
+  if (instruction.second_to != kNoSlot) {
+    Mask& predicate = warp.predicate(instruction.second_to);
+    predicate = (predicate & ~active) | (in_range & active);
+  }
+}
+
+}  // namespace ptx

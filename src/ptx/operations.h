@@ -1,0 +1,34 @@
+// What instructions do, for the 32 lanes of a warp.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "ptx/program.h"
+
+namespace ptx {
+
+// An instruction with operands in registers alone, by its full name: add.s32, setp.lt.ftz.f32, cvt.rn.f32.u32.
+struct Form {
+  Operation operation;
+  // Bytes of the operands' types, 0 for predicates; the first one is the destination.
+  std::array<int, 5> operand_bytes;
+  int operands;
+};
+
+// The form of that name, or null where it is not known.
+const Form* form_named(const std::string& name);
+
+// Those that are no forms: the translator fills in what they need.
+void load(Warp& warp, const Instruction& instruction, Mask active);
+void store(Warp& warp, const Instruction& instruction, Mask active);
+void pack(Warp& warp, const Instruction& instruction, Mask active);    // to <- {from[0], from[1]}
+void unpack(Warp& warp, const Instruction& instruction, Mask active);  // {to, second_to} <- from[0]
+void add_offset(Warp& warp, const Instruction& instruction, Mask active);
+void fail_with_problem(Warp& warp, const Instruction& instruction, Mask active);
+
+enum class ShuffleMode { up, down, butterfly, index };
+// from: values, lanes, clamps, masks; `offset` is the mode.
+void shuffle(Warp& warp, const Instruction& instruction, Mask active);
+
+}  // namespace ptx

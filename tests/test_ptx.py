@@ -1,0 +1,221 @@
+"""The interpreter of PTX: its checks by planted faults, its arithmetic, and the kernels beside those of ``sim``."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import pyalexnet
+from pyalexnet import CudaError, ops
+from pyalexnet.device import backend, natives
+from pyalexnet.device.native import PtxModule
+from pyalexnet.device.tensor import Tensor
+
+pytestmark = pytest.mark.skipif(not natives.is_built("_ptx"), reason="_ptx is not built")
+
+FAULTY = Path(__file__).parent / "ptx" / "faulty.cu"
+THREADS = 64
+
+
+@pytest.fixture(scope="module")
+def native() -> PtxModule:
+    return cast(PtxModule, backend.native_module("ptx"))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PTX of the kernels in ``faulty.cu``."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc on the path")
+    text = tmp_path_factory.mktemp("ptx") / "faulty.ptx"
+    command = [nvcc, "-ptx", "-arch=compute_75", "-lineinfo", "-ftz=true", "-std=c++17", FAULTY, "-o", text]
+    subprocess.run(command, check=True)
+    return text.read_text()
+
+
+@pytest.fixture
+def unfused(native: PtxModule) -> Iterator[None]:
+    """Multiply-adds that round twice, as sim's do."""
+    native.set_fused(False)
+    yield
+    native.set_fused(True)
+
+
+def run(native: PtxModule, text: str, kernel: str, *arguments: Tensor | int, blocks: int = 1) -> None:
+    """Runs a kernel of a text to its end."""
+    on = backend.get_device("ptx:0")
+    values = [argument.array.address if isinstance(argument, Tensor) else argument for argument in arguments]
+    native.launch_text(text, kernel, blocks, THREADS, values, on.stream)
+    on.stream.synchronize()
+
+
+def line_of(marker: str) -> int:
+    return next(number for number, line in enumerate(FAULTY.read_text().splitlines(), 1) if marker in line)
+
+
+# ---- what is checked ----
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        ("out_of_bounds", r"thread \(63, 0, 0\): out of bounds of global memory: 4 bytes written, 0 bytes behind"),
+        ("shared_out_of_bounds", "out of bounds of shared memory: 4 bytes written"),
+        ("misaligned", "misaligned access to global memory: 8 bytes read"),
+        ("divergent_barrier", "divergent barrier"),
+        ("barrier_of_some_warps", "divergent barrier"),
+        ("bad_shuffle_mask", "bad shuffle mask"),
+        ("shuffle_from_outside_of_the_mask", "bad shuffle mask: the value is that of lane"),
+        ("shared_race", "race in shared memory"),
+        ("global_race", "race in global memory"),
+        ("unwritten_shared", "shared memory read that nothing has written"),
+        ("unwritten_global", "global memory read that nothing has written"),
+    ],
+)
+def test_a_fault_is_told_with_kernel_and_lines(native: PtxModule, faulty: str, kernel: str, told: str) -> None:
+    to, given = Tensor.empty((THREADS - 1,), device="ptx:0"), Tensor.from_array(np.zeros(256, "f"), device="ptx:0")
+    with pytest.raises(CudaError, match=told) as caught:
+        run(native, faulty, kernel, to, given)
+    message = str(caught.value)
+    assert f" {kernel}: block (0, 0, 0)" in message
+    assert "in PTX line " in message
+    assert f"faulty.cu:{line_of('// here: ' + kernel)}" in message
+
+
+def test_races_of_blocks_are_told(native: PtxModule, faulty: str) -> None:
+    to = Tensor.empty((THREADS,), device="ptx:0")
+    with pytest.raises(CudaError, match="race in global memory"):
+        run(native, faulty, "race_of_blocks", to, blocks=8)
+
+
+def test_what_is_in_order_is_no_fault(native: PtxModule, faulty: str) -> None:
+    to, given = Tensor.empty((THREADS,), device="ptx:0"), Tensor.from_array(np.arange(64, dtype="f"), device="ptx:0")
+    run(native, faulty, "reversed_in_order", to, given)
+    assert np.array_equal(np.asarray(to), np.arange(64)[::-1])
+
+
+def test_a_device_is_as_new_after_a_fault(native: PtxModule, faulty: str) -> None:
+    test_a_fault_is_told_with_kernel_and_lines(native, faulty, "misaligned", "misaligned")
+    test_what_is_in_order_is_no_fault(native, faulty)
+
+
+def test_copies_carry_what_was_never_written(native: PtxModule, faulty: str) -> None:
+    to, given = (Tensor.empty((256,), device="ptx:0") for _ in range(2))
+    on = backend.get_device("ptx:0")
+    native.copy(given.array, Tensor.empty((256,), device="ptx:0").array, on.stream)
+    with pytest.raises(CudaError, match="nothing has written"):
+        run(native, faulty, "reversed_in_order", to, given)
+
+
+HEAD = ".version 9.0\n.target sm_75\n.address_size 64\n"
+
+
+def kernel_of(body: str) -> str:
+    return (
+        f"{HEAD}.visible .entry k(.param .u64 k_param_0)\n{{\n.reg .b32 %r<8>;\n.reg .f32 %f<8>;\n.reg .b64 %rd<8>;\n"
+        f"ld.param.u64 %rd1, [k_param_0];\n{body}\nret;\n}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "instruction", ["add.f32 %f1, %f2, %f3", "bar.red.popc.u32 %r1, 0, %p1", "add.s32 %r1, %rd1, 1", "frobnicate.b32"]
+)
+def test_an_unknown_instruction_is_named_and_not_skipped(native: PtxModule, instruction: str) -> None:
+    with pytest.raises(CudaError, match="unknown instruction") as caught:
+        run(native, kernel_of(f"{instruction};"), "k", Tensor.empty((1,), device="ptx:0"))
+    assert f"in PTX line 10 `{instruction}`" in str(caught.value)
+
+
+def test_an_unknown_instruction_that_is_not_reached_does_not_matter(native: PtxModule) -> None:
+    run(native, kernel_of("bra $end;\nfrobnicate.b32;\n$end:"), "k", Tensor.empty((1,), device="ptx:0"))
+
+
+def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
+    to = Tensor.empty((1,), device="ptx:0")
+    with pytest.raises(CudaError, match=r"PTX line 4: '\.frobnicate' is not known"):
+        run(native, f"{HEAD}.frobnicate 1;", "k", to)
+    with pytest.raises(CudaError, match="there is no PTX of kernel other"):
+        run(native, kernel_of(""), "other", to)
+    with pytest.raises(CudaError, match="k takes 1 arguments, not 2"):
+        run(native, kernel_of(""), "k", to, 1)
+
+
+# ---- what is computed ----
+
+
+def test_multiply_add_rounds_once_and_when_asked_twice(native: PtxModule) -> None:
+    a, b, c = np.float32(1 + 2**-12), np.float32(1 - 2**-12), np.float32(-1)
+    bits = [f"0f{int(value.view('u4')):08X}" for value in (a, b, c)]
+    text = kernel_of(
+        f"mov.f32 %f1, {bits[0]};\nmov.f32 %f2, {bits[1]};\nmov.f32 %f3, {bits[2]};\n"
+        "mov.u32 %r1, %tid.x;\nmul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd1, %rd1, %rd2;\n"
+        "fma.rn.ftz.f32 %f4, %f1, %f2, %f3;\nst.global.f32 [%rd1], %f4;"
+    )
+    results = []
+    for fused in (True, False):
+        to = Tensor.empty((THREADS,), device="ptx:0")
+        native.set_fused(fused)
+        try:
+            run(native, text, "k", to)
+        finally:
+            native.set_fused(True)
+        results.append(set(np.asarray(to).tolist()))
+    assert results == [{-(2.0**-24)}, {float(a * b + c)}]
+    assert results[0] != results[1]
+
+
+Results = tuple[npt.NDArray[np.float32], ...]
+
+
+def _conv(rng: np.random.Generator, device: str) -> Results:
+    x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 13, 13, 24), (3, 3, 24, 40)))
+    return (np.asarray(ops.conv2d(x, w, padding=1, relu=True, device=device)),)
+
+
+def _linear(rng: np.random.Generator, device: str) -> Results:
+    x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((5, 70), (70, 36)))
+    return (np.asarray(ops.linear(x, w, device=device)),)
+
+
+def _max_pool2d(rng: np.random.Generator, device: str) -> Results:
+    x = rng.standard_normal((2, 13, 13, 8), dtype=np.float32)
+    return (np.asarray(ops.max_pool2d(x, device=device)),)
+
+
+def _lrn(rng: np.random.Generator, device: str) -> Results:
+    return (np.asarray(ops.lrn(rng.standard_normal((2, 4, 4, 16), dtype=np.float32), device=device)),)
+
+
+EQUAL: list[Callable[[np.random.Generator, str], Results]] = [_conv, _linear, _max_pool2d, _lrn]
+
+
+@pytest.mark.usefixtures("unfused")
+@pytest.mark.parametrize("operation", EQUAL, ids=lambda operation: operation.__name__[1:])
+def test_what_rounds_twice_equals_sim(operation: Callable[[np.random.Generator, str], Results]) -> None:
+    expected, found = (operation(np.random.default_rng(1), device) for device in ("sim:0", "ptx:0"))
+    assert [value.tobytes() for value in found] == [value.tobytes() for value in expected]
+
+
+@pytest.mark.parametrize("operation", [_conv, _linear], ids=lambda operation: operation.__name__[1:])
+def test_what_rounds_once_is_close_to_sim(operation: Callable[[np.random.Generator, str], Results]) -> None:
+    expected, found = (operation(np.random.default_rng(1), device)[0] for device in ("sim:0", "ptx:0"))
+    assert found.tobytes() != expected.tobytes()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)  # 216 terms of size 1, eps 1e-7 each
+
+
+def test_exponentials_are_close_to_sim(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((4, 10), dtype=np.float32)
+    expected, found = (np.asarray(ops.tanh(x, device=device)) for device in ("sim:0", "ptx:0"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # some units in the last place, of 1e-7 each
+
+
+def test_both_devices_are_there() -> None:
+    assert {info.name for info in pyalexnet.devices()} >= {"ptx:0", "ptx:1"}
