@@ -93,8 +93,8 @@ std::optional<Accessor> Region::note_read(std::uint64_t offset, Accessor reader)
   const Accessor before(readers.load());
   if (!before.is_of_launch_of(reader)) {
     readers.store(reader.bits());
-  } else if (const Accessor both = reader.together_with(before); both.bits() != before.bits()) {
-    readers.store(both.bits());
+  } else if (before.bits() != reader.bits()) {
+    readers.store(reader.together_with(before).bits());
   }
   const Accessor writer(std::atomic_ref(writers_[offset / kWordBytes]).load());
   return reader.is_unordered_with(writer) ? std::optional(writer) : std::nullopt;

@@ -361,6 +361,8 @@ class Translator {
       instruction.from[0] = operand(operands[1], 8);
       if (halves.at(0) != "_") instruction.to = operand(halves[0], 4);
       if (halves.at(1) != "_") instruction.second_to = operand(halves[1], 4);
+    } else if (opcode == "mov.pred" && is_number(operands.at(1))) {
+      set_form(instruction, "setp.ne.u32", {operands[0], operands[1], "0"});
     } else {
       set_form(instruction, opcode, operands);
     }
