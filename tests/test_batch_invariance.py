@@ -27,6 +27,7 @@ from pyalexnet.evaluation.neighbours import find_neighbours, nearest
 from pyalexnet.evaluation.predict import predict
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.network import AlexNet
+from small import SMALL
 
 CLASSES = ("a", "b", "c", "d", "e")
 SIZES = [1, 2, 3, 7, 16, 33, 64]
@@ -198,7 +199,9 @@ print(hashlib.sha256(logits.tobytes()).hexdigest())
 @pytest.mark.parametrize("threads", [1, 5])
 def test_any_number_of_threads(net: AlexNet, inputs: npt.NDArray[np.float32], threads: int) -> None:
     environment = {**os.environ, "PYALEXNET_NUM_THREADS": str(threads)}
-    told = subprocess.run([sys.executable, "-c", LOGITS], env=environment, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", SMALL + LOGITS], env=environment, capture_output=True, text=True, check=True
+    )
     assert told.stdout.strip() == hashlib.sha256(net.forward(inputs[:19])[:3].tobytes()).hexdigest()
 
 
