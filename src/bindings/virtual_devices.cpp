@@ -8,9 +8,11 @@
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
-#include "checks.h"
 #include "device/check.h"
 
+#if !defined(PYALEXNET_TARGET_CUDA)
+#include "checks.h"
+#endif
 #if defined(PYALEXNET_TARGET_PTX)
 #include "device/stream.h"
 #include "ptx/executor.h"
