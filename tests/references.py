@@ -10,6 +10,16 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
+def assert_sums_close(actual: npt.ArrayLike, expected: npt.ArrayLike, terms: int) -> None:
+    """Within the rounding of float32 sums of `terms` products of N(0, 1) numbers.
+
+    A sum of n such products has the size sqrt(n); each of its n roundings is at most 2^-24 of a partial sum, and
+    independent ones add up to 2^-24 · n/2 at most, far less on blocks. 8 covers the largest of 10^6 elements.
+    """
+    tolerance = 8 * 2.0**-24 * max(terms, 8)
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
+
+
 def relu(x: Array) -> Array:
     return np.where(x < 0, 0.0, x)
 

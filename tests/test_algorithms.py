@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +22,6 @@ def names() -> list[tuple[str, str]]:
     return [(device, algorithm) for device in sorted(here) for algorithm in ops.product_algorithms(device)]
 
 
-def assert_close(actual: Any, expected: Any, terms: int) -> None:
-    """As tests/test_conv.py has it: the rounding of sums of `terms` products of N(0, 1) numbers."""
-    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=8 * 2.0**-24 * max(terms, 8))
-
-
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize(("device", "algorithm"), names())
 def test_convolution(device: str, algorithm: str, columns: int, rng: np.random.Generator) -> None:
@@ -36,11 +30,11 @@ def test_convolution(device: str, algorithm: str, columns: int, rng: np.random.G
     dy = rng.standard_normal((2, 9, 8, columns), dtype=np.float32)
     how = {"device": device, "algorithm": algorithm}
     dx, dw, db = references.conv2d_backward(dy, x, w, padding=1)
-    assert_close(ops.conv2d(x, w, padding=1, **how), references.conv2d(x, w, padding=1), 108)
-    assert_close(ops.conv2d_backward_input(dy, w, x.shape, padding=1, **how), dx, 9 * columns)
+    references.assert_sums_close(ops.conv2d(x, w, padding=1, **how), references.conv2d(x, w, padding=1), 108)
+    references.assert_sums_close(ops.conv2d_backward_input(dy, w, x.shape, padding=1, **how), dx, 9 * columns)
     actual_dw, actual_db = ops.conv2d_backward_weight(x, dy, 3, padding=1, **how)
-    assert_close(actual_dw, dw, 144)
-    assert_close(actual_db, db, 144)
+    references.assert_sums_close(actual_dw, dw, 144)
+    references.assert_sums_close(actual_db, db, 144)
 
 
 @pytest.mark.parametrize(("device", "algorithm"), names())
@@ -49,11 +43,11 @@ def test_linear(device: str, algorithm: str, rng: np.random.Generator) -> None:
     w = rng.standard_normal((1100, 70), dtype=np.float32)
     dy = rng.standard_normal((3, 70), dtype=np.float32)
     how = {"device": device, "algorithm": algorithm}
-    assert_close(ops.linear(x, w, **how), x.astype(float) @ w, 1100)
-    assert_close(ops.linear_backward_input(dy, w, **how), dy.astype(float) @ w.T, 70)
+    references.assert_sums_close(ops.linear(x, w, **how), x.astype(float) @ w, 1100)
+    references.assert_sums_close(ops.linear_backward_input(dy, w, **how), dy.astype(float) @ w.T, 70)
     dw, db = ops.linear_backward_weight(x, dy, **how)
-    assert_close(dw, x.T.astype(float) @ dy, 8)
-    assert_close(db, dy.sum(axis=0, dtype=float), 8)
+    references.assert_sums_close(dw, x.T.astype(float) @ dy, 8)
+    references.assert_sums_close(db, dy.sum(axis=0, dtype=float), 8)
 
 
 def test_the_plan_says_what_was_asked_for(device: str) -> None:

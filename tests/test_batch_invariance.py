@@ -114,7 +114,7 @@ def test_rows_of_a_matrix_product(device: str, columns: int, rng: np.random.Gene
     x = rng.standard_normal((400, 1100), dtype=np.float32)
     w = rng.standard_normal((1100, columns), dtype=np.float32)
     whole = linear_by_plan(device, x, w)
-    np.testing.assert_allclose(whole, np.maximum(x.astype(float) @ w, 0), rtol=0, atol=8 * 2.0**-24 * 1100)
+    references.assert_sums_close(whole, np.maximum(x.astype(float) @ w, 0), terms=1100)
     for size in (*SIZES, 131):
         assert_same_bits(linear_by_plan(device, x[399 - size : 399], w), whole[399 - size : 399], f"{size} rows")
 
@@ -125,7 +125,7 @@ def test_images_of_a_convolution(device: str, columns: int, rng: np.random.Gener
     w = rng.standard_normal((3, 3, 64, columns), dtype=np.float32)
     whole = conv_by_plan(device, x, w)
     expected = np.maximum(references.conv2d(x, w, padding=1), 0)
-    np.testing.assert_allclose(whole, expected, rtol=0, atol=8 * 2.0**-24 * 576)
+    references.assert_sums_close(whole, expected, terms=576)
     for size in (1, 2, 3, 7, 16):
         assert_same_bits(conv_by_plan(device, x[19 - size : 19], w), whole[19 - size : 19], f"{size} images")
 

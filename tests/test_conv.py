@@ -61,16 +61,6 @@ def arrays(case: Case, rng: np.random.Generator) -> tuple[Any, Any, Any, Any]:
     return x, w, b, rng.standard_normal((case.x[0], *y.shape[1:]), dtype=np.float32)
 
 
-def assert_close(actual: Any, expected: Any, terms: int) -> None:
-    """Within the rounding of float32 sums of `terms` products of N(0, 1) numbers.
-
-    A sum of n such products has the size sqrt(n); each of its n roundings is at most 2^-24 of a partial sum, and
-    independent ones add up to 2^-24 · n/2 at most, far less on blocks. 8 covers the largest of 10^6 elements.
-    """
-    tolerance = 8 * 2.0**-24 * max(terms, 8)
-    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("case", SMALL + ALEXNET_LIKE + TAILS, ids=str)
 def test_forward_equals_reference(device: str, rng: np.random.Generator, case: Case, relu: bool) -> None:
@@ -79,21 +69,21 @@ def test_forward_equals_reference(device: str, rng: np.random.Generator, case: C
     if relu:
         expected = references.relu(expected)
     y = ops.conv2d(x, w, b, **case.how, relu=relu, device=device)
-    assert_close(y, expected, w[..., 0].size)
+    references.assert_sums_close(y, expected, w[..., 0].size)
 
 
 @pytest.mark.parametrize("case", SMALL + ALEXNET_LIKE + TAILS, ids=str)
 def test_backward_equals_reference(device: str, rng: np.random.Generator, case: Case) -> None:
     x, w, _, dy = arrays(case, rng)
     dx, dw, db = references.conv2d_backward(dy, x, w, **case.how)
-    assert_close(
+    references.assert_sums_close(
         ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device),
         dx,
         w[:, :, 0].size // case.groups,
     )
     actual_dw, actual_db = ops.conv2d_backward_weight(x, dy, w.shape[:2], **case.how, device=device)
-    assert_close(actual_dw, dw, dy[..., 0].size)
-    assert_close(actual_db, db, dy[..., 0].size)
+    references.assert_sums_close(actual_dw, dw, dy[..., 0].size)
+    references.assert_sums_close(actual_db, db, dy[..., 0].size)
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
@@ -103,17 +93,17 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
     dw = references.numeric_gradient(lambda w: references.conv2d(x, w, b, **case.how), w, dy)
     db = references.numeric_gradient(lambda b: references.conv2d(x, w, b, **case.how), b, dy)
     # Sums of at most 200 terms: the differences' own error, 1e-9, is far below the rounding of float32.
-    assert_close(ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device), dx, 200)
+    references.assert_sums_close(ops.conv2d_backward_input(dy, w, x.shape, **case.how, device=device), dx, 200)
     actual_dw, actual_db = ops.conv2d_backward_weight(x, dy, w.shape[:2], **case.how, device=device)
-    assert_close(actual_dw, dw, 200)
-    assert_close(actual_db, db, 200)
+    references.assert_sums_close(actual_dw, dw, 200)
+    references.assert_sums_close(actual_db, db, 200)
 
 
 def test_without_bias(device: str, rng: np.random.Generator) -> None:
     case = SMALL[1]
     x, w, _, _ = arrays(case, rng)
     y = ops.conv2d(x, w, **case.how, device=device)
-    assert_close(y, references.conv2d(x, w, **case.how), w[..., 0].size)
+    references.assert_sums_close(y, references.conv2d(x, w, **case.how), w[..., 0].size)
 
 
 @pytest.mark.parametrize("case", [SMALL[2], *ALEXNET_LIKE, TAILS[0]], ids=str)

@@ -22,12 +22,6 @@ def arrays(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[Any, 
     return x, w, b, dy
 
 
-def assert_close(actual: Any, expected: Any, terms: int) -> None:
-    """Within the rounding of float32 sums of `terms` products of N(0, 1) numbers (see test_conv.py)."""
-    tolerance = 8 * 2.0**-24 * max(terms, 8)
-    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape", SMALL + LARGE)
 def test_forward_equals_reference(
@@ -37,17 +31,17 @@ def test_forward_equals_reference(
     expected = x.astype(np.float64) @ w + b
     if relu:
         expected = references.relu(expected)
-    assert_close(ops.linear(x, w, b, relu=relu, device=device), expected, shape[1])
+    references.assert_sums_close(ops.linear(x, w, b, relu=relu, device=device), expected, shape[1])
 
 
 @pytest.mark.parametrize("shape", SMALL + LARGE)
 def test_backward_equals_reference(device: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     x, w, _, dy = arrays(shape, rng)
     batch, _, outputs = shape
-    assert_close(ops.linear_backward_input(dy, w, device=device), dy.astype(np.float64) @ w.T, outputs)
+    references.assert_sums_close(ops.linear_backward_input(dy, w, device=device), dy.astype(np.float64) @ w.T, outputs)
     dw, db = ops.linear_backward_weight(x, dy, device=device)
-    assert_close(dw, x.T.astype(np.float64) @ dy, batch)
-    assert_close(db, dy.sum(axis=0, dtype=np.float64), batch)
+    references.assert_sums_close(dw, x.T.astype(np.float64) @ dy, batch)
+    references.assert_sums_close(db, dy.sum(axis=0, dtype=np.float64), batch)
 
 
 @pytest.mark.parametrize("shape", SMALL)
@@ -57,15 +51,15 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
     dw = references.numeric_gradient(lambda w: x @ w + b, w, dy)
     db = references.numeric_gradient(lambda b: x @ w + b, b, dy)
     # The differences' own error, 1e-9, is far below the rounding of float32.
-    assert_close(ops.linear_backward_input(dy, w, device=device), dx, shape[2])
+    references.assert_sums_close(ops.linear_backward_input(dy, w, device=device), dx, shape[2])
     actual_dw, actual_db = ops.linear_backward_weight(x, dy, device=device)
-    assert_close(actual_dw, dw, shape[0])
-    assert_close(actual_db, db, shape[0])
+    references.assert_sums_close(actual_dw, dw, shape[0])
+    references.assert_sums_close(actual_db, db, shape[0])
 
 
 def test_without_bias(device: str, rng: np.random.Generator) -> None:
     x, w, _, _ = arrays((3, 10, 7), rng)
-    assert_close(ops.linear(x, w, device=device), x.astype(np.float64) @ w, 10)
+    references.assert_sums_close(ops.linear(x, w, device=device), x.astype(np.float64) @ w, 10)
 
 
 @pytest.mark.parametrize("shape", [(3, 10, 7), *LARGE])
