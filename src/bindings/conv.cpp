@@ -53,7 +53,7 @@ ImageStrides image_strides(const Array& image) {
 }
 
 // The convolution whose image and weights, or their gradients, have these names.
-ConvShape shape_of(const OwnArguments& own, const char* image, const char* weights) {
+ConvShape conv_shape(const OwnArguments& own, const char* image, const char* weights) {
   return conv_shape(own.shape(image), own.shape(weights), own.integer("stride"), own.integer("padding"),
                     own.integer("groups"));
 }
@@ -68,14 +68,14 @@ void register_conv(pybind11::module_& module) {
       "conv_forward_plan",
       [](bool batch_invariant, const pybind11::kwargs& given) {
         const OwnArguments own(given);
-        return conv_forward_plan(shape_of(own, "x", "w"), own.text("algorithm"), batch_invariant);
+        return conv_forward_plan(conv_shape(own, "x", "w"), own.text("algorithm"), batch_invariant);
       },
       pybind11::kw_only(), "batch_invariant"_a = false);
   define_for_arguments(module, "conv_backward_input_plan", [](const OwnArguments& own) {
-    return conv_backward_input_plan(shape_of(own, "dx", "w"), own.text("algorithm"));
+    return conv_backward_input_plan(conv_shape(own, "dx", "w"), own.text("algorithm"));
   });
   define_for_arguments(module, "conv_backward_weight_plan", [](const OwnArguments& own) {
-    return conv_backward_weight_plan(shape_of(own, "x", "dw"), own.text("algorithm"));
+    return conv_backward_weight_plan(conv_shape(own, "x", "dw"), own.text("algorithm"));
   });
 
   module.def(

@@ -10,7 +10,7 @@ namespace pyalexnet {
 namespace {
 
 // The layer whose rows and weights, or their gradients, have these names.
-LinearShape shape_of(const OwnArguments& own, const char* rows, const char* weights) {
+LinearShape linear_shape(const OwnArguments& own, const char* rows, const char* weights) {
   require(own.rows(weights) == own.columns(rows), weights, " has shape ", shape_text(own.shape(weights)), "; for ",
           rows, " of shape ", shape_text(own.shape(rows)), " its first extent must be ", own.columns(rows));
   return {own.rows(rows), own.columns(rows), own.columns(weights)};
@@ -26,14 +26,14 @@ void register_linear(pybind11::module_& module) {
       "linear_forward_plan",
       [](bool batch_invariant, const pybind11::kwargs& given) {
         const OwnArguments own(given);
-        return linear_forward_plan(shape_of(own, "x", "w"), own.text("algorithm"), batch_invariant);
+        return linear_forward_plan(linear_shape(own, "x", "w"), own.text("algorithm"), batch_invariant);
       },
       pybind11::kw_only(), "batch_invariant"_a = false);
   define_for_arguments(module, "linear_backward_input_plan", [](const OwnArguments& own) {
-    return linear_backward_input_plan(shape_of(own, "dx", "w"), own.text("algorithm"));
+    return linear_backward_input_plan(linear_shape(own, "dx", "w"), own.text("algorithm"));
   });
   define_for_arguments(module, "linear_backward_weight_plan", [](const OwnArguments& own) {
-    return linear_backward_weight_plan(shape_of(own, "x", "dw"), own.text("algorithm"));
+    return linear_backward_weight_plan(linear_shape(own, "x", "dw"), own.text("algorithm"));
   });
 
   module.def(

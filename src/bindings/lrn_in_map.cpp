@@ -8,7 +8,7 @@ namespace pyalexnet {
 
 namespace {
 
-LrnInMap lrn_over(const Array& x, int64_t size, double alpha, double beta, double k) {
+LrnInMap lrn_in_map_over(const Array& x, int64_t size, double alpha, double beta, double k) {
   require_rank("x", x, 4, "(images, height, width, channels)");
   return {.images = x.shape[0],
           .height = x.shape[1],
@@ -27,7 +27,7 @@ void register_lrn_in_map(pybind11::module_& module) {
       [](const Array& y, const Array& scale, const Array& x, int64_t size, double alpha, double beta, double k,
          const Stream& stream) {
         lrn_in_map_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, floats("scale", scale, x.shape),
-                           floats("x", x), lrn_over(x, size, alpha, beta, k), stream.on(y, scale, x));
+                           floats("x", x), lrn_in_map_over(x, size, alpha, beta, k), stream.on(y, scale, x));
       },
       "y"_a, "scale"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 
@@ -37,7 +37,7 @@ void register_lrn_in_map(pybind11::module_& module) {
          double alpha, double beta, double k, const Stream& stream) {
         lrn_in_map_backward(floats("dx", dx, x.shape), floats("terms", terms, x.shape),
                             strided_floats("dy", dy, x.shape), dy.rows("dy").pitch, floats("x", x),
-                            floats("scale", scale, x.shape), lrn_over(x, size, alpha, beta, k),
+                            floats("scale", scale, x.shape), lrn_in_map_over(x, size, alpha, beta, k),
                             stream.on(dx, terms, dy, x, scale));
       },
       "dx"_a, "terms"_a, "dy"_a, "x"_a, "scale"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);

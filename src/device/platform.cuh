@@ -3,7 +3,8 @@
 // Targets: `cuda` (nvcc), `cpu` (a C++ compiler, full speed on CPU cores, one build an instruction set),
 // `sim` (a C++ compiler, the tile shapes that nvcc compiles, executed under CUDA's rules) and `ptx` (kernels as nvcc
 // compiles them, executed by src/ptx). <cuda_runtime.h> is NVIDIA's for nvcc and src/hostcuda's for a C++ compiler.
-// Everything that differs between targets is named here or in tile.cuh, so that no kernel file asks where it runs.
+// Everything that differs between targets is named here or in tile.cuh, and the rules by which products are planned in
+// kernels/product_plan.cu, so that no kernel asks where it runs.
 #pragma once
 
 #include <cuda_runtime.h>
