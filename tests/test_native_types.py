@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 import numpy as np
 import pytest
@@ -133,6 +135,14 @@ def test_none_is_taken_for_the_arrays_whose_type_says_so(device: str) -> None:
             wanted = ValueError if arguments[argument].endswith("| None") else TypeError
             with pytest.raises(wanted):
                 getattr(on.native, name)(**given | {argument: None})
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="binutils is not here")
+@pytest.mark.parametrize("name", [*loadable()])
+def test_a_native_module_shows_nothing_but_its_entry(name: str) -> None:
+    file = inspect.getfile(cast(ModuleType, natives.load(name)))
+    listed = subprocess.run(["nm", "-D", "--defined-only", file], check=True, capture_output=True, text=True)
+    assert [line.split()[-1] for line in listed.stdout.splitlines()] == [f"PyInit_{name}"]
 
 
 def test_what_a_module_tells_of_a_device(device: str) -> None:
