@@ -39,6 +39,8 @@ struct OperationPlan {
   Shape shape;
   ProductPlan product;
   int64_t workspace_bytes;  // in all
+
+  std::string algorithm() const { return product.algorithm; }
 };
 
 // What a plan's algorithm may be on this target, such as direct_128x64 for tiles of 128 rows and 64 columns, or, where
