@@ -22,7 +22,7 @@ namespace pyalexnet {
 // The points a side that there are kernels for.
 inline constexpr int kSpectrumPoints[] = {8, 14, 30};
 
-constexpr int64_t planes_of(int64_t points) {
+__host__ __device__ constexpr int64_t planes_of(int64_t points) {
   return 4 + 3 * (points * points / 2 - 2);
 }
 
