@@ -178,11 +178,14 @@ BiasUpdate: TypeAlias = Literal["paper", "source2012"]
 Activation: TypeAlias = Literal["relu", "tanh"]
 Pooling: TypeAlias = Literal["overlapping", "plain"]
 Towers: TypeAlias = Literal[2, 1]
+ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the sources disagree on, and what the paper compares its net with; each default is the paper's net.
+    """What the sources disagree on, what the paper compares its net with, and how it is computed.
+
+    Each default is the paper's net.
 
     Attributes:
         weight_init: standard deviation of the initial weights: ``paper`` 0.01; ``notes`` 0.1, with which training
@@ -204,6 +207,9 @@ class Options:
         lrn: whether there is local response normalisation (section 3.3).
         towers: 2; or 1 for the net that section 3.2 compares two GPUs with: half the filters in conv1 to conv4, and
             every layer sees all of the one before.
+        conv_algorithm: how training computes convolutions, which changes the rounding alone: ``direct`` sums over
+            windows; ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large);
+            ``auto`` takes the faster one for the batch and the device. Without training it is always ``direct``.
     """
 
     weight_init: Annotated[WeightInit, Setting("spread of the initial weights")] = "paper"
@@ -226,6 +232,9 @@ class Options:
     pooling: Annotated[Pooling, Setting("windows of 3×3 or of 2×2, 2 apart")] = "overlapping"
     lrn: Annotated[Literal[True, False], Setting("local response normalisation")] = True
     towers: Annotated[Towers, Setting("2, or 1 for the paper's net for one GPU")] = 2
+    conv_algorithm: Annotated[
+        ConvAlgorithm, Setting("how training computes convolutions: by windows, by spectra, or whichever is faster")
+    ] = "auto"
 
     def __post_init__(self) -> None:
         """Check every choice; those of NumPy's types become Python's.
@@ -287,6 +296,7 @@ class OptionArguments(TypedDict, total=False):
     pooling: Pooling
     lrn: bool
     towers: Towers
+    conv_algorithm: ConvAlgorithm
     lrn_k: float
     dropout: float
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
-from pyalexnet.net.draft import Draft, geometry_of, row_of
+from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS
 
 
@@ -112,7 +112,7 @@ def _input_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) -> 
     dx = draft.new(layer.name, "dx", tower, x.shape)
     if isinstance(layer, Conv):
         draft.call_product(
-            layer.name, "conv_backward_input", tower, dx=dx, dy=dy, w=weight.value, geometry=geometry_of(layer)
+            layer.name, "conv_backward_input", tower, dx=dx, dy=dy, w=weight.value, choices=draft.convolution(layer)
         )
     else:
         draft.call_product(
@@ -128,7 +128,7 @@ def _weight_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) ->
     if isinstance(layer, Conv):
         draft.call_product(
             layer.name, "conv_backward_weight", tower,
-            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, geometry=geometry_of(layer),
+            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, choices=draft.convolution(layer),
         )  # fmt: skip
     else:
         draft.call_product(

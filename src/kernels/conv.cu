@@ -14,6 +14,8 @@ namespace pyalexnet {
 
 namespace {
 
+constexpr std::string_view kDirect = "direct", kFourier = "fourier";
+
 // What a kernel sees of a pixel's channels, or of its filters.
 int64_t terms_of(const ConvShape& s, int64_t depth) {
   return s.kernel_height * s.kernel_width * (depth / s.groups);
@@ -68,11 +70,17 @@ int points_for(const ConvShape& s, std::string_view algorithm, bool batch_invari
   return 0;
 }
 
+// What is left to say of the product where the sums are direct.
+std::string_view direct_product(std::string_view algorithm) {
+  return algorithm == kDirect ? std::string_view() : algorithm;
+}
+
 }  // namespace
 
 std::vector<std::string> conv_algorithms() {
-  std::vector<std::string> names = product_algorithms();
-  names.emplace_back(kFourier);
+  std::vector<std::string> names{std::string(kDirect), std::string(kFourier)};
+  const std::vector<std::string> products = product_algorithms();
+  names.insert(names.end(), products.begin(), products.end());
   return names;
 }
 
@@ -109,8 +117,8 @@ ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm, bool 
     return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points};
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
-  const ProductPlan product =
-      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows}, algorithm);
+  const ProductPlan product = plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows},
+                                           direct_product(algorithm));
   return {{"conv_forward", s, product, product.workspace_bytes}};
 }
 
@@ -123,7 +131,8 @@ ConvPlan conv_backward_input_plan(const ConvShape& s, std::string_view algorithm
     return {{"conv_backward_input", s, product, bytes}, points};
   }
   const int64_t pixels = s.batch * s.height * s.width;
-  const ProductPlan product = plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, algorithm);
+  const ProductPlan product =
+      plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, direct_product(algorithm));
   return {{"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes}};
 }
 
@@ -135,7 +144,7 @@ ConvPlan conv_backward_weight_plan(const ConvShape& s, std::string_view algorith
     return {{"conv_backward_weight", s, product, weight_gradient_workspace_bytes(c, product)}, points};
   }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
-  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, algorithm);
+  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, direct_product(algorithm));
   return {{"conv_backward_weight", s, product, product.workspace_bytes}};
 }
 

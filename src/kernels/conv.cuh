@@ -52,7 +52,8 @@ struct ConvPlan : OperationPlan<ConvShape> {
   std::string algorithm() const { return points ? "fourier" : product.algorithm; }
 };
 
-// What a plan's algorithm may be on this target: product_algorithms(), for sums over the windows, and fourier.
+// What may be asked for on this target: direct, sums over the windows, by one of product_algorithms() as the rules say;
+// one of these by its name; or fourier (kernels/fourier_conv.cuh).
 std::vector<std::string> conv_algorithms();
 
 // `algorithm` asks for one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm

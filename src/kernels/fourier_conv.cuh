@@ -30,8 +30,6 @@ struct Correlation {
   int64_t groups;
 };
 
-inline constexpr std::string_view kFourier = "fourier";
-
 // The points that a convolution needs, of those that there are; 0 where this is no way to compute it or its gradients.
 int fourier_points(const ConvShape& shape);
 
