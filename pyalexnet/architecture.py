@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +128,26 @@ class Linear:
 POOL_STRIDE = 2
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
 
+
+class LrnArguments(TypedDict):
+    """What the LRN kernels take beside arrays."""
+
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+
+class PoolArguments(TypedDict):
+    """What the pooling kernels take beside arrays."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
 # The 2012 code's cnorm2, whose scale of 0.001 is divided by the window's pixels.
-SECOND_LRN: dict[str, Any] = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
+SECOND_LRN: LrnArguments = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
 
 CONVOLUTIONS = (
     Conv("conv1", 3, 96, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True),
@@ -250,13 +268,13 @@ class Options:
             raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
 
     @property
-    def lrn_arguments(self) -> dict[str, Any]:
+    def lrn_arguments(self) -> LrnArguments:
         """Size, alpha, beta and k as the LRN kernels take them."""
         alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
         return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": self.lrn_k}
 
     @property
-    def pool_arguments(self) -> dict[str, Any]:
+    def pool_arguments(self) -> PoolArguments:
         """Kernel, stride and padding as the pooling kernels take them."""
         return {"kernel": 3 if self.pooling == "overlapping" else 2, "stride": POOL_STRIDE, "padding": 0}
 
@@ -301,7 +319,7 @@ class OptionArguments(TypedDict, total=False):
     dropout: float
 
 
-def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> dict[str, Any]:
+def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> OptionArguments:
     """Options by name, checked and of Python's types; those that are not given are not in it.
 
     Args:
@@ -316,7 +334,7 @@ def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()
     options = arguments_of(Options)
     require_known(given, [*options, *others], caller, f"the net's options are {', '.join(options)}")
     checked = Options(**given)
-    return {name: getattr(checked, name) for name in given}
+    return cast(OptionArguments, {name: getattr(checked, name) for name in given})
 
 
 def feature_names(options: Options) -> dict[str, str]:

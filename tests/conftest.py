@@ -39,10 +39,11 @@ SMOKE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in SMOKE:
+        if item.path.stem not in SMOKE:
+            if "ptx:0" in item.name:  # whole nets take minutes there
+                item.add_marker(pytest.mark.slow)
+        elif not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.smoke)
-        elif "ptx:0" in item.name:  # whole nets take minutes there
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ Where a layer sees both towers, each tower's dx reaches back into both: their pa
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
@@ -69,7 +67,7 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
     """Back through pooling or a normalisation, and through the ReLU before it where that is asked for."""
     x = draft.arrays[f"{layer.name}.{step}.x", tower]
     dx = draft.new(layer.name, f"d{step}", tower, x.shape)
-    arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x}
+    arguments: dict[str, object] = {"dx": dx, "dy": dy, "x": x}
     if step == "lrn":
         arguments |= {"x_from_relu": through_relu, **draft.options.lrn_arguments}
         draft.call(layer.name, "lrn_backward", tower, row=row_of("lrn", layer), **arguments)

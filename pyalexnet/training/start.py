@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, as_options, parameter_count
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, OptionArguments, Options, as_options, parameter_count
 from pyalexnet.data import Dataset, DataSource, PreparedImages
 from pyalexnet.data.choice import DataChoice, data_as_before, data_changes, unchecked_parts
 from pyalexnet.data.dataset import IMAGE_BYTES, image_names, shortened
@@ -59,7 +59,7 @@ class Asked:
     data: DataSource | None
     validation: float | DataSource | None
     settings: Mapping[str, Any]
-    net_options: Mapping[str, Any]
+    net_options: OptionArguments
     conduct: Conduct
 
     @classmethod
@@ -222,7 +222,7 @@ def _settings(
     recipe: Recipe,
     recipe_name: str,
     asked: Mapping[str, Any],
-    net_options: Mapping[str, Any],
+    net_options: OptionArguments,
     chosen: DataChoice,
 ) -> Settings:
     """What is asked for, filled up from a recipe."""
@@ -237,7 +237,7 @@ def _settings(
     return _self_contained(values | dict(asked), asked)
 
 
-def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: Mapping[str, Any]) -> Settings:
+def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: OptionArguments) -> Settings:
     """A run's settings with what is asked for in their place.
 
     Raises:
