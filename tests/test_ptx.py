@@ -100,6 +100,8 @@ def test_what_is_in_order_is_no_fault(native: PtxModule, faulty: str) -> None:
     to, given = Tensor.empty((THREADS,), device="ptx:0"), Tensor.from_array(np.arange(64, dtype="f"), device="ptx:0")
     run(native, faulty, "reversed_in_order", to, given)
     assert np.array_equal(np.asarray(to), np.arange(64)[::-1])
+    run(native, faulty, "read_twice_by_its_writer", to, given)
+    assert np.array_equal(np.asarray(to), 2 * np.arange(64))
 
 
 def test_a_device_is_as_new_after_a_fault(native: PtxModule, faulty: str) -> None:
