@@ -29,16 +29,21 @@ def native() -> PtxModule:
     return cast(PtxModule, backend.native_module("ptx"))
 
 
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The PTX of the kernels in ``faulty.cu``."""
+def compiled(source: Path, folder: Path, architecture: str = "compute_75") -> str:
+    """The PTX of the kernels in a file."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc on the path")
-    text = tmp_path_factory.mktemp("ptx") / "faulty.ptx"
-    command = [nvcc, "-ptx", "-arch=compute_75", "-lineinfo", "-ftz=true", "-std=c++17", FAULTY, "-o", text]
+    text = folder / "kernels.ptx"
+    command = [nvcc, "-ptx", f"-arch={architecture}", "-lineinfo", "-ftz=true", "-std=c++17", source, "-o", text]
     subprocess.run(command, check=True)
     return text.read_text()
+
+
+@pytest.fixture(scope="module", params=["compute_75", "compute_120"])
+def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PTX of the kernels in ``faulty.cu``, of either code generator that nvcc has."""
+    return compiled(FAULTY, tmp_path_factory.mktemp("ptx"), request.param)
 
 
 @pytest.fixture
@@ -148,6 +153,10 @@ def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
         run(native, kernel_of(""), "other", to)
     with pytest.raises(CudaError, match="k takes 1 arguments, not 2"):
         run(native, kernel_of(""), "k", to, 1)
+
+
+def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:
+    assert native.unknown_instructions() == []
 
 
 # ---- what is computed ----

@@ -418,6 +418,7 @@ class PtxModule(CoresModule, Protocol):
     """The native module that executes PTX: how it rounds, and kernels from text."""
 
     def set_fused(self, fused: bool) -> None: ...
+    def unknown_instructions(self) -> list[str]: ...
     def launch_text(
         self,
         text: str,

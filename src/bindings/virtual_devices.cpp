@@ -89,6 +89,7 @@ void register_ptx(py::module_& module) {
   using namespace pybind11::literals;
 
   module.def("set_fused", &ptx::set_fused, "fused"_a);
+  module.def("unknown_instructions", &ptx::unknown_instructions);
   module.def(
       "launch_text",
       [](const std::string& text, const std::string& kernel, unsigned blocks, unsigned threads,

@@ -142,6 +142,20 @@ cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3
   }
 }
 
+std::vector<std::string> unknown_instructions() {
+  Registry& known = registry();
+  std::vector<const void*> stubs;
+  {
+    const std::lock_guard lock(known.mutex);
+    for (const auto& [stub, kernel] : known.kernels) stubs.push_back(stub);
+  }
+  std::vector<std::string> problems;
+  for (const void* stub : stubs) {
+    for (std::string& problem : problems_of(*program_of(stub))) problems.push_back(std::move(problem));
+  }
+  return problems;
+}
+
 }  // namespace ptx
 
 // CUDA declares these in its own headers, for its compiler alone.

@@ -98,4 +98,7 @@ struct Program {
 // is not known becomes one that fails, so that a kernel runs as far as it is known.
 Program translate(const Module& module, const Function& kernel);
 
+// "add.f32 %f1, %f2, %f3 in kernel: unknown instruction: ...", one for each instruction that fails.
+std::vector<std::string> problems_of(const Program& program);
+
 }  // namespace ptx
