@@ -17,6 +17,7 @@
 #include "hostcuda.h"
 #include "ptx/program.h"
 #include "ptx/shadow.h"
+#include "ptx/traffic.h"
 
 namespace ptx {
 
@@ -32,6 +33,7 @@ struct Launch {
   dim3 grid, block;
   std::size_t dynamic_shared_bytes;
   std::vector<std::byte> parameters;
+  std::shared_ptr<Traffic> traffic;  // null where it is not counted
 
   unsigned threads() const { return block.x * block.y * block.z; }
   std::size_t shared_bytes() const { return program->shared_bytes + dynamic_shared_bytes; }

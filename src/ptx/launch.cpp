@@ -95,7 +95,8 @@ cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 bl
                                                             .grid = grid,
                                                             .block = block,
                                                             .dynamic_shared_bytes = dynamic_shared_bytes,
-                                                            .parameters = packed_parameters(program, arguments)});
+                                                            .parameters = packed_parameters(program, arguments),
+                                                            .traffic = traffic_of_launch(program.name)});
   if (program.most_threads != 0 && launch->threads() > program.most_threads) {
     return hostcuda::refuse(cudaErrorInvalidValue, program.name + ": a block of " + std::to_string(launch->threads()) +
                                                        " threads; __launch_bounds__ allows " +

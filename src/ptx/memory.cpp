@@ -2,9 +2,9 @@
 //
 // A warp's access to whole words goes the fast way, which looks at all lanes before it touches a register. Where that
 // finds something that may be wrong, and for all other accesses, each lane is looked at by itself, which tells what.
-#include <array>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "ptx/executor.h"
 #include "ptx/operations.h"
@@ -12,8 +12,6 @@
 namespace ptx {
 
 namespace {
-
-using Addresses = std::array<std::uint64_t, kLanes>;
 
 // One lane's access.
 struct Lane {
@@ -29,7 +27,6 @@ struct Lane {
   std::string action() const { return std::to_string(bytes()) + (is_store ? " bytes written" : " bytes read"); }
 };
 
-// Those of inactive lanes mean nothing.
 Addresses addresses_of(Warp& warp, const Instruction& instruction) {
   Addresses addresses;
   const auto offset = static_cast<std::uint64_t>(instruction.offset);
@@ -176,6 +173,25 @@ void for_each(Mask active, F function) {
   for (; active != 0; active &= active - 1) function(std::countr_zero(active));
 }
 
+// Which counter an access belongs to, where there is one. All lanes of a generic access are taken to be in one space.
+std::optional<Way> way_of(const Access& access, std::uint64_t address, bool is_store) {
+  const bool is_generic = access.space == Space::generic;
+  if (access.space == Space::global || (is_generic && address < kSharedWindow)) {
+    return is_store ? Way::global_store : Way::global_load;
+  }
+  if (access.space == Space::shared || (is_generic && address < kLocalWindow)) {
+    return is_store ? Way::shared_store : Way::shared_load;
+  }
+  return std::nullopt;
+}
+
+void count(Warp& warp, const Access& access, const Addresses& addresses, Mask active, bool is_store) {
+  Traffic* const traffic = warp.block->launch->traffic.get();
+  if (!traffic) return;
+  const auto way = way_of(access, addresses[static_cast<std::size_t>(std::countr_zero(active))], is_store);
+  if (way) traffic->add(*way, addresses, active, unsigned{access.elements} * access.element_bytes);
+}
+
 // The active lanes that have another address than the lane before them, or whose lane before them is not active.
 Mask starts_of_runs(const Addresses& addresses, Mask active) {
   Mask starts = 1;
@@ -295,6 +311,7 @@ bool load_fast(Warp& warp, const Access& access, const Addresses& addresses, Mas
 void load(Warp& warp, const Instruction& instruction, Mask active) {
   const Access& access = instruction.access;
   const Addresses addresses = addresses_of(warp, instruction);
+  count(warp, access, addresses, active, /*is_store=*/false);
   if (load_fast(warp, access, addresses, active)) return;
   for_each(active, [&](int lane) {
     const std::byte* from =
@@ -313,6 +330,7 @@ void load(Warp& warp, const Instruction& instruction, Mask active) {
 void store(Warp& warp, const Instruction& instruction, Mask active) {
   const Access& access = instruction.access;
   const Addresses addresses = addresses_of(warp, instruction);
+  count(warp, access, addresses, active, /*is_store=*/true);
   for_each(active, [&](int lane) {
     std::byte* to = place_of({warp, instruction, lane, /*is_store=*/true, addresses[static_cast<std::size_t>(lane)]});
     for (unsigned element = 0; element < access.elements; ++element, to += access.element_bytes) {

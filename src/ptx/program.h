@@ -17,6 +17,7 @@ namespace ptx {
 inline constexpr int kLanes = 32;
 using Mask = std::uint32_t;  // of lanes
 inline constexpr Mask kAllLanes = ~Mask{0};
+using Addresses = std::array<std::uint64_t, kLanes>;  // of a warp's access; those of inactive lanes mean nothing
 
 class Warp;
 struct Instruction;
