@@ -39,10 +39,11 @@ SMOKE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem not in SMOKE:
-            if "ptx:0" in item.name:  # whole nets take minutes there
-                item.add_marker(pytest.mark.slow)
-        elif not item.get_closest_marker("slow"):
+        on_ptx = "ptx:0" in item.name
+        # There whole nets take minutes, and what sim repeats bit for bit need not be repeated.
+        if on_ptx and (item.path.stem not in SMOKE or item.name.startswith("test_repeats_bit_for_bit")):
+            item.add_marker(pytest.mark.slow)
+        elif item.path.stem in SMOKE and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.smoke)
 
 

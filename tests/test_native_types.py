@@ -27,6 +27,7 @@ SPELLINGS = (
     (r"(typing_extensions|types)\.CapsuleType", "CapsuleType"),
     (r"pyalexnet\._\w+\.(\w+)", r"Native\1"),
     (r"-> dict\b", "-> NativeDeviceInfo"),
+    (r"-> list$", "-> list[NativeTraffic]"),
     (r"= \[\]", "= ()"),
     (r"\*\*kwargs", "**kwargs: object"),
 )
@@ -48,7 +49,7 @@ def declared(name: str) -> dict[str, str]:
     """What ``device/native.py`` says of a module: its names and those of its classes, each with its signature."""
     classes = {node.name: node for node in ast.parse(inspect.getsource(native)).body if isinstance(node, ast.ClassDef)}
     modules = {kind: classes.pop(kind) for kind in ("NativeModule", "CoresModule", "PtxModule")}
-    del classes["NativeDeviceInfo"]
+    del classes["NativeDeviceInfo"], classes["NativeTraffic"]
     kinds = TYPES.get(name, ("NativeModule", "CoresModule"))
     found = {member: what for kind in kinds for member, what in members(modules[kind])}
     of_class = {name: dict(members(node)) for name, node in classes.items()}
