@@ -1,5 +1,5 @@
 # One word for what developers run; each is one command that can be typed as well.
-.PHONY: build smoke test bench docs lint
+.PHONY: build smoke test bench docs lint aarch64
 build:
 	tools/develop.py
 smoke:
@@ -12,3 +12,5 @@ docs:
 	tools/update_docs.py
 lint:
 	ruff check && ruff format --check && mypy
+aarch64:
+	tools/cross_check.py

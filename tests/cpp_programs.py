@@ -1,8 +1,12 @@
-"""Compiles and runs C++ test programs, whose cases are each run as a test and a process of their own."""
+"""Compiles and runs C++ test programs, whose cases are each run as a test and a process of their own.
+
+The compiler is ``$CXX`` or c++. Where it is one for other processors, ``$CROSSCOMPILING_EMULATOR`` runs its programs.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -85,4 +89,7 @@ def run_case(
 ) -> subprocess.CompletedProcess[str]:
     """Runs one case, or `--list`, to its end, with `environment` on top of this process's."""
     variables = {**os.environ, **(environment or {})}
-    return subprocess.run([program, name], capture_output=True, text=True, timeout=SECONDS_A_CASE, env=variables)
+    emulator = shlex.split(os.environ.get("CROSSCOMPILING_EMULATOR", ""))
+    return subprocess.run(
+        [*emulator, program, name], capture_output=True, text=True, timeout=SECONDS_A_CASE, env=variables
+    )
