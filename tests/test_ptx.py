@@ -213,7 +213,7 @@ def test_sectors_of_global_memory(
         ("pairs_in_order", (2, 4, 4), (8, 16, 16)),
         ("fours_in_order", (2, 8, 8), (8, 32, 32)),
         ("fours_at_every_second", (2, 16, 8), (8, 32, 32)),
-        ("fours_shared_by_16", (2, 8, 8), (8, 32, 32)),
+        ("fours_shared_by_16", (2, 4, 4), (8, 32, 32)),
     ],
 )
 def test_wavefronts_of_shared_memory(

@@ -46,7 +46,8 @@ Tally sectors_of(const Addresses& addresses, Mask active, unsigned bytes) {
   return {1, sectors.count(), (places.count() * bytes + kSectorBytes - 1) / kSectorBytes};
 }
 
-unsigned wavefronts_of_group(const Addresses& addresses, Mask group, unsigned bytes) {
+// Of lanes that are served together.
+Tally wavefronts_of_group(const Addresses& addresses, Mask group, unsigned bytes) {
   Distinct words;
   for_each(group, [&](std::size_t lane) {
     for (unsigned byte = 0; byte < bytes; byte += kBankBytes) words.add((addresses[lane] + byte) / kBankBytes);
@@ -54,18 +55,17 @@ unsigned wavefronts_of_group(const Addresses& addresses, Mask group, unsigned by
   words.leave_each_once();
   std::array<unsigned, kBanks> wanted{};
   for (const std::uint64_t word : words) ++wanted[word % kBanks];
-  return *std::max_element(wanted.begin(), wanted.end());
+  return {0, *std::max_element(wanted.begin(), wanted.end()), (words.count() + kBanks - 1) / kBanks};
 }
 
 Tally wavefronts_of(const Addresses& addresses, Mask active, unsigned bytes) {
-  const unsigned lanes = kLanes / std::max(1u, bytes / kBankBytes);
+  const unsigned lanes = bytes > 2 * kBankBytes ? kLanes / 2 : kLanes;
   const Mask first_group = kAllLanes >> (kLanes - lanes);
   Tally tally{1, 0, 0};
   for (unsigned first = 0; first < kLanes; first += lanes) {
-    const Mask group = active & first_group << first;
-    if (group == 0) continue;
-    tally.moved += wavefronts_of_group(addresses, group, bytes);
-    ++tally.ideal;
+    const Tally of_group = wavefronts_of_group(addresses, active & first_group << first, bytes);
+    tally.moved += of_group.moved;
+    tally.ideal += of_group.ideal;
   }
   return tally;
 }

@@ -4,9 +4,11 @@
 // Ideal is what its lanes want, a byte that several want counted once, in full sectors.
 //
 // Shared memory has 32 banks; word w lies in bank w mod 32. A wavefront delivers one word of each bank, to all lanes
-// that want it. A warp's access is served at once if it is of up to 4 bytes a lane, half a warp at a time if of 8, a
-// quarter if of 16. Each such group takes as many wavefronts as it wants different words of one bank: the most of any
-// bank. Ideal is one wavefront a group.
+// that want it. An access of a warp is served as a whole, or in halves where it is of 16 bytes a lane, and takes as many
+// wavefronts as it wants different words of one bank: the most of any bank. Ideal is as many as its words fill.
+//
+// By these rules the counters of an H100 came out for all kernels of tests/ptx/traffic.cu. Earlier chips are said to serve
+// 16 bytes a lane by quarters of a warp, and to join two of these in some cases.
 //
 // Caches are not part of this: what two accesses move counts twice, as at the L1 cache's door. Local memory and
 // parameters are not counted.

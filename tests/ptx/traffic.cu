@@ -59,7 +59,7 @@ extern "C" __global__ void shared_conflict_of_32(float* to, const float* from) {
   read_shared<32>(to, from);
 }
 
-// ---- vectors in shared memory, by a quarter of a warp at a time, or by half of it ----
+// ---- vectors in shared memory, which take a warp several wavefronts ----
 
 __device__ float sum(float4 v) {
   return v.x + v.y + v.z + v.w;
