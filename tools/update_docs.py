@@ -182,10 +182,11 @@ def inference() -> str:
             cells.append(f"{milliseconds(best['ms'])} ± {milliseconds(best['spread_ms'])}{ratio}")
         rows.append([library, *cells])
     heading = ["ms", *(f"{batch} image{'s' if batch > 1 else ''}" for batch in batches)]
-    limit_ms = report["weight_bytes"] / report["read_gb_per_s"] / 1e6
+    speed = report["read_gb_per_s"]
     sentence = (
         f"On {report['cores']} cores of {report['description']}, medians of {report['rounds']} turns with the width of "
-        f"the middle half. All cores together read the weights in {limit_ms:.0f} ms, {report['read_gb_per_s']:.0f} GB/s."
+        f"the middle half. The cores together read the weights in {report['weight_bytes'] / speed / 1e6:.0f} ms, at "
+        f"{speed:.0f} GB/s."
     )
     return f"{sentence}\n\n{table(heading, rows, left=1)}"
 
