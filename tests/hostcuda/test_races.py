@@ -25,6 +25,7 @@ CASES_WITH_BARRIERS_OF = {
     "patch_product.cu": ["conv_forward_in_parts", "conv_backward_weight_in_parts"],
     "reduce.cuh": ["reductions_in_a_row"],
     "softmax.cu": ["cross_entropy_in_place"],
+    "spectra.cu": ["conv_forward_by_spectra"],
 }
 
 
