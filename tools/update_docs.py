@@ -3,7 +3,6 @@
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
-    python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
     python benchmarks/named_sets.py RUN --json benchmarks/fashion_mnist.json
     python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
@@ -169,28 +168,6 @@ def loader_speed() -> str:
     return f"{sentence}\n\n{table(heading, rows, left=1)}"
 
 
-def inference() -> str:
-    """What inference.py measured: each library in its fastest way."""
-    report = measured("inference.json")
-    batches = {measured["batch"]: measured["engines"] for measured in report["batches"]}
-    rows = []
-    for library in ("pyalexnet", "PyTorch", "ONNX Runtime", "OpenVINO"):
-        cells = []
-        for engines in batches.values():
-            best = min((engine for engine in engines if engine["name"].startswith(library)), key=lambda e: e["ms"])
-            ratio = "" if library == "pyalexnet" else f" ({best['ms'] / engines[0]['ms']:.2f}×)"
-            cells.append(f"{milliseconds(best['ms'])} ± {milliseconds(best['spread_ms'])}{ratio}")
-        rows.append([library, *cells])
-    heading = ["ms", *(f"{batch} image{'s' if batch > 1 else ''}" for batch in batches)]
-    speed = report["read_gb_per_s"]
-    sentence = (
-        f"On {report['cores']} cores of {report['description']}, medians of {report['rounds']} turns with the width of "
-        f"the middle half. The cores together read the weights in {report['weight_bytes'] / speed / 1e6:.0f} ms, at "
-        f"{speed:.0f} GB/s."
-    )
-    return f"{sentence}\n\n{table(heading, rows, left=1)}"
-
-
 def named_sets() -> str:
     """What named_sets.py measured of each set."""
     reports = [measured(file) for file in NAMED_SETS]
@@ -328,7 +305,6 @@ BLOCKS = (
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
-    Block("docs/speed.md", "the forward pass, by benchmarks/inference.py", inference),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
