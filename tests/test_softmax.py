@@ -106,3 +106,15 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.cross_entropy(logits, np.zeros(3, np.int32), device=device)
     with pytest.raises(ValueError, match=r"logits has shape .* it must not be empty"):
         ops.cross_entropy(logits[:, :0], np.zeros(2, np.int32), device=device)
+
+
+def test_exponentials_are_good_to_two_units_in_the_last_place(device: str) -> None:
+    # Of a row whose maximum is 0 and whose other exponentials vanish beside it, softmax is the exponential itself.
+    differences = np.linspace(-87, -25, 200_001, dtype=np.float32)
+    x = np.stack([np.zeros_like(differences), differences], axis=1)
+    y = np.asarray(ops.softmax(x, device=device))[:, 1]
+    exact = np.exp(differences.astype(np.float64))
+    # The device's exponential and the scale, 1 / (1 + 1e-11), each round by one unit at most beside the 2.
+    assert (np.abs(y - exact) <= 3 * np.spacing(exact.astype(np.float32))).all()
+    tiny = np.asarray(ops.softmax(np.array([[0, -200, -np.inf, -1e30]], np.float32), device=device))
+    np.testing.assert_array_equal(tiny, [[1, 0, 0, 0]])

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/launch.cuh"
+#include "device/vec.cuh"
 
 namespace pyalexnet {
 
@@ -10,10 +11,23 @@ namespace pyalexnet {
 inline constexpr int kRowThreads = kRunsOnCores ? 1 : 256;
 static_assert(kRowThreads == 1 || kRowThreads % 32 == 0, "shuffles need whole warps");
 
-// combine() over the `value` of all kRowThreads threads of the block; every thread gets the same bits.
+// Neighbouring elements of a row that a thread takes at once. One on a GPU, where its threads are neighbours themselves.
+inline constexpr int kRowLanes = kRunsOnCores ? kVectorFloats : 1;
+
+// Calls body(first, lanes) for the runs of elements that the calling thread takes of a row: kRowLanes, or what is left.
+template <class Body>
+PYALEXNET_INLINE void for_each_run_of_row(int64_t columns, Body body) {
+  for (int64_t first = threadIdx.x * kRowLanes; first < columns; first += kRowThreads * kRowLanes) {
+    body(first, columns - first < kRowLanes ? static_cast<int>(columns - first) : kRowLanes);
+  }
+}
+
+// combine() over all lanes of all kRowThreads threads of the block; every thread gets the same bits, after a barrier.
 // combine must be commutative. All threads must call.
 template <class Combine>
-__device__ inline float block_reduce(float value, Combine combine) {
+PYALEXNET_INLINE float block_reduce(Vec<kRowLanes> lanes, Combine combine) {
+  float value = lanes[0];
+  for (int i = 1; i < kRowLanes; ++i) value = combine(value, lanes[i]);
   if constexpr (kRowThreads > 1) {
     constexpr int kWarp = 32, kWarps = ceil_div(kRowThreads, kWarp);
     __shared__ float warp_values[kWarps];

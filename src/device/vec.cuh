@@ -184,12 +184,12 @@ PYALEXNET_INLINE void store(float* to, Vec<N> value) {
 
 #endif
 
-// min(N, lanes) floats from `from`, zeros in the other lanes. One access where all lanes are wanted and `aligned`
+// min(N, lanes) floats from `from`, `rest` in the other lanes. One access where all lanes are wanted and `aligned`
 // says that N floats can be read at once.
 template <int N>
-PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned) {
+PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned, float rest = 0.0f) {
   if (aligned && lanes >= N) return load<N>(from);
-  Vec<N> value = broadcast<N>(0.0f);
+  Vec<N> value = broadcast<N>(rest);
   PYALEXNET_UNROLL
   for (int i = 0; i < N; ++i) {
     if (i < lanes) value.set(i, from[i]);

@@ -15,33 +15,47 @@ struct Mask {
   float scale;
 };
 
-// What N elements from number `element` on are multiplied by.
-template <int N>
-__device__ inline Vec<N> factors(const Mask& mask, uint64_t element) {
-  uint32_t draws[N];
-  if (N % 4 == 0 && element % 4 == 0) {
-    for (int group = 0; group < N / 4; ++group) {
-      const PhiloxCounter four = philox_group(mask.seed, mask.offset, element / 4 + group);
-      for (int lane = 0; lane < 4; ++lane) draws[4 * group + lane] = four.words[lane];
-    }
-  } else {
-    for (int i = 0; i < N; ++i) {
-      draws[i] = philox_group(mask.seed, mask.offset, (element + i) / 4).words[(element + i) % 4];
-    }
-  }
-  alignas(16) float result[N];
-  for (int i = 0; i < N; ++i) result[i] = draws[i] >= mask.threshold ? mask.scale : 0.0f;
-  return load<N>(result);
+// What kDraws elements from number `element`, a multiple of four, on are multiplied by.
+__device__ inline void draw_factors(float (&factors)[kDraws], const Mask& mask, uint64_t element) {
+  uint32_t draws[kDraws];
+  draw(draws, mask.seed, mask.offset, element / 4);
+  for (int i = 0; i < kDraws; ++i) factors[i] = draws[i] >= mask.threshold ? mask.scale : 0.0f;
 }
 
 // Selects, so that a dropped NaN or infinity is 0 too.
+template <int N>
+PYALEXNET_INLINE void apply_factors(float* y, const float* x, const float* factors) {
+  const Vec<N> factor = load<N>(factors);
+  store(y, select_positive(factor, load<N>(x) * factor, broadcast<N>(0.0f)));
+}
+
+// A thread takes runs of elements that are drawn at once. A row's first run begins with the elements before the row, as
+// many as lie in the same group of four.
 __global__ void dropout_kernel(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows,
                                int64_t columns, int64_t row_elements, int64_t first_column, bool vectors, Mask mask) {
-  for_each_vector_of_rows(rows, columns, vectors, [&]<int N>(int64_t row, int64_t i) {
-    const Vec<N> factor = factors<N>(mask, static_cast<uint64_t>(row) * row_elements + first_column + i);
-    const Vec<N> scaled = load<N>(x + row * x_pitch + i) * factor;
-    store(y + row * y_pitch + i, select_positive(factor, scaled, broadcast<N>(0.0f)));
-  });
+  const ThreadShare mine = block_share(rows);
+  for (int64_t row = mine.begin; row < mine.end; row += mine.step) {
+    const uint64_t first = static_cast<uint64_t>(row) * row_elements + first_column;
+    const int before = static_cast<int>(first % 4);
+    const ThreadShare runs = row_share(ceil_div(before + columns, kDraws));
+    for (int64_t run = runs.begin; run < runs.end; run += runs.step) {
+      const int64_t begin = run * kDraws - before, end = begin + kDraws;
+      alignas(64) float factors[kDraws];
+      draw_factors(factors, mask, first + begin);
+      float* const to = y + row * y_pitch;
+      const float* const from = x + row * x_pitch;
+      if (vectors && begin >= 0 && end <= columns) {
+        for (int i = 0; i < kDraws; i += kVectorFloats) {
+          apply_factors<kVectorFloats>(to + begin + i, from + begin + i, factors + i);
+        }
+      } else {
+        for (int i = 0; i < kDraws; ++i) {
+          const int64_t c = begin + i;
+          if (c >= 0 && c < columns) apply_factors<1>(to + c, from + c, factors + i);
+        }
+      }
+    }
+  }
 }
 
 void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in_pitch_name, const float* x,
@@ -56,10 +70,10 @@ void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in
                   .offset = d.offset,
                   .threshold = static_cast<uint32_t>(threshold),
                   .scale = static_cast<float>(1.0 / (1.0 - d.p))};
-  launch<dropout_kernel>(
-      share_out_rows("dropout_kernel", d.rows, ceil_div(d.columns, kVectorFloats), 8 * kVectorFloats, stream), y,
-      y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column,
-      vectors_aligned(y, y_pitch) && vectors_aligned(x, x_pitch), mask);
+  // Runs are counted from multiples of four of the undivided array, so a slice's vectors are aligned where those are.
+  const bool vectors = vectors_aligned(y, y_pitch, d.row_elements, d.first_column) && vectors_aligned(x, x_pitch);
+  launch<dropout_kernel>(share_out_rows("dropout_kernel", d.rows, ceil_div(3 + d.columns, kDraws), 8 * kDraws, stream),
+                         y, y_pitch, x, x_pitch, d.rows, d.columns, d.row_elements, d.first_column, vectors, mask);
 }
 
 }  // namespace

@@ -3,34 +3,49 @@
 #include <algorithm>
 #include <cmath>
 
+#include "device/powers.cuh"
 #include "device/reduce.cuh"
 #include "device/rows.cuh"
+#include "device/vec_lanes.cuh"
 
 namespace pyalexnet {
 
 namespace {
 
-// What a row's softmax is made of. Every thread of the row's block must ask and gets the same.
+// What a row's softmax is made of. Every thread of the row's block gets the same.
 struct RowSums {
   float maximum, sum_of_exponentials;
 };
 
-__device__ RowSums row_sums(const float* x, int64_t columns) {
-  float maximum = -INFINITY;
-  for (int64_t c = threadIdx.x; c < columns; c += kRowThreads) maximum = fmaxf(maximum, x[c]);
-  maximum = block_reduce(maximum, [](float a, float b) { return fmaxf(a, b); });
-  float sum = 0.0f;
-  for (int64_t c = threadIdx.x; c < columns; c += kRowThreads) sum += expf(x[c] - maximum);
-  return {maximum, block_reduce(sum, [](float a, float b) { return a + b; })};
+// Leaves the exponentials of the differences from the maximum in y, which may be x. All threads of the row's block must
+// call; before anything is written there is a barrier.
+__device__ inline RowSums exponentials(float* y, const float* x, int64_t columns) {
+  constexpr int N = kRowLanes;
+  Vec<N> maxima = broadcast<N>(-INFINITY);
+  for_each_run_of_row(
+      columns, [&](int64_t c, int lanes) { maxima = greater(load_lanes<N>(x + c, lanes, true, -INFINITY), maxima); });
+  const float maximum = block_reduce(maxima, [](float a, float b) { return fmaxf(a, b); });
+  Vec<N> sums = broadcast<N>(0.0f);
+  for_each_run_of_row(columns, [&](int64_t c, int lanes) {
+    const Vec<N> power = exp(load_lanes<N>(x + c, lanes, true, -INFINITY) - broadcast<N>(maximum));
+    store_lanes(y + c, power, lanes, true);
+    sums = sums + power;
+  });
+  return {maximum, block_reduce(sums, [](float a, float b) { return a + b; })};
+}
+
+// What a thread left in y by exponentials(), scaled.
+__device__ inline void scale_exponentials(float* y, int64_t columns, float scale) {
+  constexpr int N = kRowLanes;
+  for_each_run_of_row(columns, [&](int64_t c, int lanes) {
+    store_lanes(y + c, load_lanes<N>(y + c, lanes, true) * broadcast<N>(scale), lanes, true);
+  });
 }
 
 __global__ void softmax_forward_kernel(float* y, const float* x, int64_t rows, int64_t columns) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const RowSums sums = row_sums(x + row * columns, columns);
-    const float scale = 1.0f / sums.sum_of_exponentials;
-    for (int64_t c = threadIdx.x; c < columns; c += kRowThreads) {
-      y[row * columns + c] = expf(x[row * columns + c] - sums.maximum) * scale;
-    }
+    const RowSums sums = exponentials(y + row * columns, x + row * columns, columns);
+    scale_exponentials(y + row * columns, columns, 1.0f / sums.sum_of_exponentials);
   }
 }
 
@@ -38,17 +53,17 @@ __global__ void cross_entropy_kernel(float* losses, float* dlogits, const float*
                                      int64_t rows, int64_t columns) {
   const float share = 1.0f / static_cast<float>(rows);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const float* const x = logits + row * columns;
-    const RowSums sums = row_sums(x, columns);
     const int64_t label = labels[row];
     const bool valid = 0 <= label && label < columns;
-    const float label_logit = valid ? x[label] : NAN;
-    __syncthreads();  // dlogits may be logits: the label's logit has been read
+    // Read before dlogits is written, which may be logits.
+    const float label_logit = valid ? logits[row * columns + label] : NAN;
+    float* const dx = dlogits + row * columns;
+    const RowSums sums = exponentials(dx, logits + row * columns, columns);
     if (threadIdx.x == 0) losses[row] = logf(sums.sum_of_exponentials) - (label_logit - sums.maximum);
-    const float scale = valid ? share / sums.sum_of_exponentials : NAN;
-    for (int64_t c = threadIdx.x; c < columns; c += kRowThreads) {
-      dlogits[row * columns + c] = expf(x[c] - sums.maximum) * scale - (c == label ? share : 0.0f);
-    }
+    scale_exponentials(dx, columns, valid ? share / sums.sum_of_exponentials : NAN);
+    for_each_run_of_row(columns, [&](int64_t c, int lanes) {
+      if (c <= label && label < c + lanes) dx[label] -= share;
+    });
   }
 }
 
