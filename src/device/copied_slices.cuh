@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "device/mma.cuh"
 #include "device/patches.cuh"
 
 namespace pyalexnet {
@@ -131,10 +132,53 @@ class CopiedRightRows {
     }
   }
 
+  static PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int) {
+    return {slice + column * Tile::kDepth, Tile::kPanel};
+  }
+
  private:
   const float* next_;
   const int64_t pitch_;
   const int columns_;
+  int terms_;
+};
+
+// Slices of the right matrix where they are, for few rows: an element is used so few times that copying it would be a
+// good part of the work. Only a last panel that is not full is copied, so that nothing is read behind a row.
+template <class Tile>
+class RightRowsInPlace {
+ public:
+  PYALEXNET_INLINE RightRowsInPlace(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_term)
+      : next_(matrix.data + first_term * matrix.pitch + first_column),
+        pitch_(matrix.pitch),
+        whole_(columns / Tile::kPanel * Tile::kPanel),
+        rest_(columns - whole_) {}
+
+  PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
+
+  PYALEXNET_INLINE void commit(float* slice) {
+    current_ = next_;
+    next_ += terms_ * pitch_;
+    if (rest_ == 0) return;
+    for (int k = 0; k < terms_; ++k) copy_floats(slice + k * Tile::kPanel, current_ + k * pitch_ + whole_, rest_);
+  }
+
+  // Asks for what comes some panels later, in the next terms where this is near the rows' end: the processor's own
+  // prefetching follows rows of the matrix to the end of a page at most.
+  PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int terms) const {
+    if (column == whole_) return {slice, Tile::kPanel};
+    const float* const at = current_ + column;
+    const bool in_row = column + kAhead < whole_;
+    const float* const ahead = in_row ? at + kAhead : next_ + (column + kAhead - whole_);
+    for (int k = 0; k < terms; ++k) __builtin_prefetch(ahead + k * pitch_);
+    return {at, pitch_};
+  }
+
+ private:
+  static constexpr int kAhead = 4 * Tile::kPanel;
+  const float *next_, *current_;
+  const int64_t pitch_;
+  const int whole_, rest_;
   int terms_;
 };
 

@@ -58,26 +58,33 @@ struct Fragment {
   }
 };
 
-// tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` and `right` point at
-// the tile's first element of the first term. A term of a full slice is read while the one before it is multiplied; a
-// CPU core looks ahead by itself.
+// Where a register tile's columns of a slice of the right matrix are: those of the first term, and how far it is from
+// there to the next one's.
+struct RightPanel {
+  const float* at;
+  int64_t step;
+};
+
+// tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` points at the tile's first
+// element of the first term. A term of a full slice is read while the one before it is multiplied; a CPU core looks
+// ahead by itself.
 template <class Tile, SliceOrder order>
-PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, const float* right, int depth) {
+PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, RightPanel right, int depth) {
   constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
   if constexpr (Tile::kFullSlices) {
     Fragment<Tile, order> fragments[2];
-    fragments[0].load(left, right);
+    fragments[0].load(left, right.at);
     PYALEXNET_UNROLL
     for (int k = 0; k < Tile::kDepth; ++k) {
       const int next = k + 1;
-      if (next < Tile::kDepth) fragments[next % 2].load(left + next * left_step, right + next * Tile::kPanel);
+      if (next < Tile::kDepth) fragments[next % 2].load(left + next * left_step, right.at + next * right.step);
       fragments[k % 2].multiply_add_to(tile);
     }
   } else {
     PYALEXNET_UNROLL_TWICE
     for (int k = 0; k < depth; ++k) {
       Fragment<Tile, order> fragment;
-      fragment.load(left + k * left_step, right + k * Tile::kPanel);
+      fragment.load(left + k * left_step, right.at + k * right.step);
       fragment.multiply_add_to(tile);
     }
   }

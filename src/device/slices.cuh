@@ -15,7 +15,7 @@ struct LeftSlice {
 
 template <class Tile>
 struct RightSlice {
-  alignas(64) float at[Tile::kDepth * Tile::kColumns];
+  alignas(64) float at[Tile::kDepth * (Tile::kWide ? Tile::kPanel : Tile::kColumns)];
 };
 
 // Rows of the patch matrix, for out = P right.
@@ -27,6 +27,7 @@ template <class Tile, Access access>
 using PatchColumns = std::conditional_t<Tile::kStaged, StagedPatchColumns<Tile, access>, CopiedPatchColumns<Tile>>;
 
 template <class Tile, Access access>
-using RightRows = std::conditional_t<Tile::kStaged, StagedRightRows<Tile, access>, CopiedRightRows<Tile>>;
+using RightRows = std::conditional_t<Tile::kStaged, StagedRightRows<Tile, access>,
+                                     std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>>;
 
 }  // namespace pyalexnet

@@ -179,9 +179,9 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   const auto multiply = [&](int count, bool first_slice, auto then) {
     Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
       constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
-      const float* const panel = memory.right[buffer].at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth;
+      const RightPanel panel = right.panel(memory.right[buffer].at, column, count);
       RegisterTile<Tile> tile = sums.take(m, n, first_slice);
-      multiply_add<Tile, kOrder>(tile, memory.left[buffer].at + row * kRowStep, panel + column % Tile::kPanel, count);
+      multiply_add<Tile, kOrder>(tile, memory.left[buffer].at + row * kRowStep, panel, count);
       then(tile, m, n, row, column);
     });
   };
