@@ -12,6 +12,7 @@ import numpy as np
 from pyalexnet.architecture import CONVOLUTIONS, LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
 
 SIDE = 227
+OURS = ("pyalexnet", "pyalexnet, batch_invariant=False")
 WAYS = {
     "torch": (
         "PyTorch, eager",
@@ -27,8 +28,8 @@ WAYS = {
 def make(name: str, device: str, batch: int, classes: int) -> Callable[[], Any]:
     """One forward pass of random images, from host memory to logits in host memory."""
     cores = os.cpu_count() or 1
-    if name == "pyalexnet":
-        return of_pyalexnet(device, batch, classes)
+    if name in OURS:
+        return of_pyalexnet(device, batch, classes, batch_invariant=name == OURS[0])
     if name.startswith("PyTorch"):
         return of_torch(name.removeprefix("PyTorch, "), device, batch, classes, cores)
     if not device.startswith("cpu"):
@@ -39,13 +40,13 @@ def make(name: str, device: str, batch: int, classes: int) -> Callable[[], Any]:
     return of_openvino(onnx_model(batch, classes), images, cores)
 
 
-def of_pyalexnet(device: str, batch: int, classes: int) -> Callable[[], Any]:
+def of_pyalexnet(device: str, batch: int, classes: int, *, batch_invariant: bool) -> Callable[[], Any]:
     """This package."""
     from pyalexnet import AlexNet
 
     net = AlexNet(classes, devices=[device])
     images = np.random.default_rng(0).standard_normal((batch, SIDE, SIDE, 3), dtype=np.float32)
-    return lambda: net.forward(images)
+    return lambda: net.forward(images, batch_invariant=batch_invariant)
 
 
 def of_torch(way: str, device: str, batch: int, classes: int, cores: int) -> Callable[[], Any]:

@@ -29,7 +29,7 @@ def test_json_has_every_engine(tmp_path: Path, compared: bool) -> None:
     assert [measured["batch"] for measured in report["batches"]] == [1, 2]
     for measured in report["batches"]:
         names = [engine["name"] for engine in measured["engines"]]
-        assert names[0] == "pyalexnet"
+        assert names[:2] == ["pyalexnet", "pyalexnet, batch_invariant=False"]
         assert ("PyTorch, eager" in names) == compared
         assert all(engine["ms"] > 0 and engine["spread_ms"] >= 0 for engine in measured["engines"])
     assert "images/s" in finished.stdout

@@ -19,6 +19,7 @@ class Draft:
     Attributes:
         batch_size: images at a time.
         training: whether a backward pass follows.
+        batch_invariant: whether an image is to have the same bits alone and in any batch.
         options: choices on which the sources differ.
         layers: all eight in order.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
@@ -34,10 +35,12 @@ class Draft:
         parameters: Sequence[dict[str, Parameter]],
         *,
         training: bool,
+        batch_invariant: bool,
     ) -> None:
         """Nothing planned yet; arguments as of :class:`pyalexnet.net.program.Program`."""
         self.batch_size = batch_size
         self.training = training
+        self.batch_invariant = batch_invariant
         self.options = options
         self.layers = layers(num_classes, options.towers)
         self.arenas = tuple(Arena(device) for device in placement.devices)
@@ -98,7 +101,7 @@ class Draft:
         """How a convolution's windows lie, and how it is computed: a tower's convolution has one group."""
         places = {"stride": layer.stride, "padding": layer.padding, "groups": 1}
         algorithm = self.options.conv_algorithm
-        if not self.training or algorithm == "auto":
+        if self.batch_invariant or algorithm == "auto":
             return places
         return {**places, "algorithm": algorithm if layer.stride == 1 else "direct"}
 
@@ -139,8 +142,6 @@ class Draft:
     ) -> None:
         """List a convolution or matrix product, or a gradient of one, by its plan and with the workspace that it says.
 
-        For inference alone plans are batch-invariant: an image has the same bits alone and in any batch.
-
         Args:
             layer: as in :meth:`call`, like operation and tower.
             operation: as in :meth:`call`.
@@ -149,7 +150,7 @@ class Draft:
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
-        rule = {} if self.training else {"batch_invariant": True}
+        rule = {"batch_invariant": True} if self.batch_invariant else {}
         plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
             **arguments, **(choices or {}), **rule
         )

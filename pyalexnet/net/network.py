@@ -74,7 +74,7 @@ class AlexNet:
     The towers are placed on one device or on one each. They exchange only before conv3, fc6, fc7 and fc8 and in those
     layers' backward. The bits of a run do not depend on the placement, nor on whether two devices can access each
     other's memory. What :meth:`forward` and :meth:`features` compute of an image has the same bits alone and in any
-    batch; what a training step computes follows from the whole batch.
+    batch, unless they are told that it need not; what a training step computes follows from the whole batch.
 
     Threads may share a net: its methods let in one after the other, and :meth:`exclusive` keeps others out from one
     call to the next. Several nets compute side by side, on one device too. ``copy`` and ``pickle`` make a net of its
@@ -200,26 +200,32 @@ class AlexNet:
             yield
 
     @_one_at_a_time
-    def plan(self, batch_size: int, *, training: bool = True) -> MemoryPlan:
+    def plan(self, batch_size: int, *, training: bool = True, batch_invariant: bool = True) -> MemoryPlan:
         """The bytes that a batch size needs on each device, layer by layer; takes no memory.
 
         Args:
             batch_size: images at a time, at least 1.
             training: whether to count what the backward pass needs.
+            batch_invariant: as in :meth:`forward`; a training step never is.
 
         Raises:
-            TypeError: ``batch_size`` is no integer, or ``training`` no truth value.
+            TypeError: ``batch_size`` is no integer, or another argument no truth value.
             ValueError: ``batch_size`` is below 1.
         """
-        batch_size, training = at_least("batch_size", batch_size, 1), flag("training", training)
-        return self._programs.plan(self._programs.describe(batch_size, self.options, training=training))
+        purpose = _purpose(training, batch_invariant)
+        batch_size = at_least("batch_size", batch_size, 1)
+        return self._programs.plan(self._programs.describe(batch_size, self.options, **purpose))
 
     @overload
-    def forward(self, x: Images, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    def forward(
+        self, x: Images, *, as_tensor: Literal[False] = False, batch_invariant: bool = True
+    ) -> npt.NDArray[np.float32]: ...
     @overload
-    def forward(self, x: Images, *, as_tensor: Literal[True]) -> Tensor: ...
+    def forward(self, x: Images, *, as_tensor: Literal[True], batch_invariant: bool = True) -> Tensor: ...
 
-    def forward(self, x: Images, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
+    def forward(
+        self, x: Images, *, as_tensor: bool = False, batch_invariant: bool = True
+    ) -> npt.NDArray[np.float32] | Tensor:
         """Logits without dropout.
 
         Args:
@@ -229,6 +235,8 @@ class AlexNet:
                 are refused.
             as_tensor: whether the result stays on the net's first device, for PyTorch, CuPy and others to read without
                 a copy.
+            batch_invariant: whether an image is to have the same bits alone and in any batch. False computes batches of
+                some images faster, by what training computes them.
 
         Returns:
             float32 (N, num_classes), of which softmax makes probabilities: a NumPy array or, with ``as_tensor``, a
@@ -239,13 +247,16 @@ class AlexNet:
             ValueError: ``x`` has another shape, or lies on a GPU that is none of the net's.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self._collected(x, "fc8", flag("as_tensor", as_tensor))
+        return self._collected(x, "fc8", flag("as_tensor", as_tensor), flag("batch_invariant", batch_invariant))
 
-    def forward_views(self, views: Sequence[ImageBatch]) -> list[npt.NDArray[np.float32]]:
+    def forward_views(
+        self, views: Sequence[ImageBatch], *, batch_invariant: bool = True
+    ) -> list[npt.NDArray[np.float32]]:
         """The logits of several views of the same images, which reach the devices once.
 
         Args:
             views: batches that share their ``images``.
+            batch_invariant: as in :meth:`forward`.
 
         Returns:
             For each view what :meth:`forward` gives.
@@ -260,20 +271,26 @@ class AlexNet:
                 raise TypeError(f"views[{number}] is {shown(view)}; it must be an ImageBatch")
             if view.images is not views[0].images:
                 raise ValueError(f"views[{number}] has images of its own; they must be those of views[0]")
-        return self._features(views, "fc8", self._transfers.download_columns)
+        collect = self._transfers.download_columns
+        return self._features(views, "fc8", collect, flag("batch_invariant", batch_invariant))
 
     @overload
-    def features(self, x: Images, layer: str, *, as_tensor: Literal[False] = False) -> npt.NDArray[np.float32]: ...
+    def features(
+        self, x: Images, layer: str, *, as_tensor: Literal[False] = False, batch_invariant: bool = True
+    ) -> npt.NDArray[np.float32]: ...
     @overload
-    def features(self, x: Images, layer: str, *, as_tensor: Literal[True]) -> Tensor: ...
+    def features(self, x: Images, layer: str, *, as_tensor: Literal[True], batch_invariant: bool = True) -> Tensor: ...
 
-    def features(self, x: Images, layer: str, *, as_tensor: bool = False) -> npt.NDArray[np.float32] | Tensor:
+    def features(
+        self, x: Images, layer: str, *, as_tensor: bool = False, batch_invariant: bool = True
+    ) -> npt.NDArray[np.float32] | Tensor:
         """What a layer computes of images, without dropout.
 
         Args:
             x: as in :meth:`forward`.
             layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``conv1``, ``pool5`` or ``fc7``.
             as_tensor: as in :meth:`forward`.
+            batch_invariant: as in :meth:`forward`.
 
         Returns:
             float32 (N, height, width, channels) or (N, units), the towers side by side; as in :meth:`forward`.
@@ -283,7 +300,7 @@ class AlexNet:
             ValueError: ``x`` has another shape or lies on a GPU that is none of the net's, or there is no such layer.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self._collected(x, layer, flag("as_tensor", as_tensor))
+        return self._collected(x, layer, flag("as_tensor", as_tensor), flag("batch_invariant", batch_invariant))
 
     def require_layer(self, layer: str) -> str:
         """Refuse what :meth:`features` knows no layer by.
@@ -302,10 +319,12 @@ class AlexNet:
         require(layer in names, "layer", layer, wanted)
         return names[layer]
 
-    def _collected(self, x: Images, layer: str, as_tensor: bool) -> npt.NDArray[np.float32] | Tensor:
+    def _collected(
+        self, x: Images, layer: str, as_tensor: bool, batch_invariant: bool
+    ) -> npt.NDArray[np.float32] | Tensor:
         if as_tensor:
-            return self._features([x], layer, self._transfers.join_columns)[0]
-        return self._features([x], layer, self._transfers.download_columns)[0]
+            return self._features([x], layer, self._transfers.join_columns, batch_invariant)[0]
+        return self._features([x], layer, self._transfers.download_columns, batch_invariant)[0]
 
     @_one_at_a_time
     def _features(
@@ -313,6 +332,7 @@ class AlexNet:
         views: Sequence[Images],
         layer: str,
         collect: Callable[[Mapping[int, NativeArray]], Collected],
+        batch_invariant: bool,
     ) -> list[Collected]:
         """What a layer computes of each view of the same images, collected from its towers."""
         name = self.require_layer(layer)
@@ -320,7 +340,7 @@ class AlexNet:
         self._parameters.require_whole()
         if not inputs:
             return []
-        program = self.program(inputs[0].count, training=False)
+        program = self.program(inputs[0].count, training=False, batch_invariant=batch_invariant)
         number = int(layer[-1])  # an LRN or pooling has that of its convolution
         towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
         found: list[Collected] = []
@@ -555,18 +575,24 @@ class AlexNet:
     # Programs -----------------------------------------------------------------------------------------------
 
     @_one_at_a_time
-    def program(self, batch_size: int, *, training: bool) -> Program:
+    def program(self, batch_size: int, *, training: bool, batch_invariant: bool = True) -> Program:
         """The program of a batch size, ready to run, on memory that all programs share.
 
+        Args:
+            batch_size: images at a time, at least 1.
+            training: whether it has a backward pass and an update.
+            batch_invariant: as in :meth:`forward`; a training step never is.
+
         Raises:
-            TypeError: ``batch_size`` is no integer, or ``training`` no truth value.
+            TypeError: ``batch_size`` is no integer, or another argument no truth value.
             ValueError: ``batch_size`` is below 1.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        batch_size, training = at_least("batch_size", batch_size, 1), flag("training", training)
-        program = self._programs.find(batch_size, training=training)
+        purpose = _purpose(training, batch_invariant)
+        batch_size = at_least("batch_size", batch_size, 1)
+        program = self._programs.find(batch_size, **purpose)
         if program is None:
-            program = self._programs.describe(batch_size, self.options, training=training)
+            program = self._programs.describe(batch_size, self.options, **purpose)
             self._programs.plan(program).require_fit()
             if training:
                 self._parameters.begin_updates()
@@ -633,6 +659,16 @@ class AlexNet:
         """
         work = (call for entry in entries if (call := entry.call(self.step_values)))
         deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
+
+
+def _purpose(training: bool, batch_invariant: bool) -> dict[str, bool]:
+    """What a program is for, checked.
+
+    Raises:
+        TypeError: an argument is no truth value.
+    """
+    training, batch_invariant = flag("training", training), flag("batch_invariant", batch_invariant)
+    return {"training": training, "batch_invariant": batch_invariant and not training}
 
 
 def _restored(

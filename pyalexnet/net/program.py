@@ -12,8 +12,9 @@ half. On two devices each has one, writes its half of it, and the other half com
 kernels on the same shapes wherever they are, and sums over towers are always tower 0 + tower 1, so the bits do not
 depend on the placement.
 
-In training, how sums are cut follows from the batch size, for speed. In inference it follows from one image's shapes,
-so that an image's bits are the same alone and in any batch.
+In training, how sums are cut, and whether convolutions go by spectra, follows from the batch size, for speed. In
+inference it follows from one image's shapes, so that an image's bits are the same alone and in any batch, unless that
+is waived.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Program:
     Attributes:
         batch_size: images at a time.
         training: whether there is a backward pass.
+        batch_invariant: whether an image has the same bits alone and in any batch.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
         loss_tower: the tower that computes the loss, and so has its ``labels`` and ``losses``.
         prepare: the entries that make the input of 8-bit images, for callers who have such.
@@ -55,6 +57,7 @@ class Program:
         parameters: Sequence[dict[str, Parameter]],
         *,
         training: bool,
+        batch_invariant: bool,
     ) -> None:
         """Describe the work; no memory is taken here.
 
@@ -65,10 +68,20 @@ class Program:
             placement: the towers' devices.
             parameters: for each tower, its parameters by name.
             training: whether to describe the backward pass and the update too.
+            batch_invariant: whether an image is to have the same bits alone and in any batch; for inference only.
         """
-        draft = Draft(batch_size, num_classes, options, placement, parameters, training=training)
+        draft = Draft(
+            batch_size,
+            num_classes,
+            options,
+            placement,
+            parameters,
+            training=training,
+            batch_invariant=batch_invariant,
+        )
         self.batch_size = batch_size
         self.training = training
+        self.batch_invariant = batch_invariant
         self.arenas = draft.arenas
         self.loss_tower = draft.loss_tower
         self.prepare = draft.entries("forward", describe_input)

@@ -33,17 +33,24 @@ class Programs:
         self._placement = placement
         self._parameters = parameters
         self._memory_limit = memory_limit
-        self._ready: dict[tuple[int, bool], Program] = {}
+        self._ready: dict[tuple[int, bool, bool], Program] = {}
         self._memories: list[NativeMemory | None] = [None] * len(placement.devices)
 
-    def describe(self, batch_size: int, options: Options, *, training: bool) -> Program:
+    def describe(self, batch_size: int, options: Options, *, training: bool, batch_invariant: bool) -> Program:
         """A program that takes no memory yet."""
-        parameters = self._parameters.of_tower
-        return Program(batch_size, self._num_classes, options, self._placement, parameters, training=training)
+        return Program(
+            batch_size,
+            self._num_classes,
+            options,
+            self._placement,
+            self._parameters.of_tower,
+            training=training,
+            batch_invariant=batch_invariant,
+        )
 
-    def find(self, batch_size: int, *, training: bool) -> Program | None:
+    def find(self, batch_size: int, *, training: bool, batch_invariant: bool) -> Program | None:
         """The program that is ready to run, if there is one."""
-        return self._ready.get((batch_size, training))
+        return self._ready.get((batch_size, training, batch_invariant))
 
     def have_room_for(self, program: Program) -> bool:
         """Whether the memory that the programs share is large enough."""
@@ -70,7 +77,7 @@ class Programs:
         for place, arena in enumerate(program.arenas):
             arena.memory = self._memories[place]
         program.build()
-        self._ready[program.batch_size, program.training] = program
+        self._ready[program.batch_size, program.training, program.batch_invariant] = program
 
     def plan(self, program: Program) -> MemoryPlan:
         """What the parameters and a program need."""
