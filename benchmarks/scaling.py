@@ -1,0 +1,222 @@
+"""Time a training step against the cores and the batch, and the convolutions by each algorithm; draw both.
+
+    python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
+    python benchmarks/scaling.py --from benchmarks/scaling.json --figure scaling.svg
+
+Each number of CPU cores has a process of its own; steps of all of them and of all batches take turns. A figure is the
+median over the rounds, its spread that of the middle half. Drawing needs Matplotlib: pip install '.[figures]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from counts import positive
+from pyalexnet.cli.parser import CommandParser
+from pyalexnet.net.network import AlexNet
+from pyalexnet.net.timing import Stopwatch, spread
+from pyalexnet.system.machine import usable_cores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CLASSES = 1000
+ALGORITHMS = ("direct", "fourier")
+BY_SPECTRA = ("conv2", "conv3", "conv4", "conv5")  # what has a choice: stride 1, maps that fit on a torus
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure or read, print, write and draw."""
+    options = parse(arguments)
+    report = json.loads(options.source.read_text()) if options.source else measure(options)
+    show(report)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.figure:
+        draw(report, options.figure)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    every = usable_cores()
+    powers = [1 << i for i in range(every.bit_length()) if 1 << i < every]
+    parser.add_list("--cores", positive, continues=str.isdigit, default=[*powers, every], help="CPU cores to use")
+    parser.add_list("--batch", positive, continues=str.isdigit, default=[16, 32, 64, 128, 256], help="images a step")
+    parser.add_argument("--layers-batch", type=positive, default=128, help="images for the times of convolutions")
+    parser.add_argument("--rounds", type=positive, default=5, help="measurements of each figure")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing, read this JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw them there: .png, .svg or .pdf")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Steps by cores and batch, and the convolutions by algorithm on most cores."""
+    most = max(options.cores)
+    workers = {cores: Worker(cores, options.batch) for cores in options.cores}
+    times: dict[tuple[int, int], list[float]] = {(cores, batch): [] for cores in workers for batch in options.batch}
+    try:
+        for _ in range(options.rounds):
+            for (cores, batch), values in times.items():
+                values.append(workers[cores].ask("step", batch))
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    layers = {}
+    for algorithm in ALGORITHMS:
+        worker = Worker(most, [options.layers_batch], conv_algorithm=algorithm)
+        try:
+            layers[algorithm] = worker.ask("layers", options.rounds)
+        finally:
+            worker.stop()
+    return {
+        "description": layers[ALGORITHMS[0]]["description"],
+        "layers_batch": options.layers_batch,
+        "layers_cores": most,
+        "layers": {algorithm: found["ms"] for algorithm, found in layers.items()},
+        "steps": [
+            {"cores": cores, "batch": batch, "ms": statistics.median(values), "spread_ms": spread(values)}
+            for (cores, batch), values in times.items()
+        ],
+    }
+
+
+class Worker:
+    """A process that computes on so many cores and measures when asked."""
+
+    def __init__(self, cores: int, batches: Sequence[int], **options: str) -> None:
+        """Start it; it is ready when this returns."""
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        os.environ["PYALEXNET_NUM_THREADS"] = str(cores)  # which a process reads when it starts
+        self._process = context.Process(target=serve, args=(theirs, batches, options), daemon=True)
+        self._process.start()
+        del os.environ["PYALEXNET_NUM_THREADS"]
+        theirs.close()
+        self._connection.recv()
+
+    def ask(self, what: str, value: int) -> Any:
+        """What :func:`serve` answers."""
+        self._connection.send((what, value))
+        return self._connection.recv()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+
+
+def serve(connection: Connection, batches: Sequence[int], options: dict[str, Any]) -> None:
+    """A worker's process: says when it is ready, then answers with milliseconds."""
+    net = AlexNet(CLASSES, devices=["cpu:0"], **options)
+    # The largest first: the others' arrays then lie in its memory.
+    watches = {batch: Stopwatch(net, batch) for batch in sorted(batches, reverse=True)}
+    connection.send(True)
+    while True:
+        what, value = connection.recv()
+        if what == "step":
+            watches[value].time_step()  # the first after another batch finds caches as that one left them
+            connection.send(watches[value].time_step())
+            continue
+        (watch,) = watches.values()
+        timings, _ = watch.time_layers(value)
+        ms = {f"{timing.name} {timing.direction}": timing.ms for timing in timings}
+        connection.send({"description": watch.description, "ms": ms})
+
+
+def show(report: dict[str, Any]) -> None:
+    """The tables that a person reads."""
+    console = Console()
+    table = Table(title=f"AlexNet's training step on {report['description']}")
+    for column in ("cores", "batch", "ms", "± ms", "ms an image", "images/s"):
+        table.add_column(column, justify="right")
+    for step in report["steps"]:
+        an_image = step["ms"] / step["batch"]
+        table.add_row(
+            *(str(step["cores"]), str(step["batch"]), f"{step['ms']:.0f}", f"{step['spread_ms']:.0f}"),
+            *(f"{an_image:.2f}", f"{1e3 / an_image:.1f}"),
+        )
+    console.print(table)
+    table = Table(title=f"Convolutions of {report['layers_batch']} images on {report['layers_cores']} cores, ms")
+    for column in ("layer", *ALGORITHMS, "ratio"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for row in rows_by_spectra(report):
+        direct, fourier = (report["layers"][algorithm][row] for algorithm in ALGORITHMS)
+        table.add_row(row, f"{direct:.1f}", f"{fourier:.1f}", f"{direct / fourier:.2f}×")
+    console.print(table)
+
+
+def rows_by_spectra(report: dict[str, Any]) -> list[str]:
+    """The layers and directions in which the algorithms differ."""
+    return [row for row in report["layers"][ALGORITHMS[0]] if row.split()[0] in BY_SPECTRA]
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Times of the convolutions on the left, of the step on the right."""
+    from pyalexnet.study.figures.save import save_figure
+    from pyalexnet.study.figures.style import SMALL, new_figure
+
+    figure = new_figure(8.0, 3.2)
+    left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    draw_layers(left, report)
+    draw_steps(right, report)
+    for axes in (left, right):
+        axes.tick_params(labelsize=SMALL)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25)
+        axes.legend(fontsize=SMALL, frameon=False)
+        axes.set_ylim(bottom=0)
+    save_figure(figure, path)
+
+
+def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
+    """Two bars a layer and direction, one for each algorithm."""
+    from pyalexnet.study.figures.style import BLUE, NORMAL, ORANGE
+
+    rows = sorted(rows_by_spectra(report))
+    width = 0.38
+    names = {"direct": "direct sums", "fourier": "by spectra"}
+    for place, (algorithm, colour) in enumerate(zip(ALGORITHMS, (ORANGE, BLUE), strict=True)):
+        heights = [report["layers"][algorithm][row] for row in rows]
+        axes.bar([x + (place - 0.5) * width for x in range(len(rows))], heights, width, color=colour,
+                 label=names[algorithm])  # fmt: skip
+    axes.set_xticks(range(len(rows)), [row.replace(" ", "\n") for row in rows])
+    axes.set_ylabel(f"ms for {report['layers_batch']} images, {report['layers_cores']} cores", fontsize=NORMAL)
+
+
+def draw_steps(axes: Axes, report: dict[str, Any]) -> None:
+    """Milliseconds an image against the batch, a line for each number of cores."""
+    from matplotlib import colormaps
+
+    from pyalexnet.study.figures.style import NORMAL
+
+    cores = sorted({step["cores"] for step in report["steps"]})
+    for number, count in enumerate(cores):
+        steps = sorted((s for s in report["steps"] if s["cores"] == count), key=lambda step: int(step["batch"]))
+        batches = [step["batch"] for step in steps]
+        an_image, half_spread = ([step[key] / step["batch"] for step in steps] for key in ("ms", "spread_ms"))
+        axes.errorbar(batches, an_image, yerr=[value / 2 for value in half_spread], marker="o", markersize=3,
+                      color=colormaps["viridis"](number / max(1, len(cores))), linewidth=1.4, capsize=2,
+                      label=f"{count} core{'s' if count > 1 else ''}")  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xlabel("images a step", fontsize=NORMAL)
+    axes.set_ylabel("ms an image", fontsize=NORMAL)
+
+
+if __name__ == "__main__":
+    main()
