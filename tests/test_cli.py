@@ -153,6 +153,19 @@ def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("kernels", [False, True])
+def test_layers_are_timed(kernels: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["time", "--batch-size", "2", "--repeats", "1", "--devices", "cpu:0", *(["--kernels"] if kernels else [])]
+    assert main([*command, "--format", "json", "--output", str(tmp_path / "times.json")]) == 0
+    *rows, step = json.loads((tmp_path / "times.json").read_text())
+    expected = "conv2 conv_forward 1" if kernels else "conv2"
+    assert (expected, "forward") in {(row["layer"], row["direction"]) for row in rows}
+    assert step["layer"] == "step"
+    assert all(row["ms"] > 0 for row in (*rows, step))
+    assert main(command) == 0
+    assert "images/s" in capsys.readouterr().out
+
+
 def test_devices_are_listed() -> None:
     result = shell("devices", env={**os.environ, "COLUMNS": "120"})
     assert result.returncode == 0
@@ -172,7 +185,7 @@ def test_help_explains_every_command() -> None:
     assert shown.returncode == 0
     commands = (
         *("prepare", "train", "evaluate", "predict", "features", "neighbours"),
-        *("figure", "report", "ablate", "devices"),
+        *("figure", "report", "ablate", "time", "devices"),
     )
     for command in commands:
         assert f"pyalexnet {command}" in shown.stdout
@@ -206,6 +219,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["report", "/nowhere", "out.html"], "/nowhere holds no run: there is no run.json in it"),
         (["ablate", "digits", "--epochs", "0"], "epochs is 0; it must be at least 1"),
         (["ablate", "digits", "--devices", "cpu:0,cpu:1"], "it must be one device"),
+        (["time", "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
+        (["time", "--repeats", "-1"], "repeats is -1; it must be at least 1"),
+        (["time", "--conv-algorithm", "fast"], "conv_algorithm is 'fast'; it must be one of"),
     ],
 )
 def test_wrong_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,19 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pyalexnet.cli import ablate, devices, evaluate, features, figure, neighbours, predict, prepare, report, train
+from pyalexnet.cli import (
+    ablate,
+    devices,
+    evaluate,
+    features,
+    figure,
+    neighbours,
+    predict,
+    prepare,
+    report,
+    time,
+    train,
+)
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.cli.status import FAILED, WRONG_INPUT, ended_by
 from pyalexnet.errors import CudaError
@@ -25,7 +37,7 @@ _WRONG_PATH = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, devices)
+_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, time, devices)
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -42,6 +54,7 @@ examples:
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings
+  pyalexnet time --batch-size 32                 how long each layer of a training step takes here
   pyalexnet devices                              where a net can run on this machine
 
 `pyalexnet COMMAND --help` explains a command."""
