@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from pyalexnet.architecture import parameter_shapes
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.device.backend import devices
 from pyalexnet.net.timing import spread
+from workers import Worker, WorkerError
 
 CLASSES = 1000
 PEERS = ("torch", "onnxruntime", "openvino")
@@ -63,51 +63,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def time_engines(device: str, batch: int, peers: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """The engines' times for a batch, ours first, in turn."""
     names = [*inference_engines.OURS, *(way for peer in peers for way in inference_engines.WAYS[peer])]
-    context = multiprocessing.get_context("spawn")
-    processes, connections = [], {}
-    try:
+    times: dict[str, list[float]] = {}
+    with ExitStack() as running:
+        workers = {}
         for name in names:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, name, device, batch), daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            if failure := ours.recv():
-                print(f"{name}: not measured: {failure}", flush=True)
-            else:
-                connections[name] = ours
-        times: dict[str, list[float]] = {name: [] for name in connections}
+            try:
+                workers[name] = running.enter_context(Worker(warm_engine, name, device, batch))
+            except WorkerError as error:  # the rest are peers still
+                print(f"{name}: not measured: {error}", flush=True)
         for _ in range(rounds):
-            for name, connection in connections.items():
+            for name, worker in workers.items():
                 time.sleep(PAUSE_S)
-                connection.send(True)
-                times[name] += connection.recv()
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+                times.setdefault(name, []).extend(worker.ask())
     return [
         {"name": name, "ms": statistics.median(values), "spread_ms": spread(values)} for name, values in times.items()
     ]
 
 
-def serve(connection: Connection, name: str, device: str, batch: int) -> None:
-    """An engine's process: a message when it is ready, empty or what went wrong, then times whenever it is asked."""
-    try:
-        run = inference_engines.make(name, device, batch, CLASSES)
-        for _ in range(3):
-            run()
-    except Exception as error:  # whatever another's engine meets: the rest are peers still
-        connection.send(f"{type(error).__name__}: {error}")
-        return
-    connection.send("")
-    while connection.recv():
+def warm_engine(name: str, device: str, batch: int) -> Callable[[], list[float]]:
+    """What an engine's process measures when asked: some forward passes, in milliseconds."""
+    run = inference_engines.make(name, device, batch, CLASSES)
+    for _ in range(3):
+        run()
+
+    def measure() -> list[float]:
         times = []
         for _ in range(10 if batch < 32 else 2):
             start = time.perf_counter()
             run()
             times.append((time.perf_counter() - start) * 1e3)
-        connection.send(times)
+        return times
+
+    return measure
 
 
 def read_gb_per_s() -> float:

@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from pyalexnet.architecture import CONVOLUTIONS, LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
+from torch_ways import TORCH_WAYS
 
 SIDE = 227
 OURS = ("pyalexnet", "pyalexnet, batch_invariant=False")
 WAYS = {
-    "torch": (
-        "PyTorch, eager",
-        "PyTorch, eager, channels last",
-        "PyTorch, torch.compile",
-        "PyTorch, torch.compile, channels last",
-    ),
+    "torch": tuple(f"PyTorch, {way}" for way in TORCH_WAYS),
     "onnxruntime": ("ONNX Runtime",),
     "openvino": ("OpenVINO",),
 }
@@ -55,12 +51,12 @@ def of_torch(way: str, device: str, batch: int, classes: int, cores: int) -> Cal
 
     import torch_layers
 
-    how = torch_layers.TorchStep.WAYS[way]
+    memory_format = torch_layers.memory_format_of(way)
     on = torch_layers.device_in_float32(device, cores)
     torch.backends.cudnn.benchmark = True
-    net = torch_layers.whole_net(classes).eval().to(on, memory_format=how["memory_format"])
-    compute: Callable[[torch.Tensor], torch.Tensor] = torch.compile(net) if how["compiled"] else net
-    images = torch.randn(batch, 3, SIDE, SIDE).contiguous(memory_format=how["memory_format"])
+    net = torch_layers.whole_net(classes).eval().to(on, memory_format=memory_format)
+    compute: Callable[[torch.Tensor], torch.Tensor] = torch.compile(net) if TORCH_WAYS[way].compiled else net
+    images = torch.randn(batch, 3, SIDE, SIDE).contiguous(memory_format=memory_format)
 
     def run() -> torch.Tensor:
         with torch.inference_mode():

@@ -5,7 +5,8 @@
 Each figure is the median over repeats, after a warm-up, of device time between two events; the spread is that of the
 middle half. Percentages are of the multiply-add peak that the same run measured on the same device. PyTorch, if asked
 for, computes the same net in float32 on the same device: each layer eager (grouped convolutions, LRN inside each
-tower), and the whole step eager and compiled, in both memory formats, in turn with ours. The fastest is the peer.
+tower), and the whole step eager and compiled, in both memory formats, each in a process of its own and in turn with
+ours. The fastest is the peer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import importlib.util
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,11 @@ from pyalexnet.cli.parser import CommandParser, is_device
 from pyalexnet.device.backend import devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.timing import Stopwatch, Timing, spread
+from torch_ways import TORCH_WAYS
+from workers import Worker, WorkerError
 
 CLASSES = 1000
+PAUSE_S = 0.3  # in which the threads of the last step before ours stop spinning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,27 +71,42 @@ def time_steps(
     options: argparse.Namespace, watch: Stopwatch, timings: Sequence[Timing]
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Milliseconds of our steps and of PyTorch's in each way, in turn; PyTorch's layers are noted in ``timings``."""
-    torch_steps = {}
-    if options.compare == "torch":
-        import torch_layers
-
-        given = (options.device[0], options.batch, CLASSES, watch.cores)
-        if not options.kernels:
-            layers = torch_layers.TorchLayers(*given)
+    compared = options.compare == "torch"
+    given = (options.device[0], options.batch, CLASSES, watch.cores)
+    if compared and not options.kernels:
+        with Worker(torch_layers_of, given, options.repeats) as worker:
             for timing in timings:
-                timing.ms_torch = layers.time_layer(timing.name, timing.direction, options.repeats)
-        for way in torch_layers.TorchStep.WAYS:
-            try:
-                torch_steps[way] = torch_layers.TorchStep(way, *given)
-            except Exception as error:  # whatever a compiler meets: the other ways are peers still
-                print(f"PyTorch, {way}: not measured: {type(error).__name__}: {error}", file=sys.stderr)
+                timing.ms_torch = worker.ask(timing.name, timing.direction)
     step_ms: list[float] = []
-    torch_ms: dict[str, list[float]] = {way: [] for way in torch_steps}
-    for _ in range(options.repeats):
-        step_ms.append(watch.time_step())
-        for way, step in torch_steps.items():
-            torch_ms[way].append(step.time())
+    torch_ms: dict[str, list[float]] = {}
+    with ExitStack() as running:
+        workers = {}
+        for way in TORCH_WAYS if compared else ():
+            try:
+                workers[way] = running.enter_context(Worker(torch_step_of, way, given))
+            except WorkerError as error:  # the other ways are peers still
+                print(f"PyTorch, {way}: not measured: {error}", file=sys.stderr)
+        for _ in range(options.repeats):
+            time.sleep(PAUSE_S)
+            step_ms.append(watch.time_step())
+            for way, worker in workers.items():
+                torch_ms.setdefault(way, []).append(worker.ask())
     return step_ms, torch_ms
+
+
+def torch_layers_of(given: tuple[str, int, int, int], repeats: int) -> Callable[[str, str], float | None]:
+    """What measures PyTorch's layers in milliseconds."""
+    import torch_layers
+
+    layers = torch_layers.TorchLayers(*given)
+    return lambda name, direction: layers.time_layer(name, direction, repeats)
+
+
+def torch_step_of(way: str, given: tuple[str, int, int, int]) -> Callable[[], float]:
+    """What measures PyTorch's step in milliseconds."""
+    import torch_layers
+
+    return torch_layers.TorchStep(way, *given).time
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

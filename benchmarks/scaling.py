@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import statistics
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,7 @@ from pyalexnet.cli.parser import CommandParser
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.timing import Stopwatch, spread
 from pyalexnet.system.machine import usable_cores
+from workers import Worker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,28 +65,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Steps by cores and batch, and the convolutions by algorithm on most cores."""
-    most = max(options.cores)
-    workers = {cores: Worker(cores, options.batch) for cores in options.cores}
-    times: dict[tuple[int, int], list[float]] = {(cores, batch): [] for cores in workers for batch in options.batch}
-    try:
+    times: dict[tuple[int, int], list[float]] = {
+        (cores, batch): [] for cores in options.cores for batch in options.batch
+    }
+    with ExitStack() as running:
+        workers = {
+            cores: running.enter_context(Worker(steps_of, options.batch, environment=on_cores(cores)))
+            for cores in options.cores
+        }
         for _ in range(options.rounds):
             for (cores, batch), values in times.items():
-                values.append(workers[cores].ask("step", batch))
-    finally:
-        for worker in workers.values():
-            worker.stop()
+                values.append(workers[cores].ask(batch))
+    most = max(options.cores)
     layers = {}
     for algorithm in ALGORITHMS:
-        worker = Worker(most, [options.layers_batch], conv_algorithm=algorithm)
-        try:
-            layers[algorithm] = worker.ask("layers", options.rounds)
-        finally:
-            worker.stop()
+        with Worker(layers_of, options.layers_batch, algorithm, environment=on_cores(most)) as worker:
+            description, layers[algorithm] = worker.ask(options.rounds)
     return {
-        "description": layers[ALGORITHMS[0]]["description"],
+        "description": description,
         "layers_batch": options.layers_batch,
         "layers_cores": most,
-        "layers": {algorithm: found["ms"] for algorithm, found in layers.items()},
+        "layers": layers,
         "steps": [
             {"cores": cores, "batch": batch, "ms": statistics.median(values), "spread_ms": spread(values)}
             for (cores, batch), values in times.items()
@@ -95,47 +93,33 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-class Worker:
-    """A process that computes on so many cores and measures when asked."""
-
-    def __init__(self, cores: int, batches: Sequence[int], **options: str) -> None:
-        """Start it; it is ready when this returns."""
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        os.environ["PYALEXNET_NUM_THREADS"] = str(cores)  # which a process reads when it starts
-        self._process = context.Process(target=serve, args=(theirs, batches, options), daemon=True)
-        self._process.start()
-        del os.environ["PYALEXNET_NUM_THREADS"]
-        theirs.close()
-        self._connection.recv()
-
-    def ask(self, what: str, value: int) -> Any:
-        """What :func:`serve` answers."""
-        self._connection.send((what, value))
-        return self._connection.recv()
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.join()
+def on_cores(cores: int) -> dict[str, str]:
+    """What a process reads when it starts, to compute on so many cores."""
+    return {"PYALEXNET_NUM_THREADS": str(cores)}
 
 
-def serve(connection: Connection, batches: Sequence[int], options: dict[str, Any]) -> None:
-    """A worker's process: says when it is ready, then answers with milliseconds."""
-    net = AlexNet(CLASSES, devices=["cpu:0"], **options)
+def steps_of(batches: Sequence[int]) -> Callable[[int], float]:
+    """What measures a step of each batch in milliseconds."""
+    net = AlexNet(CLASSES, devices=["cpu:0"])
     # The largest first: the others' arrays then lie in its memory.
     watches = {batch: Stopwatch(net, batch) for batch in sorted(batches, reverse=True)}
-    connection.send(True)
-    while True:
-        what, value = connection.recv()
-        if what == "step":
-            watches[value].time_step()  # the first after another batch finds caches as that one left them
-            connection.send(watches[value].time_step())
-            continue
-        (watch,) = watches.values()
-        timings, _ = watch.time_layers(value)
-        ms = {f"{timing.name} {timing.direction}": timing.ms for timing in timings}
-        connection.send({"description": watch.description, "ms": ms})
+
+    def measure_step(batch: int) -> float:
+        watches[batch].time_step()  # the first after another batch finds caches as that one left them
+        return watches[batch].time_step()
+
+    return measure_step
+
+
+def layers_of(batch: int, algorithm: str) -> Callable[[int], tuple[str, dict[str, float]]]:
+    """What measures the layers by an algorithm, in milliseconds, and names the device."""
+    watch = Stopwatch(AlexNet(CLASSES, devices=["cpu:0"], conv_algorithm=algorithm), batch)
+
+    def measure_layers(repeats: int) -> tuple[str, dict[str, float]]:
+        timings, _ = watch.time_layers(repeats)
+        return watch.description, {f"{timing.name} {timing.direction}": timing.ms for timing in timings}
+
+    return measure_layers
 
 
 def show(report: dict[str, Any]) -> None:

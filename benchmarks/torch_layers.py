@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pyalexnet.architecture import CONVOLUTIONS, LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE, Conv
+from torch_ways import TORCH_WAYS
 
 
 def lrn(x: Tensor) -> Tensor:
@@ -140,20 +141,13 @@ class TorchStep:
     LRN is one operation over all channels, where the net's is one a tower: the same work, in fewer and faster calls.
     """
 
-    WAYS: ClassVar[dict[str, dict[str, Any]]] = {
-        "eager": {"memory_format": torch.contiguous_format, "compiled": False},
-        "eager, channels last": {"memory_format": torch.channels_last, "compiled": False},
-        "torch.compile": {"memory_format": torch.contiguous_format, "compiled": True},
-        "torch.compile, channels last": {"memory_format": torch.channels_last, "compiled": True},
-    }
-
     def __init__(self, way: str, device: str, batch: int, classes: int, cores: int) -> None:
         """Make the net and a random batch, and run steps until they are at speed.
 
         Raises:
             Exception: PyTorch cannot run this way here, such as compile without a compiler of its own.
         """
-        memory_format, compiled = self.WAYS[way]["memory_format"], self.WAYS[way]["compiled"]
+        memory_format, compiled = memory_format_of(way), TORCH_WAYS[way].compiled
         self.device = device_in_float32(device, cores)
         torch.backends.cudnn.benchmark = True
         net = whole_net(classes).to(self.device, memory_format=memory_format)
@@ -180,6 +174,11 @@ class TorchStep:
     def time(self) -> float:
         """Milliseconds of one step."""
         return elapsed_ms(self.device, self._step)
+
+
+def memory_format_of(way: str) -> torch.memory_format:
+    """How images and weights lie."""
+    return torch.channels_last if TORCH_WAYS[way].channels_last else torch.contiguous_format
 
 
 def whole_net(classes: int) -> nn.Sequential:
