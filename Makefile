@@ -5,7 +5,7 @@ build:
 smoke:
 	pytest -m smoke
 test:
-	pytest
+	pytest -n 2
 bench:
 	python benchmarks/layer_timing.py
 docs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +128,26 @@ class Linear:
 POOL_STRIDE = 2
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
 
+
+class LrnArguments(TypedDict):
+    """What the LRN kernels take beside arrays."""
+
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+
+class PoolArguments(TypedDict):
+    """What the pooling kernels take beside arrays."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
 # The 2012 code's cnorm2, whose scale of 0.001 is divided by the window's pixels.
-SECOND_LRN: dict[str, Any] = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
+SECOND_LRN: LrnArguments = {"size": 5, "alpha": 0.001 / 25, "beta": 0.75, "k": 1.0}
 
 CONVOLUTIONS = (
     Conv("conv1", 3, 96, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True),
@@ -178,11 +196,14 @@ BiasUpdate: TypeAlias = Literal["paper", "source2012"]
 Activation: TypeAlias = Literal["relu", "tanh"]
 Pooling: TypeAlias = Literal["overlapping", "plain"]
 Towers: TypeAlias = Literal[2, 1]
+ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the sources disagree on, and what the paper compares its net with; each default is the paper's net.
+    """What the sources disagree on, what the paper compares its net with, and how it is computed.
+
+    Each default is the paper's net.
 
     Attributes:
         weight_init: standard deviation of the initial weights: ``paper`` 0.01; ``notes`` 0.1, with which training
@@ -204,6 +225,9 @@ class Options:
         lrn: whether there is local response normalisation (section 3.3).
         towers: 2; or 1 for the net that section 3.2 compares two GPUs with: half the filters in conv1 to conv4, and
             every layer sees all of the one before.
+        conv_algorithm: how training computes convolutions, which changes the rounding alone: ``direct`` sums over
+            windows; ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large);
+            ``auto`` takes the faster one for the batch and the device. Without training it is always ``direct``.
     """
 
     weight_init: Annotated[WeightInit, Setting("spread of the initial weights")] = "paper"
@@ -226,6 +250,9 @@ class Options:
     pooling: Annotated[Pooling, Setting("windows of 3×3 or of 2×2, 2 apart")] = "overlapping"
     lrn: Annotated[Literal[True, False], Setting("local response normalisation")] = True
     towers: Annotated[Towers, Setting("2, or 1 for the paper's net for one GPU")] = 2
+    conv_algorithm: Annotated[
+        ConvAlgorithm, Setting("how training computes convolutions: by windows, by spectra, or whichever is faster")
+    ] = "auto"
 
     def __post_init__(self) -> None:
         """Check every choice; those of NumPy's types become Python's.
@@ -241,13 +268,13 @@ class Options:
             raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
 
     @property
-    def lrn_arguments(self) -> dict[str, Any]:
+    def lrn_arguments(self) -> LrnArguments:
         """Size, alpha, beta and k as the LRN kernels take them."""
         alpha = LRN_ALPHA / LRN_SIZE if self.lrn_alpha == "caffe" else LRN_ALPHA
         return {"size": LRN_SIZE, "alpha": alpha, "beta": LRN_BETA, "k": self.lrn_k}
 
     @property
-    def pool_arguments(self) -> dict[str, Any]:
+    def pool_arguments(self) -> PoolArguments:
         """Kernel, stride and padding as the pooling kernels take them."""
         return {"kernel": 3 if self.pooling == "overlapping" else 2, "stride": POOL_STRIDE, "padding": 0}
 
@@ -287,11 +314,12 @@ class OptionArguments(TypedDict, total=False):
     pooling: Pooling
     lrn: bool
     towers: Towers
+    conv_algorithm: ConvAlgorithm
     lrn_k: float
     dropout: float
 
 
-def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> dict[str, Any]:
+def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()) -> OptionArguments:
     """Options by name, checked and of Python's types; those that are not given are not in it.
 
     Args:
@@ -306,7 +334,7 @@ def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()
     options = arguments_of(Options)
     require_known(given, [*options, *others], caller, f"the net's options are {', '.join(options)}")
     checked = Options(**given)
-    return {name: getattr(checked, name) for name in given}
+    return cast(OptionArguments, {name: getattr(checked, name) for name in given})
 
 
 def feature_names(options: Options) -> dict[str, str]:

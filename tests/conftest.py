@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +41,12 @@ SMOKE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in SMOKE:
-            item.add_marker(pytest.mark.smoke)
-        elif "ptx:0" in item.name:  # whole nets take minutes there
+        on_ptx = "ptx:0" in item.name
+        # There whole nets take minutes, and what sim repeats bit for bit need not be repeated.
+        if on_ptx and (item.path.stem not in SMOKE or item.name.startswith("test_repeats_bit_for_bit")):
             item.add_marker(pytest.mark.slow)
+        elif item.path.stem in SMOKE and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.smoke)
 
 
 @pytest.fixture
@@ -68,10 +72,18 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that learned handwritten digits for one epoch, its rate divided on the way."""
-    out = tmp_path_factory.mktemp("digits") / "run"
-    recipe = {"epochs": 1, "batch_size": 12, "schedule": "0.005@0,0.0005@0.75"}
-    pyalexnet.train("digits", out=out, devices=["cpu:0"], progress=False, **recipe)
+    """The folder of a run that learned handwritten digits for one epoch, its rate divided on the way.
+
+    It is made once for all processes in which pytest-xdist runs tests, and only read.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    out = shared / "digits" / "run"
+    with open(shared / "digits.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            recipe = {"epochs": 1, "batch_size": 12, "schedule": "0.005@0,0.0005@0.75"}
+            pyalexnet.train("digits", out=out, devices=["cpu:0"], progress=False, **recipe)
     return out
 
 

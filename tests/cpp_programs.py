@@ -58,6 +58,13 @@ def compile_all(sources: list[Path], directory: Path, *flags: str, first: Path |
     return objects
 
 
+def in_one(sources: list[Path], directory: Path) -> Path:
+    """A source that includes all of `sources`, since reading headers takes longer than compiling what is in a file."""
+    whole = directory / f"{'_'.join(sources[0].parts[-3:-1])}.cpp"
+    whole.write_text("".join(f'#include "{source}"\n' for source in sources))
+    return whole
+
+
 def precompiled(command: list[str], directory: Path, first: Path | None) -> Path:
     """A header of what most sources include, and of `first`; beside it, where compilers look, is its compiled form."""
     standard = (

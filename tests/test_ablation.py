@@ -12,10 +12,10 @@ from pyalexnet.study.ablation import PAPERS_NET, VARIANTS, Ablation, Lap, Plan, 
 from pyalexnet.study.ablation_tables import race_rows, run_rows, search_rows
 
 SMALL = Plan(
-    images=8,
+    images=4,
     held_out=4,
     epochs=1,
-    batch_size=2,
+    batch_size=1,
     lrs=(0.003, 1e6),
     seeds=(0, 1),
     race_lrs=(0.003, 1e6),
@@ -87,7 +87,7 @@ def test_measurements_are_repeatable_and_are_continued(measured: tuple[Path, Abl
 
 def test_files_of_other_plans_are_refused(measured: tuple[Path, Ablation, list[Lap | Trial]], tmp_path: Path) -> None:
     out, _, _ = measured
-    with pytest.raises(DataError, match=r"found\.json was made with Plan\(images=8"):
+    with pytest.raises(DataError, match=r"found\.json was made with Plan\(images=4"):
         ablate("digits", Plan(images=49), out=out, devices=["cpu:0"])
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(DataError, match=r"other\.json is \[\]; it must be an object; name another file"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -16,14 +17,14 @@ from pyalexnet.device.backend import get_device
 COLUMNS = [5, 60, 128, 130]
 
 
-def names() -> list[tuple[str, str]]:
+def names(algorithms: Callable[[str], Sequence[str]]) -> list[tuple[str, str]]:
     """Each device with each of its algorithms."""
     here = {info.name for info in pyalexnet.devices()} & {"cpu:0", "sim:0", "cuda:0"}
-    return [(device, algorithm) for device in sorted(here) for algorithm in ops.product_algorithms(device)]
+    return [(device, algorithm) for device in sorted(here) for algorithm in algorithms(device)]
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-@pytest.mark.parametrize(("device", "algorithm"), names())
+@pytest.mark.parametrize(("device", "algorithm"), names(ops.conv_algorithms))
 def test_convolution(device: str, algorithm: str, columns: int, rng: np.random.Generator) -> None:
     x = rng.standard_normal((2, 9, 8, 12), dtype=np.float32)
     w = rng.standard_normal((3, 3, 12, columns), dtype=np.float32)
@@ -37,7 +38,7 @@ def test_convolution(device: str, algorithm: str, columns: int, rng: np.random.G
     references.assert_sums_close(actual_db, db, 144)
 
 
-@pytest.mark.parametrize(("device", "algorithm"), names())
+@pytest.mark.parametrize(("device", "algorithm"), names(ops.product_algorithms))
 def test_linear(device: str, algorithm: str, rng: np.random.Generator) -> None:
     x = rng.standard_normal((3, 1100), dtype=np.float32)  # sums in parts
     w = rng.standard_normal((1100, 70), dtype=np.float32)
@@ -77,6 +78,12 @@ def test_other_names_are_refused(device: str) -> None:
         ops.linear(x, w, device=device, algorithm="winograd")
     with pytest.raises(TypeError, match=f"algorithm is 3; it must be one of {known}"):
         ops.linear(x, w, device=device, algorithm=3)  # type: ignore[arg-type]
+    image, kernel = np.ones((1, 3, 3, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    known = re.escape(", ".join(ops.conv_algorithms(device)))
+    with pytest.raises(ValueError, match=f"algorithm is 'winograd'; on this device it must be one of {known}"):
+        ops.conv2d(image, kernel, device=device, algorithm="winograd")
+    with pytest.raises(TypeError, match=f"algorithm is 3; it must be one of {known}"):
+        ops.conv2d(image, kernel, device=device, algorithm=3)  # type: ignore[arg-type]
 
 
 def test_a_plan_serves_its_own_operation_and_shapes_alone(device: str) -> None:

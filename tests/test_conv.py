@@ -131,8 +131,11 @@ def test_nan_stays_in_what_sees_it(device: str, rng: np.random.Generator) -> Non
     np.testing.assert_array_equal(np.isnan(y[0]).any(axis=-1), expected)
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "fourier"])
 @pytest.mark.parametrize("padding_floats", [0, 3])
-def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, padding_floats: int) -> None:
+def test_input_may_lie_in_a_wider_array(
+    device: str, rng: np.random.Generator, padding_floats: int, algorithm: str
+) -> None:
     """As a tower reads its half of the channels, and conv1 an image with padded rows."""
     case = Case((2, 12, 12, 8), (3, 3, 8, 16), padding=1)
     x, w, b, dy = arrays(case, rng)
@@ -146,8 +149,8 @@ def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, p
     strides = [12 * row, row, 20, 1]
     strided = native.borrow(held, held.array.address + 16, "float32", list(x.shape), strides, on.index)
     places = {"stride": 1, "padding": 1, "groups": 1}
-    forward = native.conv_forward_plan(x=x, w=w, **places)
-    backward = native.conv_backward_weight_plan(x=x, dw=w, **places)
+    forward = native.conv_forward_plan(x=x, w=w, **places, algorithm=algorithm)
+    backward = native.conv_backward_weight_plan(x=x, dw=w, **places, algorithm=algorithm)
     needed = max(forward.workspace_bytes, backward.workspace_bytes, 1)
     scratch = Tensor.empty((needed,), dtype="uint8", device=device)
     y, dw = Tensor.empty(dy.shape, device=device), Tensor.empty(w.shape, device=device)
@@ -155,8 +158,9 @@ def test_input_may_lie_in_a_wider_array(device: str, rng: np.random.Generator, p
     native.conv_forward(forward, y.array, strided, w_.array, b_.array, False, scratch.array, on.stream)
     native.conv_backward_weight(backward, dw.array, None, strided, dy_.array, scratch.array, on.stream)
     on.stream.synchronize()
-    dense_dw, _ = ops.conv2d_backward_weight(x, dy, (3, 3), padding=1, device=device)
-    np.testing.assert_array_equal(np.asarray(y), np.asarray(ops.conv2d(x, w, b, padding=1, device=device)))
+    how: dict[str, Any] = {"padding": 1, "device": device, "algorithm": algorithm}
+    dense_dw, _ = ops.conv2d_backward_weight(x, dy, (3, 3), **how)
+    np.testing.assert_array_equal(np.asarray(y), np.asarray(ops.conv2d(x, w, b, **how)))
     np.testing.assert_array_equal(np.asarray(dw), np.asarray(dense_dw))
 
 

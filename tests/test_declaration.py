@@ -107,7 +107,7 @@ def test_a_misspelling_is_told_from_what_is_unknown() -> None:
 WIDER = {
     "devices": Sequence[str] | None,
     "lr_layers": Mapping[str, float] | None,
-    "schedule": str | PathLike[str] | Sequence[Mapping[str, Any]] | None,
+    "schedule": str | PathLike[str] | Sequence[Mapping[str, object]] | None,
 }
 DECLARED = {**arguments_of(Settings), **arguments_of(Conduct), **arguments_of(Options)}
 

@@ -1,4 +1,4 @@
-"""What type checkers are told: of native modules, that it is what they contain; of arrays, which are taken."""
+"""What type checkers are told: of native modules, that it is what they contain; what users may give, and what not."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SPELLINGS = (
     (r"(typing_extensions|types)\.CapsuleType", "CapsuleType"),
     (r"pyalexnet\._\w+\.(\w+)", r"Native\1"),
     (r"-> dict\b", "-> NativeDeviceInfo"),
+    (r"-> list$", "-> list[NativeTraffic]"),
     (r"= \[\]", "= ()"),
     (r"\*\*kwargs", "**kwargs: object"),
 )
@@ -48,7 +49,7 @@ def declared(name: str) -> dict[str, str]:
     """What ``device/native.py`` says of a module: its names and those of its classes, each with its signature."""
     classes = {node.name: node for node in ast.parse(inspect.getsource(native)).body if isinstance(node, ast.ClassDef)}
     modules = {kind: classes.pop(kind) for kind in ("NativeModule", "CoresModule", "PtxModule")}
-    del classes["NativeDeviceInfo"]
+    del classes["NativeDeviceInfo"], classes["NativeTraffic"]
     kinds = TYPES.get(name, ("NativeModule", "CoresModule"))
     found = {member: what for kind in kinds for member, what in members(modules[kind])}
     of_class = {name: dict(members(node)) for name, node in classes.items()}
@@ -153,7 +154,7 @@ def test_what_a_module_tells_of_a_device(device: str) -> None:
     assert memoryview(on.native.PinnedMemory(8)).nbytes == 8
 
 
-USAGE = """\
+ARRAYS = """\
 from array import array
 
 import numpy as np
@@ -186,13 +187,48 @@ y.device.native.relu_forwards(y.array, y.array, y.device.stream)  # refused
 """
 
 
+OPTIONS = """\
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pyalexnet import AlexNet, predict, train
+from pyalexnet.training.recipe import Recipe
+
+net = AlexNet(10, devices=["cpu:0"], lrn_k=1, crop=224, second_lrn=True, activation="tanh", towers=1)
+AlexNet.unfilled(10, devices=["cpu:0"], memory_limit=None, dropout=0.0)
+train("digits", epochs=1, crop=224)
+Recipe(net_options={"dropout": 0.0})
+predict("run", [Path("a.jpg"), "b.jpg", b"...", open("c.jpg", "rb"), Image.new("L", (8, 8)), np.ones((8, 8), np.uint8)])
+predict("run", np.ones((2, 8, 8, 3), np.uint8))
+AlexNet(10, drop_out=0.0)  # refused
+AlexNet(10, dropout="0.5")  # refused
+AlexNet(10, crop=225)  # refused
+AlexNet(10, second_lrn=1)  # refused
+AlexNet(10, weight_init="papers")  # refused
+AlexNet.unfilled(10, devices=["cpu:0"], memory_limit=None, tower=1)  # refused
+AlexNet.unfilled(10, devices=["cpu:0"], memory_limit=None, towers=3)  # refused
+train("digits", crops=224)  # refused
+train("digits", crop="224")  # refused
+Recipe(net_options={"drop_out": 0.0})  # refused
+Recipe(net_options={"towers": 3})  # refused
+predict("run", 5)  # refused
+predict("run", [5])  # refused
+"""
+
+
 @pytest.mark.slow
-def test_type_checkers_take_arrays_and_refuse_what_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("usage", [ARRAYS, OPTIONS], ids=["arrays", "options"])
+def test_type_checkers_take_what_is_meant_and_refuse_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usage: str
+) -> None:
     api = pytest.importorskip("mypy.api")
-    pytest.importorskip("torch")
+    if "import torch" in usage:
+        pytest.importorskip("torch")
     monkeypatch.setenv("MYPYPATH", str(Path(pyalexnet.__file__).parents[1]))
-    usage = tmp_path / "usage.py"
-    usage.write_text(USAGE)
-    found, _, _ = api.run(["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(usage)])
-    refused = {number for number, line in enumerate(USAGE.splitlines(), 1) if line.endswith("# refused")}
+    file = tmp_path / "usage.py"
+    file.write_text(usage)
+    found, _, _ = api.run(["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(file)])
+    refused = {number for number, line in enumerate(usage.splitlines(), 1) if line.endswith("# refused")}
     assert {int(number) for number in re.findall(r"usage\.py:(\d+): error", found)} == refused, found

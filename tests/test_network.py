@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ import pytest
 
 from pyalexnet import OutOfMemoryError, ops
 from pyalexnet.architecture import parameter_count, parameter_shapes
-from pyalexnet.device import backend
+from pyalexnet.device import backend, natives
+from pyalexnet.device.native import PtxModule
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.network import AlexNet
@@ -75,7 +76,6 @@ def test_placements_give_the_same_bits(device: str, batch: tuple[Any, Any]) -> N
     assert bits_of_run(without, batch) == expected, "two devices, staged through the host"
 
 
-@pytest.mark.usefixtures("full_size")
 def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
     expected = bits_of_run(AlexNet(CLASSES, devices=["cpu:0"]), batch, steps=1)
     # The virtual devices remember enabled access, as GPUs do, so the refusal is shown on links of their own.
@@ -109,8 +109,9 @@ def shuffled_streams(device: str, seed: int) -> Iterator[None]:
         native.set_schedule()
 
 
-@pytest.mark.parametrize(("device", "seeds"), [("cpu:0", 6), ("sim:0", 2)])
-def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: str, seeds: int) -> None:
+@pytest.mark.parametrize(("device", "seeds", "images"), [("cpu:0", 6, 2), ("sim:0", 2, 1)])
+def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: str, seeds: int, images: int) -> None:
+    batch = batch[0][:images], batch[1][:images]
     expected = bits_of_run(AlexNet(CLASSES, devices=[device]), batch, steps=2)
     for seed in range(seeds):
         with shuffled_streams(device, seed):
@@ -400,43 +401,91 @@ class TorchNet:
 )
 def test_step_equals_pytorch(batch: tuple[Any, Any], options: dict[str, Any], request: pytest.FixtureRequest) -> None:
     torch = pytest.importorskip("torch")
-    x, labels = batch
+    x, _ = batch
     if not options:
         request.getfixturevalue("full_size")
     if options.get("activation") == "tanh":
         x = x / np.float32(20)  # near ±1 little is left of the bits of tanh's slope, 1 - y²
     # Weights larger than the paper's give gradients of all layers a size that rounding does not hide.
     net = AlexNet(CLASSES, weight_init="source2012", **({"dropout": 0.0} | options))
-    before = net.parameters()
-    # Five products in a row of up to 9216 terms: rounding of about sqrt(9216) ulp each, in units of the
-    # largest value.
-    relative = 5 * np.sqrt(9216) * np.finfo(np.float32).eps
-
     expected = TorchNet(torch, net).logits(x).detach().numpy()
-    np.testing.assert_allclose(net.forward(x), expected, rtol=0, atol=relative * np.abs(expected).max())
+    np.testing.assert_allclose(net.forward(x), expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
+
+    assert_step_equals_pytorch(torch, net, batch)
+
+
+@pytest.mark.skipif(not natives.is_built("_ptx"), reason="_ptx is not built")
+@pytest.mark.parametrize("size", [pytest.param("full_size", marks=pytest.mark.slow), "small"])
+def test_step_as_nvcc_compiles_it_equals_pytorch(
+    batch: tuple[Any, Any], size: str, request: pytest.FixtureRequest
+) -> None:
+    torch = pytest.importorskip("torch")
+    if size == "full_size":
+        request.getfixturevalue(size)
+    net = AlexNet(CLASSES, devices=["ptx:0", "ptx:1"], weight_init="source2012", dropout=0.5)
+    assert_step_equals_pytorch(torch, net, batch)
+
+
+@pytest.mark.skipif(not natives.is_built("_ptx"), reason="_ptx is not built")
+@pytest.mark.parametrize("devices", [["ptx:0"], ["ptx:0", "ptx:1"]], ids=["one device", "two devices"])
+@pytest.mark.parametrize("size", [pytest.param("full_size", marks=pytest.mark.slow), "small"])
+def test_step_as_nvcc_compiles_it_has_the_bits_of_sim(
+    batch: tuple[Any, Any], devices: list[str], size: str, request: pytest.FixtureRequest
+) -> None:
+    """With multiply-adds that round twice, and with exponentials that are 0 and 1 in both libraries."""
+    if size == "full_size":
+        request.getfixturevalue(size)
+    native = cast(PtxModule, backend.native_module("ptx"))
+    native.set_fused(False)
+    try:
+        found = bits_of_certain_step(AlexNet(CLASSES, devices=devices, seed=5), batch)
+    finally:
+        native.set_fused(True)
+    expected = bits_of_certain_step(AlexNet(CLASSES, devices=["sim:0"], seed=5), batch)
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def bits_of_certain_step(net: AlexNet, batch: tuple[Any, Any]) -> dict[str, bytes]:
+    """Loss, gradients and parameters of a step of a net that is certain of a class that no image has."""
+    parameters = net.parameters()
+    certain = parameters["fc8.bias"].copy()
+    certain[0] = 1000
+    net.load_parameters({**parameters, "fc8.bias": certain})
+    loss = net.train_step(*batch, lr=0.01)
+    gradients = {f"gradient of {name}": value for name, value in net.gradients().items()}
+    assert all(value.any() for value in gradients.values())
+    values = {"loss": np.array(loss), **gradients, **net.parameters()}
+    return {name: value.tobytes() for name, value in values.items()}
+
+
+# Five products in a row of up to 9216 terms: rounding of about sqrt(9216) ulp each, in units of the largest value.
+ROUNDING = 5 * np.sqrt(9216) * np.finfo(np.float32).eps
+
+
+def assert_step_equals_pytorch(torch: Any, net: AlexNet, batch: tuple[Any, Any]) -> None:
+    """Loss, gradients and moves of the parameters, within what float32 rounds."""
+    x, labels = batch
+    before, peer = net.parameters(), TorchNet(torch, net, decide_as_last_step=True)
+    found = net.train_step(x, labels, lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     ones, p = np.ones((len(x), *net.shapes["fc6.bias"]), np.float32), net.options.dropout
     drawn = {"fc6": ops.dropout(ones, p=p, seed=0, offset=5), "fc7": ops.dropout(ones, p=p, seed=0, offset=6)}
     masks = {name: torch.tensor(mask.numpy(), dtype=torch.float64) for name, mask in drawn.items()}
-    found = net.train_step(x, labels, lr=0.0)
-    peer = TorchNet(torch, net, decide_as_last_step=True)
     loss = torch.nn.functional.cross_entropy(peer.logits(x, masks), torch.tensor(labels))
     loss.backward()
-    assert found == pytest.approx(loss.item(), rel=relative)
+    assert found == pytest.approx(loss.item(), rel=ROUNDING)
 
-    net.step = 0  # the same masks again
-    net.train_step(x, labels, lr=0.01, momentum=0.9, weight_decay=5e-4)
     after = net.parameters()
     for name, gradient in net.gradients().items():
         expected = peer.weights[name].grad.numpy()
         error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
-        assert error <= relative, f"{name}: relative error {error:.2e} above {relative:.2e}"
+        assert error <= ROUNDING, f"{name}: relative error {error:.2e} above {ROUNDING:.2e}"
         step = -0.01 * (expected + 5e-4 * before[name].astype(np.float64))
         np.testing.assert_allclose(
             after[name] - before[name].astype(np.float64),
             step,
             rtol=0,
-            atol=relative * np.abs(step).max() + np.finfo(np.float32).eps * np.abs(before[name]).max(),
+            atol=ROUNDING * np.abs(step).max() + np.finfo(np.float32).eps * np.abs(before[name]).max(),
         )
 
 

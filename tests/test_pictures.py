@@ -126,7 +126,6 @@ def test_what_is_no_image_is_named(images: Any) -> None:
         (io.StringIO("text"), "is open for text; it must be open for bytes"),
         (Image.new("F", (4, 4)), "cannot read the image of Pillow's: its pixels are floating-point numbers"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_an_image_is_named(image: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):

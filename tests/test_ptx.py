@@ -15,12 +15,12 @@ import pytest
 import pyalexnet
 from pyalexnet import CudaError, ops
 from pyalexnet.device import backend, natives
-from pyalexnet.device.native import PtxModule
+from pyalexnet.device.native import NativeTraffic, PtxModule
 from pyalexnet.device.tensor import Tensor
 
 pytestmark = pytest.mark.skipif(not natives.is_built("_ptx"), reason="_ptx is not built")
 
-FAULTY = Path(__file__).parent / "ptx" / "faulty.cu"
+FAULTY, TRAFFIC = (Path(__file__).parent / "ptx" / name for name in ("faulty.cu", "traffic.cu"))
 THREADS = 64
 
 
@@ -29,16 +29,27 @@ def native() -> PtxModule:
     return cast(PtxModule, backend.native_module("ptx"))
 
 
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The PTX of the kernels in ``faulty.cu``."""
+def compiled(source: Path, folder: Path, architecture: str = "compute_75") -> str:
+    """The PTX of the kernels in a file."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc on the path")
-    text = tmp_path_factory.mktemp("ptx") / "faulty.ptx"
-    command = [nvcc, "-ptx", "-arch=compute_75", "-lineinfo", "-ftz=true", "-std=c++17", FAULTY, "-o", text]
+    text = folder / "kernels.ptx"
+    command = [nvcc, "-ptx", f"-arch={architecture}", "-lineinfo", "-ftz=true", "-std=c++17", source, "-o", text]
     subprocess.run(command, check=True)
     return text.read_text()
+
+
+@pytest.fixture(scope="module", params=["compute_75", "compute_120"])
+def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PTX of the kernels in ``faulty.cu``, of either code generator that nvcc has."""
+    return compiled(FAULTY, tmp_path_factory.mktemp("ptx"), request.param)
+
+
+@pytest.fixture(scope="module")
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The PTX of the kernels in ``traffic.cu``."""
+    return compiled(TRAFFIC, tmp_path_factory.mktemp("ptx"))
 
 
 @pytest.fixture
@@ -100,6 +111,8 @@ def test_what_is_in_order_is_no_fault(native: PtxModule, faulty: str) -> None:
     to, given = Tensor.empty((THREADS,), device="ptx:0"), Tensor.from_array(np.arange(64, dtype="f"), device="ptx:0")
     run(native, faulty, "reversed_in_order", to, given)
     assert np.array_equal(np.asarray(to), np.arange(64)[::-1])
+    run(native, faulty, "read_twice_by_its_writer", to, given)
+    assert np.array_equal(np.asarray(to), 2 * np.arange(64))
 
 
 def test_a_device_is_as_new_after_a_fault(native: PtxModule, faulty: str) -> None:
@@ -146,6 +159,75 @@ def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
         run(native, kernel_of(""), "other", to)
     with pytest.raises(CudaError, match="k takes 1 arguments, not 2"):
         run(native, kernel_of(""), "k", to, 1)
+
+
+def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:
+    assert native.unknown_instructions() == []
+
+
+# ---- what is counted ----
+
+
+def counted(native: PtxModule, text: str, kernel: str) -> NativeTraffic:
+    """The traffic of a launch of two warps."""
+    to = Tensor.empty((4096,), device="ptx:0")
+    given = Tensor.from_array(np.zeros(4096, "f"), device="ptx:0")
+    native.count_traffic(True)
+    try:
+        run(native, text, kernel, to, given)
+        (found,) = native.take_traffic()
+    finally:
+        native.count_traffic(False)
+    assert found["kernel"] == kernel
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loads", "stores"),
+    [
+        ("coalesced", (2, 8, 8), (2, 8, 8)),
+        ("stride_2", (2, 16, 8), (2, 8, 8)),
+        ("stride_32", (2, 8, 8), (2, 64, 8)),
+        ("one_behind", (2, 10, 8), (2, 8, 8)),
+        ("broadcast", (2, 2, 2), (2, 8, 8)),
+        ("four_at_once", (2, 32, 32), (2, 32, 32)),
+        ("half_of_the_lanes", (2, 8, 4), (2, 8, 4)),
+        ("bytes", (2, 2, 2), (2, 2, 2)),
+    ],
+)
+def test_sectors_of_global_memory(
+    native: PtxModule, traffic: str, kernel: str, loads: tuple[int, ...], stores: tuple[int, ...]
+) -> None:
+    found = counted(native, traffic, kernel)
+    assert (found["global_loads"], found["global_stores"]) == (loads, stores)
+    assert found["shared_loads"] == found["shared_stores"] == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loads", "stores"),
+    [
+        ("shared_broadcast", (2, 2, 2), (64, 64, 64)),
+        ("shared_no_conflict", (2, 2, 2), (64, 64, 64)),
+        ("shared_conflict_of_2", (2, 4, 2), (64, 64, 64)),
+        ("shared_conflict_of_32", (2, 64, 2), (64, 64, 64)),
+        ("pairs_in_order", (2, 4, 4), (8, 16, 16)),
+        ("fours_in_order", (2, 8, 8), (8, 32, 32)),
+        ("fours_at_every_second", (2, 16, 8), (8, 32, 32)),
+        ("fours_shared_by_16", (2, 4, 4), (8, 32, 32)),
+    ],
+)
+def test_wavefronts_of_shared_memory(
+    native: PtxModule, traffic: str, kernel: str, loads: tuple[int, ...], stores: tuple[int, ...]
+) -> None:
+    found = counted(native, traffic, kernel)
+    assert (found["shared_loads"], found["shared_stores"]) == (loads, stores)
+
+
+def test_nothing_is_counted_unless_asked(native: PtxModule, traffic: str) -> None:
+    counted(native, traffic, "coalesced")
+    to = Tensor.empty((THREADS,), device="ptx:0")
+    run(native, traffic, "coalesced", to, Tensor.from_array(np.zeros(THREADS, "f"), device="ptx:0"))
+    assert native.take_traffic() == []
 
 
 # ---- what is computed ----

@@ -58,6 +58,7 @@ PAPERS = {
     "second_lrn": False,
     "relu1_last": False,
     "crop": 227,
+    "conv_algorithm": "auto",
     "activation": "relu",
     "pooling": "overlapping",
     "lrn": True,

@@ -264,7 +264,14 @@ def test_changes_are_named_and_need_a_flag(finished: Path) -> None:
 
 def test_changes_that_are_allowed(tmp_path: Path) -> None:
     train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1, "preset": "paper"}))
-    changed = {"epochs": 2, "lr": 0.001, "batch_size": 3, "dropout": 0.0, "bias_update": "source2012"}
+    changed = {
+        "epochs": 2,
+        "lr": 0.001,
+        "batch_size": 3,
+        "dropout": 0.0,
+        "bias_update": "source2012",
+        "conv_algorithm": "direct",
+    }
     changed |= {"progress": False}
     result = train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, **changed)
     assert result.model.net.step == STEPS_AN_EPOCH + 4
@@ -293,6 +300,7 @@ BY_FLAG: dict[str, Any] = {
     "colour_noise_scaled": True,
     "dropout": 0.0,
     "bias_update": "source2012",
+    "conv_algorithm": "direct",
 }
 NEVER: dict[str, Any] = {
     "num_classes": 3,

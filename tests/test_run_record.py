@@ -83,7 +83,12 @@ def test_what_is_no_run_is_refused(copied: Path, tmp_path: Path) -> None:
                 ({"devices": ["tpu:0"]}, r"settings\.devices is \('tpu:0',\); it must be one or two different names"),
                 ({"num_classes": 9}, r"settings\.num_classes is 9; it must be at least 10"),
                 ({"lr": -1}, r"run\.json: settings: lr is -1\.0; it must be above 0"),
-                ({"net_options": {"towers": 5}}, r"settings\.net_options: towers is 5; it must be 2 or 1"),
+                ({"net_options": {"towers": 5}}, r"settings\.net_options\.towers is 5; it must be 2 or 1"),
+                ({"net_options": {"tower": 1}}, r"settings\.net_options\.tower is unknown"),
+                (
+                    {"net_options": {"second_lrn": True, "lrn": False}},
+                    r"settings\.net_options: second_lrn is True, but lrn is False",
+                ),
             )
         }
     ).items():

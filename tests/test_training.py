@@ -375,8 +375,8 @@ def test_the_papers_preset_is_the_papers_however_few_images_there_are() -> None:
 
 def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(3)
-    noise, labels = rng.integers(0, 256, (60, 8, 8)).astype(np.uint8), np.arange(60) % 3
-    train((noise, labels), out=tmp_path, batch_size=3, epochs=6, validation=0.5, devices=["cpu:0"], lr=1e-6)
+    noise, labels = rng.integers(0, 256, (30, 8, 8)).astype(np.uint8), np.arange(30) % 3
+    train((noise, labels), out=tmp_path, batch_size=2, epochs=6, validation=0.3, devices=["cpu:0"], lr=1e-6)
     said = capsys.readouterr().out
     events = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "event"]
     at_chance = [event for event in events if event["event"] == "chance"]

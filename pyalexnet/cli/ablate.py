@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from rich.table import Table
 
@@ -20,7 +20,7 @@ from pyalexnet.cli.arguments import (
     readable,
 )
 from pyalexnet.cli.output import print_tables, table_of
-from pyalexnet.cli.parser import is_numbers
+from pyalexnet.cli.parser import Commands, is_numbers
 from pyalexnet.study.ablation import Ablation, Lap, Plan, Trial, ablate
 from pyalexnet.study.ablation_tables import (
     RUN_HEADINGS,
@@ -35,7 +35,7 @@ from pyalexnet.system.declaration import arguments_of
 from pyalexnet.system.progress import Display, duration
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

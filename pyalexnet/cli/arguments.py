@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from pyalexnet.cli.parser import CommandParser, is_device
+from pyalexnet.cli.parser import CommandParser, Commands, Container, is_device
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
 from pyalexnet.data.readable import OnError, StopOrSkip
@@ -33,7 +33,7 @@ _SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str = ""
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str = ""
 ) -> CommandParser:
     """A subcommand with what all have; ``run`` takes the parsed arguments and returns the exit status."""
     command: CommandParser = commands.add_parser(
@@ -44,7 +44,7 @@ def add_command(
     return command
 
 
-def add_declared(group: Any, argument: Argument, default: str = "") -> None:
+def add_declared(group: Container, argument: Argument, default: str = "") -> None:
     """An option for a setting; a command finds no value for it where it is not given.
 
     Args:
@@ -66,10 +66,10 @@ def add_declared(group: Any, argument: Argument, default: str = "") -> None:
         group.add_argument(flag, type=type(choices[0]), choices=choices, help=text)
     else:
         metavar = setting.metavar or ("N" if argument.kind is int else "X")
-        group.add_argument(flag, type=_KINDS.get(argument.kind), metavar=metavar, help=text)
+        group.add_argument(flag, type=_KINDS.get(argument.kind, str), metavar=metavar, help=text)
 
 
-def readable(value: Any) -> str:
+def readable(value: object) -> str:
     """A setting's value as the help shows it and the command takes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -152,7 +152,7 @@ def add_placement(command: CommandParser) -> None:
     )
 
 
-def add_on_error(command: Any) -> None:
+def add_on_error(command: CommandParser) -> None:
     """What becomes of images that cannot be read; :class:`Skipped` keeps account of them."""
     command.add_argument(
         "--on-error",
@@ -192,7 +192,7 @@ class Skipped:
         return WRONG_INPUT if count else 0
 
 
-def add_quiet(command: Any) -> None:
+def add_quiet(command: CommandParser) -> None:
     """Whether progress is shown."""
     command.add_argument("--quiet", action="store_true", help="show no progress")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from pyalexnet.cli.arguments import add_command
 from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.cli.parser import Commands
 from pyalexnet.device.backend import devices
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     add_command(commands, "devices", run, "list the devices that a net can run on")
 

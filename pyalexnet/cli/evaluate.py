@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -24,6 +23,7 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import as_json, columns, print_tables, table_of, write_text
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.evaluation.evaluate import evaluate
@@ -41,7 +41,7 @@ _NAME, _SHORT_NAME = 60, 24
 _GAP = 3  # spaces between columns
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     return skipped.exit_status()
 
 
-def as_record(found: Evaluation) -> dict[str, Any]:
+def as_record(found: Evaluation) -> dict[str, object]:
     """All that was found, as JSON holds it; null are errors of classes without images, and what was not found out."""
     unseen = found.unseen
     return {
@@ -109,7 +109,7 @@ def as_record(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def _errors(of: Evaluation | ClassResult, count: int) -> dict[str, Any]:
+def _errors(of: Evaluation | ClassResult, count: int) -> dict[str, object]:
     return {
         "top1_error": of.top1_error if count else None,
         "top1_interval": list(of.top1_interval),

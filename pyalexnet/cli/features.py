@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
@@ -19,6 +18,7 @@ from pyalexnet.cli.arguments import (
     add_quiet,
     open_model,
 )
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import Dataset, remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.opening import as_dataset, as_test_dataset
@@ -28,7 +28,7 @@ from pyalexnet.evaluation.own_data import held_out_images, training_images
 from pyalexnet.system.progress import Display
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.opening import as_dataset, as_test_dataset
@@ -40,7 +40,7 @@ from pyalexnet.training.record import load_run
 Pixels = npt.NDArray[np.uint8]
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command and its four figures."""
     command = commands.add_parser("figure", help="draw filters, predictions, neighbours or learning curves")
     figures = command.add_subparsers(title="figures", dest="figure", metavar="FIGURE", required=True)
@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
     _add_curves(figures)
 
 
-def _add_filters(figures: Any) -> None:
+def _add_filters(figures: Commands) -> None:
     command = add_command(
         figures,
         "filters",
@@ -64,7 +64,7 @@ def _add_filters(figures: Any) -> None:
     add_placement(command)
 
 
-def _add_predictions(figures: Any) -> None:
+def _add_predictions(figures: Commands) -> None:
     command = add_command(
         figures,
         "predictions",
@@ -82,7 +82,7 @@ def _add_predictions(figures: Any) -> None:
     add_placement(command)
 
 
-def _add_neighbours(figures: Any) -> None:
+def _add_neighbours(figures: Commands) -> None:
     command = add_command(
         figures,
         "neighbours",
@@ -105,7 +105,7 @@ def _add_neighbours(figures: Any) -> None:
     add_placement(command)
 
 
-def _add_curves(figures: Any) -> None:
+def _add_curves(figures: Commands) -> None:
     command = add_command(figures, "curves", _draw_curves, "a run's loss and error, with the learning rate's changes")
     command.add_argument("folder", metavar="RUN", help="a run's folder")
     _add_out(command)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
@@ -20,6 +19,7 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.readable import readable
@@ -28,7 +28,7 @@ from pyalexnet.evaluation.neighbours import find_neighbours, where_to_look
 from pyalexnet.system.progress import Display
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

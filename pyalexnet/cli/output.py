@@ -16,12 +16,13 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pyalexnet.cli.parser import CommandParser
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable
 
@@ -33,13 +34,13 @@ _FILE_COLUMNS = 110
 _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
-def add_output(command: Any) -> None:
+def add_output(command: CommandParser) -> None:
     """Which format, and where to."""
     command.add_argument("--format", choices=FORMATS, default="table", help="(default: %(default)s)")
     command.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], kind: str, output: str | PathLike[str] | None) -> None:
+def write_rows(rows: Sequence[Mapping[str, object]], kind: str, output: str | PathLike[str] | None) -> None:
     """Write records that have the same fields, in one of :data:`FORMATS`."""
     write_text({"table": _as_table, "json": as_json, "csv": as_csv}[kind](rows), output)
 
@@ -54,12 +55,12 @@ def write_text(text: str, output: str | PathLike[str] | None) -> None:
         write_atomically(output, content)
 
 
-def as_json(content: Any) -> str:
+def as_json(content: object) -> str:
     """Strict JSON, indented."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     """Comma-separated values: texts in quotes, and an apostrophe before what a spreadsheet would compute."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
@@ -121,7 +122,7 @@ def _console(file: TextIO) -> Console:
     return _PipeConsole(file=file, highlight=False, markup=False, emoji=False, width=None if known else _FILE_COLUMNS)
 
 
-def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _as_table(rows: Sequence[Mapping[str, object]]) -> str:
     cells = [[_cell(name, value) for name, value in row.items()] for row in rows]
     values = list(rows[0].values()) if rows else []
     text = [number for number, value in enumerate(values) if isinstance(value, str)]
@@ -132,14 +133,14 @@ def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def _csv_cell(value: Any) -> Any:
+def _csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = value.replace("\0", r"\x00")  # which CSV cannot hold
     return f"'{value}" if value.startswith(_BEGINS_FORMULA) else value
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2%}" if name in ("probability", "accuracy") else f"{value:.4g}"
     return str(value)

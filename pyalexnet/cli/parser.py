@@ -6,12 +6,16 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.system.names import printable
 
 Item = TypeVar("Item")
+
+# What subcommands are added to; and what options are, a parser or a group of one.
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
+Container: TypeAlias = argparse._ActionsContainer
 
 _ENDS_OPTIONS = "--"
 
@@ -35,7 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         item: Callable[[str], Item],
         *,
         continues: Callable[[str], bool],
-        group: Any = None,
+        group: Container | None = None,
         **options: Any,
     ) -> None:
         """An option with a list for a value, written ``a,b`` or ``a b``.

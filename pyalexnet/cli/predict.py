@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from pyalexnet.cli.arguments import (
     Skipped,
@@ -17,12 +16,13 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.evaluation.predict import predict
 from pyalexnet.system.progress import Display
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(commands, "predict", run, "name what images show")
     add_model(command)

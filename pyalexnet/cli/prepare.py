@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, get_args
+from typing import get_args
 
 from pyalexnet.cli.arguments import add_command, add_quiet
 from pyalexnet.cli.output import say
+from pyalexnet.cli.parser import Commands
 from pyalexnet.data import PreparedImages
 from pyalexnet.data.prepare import SHARD_SIZE, FirstLabel, prepare
 from pyalexnet.data.readable import StopOrSkip
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

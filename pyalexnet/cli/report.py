@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
@@ -16,10 +15,11 @@ from pyalexnet.cli.arguments import (
     add_quiet,
     add_views,
 )
+from pyalexnet.cli.parser import Commands
 from pyalexnet.system.progress import Display
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

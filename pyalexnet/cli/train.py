@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any
 
 from pyalexnet.architecture import Options
 from pyalexnet.cli.arguments import (
@@ -17,6 +16,7 @@ from pyalexnet.cli.arguments import (
     fraction_or_name,
     readable,
 )
+from pyalexnet.cli.parser import Commands
 from pyalexnet.cli.status import ended_by
 from pyalexnet.net.model_file import MODEL_FILE
 from pyalexnet.system.declaration import Argument, arguments_of
@@ -27,7 +27,7 @@ from pyalexnet.training.settings import LEARNING_RATE, NET, RECIPE, Conduct, Set
 from pyalexnet.training.train import train
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
         commands,

@@ -75,6 +75,15 @@ class DataChoice:
     description: DataDescription
 
 
+class Reading(TypedDict, total=False):
+    """How :func:`choose_data` reads what it opens, for those that hand it on."""
+
+    on_error: OnError
+    unreadable: Mapping[_Origin, Mapping[str, str]] | None
+    on_stage: Callable[[str, int], None]
+    on_images: Callable[[int], None]
+
+
 def choose_data(
     data: DataSource,
     validation: float | DataSource | None,

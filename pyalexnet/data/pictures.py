@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
-from typing import Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from pyalexnet.data.images import decode_image, fit_image, fit_picture, read_image
-from pyalexnet.device.foreign import describe
+from pyalexnet.device.foreign import ArrayLike, describe
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.errors import DataError
 from pyalexnet.system.checks import shown
 from pyalexnet.system.names import printable
+
+# An image as a caller may have it, and images, of which a single one may stand alone.
+Picture: TypeAlias = str | PathLike[str] | IO[bytes] | Image.Image | ArrayLike
+Pictures: TypeAlias = Picture | Iterable[Picture]
 
 KINDS = "a path, an open file, its bytes, an image of Pillow's, a uint8 array (H, W) or (H, W, 3)"
 """What an image may be, in words."""

@@ -145,6 +145,19 @@ class NativeDeviceInfo(TypedDict):
     free_bytes: int
 
 
+class NativeTraffic(TypedDict):
+    """What a launch moved: accesses of warps, sectors or wavefronts that they took, and how few would have done.
+
+    ``src/ptx/traffic.h`` has the rules.
+    """
+
+    kernel: str
+    global_loads: tuple[int, int, int]
+    global_stores: tuple[int, int, int]
+    shared_loads: tuple[int, int, int]
+    shared_stores: tuple[int, int, int]
+
+
 class NativeModule(Protocol):
     """A native module.
 
@@ -179,6 +192,7 @@ class NativeModule(Protocol):
 
     # Convolution.
     def product_algorithms(self) -> list[str]: ...
+    def conv_algorithms(self) -> list[str]: ...
     def conv_y_shape(
         self, x_shape: Sequence[int], w_shape: Sequence[int], stride: int, padding: int, groups: int
     ) -> list[int]: ...
@@ -415,9 +429,12 @@ class CoresModule(NativeModule, Protocol):
 
 
 class PtxModule(CoresModule, Protocol):
-    """The native module that executes PTX: how it rounds, and kernels from text."""
+    """The native module that executes PTX: how it rounds, what it counts, and kernels from text."""
 
     def set_fused(self, fused: bool) -> None: ...
+    def count_traffic(self, on: bool) -> None: ...
+    def take_traffic(self) -> list[NativeTraffic]: ...
+    def unknown_instructions(self) -> list[str]: ...
     def launch_text(
         self,
         text: str,

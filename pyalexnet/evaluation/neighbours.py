@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.opening import as_dataset
+from pyalexnet.data.pictures import Pictures
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.features import (
@@ -50,7 +50,7 @@ class Neighbour:
 
 def find_neighbours(
     model: Classifier | str | PathLike[str],
-    queries: Any,
+    queries: Pictures,
     data: DataSource | FeatureFile | None = None,
     *,
     count: int = 6,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data.augmentation import require_views
-from pyalexnet.data.pictures import listed, prepared_or_error
+from pyalexnet.data.pictures import Pictures, listed, prepared_or_error
 from pyalexnet.data.prefetch import in_batches, prefetch
 from pyalexnet.data.readable import OnError, reported
 from pyalexnet.errors import DataError
@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
 
 def predict(
     model: Classifier | str | PathLike[str],
-    images: Any,
+    images: Pictures,
     *,
     top: int = 5,
     views: int = 1,
@@ -66,7 +66,7 @@ def predict(
         return list(_predictions(model, given, top, views, batch_size, report, on_images))
 
 
-def as_images(images: Any) -> npt.NDArray[np.uint8]:
+def as_images(images: Pictures) -> npt.NDArray[np.uint8]:
     """Images as :func:`predict` takes them, brought to uint8 (N, 256, 256, 3).
 
     Raises:
@@ -76,7 +76,7 @@ def as_images(images: Any) -> npt.NDArray[np.uint8]:
     return np.stack([image for image in readable_images(images, "stop") if image is not None])
 
 
-def readable_images(images: Any, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
+def readable_images(images: Pictures, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
     """Images as :func:`as_images` brings them, one by one; None for those that cannot be read and are skipped.
 
     Raises:
@@ -97,7 +97,7 @@ def readable_images(images: Any, on_error: OnError) -> list[npt.NDArray[np.uint8
 
 def _predictions(
     model: Classifier,
-    images: Sequence[Any],
+    images: Sequence[object],
     top: int,
     views: int,
     batch_size: int,

@@ -11,11 +11,9 @@ Where a layer sees both towers, each tower's dx reaches back into both: their pa
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
-from pyalexnet.net.draft import Draft, geometry_of, row_of
+from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS
 
 
@@ -69,7 +67,7 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
     """Back through pooling or a normalisation, and through the ReLU before it where that is asked for."""
     x = draft.arrays[f"{layer.name}.{step}.x", tower]
     dx = draft.new(layer.name, f"d{step}", tower, x.shape)
-    arguments: dict[str, Any] = {"dx": dx, "dy": dy, "x": x}
+    arguments: dict[str, object] = {"dx": dx, "dy": dy, "x": x}
     if step == "lrn":
         arguments |= {"x_from_relu": through_relu, **draft.options.lrn_arguments}
         draft.call(layer.name, "lrn_backward", tower, row=row_of("lrn", layer), **arguments)
@@ -112,7 +110,7 @@ def _input_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) -> 
     dx = draft.new(layer.name, "dx", tower, x.shape)
     if isinstance(layer, Conv):
         draft.call_product(
-            layer.name, "conv_backward_input", tower, dx=dx, dy=dy, w=weight.value, geometry=geometry_of(layer)
+            layer.name, "conv_backward_input", tower, dx=dx, dy=dy, w=weight.value, choices=draft.convolution(layer)
         )
     else:
         draft.call_product(
@@ -128,7 +126,7 @@ def _weight_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) ->
     if isinstance(layer, Conv):
         draft.call_product(
             layer.name, "conv_backward_weight", tower,
-            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, geometry=geometry_of(layer),
+            dw=weight.gradient, db=bias.gradient, x=x, dy=dy, choices=draft.convolution(layer),
         )  # fmt: skip
     else:
         draft.call_product(

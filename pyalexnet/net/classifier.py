@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from pyalexnet.data.augmentation import Variations
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.device.arguments import Argument
 from pyalexnet.device.backend import devices
+from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.network import AlexNet
 from pyalexnet.system.checks import shown
@@ -56,7 +56,7 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<Classifier of {_some(self.classes)}: {self.net!r}>"
 
-    def input_batch(self, images: Any, variations: Variations) -> ImageBatch:
+    def input_batch(self, images: ArrayLike, variations: Variations) -> ImageBatch:
         """What the net takes: uint8 images (N, 256, 256, 3), each varied in its way, less the mean.
 
         Args:
@@ -70,7 +70,7 @@ class Classifier:
         return self.classes[output] if output < len(self.classes) else f"output {output}"
 
 
-def _names(classes: Any, outputs: int) -> tuple[str, ...]:
+def _names(classes: object, outputs: int) -> tuple[str, ...]:
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise TypeError(f"classes is {shown(classes)}; it must be a list of names")
     names = tuple(classes)

@@ -94,6 +94,14 @@ class Draft:
             "offset": lambda values: values.step * layer_count + number,
         }
 
+    def convolution(self, layer: Conv) -> dict[str, Any]:
+        """How a convolution's windows lie, and how it is computed: a tower's convolution has one group."""
+        places = {"stride": layer.stride, "padding": layer.padding, "groups": 1}
+        algorithm = self.options.conv_algorithm
+        if not self.training or algorithm == "auto":
+            return places
+        return {**places, "algorithm": algorithm if layer.stride == 1 else "direct"}
+
     # Arrays -------------------------------------------------------------------------------------------------
 
     def new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:
@@ -127,7 +135,7 @@ class Draft:
         return self._entries[-1]
 
     def call_product(
-        self, layer: str, operation: str, tower: int, *, geometry: Mapping[str, int] | None = None, **arguments: Any
+        self, layer: str, operation: str, tower: int, *, choices: Mapping[str, Any] | None = None, **arguments: Any
     ) -> None:
         """List a convolution or matrix product, or a gradient of one, by its plan and with the workspace that it says.
 
@@ -137,13 +145,13 @@ class Draft:
             layer: as in :meth:`call`, like operation and tower.
             operation: as in :meth:`call`.
             tower: as in :meth:`call`.
-            geometry: what the plan needs to know beside the arrays.
+            choices: what the plan needs to know beside the arrays.
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
         rule = {} if self.training else {"batch_invariant": True}
         plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
-            **arguments, **(geometry or {}), **rule
+            **arguments, **(choices or {}), **rule
         )
         entry = self.call(layer, operation, tower, plan=plan, **arguments)
         self._workspace_bytes[place] = max(self._workspace_bytes[place], plan.workspace_bytes)
@@ -168,11 +176,6 @@ class Draft:
         ]
         for entry, place in self._workspace_users:
             entry.arguments["workspace"] = workspaces[place]
-
-
-def geometry_of(layer: Conv) -> dict[str, int]:
-    """How a convolution's windows lie, as its kernels take it: a tower's convolution has one group."""
-    return {"stride": layer.stride, "padding": layer.padding, "groups": 1}
 
 
 def row_of(part: str, layer: Conv | Linear) -> str:

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE, SECOND_LRN, Conv, Linear
 from pyalexnet.device.memory import Ref
-from pyalexnet.net.draft import Draft, geometry_of, row_of
+from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import INPUT
 
 # Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
@@ -87,7 +87,7 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     weight, bias = draft.parameters(layer, tower)
     draft.call_product(
         layer.name, "conv_forward", tower, y=y, x=x, w=weight.value, b=bias.value,
-        relu=draft.is_relu and not relu_last, geometry=geometry_of(layer),
+        relu=draft.is_relu and not relu_last, choices=draft.convolution(layer),
     )  # fmt: skip
     if not draft.is_relu:
         draft.call(layer.name, "tanh_forward", tower, y=y, x=y)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -232,10 +232,17 @@ class Tally:
         np.add.at(self.confusion, (labels, _answer(probabilities, labels, rank)), 1)
         np.add.at(self.top5_wrong, labels, rank >= 5)
 
-    def evaluation(self, views: int, **overlap: Any) -> Evaluation:
+    def evaluation(
+        self,
+        views: int,
+        *,
+        trained_on: int | None = None,
+        not_checked: str = "",
+        unseen: Evaluation | None = None,
+    ) -> Evaluation:
         """What came out; at least one image must have been counted."""
         loss = float(np.mean(np.concatenate(self.losses)))
-        return Evaluation(views, loss, self.classes, self.confusion, self.top5_wrong, **overlap)
+        return Evaluation(views, loss, self.classes, self.confusion, self.top5_wrong, trained_on, not_checked, unseen)
 
 
 def wilson_interval(successes: int, count: int) -> Interval:

@@ -14,11 +14,12 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, ove
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
+    OptionArguments,
     Options,
     as_options,
     feature_names,
@@ -99,7 +100,7 @@ class AlexNet:
         memory_limit: int | None = None,
         seed: int = 0,
         peer_access: bool = True,
-        **options: Any,
+        **options: Unpack[OptionArguments],
     ) -> None:
         """Take the memory for the parameters and fill them.
 
@@ -121,7 +122,14 @@ class AlexNet:
         self._parameters.fill(initial_parameters(self.num_classes, self.options, self.seed))
 
     @classmethod
-    def unfilled(cls, num_classes: int, *, devices: Iterable[str], memory_limit: int | None, **options: Any) -> Self:
+    def unfilled(
+        cls,
+        num_classes: int,
+        *,
+        devices: Iterable[str],
+        memory_limit: int | None,
+        **options: Unpack[OptionArguments],
+    ) -> Self:
         """A net whose parameters are about to be loaded, so that none are drawn; before, it does not compute.
 
         Args:
@@ -147,7 +155,7 @@ class AlexNet:
         memory_limit: int | None,
         seed: int,
         peer_access: bool,
-        options: Mapping[str, Any],
+        options: OptionArguments,
     ) -> None:
         """All that :meth:`__init__` does but fill the parameters."""
         self.num_classes = at_least("num_classes", num_classes, 2)

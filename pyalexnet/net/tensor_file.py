@@ -84,7 +84,7 @@ class TensorFile(Generic[D]):
         return tensors
 
 
-def pack(tensors: Tensors, about: Mapping[str, Any]) -> bytes:
+def pack(tensors: Tensors, about: Mapping[str, object]) -> bytes:
     """The content of a file: tensors, and what is to be said about them, of which JSON can hold everything."""
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     entry = {"format": _FORMAT, **about, "checksum": checksum(contiguous)}

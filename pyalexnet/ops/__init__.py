@@ -8,7 +8,7 @@ Denormal numbers count as zero in arithmetic, on every target (as with nvcc's ``
 result. What is only moved, as by :func:`relu`, stays as it is, and the caller's own threads keep theirs.
 """
 
-from pyalexnet.ops.algorithms import product_algorithms
+from pyalexnet.ops.algorithms import conv_algorithms, product_algorithms
 from pyalexnet.ops.augment import prepare_input
 from pyalexnet.ops.conv import conv2d, conv2d_backward_input, conv2d_backward_weight
 from pyalexnet.ops.dropout import dropout, dropout_backward
@@ -25,6 +25,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv_algorithms",
     "cross_entropy",
     "dropout",
     "dropout_backward",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
+from collections.abc import Callable, Sequence
+
+from pyalexnet.device.backend import DEFAULT_DEVICE, get_device
 from pyalexnet.system.checks import shown
 
 
 def product_algorithms(device: str = DEFAULT_DEVICE) -> tuple[str, ...]:
-    """The names that ``algorithm=`` takes on a device, of convolutions, fully connected layers and their gradients.
+    """The names that ``algorithm=`` takes on a device, of fully connected layers and their gradients.
 
     ``direct_128x64`` adds up products in blocks of 128 rows and 64 columns of the result; on CPU cores ``direct_8x48``
     has 8 rows and 48 columns of it in registers. Which one is chosen where none is asked for follows from the shape
@@ -21,13 +23,29 @@ def product_algorithms(device: str = DEFAULT_DEVICE) -> tuple[str, ...]:
     return tuple(get_device(device).native.product_algorithms())
 
 
-def named_algorithm(algorithm: str | None, on: Device) -> str | None:
+def conv_algorithms(device: str = DEFAULT_DEVICE) -> tuple[str, ...]:
+    """The names that ``algorithm=`` takes on a device, of convolutions and their gradients.
+
+    ``direct`` adds up products over the windows, by the one of :func:`product_algorithms` that suits the shape, or by
+    the one that is named instead. ``fourier`` multiplies the spectra of whole maps (``src/kernels/fourier_conv.cuh``),
+    for stride 1 and maps of at most 30 pixels a side, padding on one side included; a number that is not finite spreads
+    to its whole map. Where none is asked for the faster one is chosen, as the shape and the kind of device say.
+
+    Raises:
+        TypeError: ``device`` is no text.
+        ValueError: it is no name of a device.
+        DeviceNotFoundError: there is no such device.
+    """
+    return tuple(get_device(device).native.conv_algorithms())
+
+
+def named_algorithm(algorithm: str | None, known: Callable[[], Sequence[str]]) -> str | None:
     """Refuse what is no text; whether there is such an algorithm is the plan's to say.
 
     Raises:
-        TypeError: ``algorithm`` is neither text nor None.
+        TypeError: ``algorithm`` is neither text nor None; the message tells those ``known``.
     """
     if algorithm is None or isinstance(algorithm, str):
         return algorithm
-    names = ", ".join(on.native.product_algorithms())
+    names = ", ".join(known())
     raise TypeError(f"algorithm is {shown(algorithm)}; it must be one of {names}")

@@ -50,7 +50,7 @@ def conv2d(
         groups: number of parts that channels and filters are divided into.
         relu: whether max(·, 0) follows.
         device: where to compute when no argument is on a device yet.
-        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
+        algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
 
     Returns:
         Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
@@ -58,7 +58,7 @@ def conv2d(
     Raises:
         TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm.
+            devices, or there is no such algorithm, or none for the shape.
     """
     images, weights = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
     bias = None if b is None else Argument.of("b", b, shape=weights.shape[3:])
@@ -66,7 +66,7 @@ def conv2d(
     relu = flag("relu", relu)
     places = _places(stride, padding, groups)
     y = empty(tuple(on.native.conv_y_shape(images.shape, weights.shape, **places)), on)
-    named = named_algorithm(algorithm, on)
+    named = named_algorithm(algorithm, on.native.conv_algorithms)
     plan = on.native.conv_forward_plan(x=images, w=weights, **places, algorithm=named)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_forward(
@@ -101,7 +101,7 @@ def conv2d_backward_input(
         padding: as in :func:`conv2d`.
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
-        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
+        algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
 
     Returns:
         Tensor of ``input_shape``.
@@ -109,7 +109,7 @@ def conv2d_backward_input(
     Raises:
         TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm.
+            devices, or there is no such algorithm, or none for the shape.
     """
     gradient, weights = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
     on = common_device(device, gradient, weights)
@@ -117,7 +117,7 @@ def conv2d_backward_input(
     places = _places(stride, padding, groups)
     gradient.require_shape(*on.native.conv_y_shape(x_shape, weights.shape, **places))
     dx = empty(x_shape, on)
-    named = named_algorithm(algorithm, on)
+    named = named_algorithm(algorithm, on.native.conv_algorithms)
     plan = on.native.conv_backward_input_plan(dx=dx, w=weights, **places, algorithm=named)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_input(
@@ -151,7 +151,7 @@ def conv2d_backward_weight(
         padding: as in :func:`conv2d`.
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
-        algorithm: one of :func:`product_algorithms`; by default the one that suits the shape.
+        algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
 
     Returns:
         Tensors dw (kernel height, kernel width, channels / groups, filters) and db (filters,).
@@ -159,7 +159,7 @@ def conv2d_backward_weight(
     Raises:
         TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm.
+            devices, or there is no such algorithm, or none for the shape.
     """
     images, gradient = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
     on = common_device(device, images, gradient)
@@ -170,7 +170,7 @@ def conv2d_backward_weight(
     w_shape = (*extents("kernel_size", pair, 2), images.shape[3] // places["groups"], gradient.shape[3])
     gradient.require_shape(*on.native.conv_y_shape(images.shape, w_shape, **places))
     dw, db = empty(w_shape, on), empty(w_shape[3:], on)
-    named = named_algorithm(algorithm, on)
+    named = named_algorithm(algorithm, on.native.conv_algorithms)
     plan = on.native.conv_backward_weight_plan(x=images, dw=dw, **places, algorithm=named)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_weight(

@@ -42,7 +42,9 @@ def linear(
     bias = None if b is None else Argument.of("b", b, shape=weights.shape[1:])
     on = common_device(device, rows, weights, bias)
     relu = flag("relu", relu)
-    plan = on.native.linear_forward_plan(x=rows, w=weights, algorithm=named_algorithm(algorithm, on))
+    plan = on.native.linear_forward_plan(
+        x=rows, w=weights, algorithm=named_algorithm(algorithm, on.native.product_algorithms)
+    )
     y, memory = empty((rows.shape[0], weights.shape[1]), on), workspace(plan.workspace_bytes, on)
     added = None if bias is None else bias.native(on)
     on.native.linear_forward(plan, y.array, rows.native(on), weights.native(on), added, relu, memory.array, on.stream)
@@ -73,7 +75,9 @@ def linear_backward_input(
     gradient = Argument.of("dy", dy, shape=("batch", weights.shape[1]))
     on = common_device(device, gradient, weights)
     dx = empty((gradient.shape[0], weights.shape[0]), on)
-    plan = on.native.linear_backward_input_plan(dx=dx, w=weights, algorithm=named_algorithm(algorithm, on))
+    plan = on.native.linear_backward_input_plan(
+        dx=dx, w=weights, algorithm=named_algorithm(algorithm, on.native.product_algorithms)
+    )
     memory = workspace(plan.workspace_bytes, on)
     on.native.linear_backward_input(plan, dx.array, gradient.native(on), weights.native(on), memory.array, on.stream)
     on.stream.synchronize()
@@ -103,7 +107,9 @@ def linear_backward_weight(
     gradient = Argument.of("dy", dy, shape=(rows.shape[0], "outputs"))
     on = common_device(device, rows, gradient)
     dw, db = empty((rows.shape[1], gradient.shape[1]), on), empty(gradient.shape[1:], on)
-    plan = on.native.linear_backward_weight_plan(x=rows, dw=dw, algorithm=named_algorithm(algorithm, on))
+    plan = on.native.linear_backward_weight_plan(
+        x=rows, dw=dw, algorithm=named_algorithm(algorithm, on.native.product_algorithms)
+    )
     memory = workspace(plan.workspace_bytes, on)
     on.native.linear_backward_weight(
         plan, dw.array, db.array, rows.native(on), gradient.native(on), memory.array, on.stream

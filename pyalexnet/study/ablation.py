@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Interval, Le
 
-from pyalexnet.architecture import Options
+from pyalexnet.architecture import Activation, OptionArguments, Options
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
 from pyalexnet.data.choice import unreadable_lines
@@ -66,7 +66,7 @@ class Variant:
 
     name: str
     section: str
-    options: dict[str, Any]
+    options: OptionArguments
 
 
 PAPERS_NET = Variant("the paper's net", "", {})
@@ -260,7 +260,7 @@ def ablate(
     found = Ablation(str(chosen.description["source"] or "arrays"), (_describe(devices[0]),), plan)
     if out is not None and Path(out).exists():
         found = _ablation_to_resume(out, found)
-    bench = _Bench(plan, recipe, training, held_out, {"devices": devices, "memory_limit": memory_limit})
+    bench = _Bench(plan, recipe, training, held_out, devices, memory_limit)
     for name, measure_it in bench.measurements(found):
         on_begin(name, len(found.laps) + len(found.trials))
         result = measure_it()
@@ -279,7 +279,8 @@ class _Bench:
     recipe: Recipe
     training: Dataset
     held_out: Dataset
-    placement: dict[str, Any]
+    devices: Sequence[str]
+    memory_limit: int | None
 
     def measurements(self, found: Ablation) -> Iterator[tuple[str, Callable[[], Lap | Trial]]]:
         """All that the plan asks for and that was not found yet: what it is, and the way to measure it."""
@@ -296,15 +297,21 @@ class _Bench:
                     if (variant.name, seed, lr) not in trained:
                         yield f"{variant.name} at lr {lr:g}, seed {seed}", partial(self.train, variant, seed, lr)
 
-    def options(self, changes: dict[str, Any]) -> dict[str, Any]:
+    def options(self, changes: OptionArguments) -> OptionArguments:
         """A net's options: the data's own, where it has such, but the paper's dropout."""
         return self.recipe.net_options | {"dropout": 0.5} | changes
 
-    def race(self, activation: str, lr: float) -> Lap:
+    def race(self, activation: Activation, lr: float) -> Lap:
         """Train without dropout, weight decay and augmentation until the training error is low enough."""
         start, plan, training = time.perf_counter(), self.plan, self.training
         options = self.options({"activation": activation, "dropout": 0.0})
-        net = AlexNet(len(training.classes), seed=plan.seeds[0], **self.placement, **options)
+        net = AlexNet(
+            len(training.classes),
+            devices=self.devices,
+            memory_limit=self.memory_limit,
+            seed=plan.seeds[0],
+            **options,
+        )
         model = Classifier(net, training.classes, measure(training).mean)
         (centre,) = view_variations(plan.batch_size, 1, net.options.crop)
         errors: deque[float] = deque(maxlen=_WINDOW_STEPS)
@@ -357,7 +364,8 @@ class _Bench:
             subtract_mean=recipe.subtract_mean,
             seed=seed,
             progress=False,
-            **self.placement,
+            devices=self.devices,
+            memory_limit=self.memory_limit,
             **self.options(variant.options),
         )
         if result.signal is not None:

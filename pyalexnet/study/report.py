@@ -41,6 +41,7 @@ from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import BEST_FILE
 from pyalexnet.training.schedule import make_schedule, summary
 from pyalexnet.training.settings import Settings
+from pyalexnet.training.state import EpochRecord
 
 with importing_extra():
     import jinja2
@@ -195,7 +196,7 @@ def write_report(
     write_atomically(path, environment.get_template("report.html").render(context).encode())
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     """A text without control characters, nor what changes the direction of writing; HTML is escaped by Jinja."""
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
@@ -248,7 +249,7 @@ def _numbers(run: RunRecord, found: Evaluation | None) -> Iterator[tuple[str, st
         yield "images a second", f"{statistics.median(speeds):.1f}"
 
 
-def _history_row(record: Any) -> tuple[str, ...]:
+def _history_row(record: EpochRecord) -> tuple[str, ...]:
     return (
         str(record.epoch),
         f"{record.steps:,}",
@@ -261,7 +262,7 @@ def _history_row(record: Any) -> tuple[str, ...]:
     )
 
 
-def _errors(found: Evaluation, which: str) -> dict[str, Any]:
+def _errors(found: Evaluation, which: str) -> dict[str, object]:
     results = [one for one in found.by_class() if one.count]
     shown = results if len(results) <= _FEW else sorted(results, key=lambda one: -one.top1_error)[:_FEW]
     views = f"{found.views} {'view' if found.views == 1 else 'views'} each"
@@ -353,7 +354,7 @@ def _ledger_line(row: Row, settings: Settings, views: int) -> LedgerLine:
     )
 
 
-def _does(row: Row, source: str, value: Any, settings: Settings) -> bool:
+def _does(row: Row, source: str, value: object, settings: Settings) -> bool:
     way = row.ways[source].value
     if way is None:
         return False
@@ -374,7 +375,7 @@ def _settings_rows(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield name, f"{images:,} of {classes:,} classes"
 
 
-def _readable(value: Any) -> str:
+def _readable(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -386,7 +387,7 @@ def _readable(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def _times(model: Classifier, batch_size: int, memory_limit: int | None) -> dict[str, Any]:
+def _times(model: Classifier, batch_size: int, memory_limit: int | None) -> dict[str, object]:
     net = AlexNet(
         model.net.num_classes, devices=model.net.devices, memory_limit=memory_limit, **vars(model.net.options)
     )

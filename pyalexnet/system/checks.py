@@ -36,7 +36,7 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} is {shown(value)}; it must be an integer") from None
 
 
-def bounded(name: str, value: Any, least: int = -(2**63), most: int = 2**63 - 1) -> int:
+def bounded(name: str, value: object, least: int = -(2**63), most: int = 2**63 - 1) -> int:
     """An integer within limits; by default those of what kernels count with.
 
     Raises:
@@ -72,7 +72,7 @@ def extents(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
     return found
 
 
-def at_least(name: str, value: Any, least: int) -> int:
+def at_least(name: str, value: object, least: int) -> int:
     """An integer from ``least`` on.
 
     Raises:
@@ -84,7 +84,7 @@ def at_least(name: str, value: Any, least: int) -> int:
     return found
 
 
-def callback(name: str, value: Any) -> None:
+def callback(name: str, value: object) -> None:
     """Refuse what cannot be called.
 
     Raises:
@@ -94,7 +94,7 @@ def callback(name: str, value: Any) -> None:
         raise TypeError(f"{name} is {shown(value)}; it must be a function")
 
 
-def as_path(name: str, value: Any) -> Path:
+def as_path(name: str, value: object) -> Path:
     """A path.
 
     Raises:
@@ -105,7 +105,7 @@ def as_path(name: str, value: Any) -> Path:
     return Path(value)
 
 
-def number(name: str, value: Any) -> float:
+def number(name: str, value: object) -> float:
     """A real number of Python's or NumPy's; but no truth value. It may be NaN or infinite.
 
     Raises:
@@ -121,7 +121,7 @@ def number(name: str, value: Any) -> float:
         raise ValueError(f"{name} is {shown(value)}; it must be within the range of a float") from None
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: object) -> bool:
     """A truth value of Python's or NumPy's.
 
     Raises:
@@ -132,7 +132,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def numbers_by_name(name: str, value: Any) -> dict[str, float]:
+def numbers_by_name(name: str, value: object) -> dict[str, float]:
     """Real numbers by name.
 
     Raises:

@@ -21,7 +21,6 @@ from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +104,7 @@ class Checkpoint:
         return path
 
     def _state_content(self, checksums: Mapping[str, int]) -> bytes:
-        about: dict[str, Any] = {
+        about: dict[str, object] = {
             "format": _FORMAT,
             "versions": {name: version(name) for name in ("pyalexnet", "numpy", "pillow")}
             | {"python": platform.python_version()},
@@ -235,7 +234,7 @@ def _require_steps(path: Path, state: RunState, steps: int) -> None:
         raise ModelFileError(f"{path}: state: {error}") from error
 
 
-def _json_checksum(about: Mapping[str, Any]) -> int:
+def _json_checksum(about: Mapping[str, object]) -> int:
     return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 

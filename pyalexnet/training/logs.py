@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from annotated_types import Ge
@@ -46,7 +46,7 @@ LINE_FORMAT = JsonFormat(Line, _MOST_LINE_BYTES, ValueError, extra="allow")
 class Log(Protocol):
     """Where a training run puts its figures."""
 
-    def write(self, kind: str, /, *, step: int, **values: Any) -> None:
+    def write(self, kind: str, /, *, step: int, **values: object) -> None:
         """Put down figures.
 
         Args:
@@ -89,7 +89,7 @@ class MetricsLog:
             self._file.close()
             raise
 
-    def write(self, kind: str, /, *, step: int, **values: Any) -> None:
+    def write(self, kind: str, /, *, step: int, **values: object) -> None:
         """Append a line.
 
         Args:
@@ -148,7 +148,7 @@ class TensorBoardLog:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._add(keep_steps + 1, session_log=start)
 
-    def write(self, kind: str, /, *, step: int, **values: Any) -> None:
+    def write(self, kind: str, /, *, step: int, **values: object) -> None:
         """Add the numbers among the values, NaN and infinity too; texts, truth values and None are left out."""
         scalars = [
             self._summary.Value(tag=f"{kind}/{name}", simple_value=float(value))
@@ -162,7 +162,7 @@ class TensorBoardLog:
         """Write what is left and close the file."""
         self._writer.close()
 
-    def _add(self, step: int, **content: Any) -> None:
+    def _add(self, step: int, **content: object) -> None:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, **content))
 
 
@@ -216,7 +216,7 @@ def _is_beyond(line: Line, keep_steps: int | None, keep_epochs: int | None) -> b
     return keep_epochs is not None and line["kind"] == "epoch" and line.get("epoch", 0) > keep_epochs
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: object) -> object:
     """The same in what strict JSON has."""
     if isinstance(value, np.generic):
         value = value.item()

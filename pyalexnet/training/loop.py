@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -305,7 +304,7 @@ class Run:
         """Log something that happened."""
         self.log("event", event=event, text=text)
 
-    def log(self, kind: str, **values: Any) -> None:
+    def log(self, kind: str, **values: object) -> None:
         """Put figures into the logs, or say, once in a row, that one cannot be written, which ends no training."""
         for log in self.logs:
             try:

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pyalexnet.architecture import Options
+from typing_extensions import Unpack
+
+from pyalexnet.architecture import OptionArguments, Options
 from pyalexnet.data import DataSource, Digits
-from pyalexnet.data.choice import DataChoice, choose_data
+from pyalexnet.data.choice import DataChoice, Reading, choose_data
 from pyalexnet.data.digits import TEST_FRACTION
 from pyalexnet.data.opening import is_name
 from pyalexnet.training.schedule import FALLING, PLATEAU
@@ -38,7 +40,7 @@ class Recipe:
     colour_noise_scaled: bool = False
     subtract_mean: bool = True
     validation: float = 0.1
-    net_options: dict[str, Any] = field(default_factory=dict)
+    net_options: OptionArguments = field(default_factory=OptionArguments)
 
     def values(self) -> dict[str, Any]:
         """All settings and all options of the net by name, those that are the paper's too."""
@@ -208,7 +210,7 @@ def recipe_of(data: DataSource, preset: str | None) -> Recipe | None:
 
 
 def recipe_and_data(
-    data: DataSource, validation: float | DataSource | None, preset: str | None, **reading: Any
+    data: DataSource, validation: float | DataSource | None, preset: str | None, **reading: Unpack[Reading]
 ) -> tuple[Recipe, str, DataChoice]:
     """What fills in the settings that are not given, what it is called, and a run's images.
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from itertools import pairwise
 from os import PathLike, fspath
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 from annotated_types import Ge
 from typing_extensions import NotRequired, TypedDict
@@ -63,7 +63,7 @@ _BIASES: Final = "biases"
 _PARAMETERS = tuple(parameter_shapes(2))
 _NAMES = {*_LAYERS, *_PARAMETERS, _BIASES}
 
-SCHEDULE_FORMAT = JsonFormat(list[Any], 2**20, ValueError)
+SCHEDULE_FORMAT = JsonFormat(list[object], 2**20, ValueError)
 STAGE_FORMAT = JsonFormat(StageDescription, 0, ValueError)
 
 
@@ -140,10 +140,10 @@ class Schedule(Protocol):
     def update(self, validation_error: float | None) -> None:
         """Take an epoch's validation error into account; None where nothing was measured."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What JSON needs to hold to go on from here."""
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, object]) -> None:
         """Go on from where :meth:`state` was called.
 
         Raises:
@@ -198,7 +198,7 @@ class PlateauSchedule:
             self.lr = max(self.lr / _DIVISOR, self.floor)
             self._epochs_without_improvement = 0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """The rate, the lowest error so far (None before the first) and the epochs since."""
         return {
             "lr": self.lr,
@@ -206,7 +206,7 @@ class PlateauSchedule:
             "epochs_without_improvement": self._epochs_without_improvement,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, object]) -> None:
         """Go on from where :meth:`state` was called.
 
         Raises:
@@ -227,11 +227,11 @@ class _ScheduleByEpoch:
     def update(self, validation_error: float | None) -> None:
         """Nothing: the rates do not depend on it."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Nothing: the rates follow from the epoch."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, object]) -> None:
         """Go on from where :meth:`state` was called.
 
         Raises:
@@ -329,7 +329,7 @@ class FixedSchedule(_ScheduleByEpoch):
 
 
 def make_schedule(
-    schedule: str | PathLike[str] | Sequence[Mapping[str, Any]] = PLATEAU,
+    schedule: str | PathLike[str] | Sequence[Mapping[str, object]] = PLATEAU,
     *,
     lr: float,
     patience: int = 0,
@@ -421,12 +421,12 @@ def _named_for(parameter: str, by_layer: Mapping[str, float], otherwise: float) 
 # Stages and their descriptions ----------------------------------------------------------------------------------
 
 
-def _from_entries(source: str, entries: Any) -> FixedSchedule:
+def _from_entries(source: str, entries: object) -> FixedSchedule:
     found = SCHEDULE_FORMAT.check(entries, source)
     return FixedSchedule([_stage(f"{source}: stage {i}", entry) for i, entry in enumerate(found, 1)], source=source)
 
 
-def _stage(where: str, entry: Any) -> Stage:
+def _stage(where: str, entry: object) -> Stage:
     found = STAGE_FORMAT.check(entry, where)
     by_layer = found.get("layers", {})
     require_layer_names(f"{where}: layers", by_layer)

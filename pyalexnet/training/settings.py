@@ -12,7 +12,7 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Interval
 
@@ -74,7 +74,7 @@ class Settings:
     subtract_mean: Annotated[
         bool, Setting("feed raw pixels, without subtracting the mean image", group=RECIPE, off="--no-mean")
     ]
-    net_options: dict[str, Any]
+    net_options: OptionArguments
     floor: Annotated[float | None, Setting("the lowest rate", group=LEARNING_RATE, usual="a thousandth of --lr")] = None
     schedule: Annotated[
         Description,
@@ -194,7 +194,7 @@ class TrainArguments(OptionArguments, total=False):
     seed: int | None
     lr: float | None
     lr_layers: Mapping[str, float] | None
-    schedule: str | PathLike[str] | Sequence[Mapping[str, Any]] | None
+    schedule: str | PathLike[str] | Sequence[Mapping[str, object]] | None
     warmup: int | None
     patience: int | None
     floor: float | None
@@ -228,13 +228,13 @@ def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) 
     ]
 
 
-def _with_options(settings: Settings) -> dict[str, Any]:
+def _with_options(settings: Settings) -> dict[str, object]:
     """All settings and all options of the net, those that are the defaults too."""
     values = asdict(settings)
     return values | asdict(Options(**values.pop("net_options")))
 
 
-def _readable(value: Any) -> str:
+def _readable(value: object) -> str:
     if isinstance(value, list):
         return summary(value)
     if isinstance(value, dict):

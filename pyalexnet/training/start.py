@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, as_options, parameter_count
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, OptionArguments, Options, as_options, parameter_count
 from pyalexnet.data import Dataset, DataSource, PreparedImages
 from pyalexnet.data.choice import DataChoice, data_as_before, data_changes, unchecked_parts
 from pyalexnet.data.dataset import IMAGE_BYTES, image_names, shortened
@@ -35,7 +35,7 @@ from pyalexnet.training.state import RunState
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
 # for. So are all options of the net, but those that are only for the steps to come.
 _SETTLED = ("preset", "num_classes", "subtract_mean")
-_OPTIONS_OF_STEPS = ("dropout", "bias_update")
+_OPTIONS_OF_STEPS = ("dropout", "bias_update", "conv_algorithm")
 
 # Parameters and momentum, as arrays and as the bytes of files.
 _COPIES_TO_SAVE = 4
@@ -59,7 +59,7 @@ class Asked:
     data: DataSource | None
     validation: float | DataSource | None
     settings: Mapping[str, Any]
-    net_options: Mapping[str, Any]
+    net_options: OptionArguments
     conduct: Conduct
 
     @classmethod
@@ -222,7 +222,7 @@ def _settings(
     recipe: Recipe,
     recipe_name: str,
     asked: Mapping[str, Any],
-    net_options: Mapping[str, Any],
+    net_options: OptionArguments,
     chosen: DataChoice,
 ) -> Settings:
     """What is asked for, filled up from a recipe."""
@@ -237,7 +237,7 @@ def _settings(
     return _self_contained(values | dict(asked), asked)
 
 
-def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: Mapping[str, Any]) -> Settings:
+def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: OptionArguments) -> Settings:
     """A run's settings with what is asked for in their place.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Le
 
@@ -83,8 +83,8 @@ class RunState:
     train_seconds: _Positive = 0.0
     epoch_seconds: _Positive = 0.0
     history: list[EpochRecord] = field(default_factory=list)
-    schedule: dict[str, Any] = field(default_factory=dict)
-    stuck_loss: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, object] = field(default_factory=dict)
+    stuck_loss: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the epochs done lead to the one under way.

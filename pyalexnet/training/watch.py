@@ -6,13 +6,14 @@ All of it looks at the arrays that the last training step left on the devices, s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.device.native import NativeArray
 from pyalexnet.net.entry import INPUT, Entry
 from pyalexnet.net.network import AlexNet
 from pyalexnet.ops import dropout
@@ -105,7 +106,7 @@ def first_non_finite(net: AlexNet) -> NonFinite | None:
     return None
 
 
-def _in_order(net: AlexNet) -> Iterator[tuple[str, str, int, Any]]:
+def _in_order(net: AlexNet) -> Iterator[tuple[str, str, int, NativeArray]]:
     """Layer, kind, tower and native array of everything that a step computes, as it goes."""
     program = net.last_step()
     yield INPUT, "outputs", 0, program.array("input.joint")
@@ -266,14 +267,14 @@ class StuckLoss:
         self._steps, self._sum, self._reported = 0, 0.0, stuck
         return "stuck" if news else "exploded" if first else None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What :meth:`load_state` needs to go on exactly from here; JSON holds it without loss."""
         peak = None if self.peak is None else [self.peak.loss, self.peak.step]
         return {
             "seen": self._seen, "steps": self._steps, "sum": self._sum, "reported": self._reported, "peak": peak
         }  # fmt: skip
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, object]) -> None:
         """Go on from where :meth:`state` was asked, perhaps with another patience.
 
         Raises:
@@ -289,7 +290,7 @@ class StuckLoss:
                 require(False, "state", state, "a StuckLoss's")
 
 
-def _peak(found: Any, state: object) -> Peak | None:
+def _peak(found: object, state: object) -> Peak | None:
     match found:
         case None:
             return None

@@ -119,6 +119,7 @@ void register_conv(pybind11::module_& module) {
       },
       "x_shape"_a, "w_shape"_a, "stride"_a, "padding"_a, "groups"_a);
   module.def("product_algorithms", &product_algorithms);
+  module.def("conv_algorithms", &conv_algorithms);
   define_cost_of_plan<ConvPlan>(module, "conv_forward", &conv_forward_cost);
   define_cost_of_plan<ConvPlan>(module, "conv_backward_input", &conv_backward_input_cost);
   define_cost_of_plan<ConvPlan>(module, "conv_backward_weight", &conv_backward_weight_cost);

@@ -10,17 +10,19 @@
 namespace pyalexnet {
 
 // The class `name` of plans. A plan prints as its algorithm, the parts of its sums and whether they are the same for each
-// batch, such as "direct_128x64 in 3 parts, batch-invariant".
+// batch, such as "direct_128x64 in 3 parts, batch-invariant" or "fourier by direct_128x128".
 template <class Plan>
 void register_plan(pybind11::module_& module, const char* name) {
   const auto text = [](const Plan& plan) {
     const ProductPlan& product = plan.product;
-    return product.algorithm + (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "") +
+    const std::string algorithm = plan.algorithm();
+    return (algorithm == product.algorithm ? "" : algorithm + " by ") + product.algorithm +
+           (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "") +
            (product.batch_invariant ? ", batch-invariant" : "");
   };
   pybind11::class_<Plan>(module, name, pybind11::module_local())
       .def_readonly("operation", &Plan::operation)
-      .def_property_readonly("algorithm", [](const Plan& plan) { return plan.product.algorithm; })
+      .def_property_readonly("algorithm", [](const Plan& plan) { return plan.algorithm(); })
       .def_property_readonly("parts", [](const Plan& plan) { return plan.product.parts; })
       .def_property_readonly("batch_invariant", [](const Plan& plan) { return plan.product.batch_invariant; })
       .def_readonly("workspace_bytes", &Plan::workspace_bytes)

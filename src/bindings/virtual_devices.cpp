@@ -18,6 +18,7 @@
 #include "ptx/executor.h"
 #include "ptx/launch.h"
 #include "ptx/shadow.h"
+#include "ptx/traffic.h"
 #endif
 
 namespace py = pybind11;
@@ -84,11 +85,32 @@ hostcuda::Order order_named(const std::string& name) {
 
 #if defined(PYALEXNET_TARGET_PTX)
 
-// How the interpreter rounds, and kernels from text, for tests of the interpreter itself.
+py::tuple as_tuple(const ptx::Tally& tally) {
+  return py::make_tuple(tally.accesses, tally.moved, tally.ideal);
+}
+
+py::list take_traffic() {
+  py::list launches;
+  for (const auto& traffic : ptx::take_traffic()) {
+    py::dict launch;
+    launch["kernel"] = traffic->kernel;
+    launch["global_loads"] = as_tuple(traffic->of(ptx::Way::global_load));
+    launch["global_stores"] = as_tuple(traffic->of(ptx::Way::global_store));
+    launch["shared_loads"] = as_tuple(traffic->of(ptx::Way::shared_load));
+    launch["shared_stores"] = as_tuple(traffic->of(ptx::Way::shared_store));
+    launches.append(launch);
+  }
+  return launches;
+}
+
+// How the interpreter rounds, what it counts, and kernels from text, for tests of the interpreter itself.
 void register_ptx(py::module_& module) {
   using namespace pybind11::literals;
 
   module.def("set_fused", &ptx::set_fused, "fused"_a);
+  module.def("count_traffic", &ptx::count_traffic, "on"_a);
+  module.def("take_traffic", &take_traffic);
+  module.def("unknown_instructions", &ptx::unknown_instructions);
   module.def(
       "launch_text",
       [](const std::string& text, const std::string& kernel, unsigned blocks, unsigned threads,

@@ -13,6 +13,7 @@
 //                     kRowTiles x kColumnTiles, one after the other in registers, and their sums wait in memory.
 //   kLeftQuads        A thread's rows come by four neighbours, which one access reads.
 //   kPanel            So many columns of a right slice lie together; its panels follow each other.
+//   kWide             For few rows: blocks as wide as can be, since reading the right matrix is what takes the time.
 #pragma once
 
 #include "device/launch.cuh"
@@ -37,7 +38,7 @@ struct GpuTile {
   // So many that nothing spills: 128 registers a thread for 256 threads, 168 for fewer, which stage more.
   static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 384 / kThreads;
   static constexpr int kBuffers = 2;
-  static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true;
+  static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
   static constexpr int kVector = 4;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
@@ -71,14 +72,16 @@ struct GpuTile {
 // A block that is one thread on a CPU core, so that __syncthreads costs nothing.
 //
 // The left slice and the sums stay in the L2 cache (0.6 MB for 192 columns, 0.4 MB for 48); the part of the right slice
-// that a register tile reads, a panel of kThreadColumns, stays in L1 while all rows pass by.
-template <int Rows, int Columns, int ThreadRows, int ThreadColumns>
+// that a register tile reads, a panel of kThreadColumns, stays in L1 while all rows pass by. A wide block takes its
+// depth from its width: it reads 4 KB of a row of the right matrix at once, which the prefetcher follows.
+template <int Rows, int Columns, int ThreadRows, int ThreadColumns, int Depth = 128>
 struct CoreTile {
-  static constexpr int kRows = Rows, kColumns = Columns, kDepth = 128;
+  static constexpr int kRows = Rows, kColumns = Columns, kDepth = Depth;
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
   static constexpr bool kStaged = false, kFullSlices = false, kSumsInRegisters = false, kLeftQuads = false;
+  static constexpr bool kWide = kDepth < 128;
   static constexpr int kVector = kVectorFloats;
   static constexpr int kPanel = kThreadColumns;
   static constexpr int kRowTiles = kRows / kThreadRows, kColumnTiles = kColumns / kThreadColumns;
@@ -116,13 +119,13 @@ struct TileList {
 #if !defined(PYALEXNET_TARGET_CPU)
 using Tiles = TileList<GpuTile<128, 128, 8, 8>, GpuTile<128, 64, 8, 8>>;
 #elif defined(__AVX512F__)
-using Tiles = TileList<CoreTile<384, 192, 8, 48>, CoreTile<384, 192, 12, 32>>;
+using Tiles = TileList<CoreTile<384, 192, 8, 48>, CoreTile<384, 192, 12, 32>, CoreTile<96, 1024, 12, 32, 32>>;
 #elif defined(__AVX__)
-using Tiles = TileList<CoreTile<384, 192, 6, 16>>;
+using Tiles = TileList<CoreTile<384, 192, 6, 16>, CoreTile<96, 1024, 6, 16, 32>>;
 #elif defined(__aarch64__)
-using Tiles = TileList<CoreTile<384, 192, 8, 12>>;
+using Tiles = TileList<CoreTile<384, 192, 8, 12>, CoreTile<96, 1008, 8, 12, 32>>;
 #else
-using Tiles = TileList<CoreTile<384, 192, 6, 8>>;
+using Tiles = TileList<CoreTile<384, 192, 6, 8>, CoreTile<96, 1024, 6, 8, 32>>;
 #endif
 
 // A run of the patch matrix is padded to a multiple of this (device/patches.cuh), so that no 16-byte access straddles

@@ -1,14 +1,20 @@
 #include "kernels/conv.cuh"
 
+#include <algorithm>
+
 #include "device/launch.cuh"
 #include "device/sizes.h"
+#include "kernels/fourier_conv.cuh"
 #include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
+#include "kernels/spectra.cuh"
 #include "kernels/transpose.cuh"
 
 namespace pyalexnet {
 
 namespace {
+
+constexpr std::string_view kDirect = "direct", kFourier = "fourier";
 
 // What a kernel sees of a pixel's channels, or of its filters.
 int64_t terms_of(const ConvShape& s, int64_t depth) {
@@ -44,7 +50,39 @@ Cost cost(const ConvShape& s) {
   return {flops, int64_t{sizeof(float)} * (x + y + weight_count(s))};
 }
 
+// The points of the spectra by which a convolution, or a gradient of it, is computed as `algorithm` asks or the rules
+// say; 0 for direct sums.
+int points_for(const ConvShape& s, std::string_view algorithm, bool batch_invariant) {
+  const int points = fourier_points(s);
+  if (algorithm.empty()) return !batch_invariant && fourier_pays(s, points) ? points : 0;
+  if (algorithm == kFourier) {
+    require(
+        points > 0, "algorithm is 'fourier'; for that the stride must be 1, and height, width and padding together ",
+        "at most ", kSpectrumPoints[std::size(kSpectrumPoints) - 1], ", but x has shape ",
+        shape_text({s.batch, s.height, s.width, s.channels}), ", padding is ", s.padding, " and stride is ", s.stride);
+    return points;
+  }
+  const std::vector<std::string> known = conv_algorithms();
+  std::string names;
+  for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
+  require(std::find(known.begin(), known.end(), algorithm) != known.end(), "algorithm is '", algorithm,
+          "'; on this device it must be one of ", names);
+  return 0;
+}
+
+// What is left to say of the product where the sums are direct.
+std::string_view direct_product(std::string_view algorithm) {
+  return algorithm == kDirect ? std::string_view() : algorithm;
+}
+
 }  // namespace
+
+std::vector<std::string> conv_algorithms() {
+  std::vector<std::string> names{std::string(kDirect), std::string(kFourier)};
+  const std::vector<std::string> products = product_algorithms();
+  names.insert(names.end(), products.begin(), products.end());
+  return names;
+}
 
 void check_conv_shape(const ConvShape& s) {
   require(s.batch > 0 && s.height > 0 && s.width > 0 && s.channels > 0, "x has shape ",
@@ -73,29 +111,49 @@ void check_conv_shape(const ConvShape& s) {
 
 ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm, bool batch_invariant) {
   check_conv_shape(s);
+  if (const int points = points_for(s, algorithm, batch_invariant)) {
+    const Correlation c = forward_of(s, points);
+    const ProductPlan product = plan_correlation(c, batch_invariant);
+    return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points};
+  }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
-  const ProductPlan product =
-      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows}, algorithm);
-  return {"conv_forward", s, product, product.workspace_bytes};
+  const ProductPlan product = plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows},
+                                           direct_product(algorithm));
+  return {{"conv_forward", s, product, product.workspace_bytes}};
 }
 
 ConvPlan conv_backward_input_plan(const ConvShape& s, std::string_view algorithm) {
   check_conv_shape(s);
+  if (const int points = points_for(s, algorithm, false)) {
+    const Correlation c = input_gradient_of(s, points);
+    const ProductPlan product = plan_correlation(c, false);
+    const int64_t bytes = flipped_weight_bytes(s) + correlation_workspace_bytes(c, product);
+    return {{"conv_backward_input", s, product, bytes}, points};
+  }
   const int64_t pixels = s.batch * s.height * s.width;
-  const ProductPlan product = plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, algorithm);
-  return {"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes};
+  const ProductPlan product =
+      plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, direct_product(algorithm));
+  return {{"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes}};
 }
 
 ConvPlan conv_backward_weight_plan(const ConvShape& s, std::string_view algorithm) {
   check_conv_shape(s);
+  if (const int points = points_for(s, algorithm, false)) {
+    const Correlation c = forward_of(s, points);
+    const ProductPlan product = plan_weight_gradient(c);
+    return {{"conv_backward_weight", s, product, weight_gradient_workspace_bytes(c, product)}, points};
+  }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
-  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, algorithm);
-  return {"conv_backward_weight", s, product, product.workspace_bytes};
+  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, direct_product(algorithm));
+  return {{"conv_backward_weight", s, product, product.workspace_bytes}};
 }
 
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
                   const float* bias, bool relu, void* workspace, cudaStream_t stream) {
   const ConvShape& s = plan.shape;
+  if (plan.points) {
+    return correlate(forward_of(s, plan.points), plan.product, y, x, x_strides, w, bias, relu, workspace, stream);
+  }
   patches_times_matrix(plan.product, y, s.filters, patches_of_x(s, x, x_strides), w, s.filters, s.groups, bias, relu,
                        workspace, stream);
 }
@@ -106,6 +164,11 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
   float* flipped = static_cast<float*>(workspace);
   flip_weights(flipped, w, s, stream);
   void* rest = static_cast<char*>(workspace) + flipped_weight_bytes(s);
+  if (plan.points) {
+    const Correlation c = input_gradient_of(s, plan.points);
+    const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
+    return correlate(c, plan.product, dx, dy, dense, flipped, nullptr, false, rest, stream);
+  }
   patches_times_matrix(plan.product, dx, s.channels, patches_of_dy(s, dy), flipped, s.channels, s.groups, nullptr,
                        false, rest, stream);
 }
@@ -113,6 +176,9 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
 void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
                           const float* dy, void* workspace, cudaStream_t stream) {
   const ConvShape& s = plan.shape;
+  if (plan.points) {
+    return correlate_for_weights(forward_of(s, plan.points), plan.product, dw, db, x, x_strides, dy, workspace, stream);
+  }
   transposed_patches_times_matrix(plan.product, dw, db, patches_of_x(s, x, x_strides), dy, s.filters, s.filters,
                                   s.groups, workspace, stream);
 }

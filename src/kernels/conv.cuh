@@ -10,7 +10,7 @@
 //
 // y = P w for the patch matrix P (device/patches.cuh), dw = P^T dy, and dx is the forward convolution of dy, spread out
 // by the stride, with the flipped and transposed weights. The kernels are those of kernels/patch_product.cu: their main
-// loop is multiply_block there.
+// loop is multiply_block there. The other way to the same, by Fourier transforms, is in kernels/fourier_conv.cuh.
 //
 // A plan says how; it is made once, from the shape alone, and throws std::invalid_argument for shapes that make no
 // sense. Launchers are asynchronous and expect a plan of their own operation, device pointers on the stream's device,
@@ -46,9 +46,19 @@ inline ImageStrides dense_strides(const ConvShape& s) {
   return {s.height * s.width * s.channels, s.width * s.channels, s.channels};
 }
 
-using ConvPlan = OperationPlan<ConvShape>;
+struct ConvPlan : OperationPlan<ConvShape> {
+  int points = 0;  // a side of the maps' spectra (kernels/fourier_conv.cuh); 0 where there are none
 
-// `algorithm` as plan_product takes it; batch_invariant: an image's bits do not depend on the batch (product_plan.cuh).
+  std::string algorithm() const { return points ? "fourier" : product.algorithm; }
+};
+
+// What may be asked for on this target: direct, sums over the windows, by one of product_algorithms() as the rules say;
+// one of these by its name; or fourier (kernels/fourier_conv.cuh).
+std::vector<std::string> conv_algorithms();
+
+// `algorithm` asks for one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm
+// where it is none, or none for the shape. batch_invariant: an image's bits do not depend on the batch
+// (product_plan.cuh).
 ConvPlan conv_forward_plan(const ConvShape& shape, std::string_view algorithm = {}, bool batch_invariant = false);
 ConvPlan conv_backward_input_plan(const ConvShape& shape, std::string_view algorithm = {});
 ConvPlan conv_backward_weight_plan(const ConvShape& shape, std::string_view algorithm = {});

@@ -26,9 +26,16 @@ struct PartRule {
 // 32 blocks keep any number of cores busy that shares a memory; adding the parts of 512 terms costs little beside them.
 constexpr PartRule kPartRule{.most_blocks = 32, .least_terms = 512};
 
-// As many as the rule allows; in a batch-invariant plan as few as can be, where smaller blocks take their place.
+// With so many rows or fewer, of so many columns or more, reading the right matrix takes the time: a wide tile. (AlexNet's
+// fc6 on two AVX2 cores.)
+constexpr int64_t kFewRows = 24, kWideColumns = 512;
+
+// As many as the rule allows. In a batch-invariant plan as few as can be, where smaller blocks take their place; but
+// where an image is one row these would cut the right matrix's rows: there each part has so many terms, whichever tile.
 template <class Tile>
 int64_t best_parts(const ProductShape& shape, int64_t, int64_t least, int64_t most, Tile) {
+  constexpr int64_t kPartTerms = 1024;
+  if (shape.image_rows == 1) return std::max(least, std::min(kPartRule.most_blocks, shape.terms / kPartTerms));
   return shape.image_rows ? least : most;
 }
 
@@ -39,7 +46,7 @@ constexpr int64_t kLeastBlockRows = 24, kLeastBlockColumns = 96;
 // each block of columns reads all of the left matrix, which is mostly in cache, and its own part of the right one.
 template <class Tile>
 BlockSize block_size(const ProductShape& shape, Tile) {
-  if (!shape.image_rows) return {Tile::kRows, Tile::kColumns};
+  if (!shape.image_rows || Tile::kWide) return {Tile::kRows, Tile::kColumns};
   const int64_t columns = shape.columns / shape.groups;
   int64_t row_blocks = ceil_div(shape.rows, Tile::kRows), column_blocks = ceil_div(columns, Tile::kColumns);
   const auto cut = [&](int64_t& blocks, int64_t most) {
@@ -57,6 +64,7 @@ BlockSize block_size(const ProductShape& shape, Tile) {
 #else
 
 constexpr PartRule kPartRule{.most_blocks = 2048, .least_terms = 256};
+constexpr int64_t kFewRows = 0, kWideColumns = 0;  // no tile is wide
 
 // What a product is cut for: an H100, on which training steps were measured with this choice and with others. A GPU of
 // fewer multiprocessors does the same blocks in more rounds, of which the last one, only partly full, counts for less.
@@ -108,17 +116,19 @@ int64_t parts_of(ProductShape shape, Tile tile) {
 template <class Tile>
 std::string algorithm_of(Tile) {
   const auto by = [](int rows, int columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
-  return "direct_" +
+  return std::string(Tile::kWide ? "direct_wide_" : "direct_") +
          (Tile::kSumsInRegisters ? by(Tile::kRows, Tile::kColumns) : by(Tile::kThreadRows, Tile::kThreadColumns));
 }
 
-// The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw.
-std::string best_algorithm(int64_t columns) {
+// The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw. For few rows only
+// tiles count that are wide, for others those that are not.
+std::string best_algorithm(int64_t rows, int64_t columns) {
+  const bool wide = rows <= kFewRows && columns >= kWideColumns;
   std::string best;
   int64_t fewest = std::numeric_limits<int64_t>::max();
   for_each_tile([&]<class Tile>(int, Tile tile) {
     const int64_t computed = ceil_div(columns, Tile::kPanel) * Tile::kPanel;
-    if (computed < fewest) best = algorithm_of(tile), fewest = computed;
+    if (Tile::kWide == wide && computed < fewest) best = algorithm_of(tile), fewest = computed;
   });
   return best;
 }
@@ -139,7 +149,7 @@ ProductPlan plan_product(const ProductShape& shape, std::string_view algorithm) 
                    .parts = 1,
                    .batch_invariant = shape.image_rows > 0,
                    .workspace_bytes = 0};
-  if (algorithm.empty()) plan.algorithm = best_algorithm(shape.columns / shape.groups);
+  if (algorithm.empty()) plan.algorithm = best_algorithm(shape.rows, shape.columns / shape.groups);
   std::string known;
   for_each_tile([&](int index, auto tile) {
     known += (index ? ", " : "") + algorithm_of(tile);

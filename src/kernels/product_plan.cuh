@@ -39,10 +39,13 @@ struct OperationPlan {
   Shape shape;
   ProductPlan product;
   int64_t workspace_bytes;  // in all
+
+  std::string algorithm() const { return product.algorithm; }
 };
 
 // What a plan's algorithm may be on this target, such as direct_128x64 for tiles of 128 rows and 64 columns, or, where
-// one core has the whole tile, direct_8x48 for register tiles of 8 rows and 48 columns.
+// one core has the whole tile, direct_8x48 for register tiles of 8 rows and 48 columns; direct_wide_12x32 has a block of
+// more columns and is for few rows.
 std::vector<std::string> product_algorithms();
 
 // `algorithm` asks for one of product_algorithms(); empty, the rules choose. Throws std::invalid_argument naming

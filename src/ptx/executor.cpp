@@ -250,7 +250,8 @@ void Executor::prepare(const Launch& launch) {
   shared_ = take(launch.shared_bytes());
   predicates_.assign(std::size_t{program.predicates} * warps, 0);
   state_.shared = shared_.get();
-  state_.shared_words.assign(launch.shared_bytes() / kWordBytes + 4, {});
+  state_.shared_writers.assign(launch.shared_bytes() / kWordBytes + 4, {});
+  state_.shared_readers.assign(launch.shared_bytes() / kWordBytes + 4, {});
   state_.time = 0;
   warps_.assign(warps, {});
   for (unsigned index = 0; index < warps; ++index) {

@@ -17,6 +17,7 @@
 #include "hostcuda.h"
 #include "ptx/program.h"
 #include "ptx/shadow.h"
+#include "ptx/traffic.h"
 
 namespace ptx {
 
@@ -32,15 +33,31 @@ struct Launch {
   dim3 grid, block;
   std::size_t dynamic_shared_bytes;
   std::vector<std::byte> parameters;
+  std::shared_ptr<Traffic> traffic;  // null where it is not counted
 
   unsigned threads() const { return block.x * block.y * block.z; }
   std::size_t shared_bytes() const { return program->shared_bytes + dynamic_shared_bytes; }
 };
 
-// Who has accessed a word of shared memory since when. Times grow at each barrier and from block to block.
-struct SharedWord {
-  std::uint32_t written_at = 0, read_at = 0;
-  std::uint16_t writer = 0, reader = 0;
+// Who has accessed a word of shared memory last, and when. Times grow at each barrier and from block to block.
+class SharedAccess {
+ public:
+  SharedAccess() = default;
+  SharedAccess(std::uint64_t time, std::uint64_t thread) : bits_(time << kThreadBits | thread) {}
+
+  std::uint64_t time() const { return bits_ >> kThreadBits; }
+  std::uint64_t thread() const { return bits_ & kSeveralThreads; }
+  // One that stands for this one and an earlier one.
+  SharedAccess together_with(SharedAccess before) const {
+    return before.time() == time() && before.bits_ != bits_ ? SharedAccess(time(), kSeveralThreads) : *this;
+  }
+
+  static constexpr std::uint64_t kSeveralThreads = 0xffff;
+
+ private:
+  static constexpr unsigned kThreadBits = 16;
+
+  std::uint64_t bits_ = 0;
 };
 
 // What the warps of the running block share.
@@ -48,9 +65,9 @@ struct BlockState {
   const Launch* launch;
   std::uint64_t rank;
   unsigned barriers;               // that the block has passed
-  std::uint32_t time, started_at;  // of shared memory
+  std::uint64_t time, started_at;  // of shared memory
   std::byte* shared;
-  std::vector<SharedWord> shared_words;
+  std::vector<SharedAccess> shared_writers, shared_readers;  // of each word
   RegionCache regions;
 };
 

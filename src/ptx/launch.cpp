@@ -95,7 +95,8 @@ cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 bl
                                                             .grid = grid,
                                                             .block = block,
                                                             .dynamic_shared_bytes = dynamic_shared_bytes,
-                                                            .parameters = packed_parameters(program, arguments)});
+                                                            .parameters = packed_parameters(program, arguments),
+                                                            .traffic = traffic_of_launch(program.name)});
   if (program.most_threads != 0 && launch->threads() > program.most_threads) {
     return hostcuda::refuse(cudaErrorInvalidValue, program.name + ": a block of " + std::to_string(launch->threads()) +
                                                        " threads; __launch_bounds__ allows " +
@@ -140,6 +141,20 @@ cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3
   } catch (const std::runtime_error& error) {
     return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());
   }
+}
+
+std::vector<std::string> unknown_instructions() {
+  Registry& known = registry();
+  std::vector<const void*> stubs;
+  {
+    const std::lock_guard lock(known.mutex);
+    for (const auto& [stub, kernel] : known.kernels) stubs.push_back(stub);
+  }
+  std::vector<std::string> problems;
+  for (const void* stub : stubs) {
+    for (std::string& problem : problems_of(*program_of(stub))) problems.push_back(std::move(problem));
+  }
+  return problems;
 }
 
 }  // namespace ptx

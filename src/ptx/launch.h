@@ -1,4 +1,4 @@
-// Launching a kernel from PTX text, for tests of the interpreter itself.
+// Launching a kernel from PTX text, and what of the kernels here is not known, for tests of the interpreter itself.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +14,9 @@ namespace ptx {
 cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3 grid, dim3 block,
                         std::size_t dynamic_shared_bytes, cudaStream_t stream,
                         const std::vector<std::uint64_t>& arguments);
+
+// Those of all kernels in this module, as problems_of() tells them. Throws std::runtime_error where a kernel cannot be
+// understood at all.
+std::vector<std::string> unknown_instructions();
 
 }  // namespace ptx

@@ -1,6 +1,10 @@
 // Loads, stores, shuffles, and what else is no function of one lane.
+//
+// A warp's access to whole words goes the fast way, which looks at all lanes before it touches a register. Where that
+// finds something that may be wrong, and for all other accesses, each lane is looked at by itself, which tells what.
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "ptx/executor.h"
 #include "ptx/operations.h"
@@ -15,6 +19,7 @@ struct Lane {
   const Instruction& instruction;
   int number;
   bool is_store;
+  std::uint64_t address;
 
   unsigned bytes() const { return unsigned{instruction.access.elements} * instruction.access.element_bytes; }
   unsigned thread() const { return warp.index * kLanes + static_cast<unsigned>(number); }
@@ -22,14 +27,20 @@ struct Lane {
   std::string action() const { return std::to_string(bytes()) + (is_store ? " bytes written" : " bytes read"); }
 };
 
-std::uint64_t address_of(const Lane& lane) {
-  const Instruction& instruction = lane.instruction;
-  std::uint64_t base = 0;
-  if (const Slot slot = instruction.from[0]; slot != kNoSlot) {
-    base = instruction.access.wide_base ? lane.warp.lanes<std::uint64_t>(slot)[lane.number]
-                                        : lane.warp.lanes<std::uint32_t>(slot)[lane.number];
+Addresses addresses_of(Warp& warp, const Instruction& instruction) {
+  Addresses addresses;
+  const auto offset = static_cast<std::uint64_t>(instruction.offset);
+  const Slot slot = instruction.from[0];
+  if (slot == kNoSlot) {
+    addresses.fill(offset);
+  } else if (instruction.access.wide_base) {
+    const auto* bases = warp.lanes<std::uint64_t>(slot);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) addresses[lane] = bases[lane] + offset;
+  } else {
+    const auto* bases = warp.lanes<std::uint32_t>(slot);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) addresses[lane] = bases[lane] + offset;
   }
-  return base + static_cast<std::uint64_t>(instruction.offset);
+  return addresses;
 }
 
 void check_alignment(const Lane& lane, std::uint64_t address, const char* space) {
@@ -68,30 +79,29 @@ std::byte* in_global(const Lane& lane, std::uint64_t address) {
   return reinterpret_cast<std::byte*>(address);
 }
 
-constexpr std::uint16_t kSeveralThreads = 0xffff;
-
 void note_shared_access(const Lane& lane, std::uint64_t offset) {
   BlockState& block = *lane.warp.block;
-  const auto thread = static_cast<std::uint16_t>(lane.thread());
-  const auto race = [&](std::uint16_t other) {
+  const SharedAccess access(block.time, lane.thread());
+  const auto check_order_with = [&](SharedAccess other) {
+    if (other.time() != access.time() || other.thread() == access.thread()) return;
+    const bool is_one = other.thread() != SharedAccess::kSeveralThreads;
     lane.fail("race in shared memory: " + lane.action() + " at byte " + std::to_string(offset) + ", with " +
-              (other == kSeveralThreads ? "several threads" : "thread " + std::to_string(other)) + " of the block");
+              (is_one ? "thread " + std::to_string(other.thread()) : "several threads") + " of the block");
   };
   // A copy of a struct in one access takes along the padding, which nothing writes: one word that is written is enough.
   bool is_written = lane.is_store;
   for (std::uint64_t byte = 0; byte < lane.bytes(); byte += kWordBytes) {
-    SharedWord& word = block.shared_words[(offset + byte) / kWordBytes];
+    SharedAccess& writer = block.shared_writers[(offset + byte) / kWordBytes];
+    SharedAccess& reader = block.shared_readers[(offset + byte) / kWordBytes];
     const bool is_checked = lane.bytes() >= kWordBytes;
-    if (is_checked && word.written_at == block.time && word.writer != thread) race(word.writer);
+    if (is_checked) check_order_with(writer);
     if (lane.is_store) {
-      if (is_checked && word.read_at == block.time && word.reader != thread) race(word.reader);
-      word.written_at = block.time;
-      word.writer = thread;
+      if (is_checked) check_order_with(reader);
+      writer = access;
       continue;
     }
-    is_written = is_written || word.written_at >= block.started_at;
-    word.reader = word.read_at == block.time && word.reader != thread ? kSeveralThreads : thread;
-    word.read_at = block.time;
+    is_written = is_written || writer.time() >= block.started_at;
+    reader = access.together_with(reader);
   }
   if (!is_written) {
     lane.fail("shared memory read that nothing has written: " + lane.action() + " at byte " + std::to_string(offset));
@@ -131,7 +141,7 @@ std::byte* in_parameters(const Lane& lane, std::uint64_t offset) {
 
 // Where the lane's bytes lie, if it may touch them.
 std::byte* place_of(const Lane& lane) {
-  const std::uint64_t address = address_of(lane);
+  const std::uint64_t address = lane.address;
   switch (lane.instruction.access.space) {
     case Space::global:
       return in_global(lane, address);
@@ -163,12 +173,149 @@ void for_each(Mask active, F function) {
   for (; active != 0; active &= active - 1) function(std::countr_zero(active));
 }
 
+// Which counter an access belongs to, where there is one. All lanes of a generic access are taken to be in one space.
+std::optional<Way> way_of(const Access& access, std::uint64_t address, bool is_store) {
+  const bool is_generic = access.space == Space::generic;
+  if (access.space == Space::global || (is_generic && address < kSharedWindow)) {
+    return is_store ? Way::global_store : Way::global_load;
+  }
+  if (access.space == Space::shared || (is_generic && address < kLocalWindow)) {
+    return is_store ? Way::shared_store : Way::shared_load;
+  }
+  return std::nullopt;
+}
+
+void count(Warp& warp, const Access& access, const Addresses& addresses, Mask active, bool is_store) {
+  Traffic* const traffic = warp.block->launch->traffic.get();
+  if (!traffic) return;
+  const auto way = way_of(access, addresses[static_cast<std::size_t>(std::countr_zero(active))], is_store);
+  if (way) traffic->add(*way, addresses, active, unsigned{access.elements} * access.element_bytes);
+}
+
+// The active lanes that have another address than the lane before them, or whose lane before them is not active.
+Mask starts_of_runs(const Addresses& addresses, Mask active) {
+  Mask starts = 1;
+  for (std::size_t lane = 1; lane < kLanes; ++lane) starts |= Mask{addresses[lane] != addresses[lane - 1]} << lane;
+  return active & (starts | ~(active << 1));
+}
+
+// Whether that many bytes at each address lie between `begin` and the end of `size` bytes, and are aligned.
+bool are_inside(const Addresses& addresses, Mask active, std::uint64_t begin, std::size_t size, std::size_t bytes) {
+  if (size < bytes) return false;
+  std::uint32_t wrong = 0;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    const bool is_wrong = addresses[lane] - begin > size - bytes || addresses[lane] % bytes != 0;
+    wrong |= std::uint32_t{is_wrong} << lane;
+  }
+  return (wrong & active) == 0;
+}
+
+// From origin + address of each lane.
+template <class T, unsigned elements>
+void set_values(Warp& warp, const Access& access, std::uintptr_t origin, const Addresses& addresses, Mask active) {
+  std::array<T*, elements> to;
+  for (unsigned element = 0; element < elements; ++element) to[element] = warp.lanes<T>(access.values[element]);
+  const auto set = [&](int lane) {
+    T values[elements];
+    const std::uintptr_t from = origin + addresses[static_cast<std::size_t>(lane)];
+    std::memcpy(values, reinterpret_cast<const std::byte*>(from), sizeof values);
+    for (unsigned element = 0; element < elements; ++element) to[element][lane] = values[element];
+  };
+  if (active == kAllLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) set(lane);
+  } else {
+    for_each(active, set);
+  }
+}
+
+// False where a lane's access is wrong, or may be.
+template <unsigned words>
+bool note_shared_reads(BlockState& block, std::uint64_t offset, SharedAccess access) {
+  SharedAccess* const writers = block.shared_writers.data() + offset / kWordBytes;
+  SharedAccess* const readers = block.shared_readers.data() + offset / kWordBytes;
+  bool is_in_order = true, is_written = false;
+  for (unsigned word = 0; word < words; ++word) {
+    is_in_order = is_in_order && writers[word].time() != access.time();
+    is_written = is_written || writers[word].time() >= block.started_at;
+    readers[word] = access.together_with(readers[word]);
+  }
+  return is_in_order && is_written;
+}
+
+template <class T, unsigned elements>
+bool load_from_shared(Warp& warp, const Access& access, const Addresses& addresses, Mask active) {
+  BlockState& block = *warp.block;
+  constexpr unsigned kBytes = sizeof(T) * elements;
+  if (!are_inside(addresses, active, 0, block.launch->shared_bytes(), kBytes)) return false;
+  const Mask starts = starts_of_runs(addresses, active);
+  for (Mask left = starts; left != 0; left &= left - 1) {
+    const int first = std::countr_zero(left);
+    const bool is_alone = first == kLanes - 1 || ((starts | ~active) >> (first + 1) & 1);
+    const std::uint64_t thread = warp.index * kLanes + static_cast<unsigned>(first);
+    const SharedAccess reader(block.time, is_alone ? thread : SharedAccess::kSeveralThreads);
+    const std::uint64_t offset = addresses[static_cast<std::size_t>(first)];
+    if (!note_shared_reads<kBytes / kWordBytes>(block, offset, reader)) return false;
+  }
+  set_values<T, elements>(warp, access, reinterpret_cast<std::uintptr_t>(block.shared), addresses, active);
+  return true;
+}
+
+template <class T, unsigned elements>
+bool load_from_global(Warp& warp, const Access& access, const Addresses& addresses, Mask active) {
+  BlockState& block = *warp.block;
+  constexpr unsigned kBytes = sizeof(T) * elements;
+  Region* const region = block.regions.find(addresses[static_cast<std::size_t>(std::countr_zero(active))]);
+  if (!region || !are_inside(addresses, active, region->begin, region->bytes, kBytes)) return false;
+  for (Mask left = active; left != 0; left &= left - 1) {
+    const int lane = std::countr_zero(left);
+    const std::uint64_t offset = addresses[static_cast<std::size_t>(lane)] - region->begin;
+    if (!region->are_words_written<kBytes / kWordBytes>(offset)) return false;
+    const unsigned thread = warp.index * kLanes + static_cast<unsigned>(lane);
+    const Accessor reader(block.launch->number, block.rank, block.barriers, thread);
+    for (unsigned byte = 0; byte < kBytes; byte += kWordBytes) {
+      if (region->note_read(offset + byte, reader)) return false;
+    }
+  }
+  set_values<T, elements>(warp, access, 0, addresses, active);
+  return true;
+}
+
+template <class T, unsigned elements>
+bool load_words(Warp& warp, const Access& access, const Addresses& addresses, Mask active) {
+  if (access.space == Space::shared) return load_from_shared<T, elements>(warp, access, addresses, active);
+  return access.space == Space::global && load_from_global<T, elements>(warp, access, addresses, active);
+}
+
+// False where nothing is loaded.
+bool load_fast(Warp& warp, const Access& access, const Addresses& addresses, Mask active) {
+  for (unsigned element = 0; element < access.elements; ++element) {
+    if (access.register_bytes[element] != access.element_bytes) return false;
+  }
+  switch (access.elements * 16 + access.element_bytes) {
+    case 1 * 16 + 4:
+      return load_words<std::uint32_t, 1>(warp, access, addresses, active);
+    case 2 * 16 + 4:
+      return load_words<std::uint32_t, 2>(warp, access, addresses, active);
+    case 4 * 16 + 4:
+      return load_words<std::uint32_t, 4>(warp, access, addresses, active);
+    case 1 * 16 + 8:
+      return load_words<std::uint64_t, 1>(warp, access, addresses, active);
+    case 2 * 16 + 8:
+      return load_words<std::uint64_t, 2>(warp, access, addresses, active);
+  }
+  return false;
+}
+
 }  // namespace
 
 void load(Warp& warp, const Instruction& instruction, Mask active) {
   const Access& access = instruction.access;
+  const Addresses addresses = addresses_of(warp, instruction);
+  count(warp, access, addresses, active, /*is_store=*/false);
+  if (load_fast(warp, access, addresses, active)) return;
   for_each(active, [&](int lane) {
-    const std::byte* from = place_of({warp, instruction, lane, false});
+    const std::byte* from =
+        place_of({warp, instruction, lane, /*is_store=*/false, addresses[static_cast<std::size_t>(lane)]});
     for (unsigned element = 0; element < access.elements; ++element, from += access.element_bytes) {
       const std::uint64_t value = extended(from, access.element_bytes, access.is_signed);
       if (access.register_bytes[element] == 8) {
@@ -182,8 +329,10 @@ void load(Warp& warp, const Instruction& instruction, Mask active) {
 
 void store(Warp& warp, const Instruction& instruction, Mask active) {
   const Access& access = instruction.access;
+  const Addresses addresses = addresses_of(warp, instruction);
+  count(warp, access, addresses, active, /*is_store=*/true);
   for_each(active, [&](int lane) {
-    std::byte* to = place_of({warp, instruction, lane, true});
+    std::byte* to = place_of({warp, instruction, lane, /*is_store=*/true, addresses[static_cast<std::size_t>(lane)]});
     for (unsigned element = 0; element < access.elements; ++element, to += access.element_bytes) {
       const std::uint64_t value = access.register_bytes[element] == 8
                                       ? warp.lanes<std::uint64_t>(access.values[element])[lane]

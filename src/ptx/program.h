@@ -17,6 +17,7 @@ namespace ptx {
 inline constexpr int kLanes = 32;
 using Mask = std::uint32_t;  // of lanes
 inline constexpr Mask kAllLanes = ~Mask{0};
+using Addresses = std::array<std::uint64_t, kLanes>;  // of a warp's access; those of inactive lanes mean nothing
 
 class Warp;
 struct Instruction;
@@ -97,5 +98,8 @@ struct Program {
 // Both must outlive the program. Throws std::runtime_error for what cannot be understood at all; an instruction that
 // is not known becomes one that fails, so that a kernel runs as far as it is known.
 Program translate(const Module& module, const Function& kernel);
+
+// "add.f32 %f1, %f2, %f3 in kernel: unknown instruction: ...", one for each instruction that fails.
+std::vector<std::string> problems_of(const Program& program);
 
 }  // namespace ptx

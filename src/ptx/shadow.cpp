@@ -11,8 +11,6 @@ namespace ptx {
 
 namespace {
 
-constexpr std::uint8_t kWholeWord = 0b1111;
-
 // Which bytes of the word that `offset` lies in belong to the `count` bytes from there.
 std::uint8_t bytes_in_word(std::uint64_t offset, std::size_t count) {
   const unsigned first = offset % kWordBytes;
@@ -86,16 +84,13 @@ bool Region::is_written(std::uint64_t offset, std::size_t count) const {
   return true;
 }
 
-// Each side stores its own name before it looks for the other's, in one order for all cores: of two that race at the
-// same time on two cores, at least one sees the other.
+// Each side stores its own name, if none that stands for it is there, before it looks for the other's, in one order for
+// all cores: of two that race at the same time on two cores, at least one sees the other.
 std::optional<Accessor> Region::note_read(std::uint64_t offset, Accessor reader) {
   const std::atomic_ref readers(readers_[offset / kWordBytes]);
   const Accessor before(readers.load());
-  if (!before.is_of_launch_of(reader)) {
-    readers.store(reader.bits());
-  } else if (before.bits() != reader.bits()) {
-    readers.store(reader.together_with(before).bits());
-  }
+  const Accessor both = reader.together_with(before);
+  if (both.bits() != before.bits()) readers.store(both.bits());
   const Accessor writer(std::atomic_ref(writers_[offset / kWordBytes]).load());
   return reader.is_unordered_with(writer) ? std::optional(writer) : std::nullopt;
 }

@@ -19,6 +19,7 @@
 namespace ptx {
 
 inline constexpr unsigned kWordBytes = 4;
+inline constexpr std::uint8_t kWholeWord = 0b1111;  // a bit for each of its bytes
 
 // Who accesses, in one number: the launch, the block, the thread and how many barriers it has passed.
 class Accessor {
@@ -34,9 +35,9 @@ class Accessor {
     if (block() != other.block()) return true;
     return phase() == other.phase() && (thread() != other.thread() || thread() == kManyThreads);
   }
-  bool is_of_launch_of(Accessor other) const { return launch() == other.launch(); }
-  // One that stands for this one and another of its launch.
+  // One that stands for this one and an earlier one, of which no launch but this one's counts.
   Accessor together_with(Accessor other) const {
+    if (bits_ == other.bits_ || launch() != other.launch()) return *this;
     if (block() != other.block()) return Accessor(launch(), kManyBlocks, 0, kManyThreads);
     return phase() == other.phase() ? Accessor(bits_ | kManyThreads) : *this;
   }
@@ -67,6 +68,16 @@ class Region {
   void mark_written(std::uint64_t offset, std::size_t count);
   void copy_written(std::uint64_t offset, const Region& from, std::uint64_t from_offset, std::size_t count);
   bool is_written(std::uint64_t offset, std::size_t count) const;
+  // The same for whole words.
+  template <unsigned words>
+  bool are_words_written(std::uint64_t offset) const {
+    std::uint8_t missing = 0;
+    for (unsigned word = 0; word < words; ++word) {
+      const std::atomic_ref written(written_[offset / kWordBytes + word]);
+      missing |= static_cast<std::uint8_t>(~written.load(std::memory_order_relaxed) & kWholeWord);
+    }
+    return missing == 0;
+  }
 
   // The accessor with which this access races, if there is one.
   std::optional<Accessor> note_read(std::uint64_t offset, Accessor reader);

@@ -505,4 +505,13 @@ Program translate(const Module& module, const Function& kernel) {
   return Translator(module, kernel).take();
 }
 
+std::vector<std::string> problems_of(const Program& program) {
+  std::vector<std::string> problems;
+  for (const Instruction& instruction : program.code) {
+    if (instruction.problem.empty()) continue;
+    problems.push_back(instruction.statement->text + " in " + program.name + ": " + instruction.problem);
+  }
+  return problems;
+}
+
 }  // namespace ptx

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp_programs import HOSTCUDA, case_names, compile_all, link, run_case
+from cpp_programs import HOSTCUDA, case_names, compile_all, in_one, link, run_case
 
 STREAMS = Path(__file__).with_name("streams.cpp")
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
@@ -19,7 +19,8 @@ OF_CORES = ("one_device_gets_all_cores", "two_devices_share_the_cores")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled test program."""
     directory = tmp_path_factory.mktemp("hostcuda")
-    return link(compile_all(HOSTCUDA + SOURCES, directory), directory / "hostcuda_tests")
+    wholes = [in_one(sources, directory) for sources in (HOSTCUDA, SOURCES)]
+    return link(compile_all(wholes, directory), directory / "hostcuda_tests")
 
 
 def test_every_case_is_listed(program: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp_programs import HOSTCUDA, SOURCE, case_names, compile_all, link, run_case
+from cpp_programs import HOSTCUDA, SOURCE, case_names, compile_all, in_one, link, run_case
 
 HERE = Path(__file__).parent
 MADE, SHIPPED = HERE / "race" / "kernels.cpp", HERE / "race" / "shipped.cpp"
@@ -25,6 +25,7 @@ CASES_WITH_BARRIERS_OF = {
     "patch_product.cu": ["conv_forward_in_parts", "conv_backward_weight_in_parts"],
     "reduce.cuh": ["reductions_in_a_row"],
     "softmax.cu": ["cross_entropy_in_place"],
+    "spectra.cu": ["conv_forward_by_spectra"],
 }
 
 
@@ -51,7 +52,7 @@ def executor(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.skip("the compiler comes without ThreadSanitizer")
     if run_case(program, "", NO_SECOND_AT_EXIT).returncode != 0:
         pytest.skip("ThreadSanitizer does not run here")
-    return compile_all([*HOSTCUDA, HERE / "runner.cpp"], directory, "-DHOSTCUDA_RACE_CHECK")
+    return compile_all([in_one(HOSTCUDA, directory), HERE / "runner.cpp"], directory, "-DHOSTCUDA_RACE_CHECK")
 
 
 @pytest.fixture(scope="session")

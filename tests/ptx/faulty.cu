@@ -95,3 +95,12 @@ extern "C" __global__ void reversed_in_order(float* to, const float* from) {
   __syncthreads();
   to[63 - threadIdx.x] = values[threadIdx.x];
 }
+
+extern "C" __global__ void read_twice_by_its_writer(float* to, const float*) {
+  __shared__ float values[64];
+  to[threadIdx.x] = values[threadIdx.x] = static_cast<float>(threadIdx.x);
+  __syncthreads();
+  const volatile float *seen = to, *seen_by_block = values;
+  to[threadIdx.x] = seen[threadIdx.x] + seen[threadIdx.x];
+  values[threadIdx.x] = seen_by_block[threadIdx.x] + seen_by_block[threadIdx.x];
+}

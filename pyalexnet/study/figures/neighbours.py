@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from pyalexnet.data import DataSource
 from pyalexnet.data.opening import as_dataset
+from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.neighbours import Neighbour
 from pyalexnet.evaluation.predict import as_images
 from pyalexnet.study.figures.style import NORMAL, SMALL, literally, name_shown, new_figure, show_picture
 
 
 def neighbour_rows(
-    queries: Any, found: Sequence[Sequence[Neighbour]], data: DataSource, labels: Sequence[str] | None = None
+    queries: Pictures, found: Sequence[Sequence[Neighbour]], data: DataSource, labels: Sequence[str] | None = None
 ) -> Figure:
     """A row for each query: the query itself, then its neighbours, the nearest first.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.predict import Prediction, as_images, predict
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.study.figures.style import (
@@ -29,7 +29,7 @@ _TOP = 5
 
 def prediction_panel(
     model: Classifier | str | PathLike[str],
-    images: Any,
+    images: Pictures,
     labels: Sequence[str] | None = None,
     *,
     views: int = 1,

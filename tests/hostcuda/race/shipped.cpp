@@ -51,6 +51,13 @@ ConvShape in_groups() {
   return shape;
 }
 
+// On a torus of 8 x 8 points; two blocks for each map, the second one of four lanes.
+ConvShape on_small_maps() {
+  ConvShape shape{2, 5, 6, 12, 12, 3, 3};
+  shape.padding = 1;
+  return shape;
+}
+
 struct ConvArrays {
   explicit ConvArrays(const ConvShape& s)
       : x(s.batch * s.height * s.width * s.channels),
@@ -60,9 +67,9 @@ struct ConvArrays {
   Floats x, y, w, bias;
 };
 
-void run_conv_forward(const ConvShape& s) {
+void run_conv_forward(const ConvShape& s, std::string_view algorithm = {}) {
   const ConvArrays a(s);
-  const ConvPlan plan = conv_forward_plan(s);
+  const ConvPlan plan = conv_forward_plan(s, algorithm);
   const Bytes workspace(plan.workspace_bytes);
   conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
@@ -76,9 +83,9 @@ void run_conv_backward_input(const ConvShape& s) {
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
-void run_conv_backward_weight(const ConvShape& s) {
+void run_conv_backward_weight(const ConvShape& s, std::string_view algorithm = {}) {
   const ConvArrays a(s);
-  const ConvPlan plan = conv_backward_weight_plan(s);
+  const ConvPlan plan = conv_backward_weight_plan(s, algorithm);
   const Bytes workspace(plan.workspace_bytes);
   conv_backward_weight(plan, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
@@ -112,6 +119,12 @@ TEST(conv_forward_narrow) {
 }
 TEST(conv_forward_in_groups) {
   run_conv_forward(in_groups());
+}
+TEST(conv_forward_by_spectra) {
+  run_conv_forward(on_small_maps(), "fourier");
+}
+TEST(conv_backward_weight_by_spectra) {
+  run_conv_backward_weight(on_small_maps(), "fourier");
 }
 TEST(conv_forward_in_parts) {
   const ConvShape shape = conv_shape(1, 60, 20);

@@ -1,0 +1,195 @@
+#include "kernels/fourier_conv.cuh"
+
+#include <algorithm>
+
+#include "device/launch.cuh"
+#include "device/sizes.h"
+#include "kernels/layer_patches.cuh"
+#include "kernels/patch_product.cuh"
+#include "kernels/spectra.cuh"
+
+namespace pyalexnet {
+
+namespace {
+
+// What an element of the spectra costs, written and read, in multiply-adds of a product. Measured with AlexNet's layers.
+#if defined(PYALEXNET_TARGET_CPU)
+// On two AVX2 cores, at batches of 2 to 128: 44 for maps of 13 x 13, less for those of 27 x 27. Both ways take the same
+// time at about 4 images in conv2 and 12 in the others.
+constexpr int64_t kElementMultiplyAdds = 48;
+#else
+// On an H100: 93 at a batch of 128, and more at one of 32, where a kernel's start counts.
+constexpr int64_t kElementMultiplyAdds = 128;
+#endif
+
+// Of `count` times `lanes` maps, rounded up so that what follows is aligned.
+int64_t spectra_bytes(const Correlation& c, int64_t count, int64_t lanes) {
+  return ceil_div(float_bytes("workspace", {count, planes_of(c.points), lanes}), 256) * 256;
+}
+
+// A piece of the workspace after the other.
+class Pieces {
+ public:
+  explicit Pieces(void* workspace) : next_(static_cast<char*>(workspace)) {}
+
+  float* take(int64_t bytes) {
+    float* const piece = reinterpret_cast<float*>(next_);
+    next_ += bytes;
+    return piece;
+  }
+  void* rest() const { return next_; }
+
+ private:
+  char* next_;
+};
+
+MapAxis axis(int64_t extent, int sign, int64_t offset, int points) {
+  const int64_t wrapped = (offset % points + points) % points;
+  return {static_cast<int>(extent), sign, static_cast<int>(wrapped)};
+}
+
+// Images with sign 1, reversed ones with -1.
+template <class Float>
+Maps<Float> images(Float* data, int64_t batch, int64_t height, int64_t width, int64_t channels,
+                   const ImageStrides& strides, int sign, int points) {
+  return {data,
+          batch,
+          channels,
+          strides.image,
+          strides.row,
+          strides.pixel,
+          axis(height, sign, 0, points),
+          axis(width, sign, 0, points)};
+}
+
+ImageStrides dense(int64_t height, int64_t width, int64_t channels) {
+  return {height * width * channels, width * channels, channels};
+}
+
+// Weights, a map for each of a group's channels and each filter. Tap t is at padding - t where they are multiplied with
+// an image (sign -1), and at t - padding where they are the result (sign 1).
+template <class Float>
+Maps<Float> filters(Float* data, const Correlation& c, int sign) {
+  const int64_t depth = c.channels / c.groups;
+  return {data,
+          depth,
+          c.filters,
+          c.filters,
+          c.kernel_width * depth * c.filters,
+          depth * c.filters,
+          axis(c.kernel_height, sign, -sign * c.padding_top, c.points),
+          axis(c.kernel_width, sign, -sign * c.padding_left, c.points)};
+}
+
+}  // namespace
+
+int fourier_points(const ConvShape& s) {
+  if (s.stride != 1) return 0;
+  const int64_t needed = std::max(
+      {s.height + s.padding, s.width + s.padding, s.out_height(), s.out_width(), s.kernel_height, s.kernel_width});
+  for (int points : kSpectrumPoints) {
+    if (points >= needed) return points;
+  }
+  return 0;
+}
+
+bool fourier_pays(const ConvShape& s, int points) {
+  if (!points) return false;
+  const int64_t planes = planes_of(points), depth = s.channels / s.groups;
+  const int64_t elements = planes * (s.batch * (s.channels + s.filters) + depth * s.filters);
+  const int64_t multiply_adds = planes * s.batch * depth * s.filters;
+  const int64_t direct =
+      s.batch * s.out_height() * s.out_width() * s.kernel_height * s.kernel_width * depth * s.filters;
+  return multiply_adds + kElementMultiplyAdds * elements < direct;
+}
+
+Correlation forward_of(const ConvShape& s, int points) {
+  return {points,    s.batch,         s.height,       s.width,   s.channels, s.out_height(), s.out_width(),
+          s.filters, s.kernel_height, s.kernel_width, s.padding, s.padding,  s.groups};
+}
+
+Correlation input_gradient_of(const ConvShape& s, int points) {
+  return {points,
+          s.batch,
+          s.out_height(),
+          s.out_width(),
+          s.filters,
+          s.height,
+          s.width,
+          s.channels,
+          s.kernel_height,
+          s.kernel_width,
+          s.kernel_height - 1 - s.padding,
+          s.kernel_width - 1 - s.padding,
+          s.groups};
+}
+
+ProductPlan plan_correlation(const Correlation& c, bool batch_invariant) {
+  const int64_t planes = planes_of(c.points);
+  return plan_product(
+      {c.batch, planes * c.filters, c.channels / c.groups, planes * c.groups, batch_invariant ? int64_t{1} : 0}, {});
+}
+
+ProductPlan plan_weight_gradient(const Correlation& c) {
+  const int64_t planes = planes_of(c.points), rows = c.channels / c.groups + 1;  // one for the bias
+  return plan_product({rows, planes * c.filters, c.batch, planes * c.groups}, {});
+}
+
+int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product) {
+  return spectra_bytes(c, c.batch, c.channels) + spectra_bytes(c, c.channels / c.groups, c.filters) +
+         spectra_bytes(c, c.batch, c.filters) + product.workspace_bytes;
+}
+
+int64_t weight_gradient_workspace_bytes(const Correlation& c, const ProductPlan& product) {
+  return spectra_bytes(c, c.batch, c.channels) + spectra_bytes(c, c.batch, c.filters) +
+         spectra_bytes(c, c.channels / c.groups, c.filters) + spectra_bytes(c, 1, c.filters) + product.workspace_bytes;
+}
+
+void correlate(const Correlation& c, const ProductPlan& product, float* out, const float* in,
+               const ImageStrides& in_strides, const float* w, const float* bias, bool relu, void* workspace,
+               cudaStream_t stream) {
+  const int64_t planes = planes_of(c.points), depth = c.channels / c.groups;
+  Pieces pieces(workspace);
+  float* const in_hat = pieces.take(spectra_bytes(c, c.batch, c.channels));
+  float* const w_hat = pieces.take(spectra_bytes(c, depth, c.filters));
+  float* const out_hat = pieces.take(spectra_bytes(c, c.batch, c.filters));
+
+  to_spectra(in_hat, c.points, Side::kLeft,
+             images(in, c.batch, c.in_height, c.in_width, c.channels, in_strides, 1, c.points), stream);
+  to_spectra(w_hat, c.points, Side::kRight, filters(w, c, -1), stream);
+  patches_times_matrix(product, out_hat, planes * c.filters,
+                       patches_of_rows(in_hat, c.batch, depth, planes * c.channels, planes * c.groups), w_hat,
+                       planes * c.filters, planes * c.groups, nullptr, false, pieces.rest(), stream);
+  from_spectra(images(out, c.batch, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters),
+                      1, c.points),
+               c.points, out_hat, bias, relu, stream);
+}
+
+void correlate_for_weights(const Correlation& c, const ProductPlan& product, float* dw, float* db, const float* x,
+                           const ImageStrides& x_strides, const float* dy, void* workspace, cudaStream_t stream) {
+  const int64_t planes = planes_of(c.points), depth = c.channels / c.groups;
+  Pieces pieces(workspace);
+  float* const x_hat = pieces.take(spectra_bytes(c, c.batch, c.channels));
+  float* const dy_hat = pieces.take(spectra_bytes(c, c.batch, c.filters));
+  float* const dw_hat = pieces.take(spectra_bytes(c, depth, c.filters));
+  float* const sums = pieces.take(spectra_bytes(c, 1, c.filters));
+
+  to_spectra(x_hat, c.points, Side::kLeft,
+             images(x, c.batch, c.in_height, c.in_width, c.channels, x_strides, 1, c.points), stream);
+  to_spectra(dy_hat, c.points, Side::kRight,
+             images(dy, c.batch, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters), -1,
+                    c.points),
+             stream);
+  transposed_patches_times_matrix(product, dw_hat, db ? sums : nullptr,
+                                  patches_of_rows(x_hat, c.batch, depth, planes * c.channels, planes * c.groups),
+                                  dy_hat, planes * c.filters, planes * c.filters, planes * c.groups, pieces.rest(),
+                                  stream);
+  from_spectra(filters(dw, c, 1), c.points, dw_hat, nullptr, false, stream);
+  // The first plane is that of frequency 0, a map's sum.
+  if (db) {
+    PYALEXNET_CHECK_CUDA(
+        cudaMemcpyAsync(db, sums, static_cast<size_t>(c.filters) * sizeof(float), cudaMemcpyDeviceToDevice, stream));
+  }
+}
+
+}  // namespace pyalexnet

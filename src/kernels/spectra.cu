@@ -1,0 +1,268 @@
+#include "kernels/spectra.cuh"
+
+#include "device/fourier.cuh"
+#include "device/launch.cuh"
+#include "device/sizes.h"
+
+namespace pyalexnet {
+
+namespace {
+
+using Tile = SpectrumTile;
+using Lanes = Vec<Tile::kVector>;
+constexpr int kVectors = Tile::kLanes / Tile::kVector;
+constexpr bool kAligned = true;  // a vector is one float, or one that CPU cores access anywhere
+
+// The maps' rows in spectra: a row's real parts, then its imaginary ones, as HalfSpectrum has them.
+template <int N>
+struct RowSpectra {
+  static constexpr int kHalf = N / 2;
+  float at[N][N][Tile::kLanes];
+
+  PYALEXNET_INLINE Lanes re(int row, int column, int lane) const { return load<Tile::kVector>(at[row][column] + lane); }
+  PYALEXNET_INLINE Lanes im(int row, int column, int lane) const {
+    return load<Tile::kVector>(at[row][kHalf + column] + lane);
+  }
+  PYALEXNET_INLINE void set_re(int row, int column, int lane, Lanes value) { store(at[row][column] + lane, value); }
+  PYALEXNET_INLINE void set_im(int row, int column, int lane, Lanes value) {
+    store(at[row][kHalf + column] + lane, value);
+  }
+};
+
+// The map that a block transforms, kLanes of its lanes.
+struct BlockLanes {
+  int64_t map;
+  int64_t first_lane;
+
+  PYALEXNET_INLINE explicit BlockLanes(int64_t lanes) {
+    const int64_t chunks = ceil_div(lanes, Tile::kLanes);
+    map = blockIdx.x / chunks;
+    first_lane = blockIdx.x % chunks * Tile::kLanes;
+  }
+};
+
+// Calls body(item, lane) for `count` items and the block's lanes, shared out over its threads: a vector of lanes each.
+template <class Body>
+PYALEXNET_INLINE void for_each_vector_of_lanes(int count, Body body) {
+  for (int i = threadIdx.x; i < count * kVectors; i += Tile::kThreads) {
+    body(i / kVectors, i % kVectors * Tile::kVector);
+  }
+}
+
+// The map's element at a point; -1 for the zeros around it.
+template <int N>
+PYALEXNET_INLINE int element_at(const MapAxis& axis, int point) {
+  const int element = axis.sign > 0 ? point - axis.offset : axis.offset - point;
+  const int wrapped = element < 0 ? element + N : element;
+  return wrapped < axis.extent ? wrapped : -1;
+}
+
+// Planes of the spectrum's column k: of the first and the last column first, two real numbers and N/2 - 1 complex ones
+// each, then N complex ones of each other column.
+template <int N>
+PYALEXNET_INLINE int first_plane_of_column(int k) {
+  constexpr int half = N / 2, real_column = 2 + 3 * (half - 1);
+  return k == 0 ? 0 : k == half ? real_column : 2 * real_column + (k - 1) * 3 * N;
+}
+
+// Writes the planes of a column, one after the other.
+template <Side side>
+struct PlaneWriter {
+  float* next;
+  int64_t stride;
+  int lanes;
+
+  PYALEXNET_INLINE void write(Lanes value) {
+    store_lanes(next, value, lanes, kAligned);
+    next += stride;
+  }
+  PYALEXNET_INLINE void write(Lanes re, Lanes im) {
+    if constexpr (side == Side::kLeft) {
+      write(re + im), write(re), write(im);
+    } else {
+      write(re), write(im - re), write(re + im);
+    }
+  }
+};
+
+struct PlaneReader {
+  const float* next;
+  int64_t stride;
+  int lanes;
+
+  PYALEXNET_INLINE Lanes read() {
+    const Lanes value = load_lanes<Tile::kVector>(next, lanes, kAligned);
+    next += stride;
+    return value;
+  }
+  PYALEXNET_INLINE void read(Lanes& re, Lanes& im) {
+    const Lanes k1 = read(), k2 = read(), k3 = read();
+    re = k1 - k3, im = k1 + k2;
+  }
+};
+
+template <int N, Side side>
+__global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spectra, Maps<const float> maps) {
+  constexpr int V = Tile::kVector, half = N / 2;
+  auto& rows = shared_memory<RowSpectra<N>>();
+  const BlockLanes block(maps.lanes);
+  const float* const map = maps.data + block.map * maps.stride + block.first_lane;
+  const int lanes = static_cast<int>(maps.lanes - block.first_lane);
+
+  for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
+    Vec<V> x[N];
+    PYALEXNET_UNROLL
+    for (int j = 0; j < N; ++j) {
+      const int column = element_at<N>(maps.x, j);
+      x[j] = column < 0 ? broadcast<V>(0.0f)
+                        : load_lanes<V>(map + row * maps.row_stride + column * maps.pixel_stride + lane, lanes - lane,
+                                        kAligned);
+    }
+    const HalfSpectrum<N, V> spectrum = transform<N, V>(x);
+    PYALEXNET_UNROLL
+    for (int k = 0; k <= half; ++k) rows.set_re(row, k, lane, spectrum.re[k]);
+    PYALEXNET_UNROLL
+    for (int k = 1; k < half; ++k) rows.set_im(row, k, lane, spectrum.im[k]);
+  });
+  __syncthreads();
+
+  for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
+    if (lane >= lanes) return;
+    const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
+    PlaneWriter<side> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    const auto transform_column = [&](auto part) {
+      Vec<V> x[N];
+      PYALEXNET_UNROLL
+      for (int j = 0; j < N; ++j) {
+        const int row = element_at<N>(maps.y, j);
+        x[j] = row < 0 ? broadcast<V>(0.0f) : part(row);
+      }
+      return transform<N, V>(x);
+    };
+    const HalfSpectrum<N, V> p = transform_column([&](int row) { return rows.re(row, k, lane); });
+    if (k == 0 || k == half) {
+      out.write(p.re[0]), out.write(p.re[half]);
+      PYALEXNET_UNROLL
+      for (int u = 1; u < half; ++u) out.write(p.re[u], p.im[u]);
+      return;
+    }
+    const HalfSpectrum<N, V> q = transform_column([&](int row) { return rows.im(row, k, lane); });
+    out.write(p.re[0], q.re[0]), out.write(p.re[half], q.re[half]);
+    PYALEXNET_UNROLL
+    for (int u = 1; u < half; ++u) {
+      out.write(p.re[u] - q.im[u], p.im[u] + q.re[u]);  // row u
+      out.write(p.re[u] + q.im[u], q.re[u] - p.im[u]);  // row N - u
+    }
+  });
+}
+
+template <int N>
+__global__ void __launch_bounds__(Tile::kThreads)
+    from_spectra_kernel(Maps<float> maps, const float* products, const float* bias, bool relu) {
+  constexpr int V = Tile::kVector, half = N / 2;
+  auto& rows = shared_memory<RowSpectra<N>>();
+  const BlockLanes block(maps.lanes);
+  const int lanes = static_cast<int>(maps.lanes - block.first_lane);
+
+  for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
+    const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
+    PlaneReader in{products + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    const auto transform_column = [&](const HalfSpectrum<N, V>& doubled, auto keep) {
+      Vec<V> x[N];
+      transform_back<N, V>(x, doubled);
+      PYALEXNET_UNROLL
+      for (int j = 0; j < N; ++j) {
+        const int row = element_at<N>(maps.y, j);
+        if (row >= 0) keep(row, x[j]);
+      }
+    };
+    const auto keep_re = [&](int row, Vec<V> value) { rows.set_re(row, k, lane, value); };
+    const auto keep_im = [&](int row, Vec<V> value) { rows.set_im(row, k, lane, value); };
+    HalfSpectrum<N, V> p, q;
+    if (k == 0 || k == half) {
+      p.re[0] = in.read(), p.re[half] = in.read();
+      PYALEXNET_UNROLL
+      for (int u = 1; u < half; ++u) {
+        Vec<V> re, im;
+        in.read(re, im);
+        p.re[u] = re + re, p.im[u] = im + im;
+      }
+      return transform_column(p, keep_re);
+    }
+    in.read(p.re[0], q.re[0]), in.read(p.re[half], q.re[half]);
+    PYALEXNET_UNROLL
+    for (int u = 1; u < half; ++u) {
+      Vec<V> re, im, other_re, other_im;
+      in.read(re, im), in.read(other_re, other_im);
+      p.re[u] = re + other_re, p.im[u] = im - other_im;
+      q.re[u] = im + other_im, q.im[u] = other_re - re;
+    }
+    transform_column(p, keep_re);
+    transform_column(q, keep_im);
+  });
+  __syncthreads();
+
+  float* const map = maps.data + block.map * maps.stride + block.first_lane;
+  const Vec<V> scale = broadcast<V>(1.0f / (N * N));
+  for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
+    if (lane >= lanes) return;
+    HalfSpectrum<N, V> doubled;
+    doubled.re[0] = rows.re(row, 0, lane), doubled.re[half] = rows.re(row, half, lane);
+    PYALEXNET_UNROLL
+    for (int k = 1; k < half; ++k) {
+      const Vec<V> re = rows.re(row, k, lane), im = rows.im(row, k, lane);
+      doubled.re[k] = re + re, doubled.im[k] = im + im;
+    }
+    Vec<V> x[N];
+    transform_back<N, V>(x, doubled);
+    const Vec<V> shift =
+        bias ? load_lanes<V>(bias + block.first_lane + lane, lanes - lane, kAligned) : broadcast<V>(0.0f);
+    PYALEXNET_UNROLL
+    for (int j = 0; j < N; ++j) {
+      const int column = element_at<N>(maps.x, j);
+      if (column < 0) continue;
+      const Vec<V> value = fma(x[j], scale, shift);
+      store_lanes(map + row * maps.row_stride + column * maps.pixel_stride + lane,
+                  relu ? pyalexnet::relu(value) : value, lanes - lane, kAligned);
+    }
+  });
+}
+
+// Calls body(N), a constant, with the number of points.
+template <class Body>
+void with_points(int points, Body body) {
+  [&]<size_t... Index>(std::index_sequence<Index...>) {
+    ((points == kSpectrumPoints[Index] ? body(std::integral_constant<int, kSpectrumPoints[Index]>()) : void()), ...);
+  }(std::make_index_sequence<std::size(kSpectrumPoints)>());
+}
+
+template <int N, class Float>
+Launch blocks_of(const char* kernel_name, const Maps<Float>& maps, cudaStream_t stream) {
+  const int64_t blocks =
+      product({maps.count, ceil_div(maps.lanes, Tile::kLanes)}, kernel_name, " would need more than 2**63 - 1 blocks");
+  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
+  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(RowSpectra<N>)};
+}
+
+}  // namespace
+
+void to_spectra(float* spectra, int points, Side side, const Maps<const float>& maps, cudaStream_t stream) {
+  with_points(points, [&]<int N>(std::integral_constant<int, N>) {
+    const Launch blocks = blocks_of<N>("to_spectra_kernel", maps, stream);
+    if (side == Side::kLeft) {
+      launch<to_spectra_kernel<N, Side::kLeft>>(blocks, spectra, maps);
+    } else {
+      launch<to_spectra_kernel<N, Side::kRight>>(blocks, spectra, maps);
+    }
+  });
+}
+
+void from_spectra(const Maps<float>& maps, int points, const float* products, const float* bias, bool relu,
+                  cudaStream_t stream) {
+  with_points(points, [&]<int N>(std::integral_constant<int, N>) {
+    const Launch blocks = blocks_of<N>("from_spectra_kernel", maps, stream);
+    launch<from_spectra_kernel<N>>(blocks, maps, products, bias, relu);
+  });
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,112 @@
+"""Convolution by spectra: it computes what direct sums do, as exactly, and says where it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import references
+from pyalexnet import AlexNet, Tensor, ops
+from pyalexnet.device.backend import get_device
+
+# batch, height, width, channels, filters, kernel height and width, padding, groups: AlexNet's layers with fewer images
+# and channels, and what is odd in each way, on each size of torus.
+SHAPES = [
+    (2, 27, 27, 12, 20, 5, 5, 2, 1),
+    (3, 13, 13, 20, 12, 3, 3, 1, 1),
+    (2, 13, 13, 16, 24, 3, 3, 1, 2),
+    (2, 30, 30, 3, 5, 3, 3, 0, 1),  # the torus is full
+    (1, 29, 7, 2, 3, 2, 4, 1, 1),
+    (2, 6, 5, 7, 9, 3, 3, 1, 1),
+    (2, 5, 6, 8, 6, 3, 2, 0, 2),
+    (2, 7, 9, 4, 4, 3, 5, 4, 2),  # padding beyond the kernel
+    (1, 1, 1, 1, 1, 1, 1, 0, 1),
+]
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def case(request: pytest.FixtureRequest, rng: np.random.Generator) -> dict[str, np.ndarray | dict[str, int]]:
+    batch, height, width, channels, filters, kernel_height, kernel_width, padding, groups = request.param
+    how = {"padding": padding, "groups": groups}
+    x = rng.standard_normal((batch, height, width, channels), dtype=np.float32)
+    w = rng.standard_normal((kernel_height, kernel_width, channels // groups, filters), dtype=np.float32)
+    b = rng.standard_normal(filters, dtype=np.float32)
+    y = references.conv2d(x, w, b, **how)
+    dy = rng.standard_normal(y.shape, dtype=np.float32)
+    dx, dw, db = references.conv2d_backward(dy, x, w, **how)
+    return {"x": x, "w": w, "b": b, "y": y, "dy": dy, "dx": dx, "dw": dw, "db": db, "how": how}
+
+
+def error(actual: Tensor, expected: np.ndarray) -> float:
+    """Relative to the result's root mean square, which is what float32's rounding is relative to in a sum."""
+    return float(np.sqrt(np.mean((np.asarray(actual) - expected) ** 2) / np.mean(expected**2)))
+
+
+def computed(case: dict, device: str, algorithm: str) -> dict[str, Tensor]:
+    how = {**case["how"], "device": device, "algorithm": algorithm}
+    y = ops.conv2d(case["x"], case["w"], case["b"], **how)
+    dx = ops.conv2d_backward_input(case["dy"], case["w"], case["x"].shape, **how)
+    dw, db = ops.conv2d_backward_weight(case["x"], case["dy"], case["w"].shape[:2], **how)
+    return {"y": y, "dx": dx, "dw": dw, "db": db}
+
+
+def test_is_as_exact_as_direct_sums(case: dict, device: str) -> None:
+    # The rounding of the transforms beside that of the sums: twice the direct error where sums are long, and where they
+    # have few terms, which direct sums round hardly at all, a few times float32's.
+    direct, fourier = computed(case, device, "direct"), computed(case, device, "fourier")
+    for name, result in fourier.items():
+        assert error(result, case[name]) <= max(2 * error(direct[name], case[name]), 4 * 2.0**-24), name
+
+
+def test_relu(device: str, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((2, 6, 7, 6), dtype=np.float32), rng.standard_normal((3, 3, 6, 4), dtype=np.float32)
+    how = {"padding": 1, "device": device, "algorithm": "fourier"}
+    expected = np.maximum(np.asarray(ops.conv2d(x, w, **how)), 0)
+    np.testing.assert_array_equal(np.asarray(ops.conv2d(x, w, relu=True, **how)), expected)
+
+
+def test_an_images_bits_are_its_own(device: str, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((5, 13, 13, 8), dtype=np.float32), rng.standard_normal((3, 3, 8, 6), dtype=np.float32)
+    how = {"padding": 1, "device": device, "algorithm": "fourier"}
+    together = np.asarray(ops.conv2d(x, w, **how))
+    alone = [np.asarray(ops.conv2d(x[i : i + 1], w, **how)) for i in range(5)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    x[3] = np.nan
+    np.testing.assert_array_equal(np.isnan(np.asarray(ops.conv2d(x, w, **how))).all(axis=(1, 2, 3)), np.arange(5) == 3)
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 2}, {"padding": 9}])
+def test_what_it_cannot_compute_is_refused(device: str, wrong: dict[str, int]) -> None:
+    x, w = np.ones((1, 22, 22, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    with pytest.raises(
+        ValueError, match=r"algorithm is 'fourier'; .* stride must be 1, .* at most 30, but x has shape"
+    ):
+        ops.conv2d(x, w, device=device, algorithm="fourier", **wrong)
+
+
+def test_the_rules_choose_by_the_batch(device: str) -> None:
+    plan = get_device(device).native.conv_forward_plan
+    layer = {"w": np.empty((3, 3, 192, 192)), "stride": 1, "padding": 1, "groups": 1}
+    few, many = np.empty((1, 13, 13, 192)), np.empty((128, 13, 13, 192))
+    assert plan(x=few, **layer).algorithm.startswith("direct_")
+    assert plan(x=many, **layer).algorithm == "fourier"
+    assert str(plan(x=many, **layer)).startswith("fourier by direct_")
+    assert plan(x=many, **layer, algorithm="direct").algorithm.startswith("direct_")
+    assert plan(x=many, **layer, batch_invariant=True).algorithm.startswith("direct_")
+    assert plan(x=np.empty((128, 55, 55, 192)), **layer).algorithm.startswith("direct_")
+
+
+def test_a_net_is_trained_as_it_is_told() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 227, 227, 3), dtype=np.float32)
+    gradients = {}
+    for algorithm in ("direct", "fourier", "auto"):
+        net = AlexNet(4, devices=["cpu:0"], conv_algorithm=algorithm, dropout=0.0)
+        net.train_step(x, [0, 1, 3], lr=0.0)
+        gradients[algorithm] = net.gradients()
+        products = [line for line in str(net.last_step()).splitlines() if "conv_backward_weight" in line]
+        assert [("fourier" in line) for line in products] == [algorithm == "fourier"] * 8 + [False] * 2
+    for name, direct in gradients["direct"].items():
+        np.testing.assert_array_equal(gradients["auto"][name], direct)  # three images are few
+        # A ReLU or a maximum falls to the other side where two values are equal but for rounding: 0.01 in conv1.
+        scale = float(np.sqrt(np.mean(direct.astype(float) ** 2)))
+        assert np.sqrt(np.mean((gradients["fourier"][name].astype(float) - direct) ** 2)) < 0.05 * scale, name
