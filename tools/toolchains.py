@@ -6,8 +6,8 @@
     tools/toolchains.py --list        what would be tried, and what this machine lacks
 
 Each trial has a virtual environment of its own, into which pip installs the package from a copy of the working tree;
-then the smoke tests run. The last columns tell whether the compilers agree to the bit: checksums of what some
-operations give, and of the weights after a training step.
+then some of the tests run. The last columns show where compilers agree to the bit, which nothing promises: checksums of
+what some operations give, of convolutions by spectra, and of the weights after a training step.
 """
 
 from __future__ import annotations
@@ -19,13 +19,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from working_tree import ROOT, copy_working_tree
 
 NEWEST_PYTHON = 14  # 3.14
+
+# What pytest runs: the smoke tests, and those of wrong arguments, since a compiler chooses which it evaluates first.
+TESTS = (("-m", "smoke"), ("tests/test_arguments.py",))
+
+# Where bits are compared: a device, and how the instruction set of `cpu` is chosen; else it is the processor's best.
+PLAINEST = {"PYALEXNET_CPU_ISA": "x86_64"} if os.uname().machine == "x86_64" else {}
+BITS: dict[str, tuple[str, dict[str, str]]] = {
+    "sim": ("sim:0", {}),
+    "cpu, plainest": ("cpu:0", PLAINEST),
+    "cpu, best": ("cpu:0", {}),
+}
 
 CHECKSUM = """
 import hashlib, sys
@@ -38,15 +49,20 @@ small.shrink()
 device = sys.argv[1]
 rng = np.random.default_rng(2012)
 x, w, dy = (rng.standard_normal(shape, np.float32) for shape in ((2, 13, 13, 48), (3, 3, 48, 130), (2, 13, 13, 130)))
-how = {"padding": 1, "device": device}
-found = [ops.conv2d(x, w, **how), ops.conv2d_backward_input(dy, w, x.shape, **how)]
-found += ops.conv2d_backward_weight(x, dy, 3, **how)
-found += [ops.lrn(x, device=device), ops.max_pool2d(x, device=device), ops.tanh(x, device=device)]
-checksum = hashlib.sha256(b"".join(np.asarray(each).tobytes() for each in found)).hexdigest()[:8]
+
+def convolutions(algorithm):
+    chosen = {"padding": 1, "device": device, "algorithm": algorithm}
+    weight_and_bias = ops.conv2d_backward_weight(x, dy, 3, **chosen)
+    return [ops.conv2d(x, w, **chosen), ops.conv2d_backward_input(dy, w, x.shape, **chosen), *weight_and_bias]
+
+def checksum(arrays):
+    return hashlib.sha256(b"".join(np.asarray(each).tobytes() for each in arrays)).hexdigest()[:6]
+
+others = [ops.lrn(x, device=device), ops.max_pool2d(x, device=device), ops.tanh(x, device=device)]
 net = AlexNet(5, devices=[device], seed=3)
 net.train_step(60 * rng.standard_normal((2, 227, 227, 3), np.float32), np.array([1, 4]), lr=0.01)
-step = hashlib.sha256(b"".join(value.tobytes() for value in net.parameters().values())).hexdigest()[:8]
-print(checksum + "/" + step)
+parts = [convolutions("direct") + others, convolutions("fourier"), net.parameters().values()]
+print("/".join(map(checksum, parts)))
 """
 
 
@@ -58,24 +74,24 @@ class Trial:
     python: str | None
     compiler: str | None
     requirements: tuple[str, ...] = ()  # for pip, beside the package's own
-    cuda: str = "OFF"
+    nvcc: str | None = ""  # empty where GPUs are left out
 
     def lacks(self) -> str:
         """What is lacking, in words; empty where nothing is."""
-        missing = [what for what, path in (("Python", self.python), ("compiler", self.compiler)) if path is None]
-        return ", ".join(f"no such {what}" for what in missing)
+        places = {"Python": self.python, "compiler": self.compiler, "nvcc": self.nvcc}
+        return ", ".join(f"no such {what}" for what, place in places.items() if place is None)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial: "passed" or what failed, and a checksum for each of BITS."""
+    """What came of a trial: "passed" or what failed, and a checksum for each of BITS, or "-"."""
 
     result: str
-    bits: tuple[str, ...] = ("",) * 3
+    bits: tuple[str, ...] = ("-",) * len(BITS)
 
-
-# Where bits are compared: a device, and the instruction set of `cpu`; None for the best there is.
-BITS = {"sim": ("sim:0", None), "cpu, plainest": ("cpu:0", "x86_64"), "cpu, best": ("cpu:0", None)}
+    def failed(self) -> bool:
+        """Whether anything did."""
+        return any(text.startswith("FAILED") for text in (self.result, *self.bits))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,23 +104,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="try those whose name has one of these")
     parser.add_argument("--list", action="store_true", help="only show what would be tried")
     options = parser.parse_args(arguments)
-    rows = [("what", "Python", "compiler", "result", *BITS)]
+    outcomes = {}
     for each in trials():
         if options.words and not any(word.lower() in each.name.lower() for word in options.words):
             continue
-        outcome = Outcome(each.lacks() or "to be tried") if options.list or each.lacks() else attempt(each)
-        rows.append((each.name, each.python or "-", each.compiler or "-", outcome.result, *outcome.bits))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    return 1 if any(row[3].startswith("FAILED") for row in rows) else 0
+        lacking = each.lacks()
+        outcomes[each] = Outcome(lacking or "to be tried") if options.list or lacking else attempt(each)
+    print_table(outcomes)
+    return 1 if any(outcome.failed() for outcome in outcomes.values()) else 0
 
 
 def trials() -> Iterator[Trial]:
     """What is promised, from its oldest to its newest."""
     project, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "README.md"))
-    oldest_python = int(number_in(r'requires-python = ">=3\.(\d+)"', project))
-    oldest_numpy = number_in(r'"numpy>=([\d.]+)"', project)
+    oldest_python = int(promised(r'requires-python = ">=3\.(\d+)"', project))
+    oldest_numpy = promised(r'"numpy>=([\d.]+)"', project)
     usual = shutil.which(os.environ.get("CXX", "c++"))
     yield Trial(f"Python 3.{oldest_python}, NumPy {oldest_numpy}", python(oldest_python), usual,
                 (f"numpy=={oldest_numpy}.*",))  # fmt: skip
@@ -112,20 +126,19 @@ def trials() -> Iterator[Trial]:
         yield Trial(f"Python 3.{minor}, newest NumPy", python(minor), usual)
         if python(minor):
             break
-    here = Path(sys.executable).resolve()
+    this_python = str(Path(sys.executable).resolve())
     for family, command in (("GCC", "g++"), ("Clang", "clang++")):
-        oldest = int(number_in(rf"{family} (\d+) or newer", readme))
+        oldest = int(promised(rf"{family} (\d+) or newer", readme))
         found = {version: path for version in range(oldest, 100) if (path := shutil.which(f"{command}-{version}"))}
-        yield Trial(f"{family} {oldest}", str(here), found.pop(oldest, None))
+        yield Trial(f"{family} {oldest}", this_python, found.pop(oldest, None))
         if found:
             newest = max(found)
-            yield Trial(f"{family} {newest}", str(here), found[newest])
-    oldest_cuda = number_in(r"`nvcc` of CUDA ([\d.]+) or newer", readme)
-    yield Trial(f"an nvcc, of CUDA {oldest_cuda} at least", str(here) if shutil.which("nvcc") else None, usual,
-                cuda="ON")  # fmt: skip
+            yield Trial(f"{family} {newest}", this_python, found[newest])
+    oldest_cuda = promised(r"`nvcc` of CUDA ([\d.]+) or newer", readme)
+    yield Trial(f"an nvcc, of CUDA {oldest_cuda} at least", this_python, usual, nvcc=shutil.which("nvcc"))
 
 
-def number_in(pattern: str, text: str) -> str:
+def promised(pattern: str, text: str) -> str:
     """What a pattern's group finds; ends the program where the text no longer says it."""
     found = re.search(pattern, text)
     return found[1] if found else sys.exit(f"nothing is promised any more by {pattern!r}")
@@ -143,44 +156,50 @@ def python(minor: int) -> str | None:
 def attempt(trial: Trial) -> Outcome:
     """Build, install and test the package in an environment of its own."""
     print(f"--- {trial.name}", flush=True)
-    assert trial.python is not None
-    assert trial.compiler is not None
     with tempfile.TemporaryDirectory() as folder:
         tree, environment = Path(folder) / "tree", Path(folder) / "venv"
         copy_working_tree(tree)
-        own_python = environment / "bin" / "python"
-        variables = {
-            **os.environ, "CXX": trial.compiler, "PYALEXNET_CUDA": trial.cuda, "PYALEXNET_WERROR": "ON",
-            "PATH": f"{own_python.parent}{os.pathsep}{os.environ['PATH']}",
-        }  # fmt: skip
-        variables.pop("PYTHONPATH", None)
-
-        def run(*command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-            finished = subprocess.run(
-                command,
-                cwd=tree,
-                env={**variables, **more},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            if finished.returncode:
-                print(finished.stdout[-4000:], flush=True)
-            return finished
-
-        if run(trial.python, "-m", "venv", environment).returncode:
+        own_python = str(environment / "bin" / "python")
+        settings = {
+            "CXX": str(trial.compiler),
+            "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYALEXNET_CUDA": "ON" if trial.nvcc else "OFF",
+            "PYALEXNET_WERROR": "ON",
+        }
+        if output_of([str(trial.python), "-m", "venv", str(environment)], tree, settings) is None:
             return Outcome("FAILED to make an environment")
-        if run(own_python, "-m", "pip", "install", "--quiet", f"{tree}[test]", *trial.requirements).returncode:
+        install = [own_python, "-m", "pip", "install", "--quiet", f"{tree}[test]", *trial.requirements]
+        if output_of(install, tree, settings) is None:
             return Outcome("FAILED to build")
-        tests = run(own_python, "-m", "pytest", "-q", "-m", "smoke", "-p", "no:cacheprovider")
-        bits = []
-        for device, instruction_set in BITS.values():
-            chosen = (
-                {"PYALEXNET_CPU_ISA": instruction_set} if instruction_set and os.uname().machine == "x86_64" else {}
-            )
-            told = run(own_python, "-c", CHECKSUM, device, **chosen)
-            bits.append(told.stdout.strip() if told.returncode == 0 else "FAILED")
-        return Outcome("FAILED the smoke tests" if tests.returncode else "passed", tuple(bits))
+        pytest = [own_python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        failed = [" ".join(tests) for tests in TESTS if output_of([*pytest, *tests], tree, settings) is None]
+        checksums = (
+            output_of([own_python, "-c", CHECKSUM, device], tree, {**settings, **chosen})
+            for device, chosen in BITS.values()
+        )
+        result = f"FAILED: {', '.join(failed)}" if failed else "passed"
+        return Outcome(result, tuple(each or "FAILED" for each in checksums))
+
+
+def output_of(command: Sequence[str], folder: Path, settings: Mapping[str, str]) -> str | None:
+    """What a command prints; None if it fails, and then its last lines are shown."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    finished = subprocess.run(command, cwd=folder, env={**inherited, **settings}, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    if finished.returncode:
+        print(finished.stdout[-4000:], flush=True)
+        return None
+    return finished.stdout.strip()
+
+
+def print_table(outcomes: Mapping[Trial, Outcome]) -> None:
+    """A line a trial, its columns as wide as their widest text."""
+    rows = [("what", "Python", "compiler", "result", *BITS)]
+    for trial, outcome in outcomes.items():
+        rows.append((trial.name, trial.python or "-", trial.compiler or "-", outcome.result, *outcome.bits))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":
