@@ -1,5 +1,5 @@
 # One word for what developers run; each is one command that can be typed as well.
-.PHONY: build smoke test bench docs lint aarch64
+.PHONY: build smoke test bench docs lint sanitize-address sanitize-undefined sanitize-thread aarch64 toolchains
 build:
 	tools/develop.py
 smoke:
@@ -12,5 +12,9 @@ docs:
 	tools/update_docs.py
 lint:
 	ruff check && ruff format --check && mypy
+sanitize-address sanitize-undefined sanitize-thread:
+	tools/sanitize.py $(subst sanitize-,,$@)
 aarch64:
 	tools/cross_check.py
+toolchains:
+	tools/toolchains.py

@@ -22,8 +22,8 @@ void register_lrn(pybind11::module_& module) {
   module.def(
       "lrn_forward",
       [](const Array& y, const Array& x, int64_t size, double alpha, double beta, double k, const Stream& stream) {
-        lrn_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, floats("x", x),
-                    lrn_over(x, size, alpha, beta, k), stream.on(y, x));
+        const Lrn lrn = lrn_over(x, size, alpha, beta, k);
+        lrn_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, floats("x", x), lrn, stream.on(y, x));
       },
       "y"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 
@@ -31,8 +31,9 @@ void register_lrn(pybind11::module_& module) {
       "lrn_backward",
       [](const Array& dx, const Array& dy, const Array& x, int64_t size, double alpha, double beta, double k,
          bool x_from_relu, const Stream& stream) {
+        const Lrn lrn = lrn_over(x, size, alpha, beta, k, x_from_relu);
         lrn_backward(floats("dx", dx, x.shape), strided_floats("dy", dy, x.shape), dy.rows("dy").pitch, floats("x", x),
-                     lrn_over(x, size, alpha, beta, k, x_from_relu), stream.on(dx, dy, x));
+                     lrn, stream.on(dx, dy, x));
       },
       "dx"_a, "dy"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "x_from_relu"_a, "stream"_a);
 

@@ -26,8 +26,9 @@ void register_lrn_in_map(pybind11::module_& module) {
       "lrn_in_map_forward",
       [](const Array& y, const Array& scale, const Array& x, int64_t size, double alpha, double beta, double k,
          const Stream& stream) {
+        const LrnInMap lrn = lrn_in_map_over(x, size, alpha, beta, k);
         lrn_in_map_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, floats("scale", scale, x.shape),
-                           floats("x", x), lrn_in_map_over(x, size, alpha, beta, k), stream.on(y, scale, x));
+                           floats("x", x), lrn, stream.on(y, scale, x));
       },
       "y"_a, "scale"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 
@@ -35,10 +36,10 @@ void register_lrn_in_map(pybind11::module_& module) {
       "lrn_in_map_backward",
       [](const Array& dx, const Array& terms, const Array& dy, const Array& x, const Array& scale, int64_t size,
          double alpha, double beta, double k, const Stream& stream) {
+        const LrnInMap lrn = lrn_in_map_over(x, size, alpha, beta, k);
         lrn_in_map_backward(floats("dx", dx, x.shape), floats("terms", terms, x.shape),
                             strided_floats("dy", dy, x.shape), dy.rows("dy").pitch, floats("x", x),
-                            floats("scale", scale, x.shape), lrn_in_map_over(x, size, alpha, beta, k),
-                            stream.on(dx, terms, dy, x, scale));
+                            floats("scale", scale, x.shape), lrn, stream.on(dx, terms, dy, x, scale));
       },
       "dx"_a, "terms"_a, "dy"_a, "x"_a, "scale"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "stream"_a);
 

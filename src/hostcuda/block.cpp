@@ -84,6 +84,11 @@ std::byte* Block::stack_top(unsigned fiber) {
   return stacks + (fiber + 1) * kStackSpacing;
 }
 
+address_check::Stack Block::stack_of(unsigned fiber) {
+  constexpr std::size_t kBytes = kStackBytes + kOverrunBytes;
+  return {stack_top(fiber) - kBytes, kBytes};
+}
+
 std::uint64_t& Block::canary(unsigned fiber) {
   return *reinterpret_cast<std::uint64_t*>(stack_top(fiber) - kStackBytes);
 }
@@ -110,7 +115,9 @@ std::optional<Failure> Block::run(const Kernel& kernel, std::uint64_t position) 
   race_check::release(&block_started_);
   if (race_check::kEnabled) free_all_fibers();
   current_ = take_free_fiber();
+  address_check::leave_for(stack_of(current_));
   hostcuda_switch_stack(&core_stack_pointer_, fiber_[current_].stack_pointer);
+  address_check::arrive();
   if (failure_) finish_race_threads();
   race_check::switch_to(race_thread_of_core);
   race_check::acquire(&block_finished_);
@@ -122,6 +129,8 @@ std::optional<Failure> Block::run(const Kernel& kernel, std::uint64_t position) 
 
 void Block::fiber_main() {
   Block& block = running();
+  const address_check::Stack before = address_check::arrive();
+  if (!block.core_stack_.bottom) block.core_stack_ = before;  // where a block's first fiber is entered from
   while (true) {
     block.run_threads();
     block.give_way();
@@ -201,12 +210,16 @@ void Block::go_on_with(FiberId next) {
   from.thread = context_.thread;
   current_ = next;
   context_.thread = fiber_[next].thread;
+  address_check::leave_for(stack_of(next));
   hostcuda_switch_stack(&from.stack_pointer, fiber_[next].stack_pointer);
+  address_check::arrive();
   race_check::switch_to(race_threads_[context_.thread.rank]);
 }
 
 void Block::leave_for_core() {
+  address_check::leave_for(core_stack_);
   hostcuda_switch_stack(&fiber_[current_].stack_pointer, core_stack_pointer_);
+  address_check::arrive();
 }
 
 Block::FiberId Block::take_ready_fiber() {
@@ -235,6 +248,7 @@ void Block::free_all_fibers() {
 // After a failure threads are still in the middle of the kernel: start all fibers anew.
 void Block::reset_fibers() {
   for (unsigned fiber = 0; fiber < fibers_; ++fiber) {
+    address_check::allow(stack_of(fiber).bottom, stack_of(fiber).bytes);  // the frames on it are gone
     fiber_[fiber].stack_pointer = empty_stack(stack_top(fiber), fiber_main);
     canary(fiber) = kLiveCanary;
   }

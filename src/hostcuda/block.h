@@ -9,6 +9,7 @@
 // A failed block is left as it stands: the frames of its threads are dropped without running destructors.
 #pragma once
 
+#include "address_check.h"
 #include "hostcuda.h"
 #include "kernel_context.h"
 #include "permutation.h"
@@ -112,6 +113,7 @@ class Block {
   static void meet(Warp& warp, unsigned lanes);
   std::string where(bool with_thread) const;
   std::byte* stack_top(unsigned fiber);
+  address_check::Stack stack_of(unsigned fiber);
   std::uint64_t& canary(unsigned fiber);
 
   KernelContext context_;  // must come first
@@ -128,6 +130,7 @@ class Block {
   FiberId current_;
   unsigned fibers_, free_count_;
   void* core_stack_pointer_;
+  address_check::Stack core_stack_;
   std::optional<Failure> failure_;
 
   std::array<unsigned, kMaxThreads / 32> live_lanes_;  // of each warp

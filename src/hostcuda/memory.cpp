@@ -1,6 +1,8 @@
 // Device and pinned host memory: where it comes from, what guards it, and which pointer belongs to whom.
 #include "runtime.h"
 
+#include "address_check.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -45,7 +47,7 @@ void return_memory(void* memory, std::size_t bytes) {
 
 // Guarded memory, from the left: a page that nobody may touch; what fills a page; a margin of NaNs; the allocation; a
 // margin of NaNs up to its alignment, of 255 bytes at most; a page that nobody may touch. An access there faults. Who
-// reads a margin gets NaNs, and what is written into one is found afterwards.
+// reads a margin gets NaNs, and what is written into one is found afterwards; AddressSanitizer reports both at once.
 struct Guarded {
   explicit Guarded(std::size_t bytes)
       : page(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
@@ -71,12 +73,16 @@ void* take_guarded_memory(std::size_t bytes) {
   std::byte* const memory = begin + guarded.usable - guarded.aligned;
   std::memset(memory - kSmallAlignment, 0xff, kSmallAlignment);
   std::memset(memory + bytes, 0xff, guarded.aligned - bytes);
+  address_check::forbid(memory - kSmallAlignment, kSmallAlignment);
+  address_check::forbid(memory + bytes, guarded.aligned - bytes);
   return memory;
 }
 
 void return_guarded_memory(void* memory, std::size_t bytes) {
   const Guarded guarded(bytes);
-  munmap(guarded.mapping_of(memory), guarded.usable + 2 * guarded.page);
+  std::byte* const mapping = guarded.mapping_of(memory);
+  address_check::allow(mapping, guarded.usable + 2 * guarded.page);
+  munmap(mapping, guarded.usable + 2 * guarded.page);
 }
 
 // Whether a margin is as it was; afterwards it is.
@@ -130,6 +136,7 @@ std::string Runtime::place_beside_allocations(std::uintptr_t address) const {
 }
 
 std::optional<Failure> Runtime::check_guards(const Device& device, const std::string& suspect) {
+  if (address_check::kEnabled) return std::nullopt;  // who touches them has been reported
   std::optional<Failure> failure;
   for (const auto& [address, allocation] : allocations) {
     if (allocation.type != cudaMemoryTypeDevice || allocation.device != device.id) continue;

@@ -1,8 +1,9 @@
 // Makes ThreadSanitizer a race checker of kernels: each CUDA thread is a thread in its eyes, ordered with others by
 // barriers alone, although all run on one OS thread.
 //
-// Compile the kernels with -fsanitize=thread and everything in this folder without it but with HOSTCUDA_RACE_CHECK:
-// the switching of stacks is no business of the checker. In other builds these functions are empty.
+// Compile the kernels with -fsanitize=thread and block.cpp without it but with HOSTCUDA_RACE_CHECK: the switching of
+// stacks is no business of the checker. The rest of this folder may be either way. In other builds these functions are
+// empty.
 #pragma once
 
 #if defined(HOSTCUDA_RACE_CHECK)

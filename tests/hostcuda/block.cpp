@@ -39,14 +39,14 @@ void check_block_sums() {
 // The order in which a core starts the threads of one block, or the blocks of a grid of one thread each.
 std::vector<unsigned> order_of_threads(unsigned threads) {
   const DeviceArray<unsigned> order(threads), next(1);
-  const auto kernel = [order = order.data, next = next.data] { order[(*next)++] = threadIdx.x; };
+  const auto kernel = [order = order.data, next = next.data] { order[std::atomic_ref(*next)++] = threadIdx.x; };
   CHECK_CUDA(hostcuda::launch("order", 1, threads, 0, nullptr, kernel));
   return order.to_host();
 }
 
 std::vector<unsigned> order_of_blocks(unsigned blocks) {
   const DeviceArray<unsigned> order(blocks), next(1);
-  const auto kernel = [order = order.data, next = next.data] { order[(*next)++] = blockIdx.x; };
+  const auto kernel = [order = order.data, next = next.data] { order[std::atomic_ref(*next)++] = blockIdx.x; };
   CHECK_CUDA(hostcuda::launch("order", blocks, 1, 0, nullptr, kernel));
   return order.to_host();
 }
