@@ -101,7 +101,8 @@ struct LinearArrays {
 
 __global__ void reduce_twice_kernel(float* sums) {
   float sum = 1.0f;
-  for (int round = 0; round < 2; ++round) sum = block_reduce(sum, [](float a, float b) { return a + b; });
+  for (int round = 0; round < 2; ++round)
+    sum = block_reduce(broadcast<kRowLanes>(sum), [](float a, float b) { return a + b; });
   if (blockIdx.x == 0) sums[threadIdx.x] = sum;
 }
 
