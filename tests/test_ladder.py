@@ -133,8 +133,9 @@ def test_counts_are_those_of_the_document(ladder: ModuleType) -> None:
     assert [row["name"] for row in report["steps"]] == [*NAMES, ladder.SHIPPED]
     found = {row["name"]: row for row in ladder.count()}
     for row in report["steps"]:
-        for key in ladder.COLUMNS:  # another nvcc may take some instructions more or less
-            assert found[row["name"]][key] == pytest.approx(row[key], rel=0.1), (row["name"], key)
+        for key in ladder.COLUMNS:  # another nvcc may take some instructions more or less, but moves as much
+            tolerance = 0.1 if key == "instructions" else 0.01
+            assert found[row["name"]][key] == pytest.approx(row[key], rel=tolerance), (row["name"], key)
 
 
 def test_steps_say_which_shapes_they_take(ladder: ModuleType) -> None:
