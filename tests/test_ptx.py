@@ -60,7 +60,7 @@ def unfused(native: PtxModule) -> Iterator[None]:
     native.set_fused(True)
 
 
-def run(native: PtxModule, text: str, kernel: str, *arguments: Tensor | int, blocks: int = 1) -> None:
+def run(native: PtxModule, text: str, kernel: str, *arguments: Tensor | int | bytes, blocks: int = 1) -> None:
     """Runs a kernel of a text to its end."""
     on = backend.get_device("ptx:0")
     values = [argument.array.address if isinstance(argument, Tensor) else argument for argument in arguments]
@@ -159,6 +159,8 @@ def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
         run(native, kernel_of(""), "other", to)
     with pytest.raises(CudaError, match="k takes 1 arguments, not 2"):
         run(native, kernel_of(""), "k", to, 1)
+    with pytest.raises(CudaError, match="k: argument 0 has 4 bytes, not 8"):
+        run(native, kernel_of(""), "k", bytes(4))
 
 
 def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:
@@ -168,13 +170,13 @@ def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:
 # ---- what is counted ----
 
 
-def counted(native: PtxModule, text: str, kernel: str) -> NativeTraffic:
-    """The traffic of a launch of two warps."""
+def counted(native: PtxModule, text: str, kernel: str, arrays: int = 2) -> NativeTraffic:
+    """The traffic of a launch of two warps, to which one array is given or two."""
     to = Tensor.empty((4096,), device="ptx:0")
     given = Tensor.from_array(np.zeros(4096, "f"), device="ptx:0")
     native.count_traffic(True)
     try:
-        run(native, text, kernel, to, given)
+        run(native, text, kernel, *(to, given)[:arrays])
         (found,) = native.take_traffic()
     finally:
         native.count_traffic(False)
@@ -221,6 +223,21 @@ def test_wavefronts_of_shared_memory(
 ) -> None:
     found = counted(native, traffic, kernel)
     assert (found["shared_loads"], found["shared_stores"]) == (loads, stores)
+
+
+@pytest.mark.parametrize(
+    ("body", "of_both_warps"),
+    [
+        ("", 4),  # ld.param and ret
+        ("mov.u32 %r1, 1;", 6),
+        ("mov.u32 %r1, 1;\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 mov.u32 %r2, 1;", 10),  # a guard that is false
+        # The lanes of one warp jump all, those of the other partly; behind the jump they are together again.
+        ("mov.u32 %r1, %tid.x;\nsetp.lt.u32 %p1, %r1, 40;\n@%p1 bra $end;\nmov.u32 %r2, 1;\n$end:", 11),
+    ],
+)
+def test_instructions_of_warps(native: PtxModule, body: str, of_both_warps: int) -> None:
+    found = counted(native, kernel_of(f".reg .pred %p<2>;\n{body}"), "k", arrays=1)
+    assert found["instructions"] == of_both_warps
 
 
 def test_nothing_is_counted_unless_asked(native: PtxModule, traffic: str) -> None:

@@ -8,6 +8,7 @@
     python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
     python benchmarks/small_sets.py
     pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
+    tools/ladder.py --json docs/kernels/ladder.json
     tools/update_docs.py
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
@@ -289,6 +290,32 @@ def way_text(way: Way) -> str:
     return f"{way.text}: `{value}`" if way.text != value else f"`{value}`"
 
 
+def ladder() -> str:
+    """What the steps of the ladder execute and move, by their multiply-adds."""
+    report = json.loads((ROOT / "docs" / "kernels" / "ladder.json").read_text())
+    layer, multiply_adds = report["layer"], report["multiply_adds"]
+    heading = ["step", "instructions", "bytes of global memory", "× ideal", "wavefronts of shared memory", "× ideal"]
+    rows = []
+    for step in report["steps"]:
+        sectors, wavefronts = step["global_sectors"], step["shared_wavefronts"]
+        file = f"kernels/{step['name']}.cu" if "." not in step["name"] else f"../src/kernels/{step['name']}"
+        rows.append(
+            [
+                f"[`{step['name']}`]({file})",
+                f"{32 * step['instructions'] / multiply_adds:.2f}",
+                f"{32 * sectors / multiply_adds:.3g}",
+                f"{sectors / step['global_ideal']:.2f}",
+                f"{32 * wavefronts / multiply_adds:.3g}" if wavefronts else "",
+                f"{wavefronts / step['shared_ideal']:.2f}" if wavefronts else "",
+            ]
+        )
+    return (
+        f"{layer['images']} images of {layer['height']}×{layer['width']}, {layer['channels']} channels, "
+        f"{layer['filters']} filters: {multiply_adds / 1e6:.1f} million multiply-adds, with those of the border.\n\n"
+        + table(heading, rows, left=1)
+    )
+
+
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
     """A Markdown table whose first columns are set flush left, the others right."""
     rule = ["---"] * left + ["---:"] * (len(heading) - left)
@@ -309,6 +336,7 @@ BLOCKS = (
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
     Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),
+    Block("docs/kernels.md", "counts of the ladder, by tools/ladder.py", ladder),
     Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),
 )
 

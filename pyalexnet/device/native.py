@@ -148,10 +148,11 @@ class NativeDeviceInfo(TypedDict):
 class NativeTraffic(TypedDict):
     """What a launch moved: accesses of warps, sectors or wavefronts that they took, and how few would have done.
 
-    ``src/ptx/traffic.h`` has the rules.
+    ``instructions`` are those that warps executed. ``src/ptx/traffic.h`` has the rules.
     """
 
     kernel: str
+    instructions: int
     global_loads: tuple[int, int, int]
     global_stores: tuple[int, int, int]
     shared_loads: tuple[int, int, int]
@@ -441,7 +442,7 @@ class PtxModule(CoresModule, Protocol):
         kernel: str,
         blocks: int,
         threads: int,
-        arguments: Sequence[int],
+        arguments: Sequence[int | bytes],
         stream: NativeStream,
         shared_bytes: int = 0,
     ) -> None: ...

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "bindings/gil.h"
@@ -94,6 +95,7 @@ py::list take_traffic() {
   for (const auto& traffic : ptx::take_traffic()) {
     py::dict launch;
     launch["kernel"] = traffic->kernel;
+    launch["instructions"] = traffic->instructions();
     launch["global_loads"] = as_tuple(traffic->of(ptx::Way::global_load));
     launch["global_stores"] = as_tuple(traffic->of(ptx::Way::global_store));
     launch["shared_loads"] = as_tuple(traffic->of(ptx::Way::shared_load));
@@ -101,6 +103,21 @@ py::list take_traffic() {
     launches.append(launch);
   }
   return launches;
+}
+
+// A whole number or an address, of whose 8 bytes a parameter takes the lower ones, or a struct as it is.
+using Argument = std::variant<uint64_t, py::bytes>;
+
+std::vector<std::string> packed(const std::vector<Argument>& arguments) {
+  std::vector<std::string> all;
+  for (const auto& argument : arguments) {
+    if (const auto* number = std::get_if<uint64_t>(&argument)) {
+      all.emplace_back(reinterpret_cast<const char*>(number), sizeof(*number));
+    } else {
+      all.push_back(std::get<py::bytes>(argument));
+    }
+  }
+  return all;
 }
 
 // How the interpreter rounds, what it counts, and kernels from text, for tests of the interpreter itself.
@@ -114,8 +131,8 @@ void register_ptx(py::module_& module) {
   module.def(
       "launch_text",
       [](const std::string& text, const std::string& kernel, unsigned blocks, unsigned threads,
-         const std::vector<uint64_t>& arguments, const Stream& stream, size_t shared_bytes) {
-        check_cuda(ptx::launch_text(text, kernel, blocks, threads, shared_bytes, stream.on(), arguments),
+         const std::vector<Argument>& arguments, const Stream& stream, size_t shared_bytes) {
+        check_cuda(ptx::launch_text(text, kernel, blocks, threads, shared_bytes, stream.on(), packed(arguments)),
                    kernel.c_str());
       },
       "text"_a, "kernel"_a, "blocks"_a, "threads"_a, "arguments"_a, "stream"_a, "shared_bytes"_a = 0);

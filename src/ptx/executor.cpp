@@ -61,6 +61,7 @@ void Warp::start(unsigned lanes_in_use) {
   parked_.clear();
   current = nullptr;
   state = State::ready;
+  executed = 0;
 }
 
 Warp::State Warp::run() {
@@ -137,6 +138,7 @@ bool Warp::run_group(Group group) {
     }
     has_jumped = false;
     current = &instruction;
+    ++executed;
     Mask active = group.lanes;
     if (instruction.guard != kNoSlot) {
       const Mask guard = predicates[instruction.guard];
@@ -235,6 +237,9 @@ std::optional<std::string> Executor::run(const Launch& launch, const hostcuda::B
       order[position] = static_cast<unsigned>(permutation(position));
     }
     run_warps(order);
+    if (launch.traffic) {
+      for (const Warp& warp : warps_) launch.traffic->add_instructions(warp.executed);
+    }
   } catch (const Fault& fault) {
     return fault.what();
   }

@@ -96,6 +96,7 @@ class Warp {
   const Instruction* current = nullptr;
   int barrier = -1;  // where it waits
   State state = State::ready;
+  std::uint64_t executed = 0;  // instructions of this block
 
  private:
   struct Group {

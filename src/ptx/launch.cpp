@@ -126,7 +126,7 @@ cudaError_t launch_stub(const void* stub, dim3 grid, dim3 block, void** argument
 
 cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3 grid, dim3 block,
                         std::size_t dynamic_shared_bytes, cudaStream_t stream,
-                        const std::vector<std::uint64_t>& arguments) {
+                        const std::vector<std::string>& arguments) {
   try {
     // Kept for good, as the modules of registered kernels are: programs point into it.
     const auto& module = *new Module(read_module(text));
@@ -136,7 +136,14 @@ cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3
                                " arguments, not " + std::to_string(arguments.size()));
     }
     std::vector<const void*> pointers;
-    for (const std::uint64_t& argument : arguments) pointers.push_back(&argument);
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      if (arguments[i].size() < program->parameter_sizes[i]) {
+        throw std::runtime_error(kernel + ": argument " + std::to_string(i) + " has " +
+                                 std::to_string(arguments[i].size()) + " bytes, not " +
+                                 std::to_string(program->parameter_sizes[i]));
+      }
+      pointers.push_back(arguments[i].data());
+    }
     return launch(program, grid, block, pointers.data(), dynamic_shared_bytes, stream);
   } catch (const std::runtime_error& error) {
     return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());

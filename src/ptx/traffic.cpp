@@ -92,9 +92,17 @@ void Traffic::add(Way way, const Addresses& addresses, Mask active, unsigned byt
   counters.ideal.fetch_add(tally.ideal, std::memory_order_relaxed);
 }
 
+void Traffic::add_instructions(std::uint64_t executed) {
+  instructions_.fetch_add(executed, std::memory_order_relaxed);
+}
+
 Tally Traffic::of(Way way) const {
   const Counters& counters = counters_[static_cast<std::size_t>(way)];
   return {counters.accesses.load(), counters.moved.load(), counters.ideal.load()};
+}
+
+std::uint64_t Traffic::instructions() const {
+  return instructions_.load();
 }
 
 void count_traffic(bool on) {

@@ -1,4 +1,5 @@
-// How much memory traffic kernels make: what warps ask for, and in how many pieces memory delivers it.
+// How much memory traffic kernels make, what warps ask for and in how many pieces memory delivers it, and how many
+// instructions they execute.
 //
 // Global memory moves in sectors of 32 bytes: an access of a warp moves each sector that a lane of it touches, once.
 // Ideal is what its lanes want, a byte that several want counted once, in full sectors.
@@ -12,6 +13,9 @@
 //
 // Caches are not part of this: what two accesses move counts twice, as at the L1 cache's door. Local memory and
 // parameters are not counted.
+//
+// An instruction counts once for the lanes of a warp that execute it together, also where its guard is false in all of
+// them. These are PTX's: a GPU takes several for some, such as a division, and one for some pairs.
 #pragma once
 
 #include <array>
@@ -42,7 +46,9 @@ class Traffic {
 
   // An access of that many bytes a lane.
   void add(Way way, const Addresses& addresses, Mask active, unsigned bytes);
+  void add_instructions(std::uint64_t executed);
   Tally of(Way way) const;
+  std::uint64_t instructions() const;
 
   const std::string kernel;
 
@@ -51,6 +57,7 @@ class Traffic {
     std::atomic<std::uint64_t> accesses = 0, moved = 0, ideal = 0;
   };
   std::array<Counters, kWays> counters_;
+  std::atomic<std::uint64_t> instructions_ = 0;
 };
 
 // Whether launches from now on are counted.
