@@ -196,7 +196,9 @@ BOUNDS = (
     Bound("narrow_global", "conv1's products", ALL, 6, 0, _NARROW),
     Bound("local", "all products", ALL, 0, 0, _LOCAL),
     Bound("local", "all others", ALL, 5, 0, _LOCAL),  # lrn_in_map_backward, where sums are huge
-    Bound("registers", "all products", ALL, 130, 128, _REGISTERS),
+    Bound("registers", "wide products", ALL, 128, 128, _REGISTERS),
+    Bound("registers", "narrow products", ALL, 153, 128, _REGISTERS),
+    Bound("registers", "conv1's products", ALL, 143, 128, _REGISTERS),
     Bound("blocks", "wide products", ALL, 2, 2, _BLOCKS, at_least=True),
     Bound("blocks", "narrow products", ALL, 3, 4, _BLOCKS, at_least=True),
     Bound("blocks", "conv1's products", ALL, 3, 4, _BLOCKS, at_least=True),
