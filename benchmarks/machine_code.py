@@ -129,7 +129,7 @@ def find_tool(name: str) -> str:
     Raises:
         MachineCodeError: it is nowhere; the message says how to install it.
     """
-    places = [None]
+    places: list[str | None] = [None]  # PATH
     if nvcc := shutil.which("nvcc"):
         places.append(str(Path(nvcc).resolve().parent))
     places.append("/usr/local/cuda/bin")
