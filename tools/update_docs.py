@@ -9,6 +9,7 @@
     python benchmarks/small_sets.py
     pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
     tools/ladder.py --json docs/kernels/ladder.json
+    python benchmarks/gpu_report.py --build --arch 75 80 90 120 --json benchmarks/gpu_report.json
     tools/update_docs.py
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
@@ -233,6 +234,85 @@ def ablation() -> str:
     )
 
 
+def gpu_products() -> str:
+    """What gpu_report.py found in the kernels of matrix products."""
+    report = measured("gpu_report.json")
+    heading = ["kernel", "sm", "registers", "blocks", "instructions", "share", "LDS least", "median", "reuse", "global"]
+    rows = []
+    for kernel in sorted(report["kernels"], key=lambda kernel: (kernel["name"], kernel["architecture"])):
+        if not is_product(kernel):
+            continue
+        loop = kernel["main_loop"]
+        moves = [way.split(".") for way in loop["accesses"] if way.startswith("LDG")]
+        rows.append(
+            [
+                *(f"`{kernel['name']}`", str(kernel["architecture"]), str(kernel["registers"]), str(kernel["blocks"])),
+                *(str(loop["instructions"]), f"{loop['share']:.1%}", str(loop["lds_least"]), f"{loop['lds_median']:g}"),
+                f"{loop['reuse_share']:.0%}",
+                ", ".join(f"{loop['accesses'][f'{way}.{bits}']} of {bits} bits" for way, bits in moves),
+            ]
+        )
+    return f"Compiled by {report['compiler']}.\n\n{table(heading, rows, left=1)}"
+
+
+def gpu_others() -> str:
+    """What gpu_report.py found in all other kernels, those of one template in one row."""
+    report = measured("gpu_report.json")
+    architectures = report["architectures"]
+    names = dict.fromkeys(
+        kernel["name"].split()[0] for kernel in report["kernels"] if "times_matrix" not in kernel["name"]
+    )
+    rows = []
+    for name in names:
+        of_name = [kernel for kernel in report["kernels"] if kernel["name"].split()[0] == name]
+        columns = [[kernel for kernel in of_name if kernel["architecture"] == number] for number in architectures]
+        rows.append(
+            [
+                f"`{name}`",
+                *(range_text(kernel["registers"] for kernel in column) for column in columns),
+                *(range_text((kernel["occupancy"] for kernel in column), "{:.0%}") for column in columns),
+                range_text(kernel["local_loads"] + kernel["local_stores"] for kernel in of_name),
+            ]
+        )
+    registers, warps = ([f"{what} {number}" for number in architectures] for what in ("registers", "occupancy"))
+    return table(["kernel", *registers, *warps, "local"], rows, left=1)
+
+
+def gpu_bounds() -> str:
+    """What gpu_report.py --check holds the kernels to."""
+    report = measured("gpu_report.json")
+    heading = ["figure", "of", "sm", "bound", "worst", "goal", "because"]
+    rows = []
+    for bound in report["bounds"]:
+        values = (bound["bound"], bound["worst"], bound["goal"])
+        limit, worst, goal = (f"{value:.1%}" if bound["figure"] == "share" else f"{value:g}" for value in values)
+        rows.append(
+            [
+                *(f"`{bound['figure']}`", bound["kernels"]),
+                "all" if bound["architectures"][0] == 75 and bound["architectures"][-1] > 80 else sm_text(bound),
+                *(f"{'≥' if bound['at_least'] else '≤'} {limit}", worst, goal, bound["reason"]),
+            ]
+        )
+    return table(heading, rows, left=len(heading))
+
+
+def sm_text(bound: dict[str, Any]) -> str:
+    """The architectures of a bound."""
+    return f"{bound['architectures'][0]} to {bound['architectures'][-1]}"
+
+
+def is_product(kernel: dict[str, Any]) -> bool:
+    """Whether it is a product of matrices as AlexNet's layers have them: by quads, conv1's by vectors."""
+    return bool(re.search(r"times_matrix (.* quads|128x64.* vectors)", kernel["name"]))
+
+
+def range_text(values: Iterable[float], form: str = "{}") -> str:
+    """The least and the greatest of some numbers."""
+    ordered = sorted(values)
+    least, greatest = form.format(ordered[0]), form.format(ordered[-1])
+    return least if least == greatest else f"{least} to {greatest}"
+
+
 def recipes() -> str:
     """What train chooses by the number of images and classes."""
     heading = [
@@ -333,6 +413,9 @@ BLOCKS = (
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
+    Block("docs/gpu.md", "products, by benchmarks/gpu_report.py", gpu_products),
+    Block("docs/gpu.md", "other kernels, by benchmarks/gpu_report.py", gpu_others),
+    Block("docs/gpu.md", "bounds, by benchmarks/gpu_report.py", gpu_bounds),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
     Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),

@@ -66,28 +66,39 @@ struct RightPanel {
 };
 
 // tile.sums[i][j] += sum over k < depth of left[k][row i] * right[k][column vector j]. `left` points at the tile's first
-// element of the first term. A term of a full slice is read while the one before it is multiplied; a CPU core looks
-// ahead by itself.
+// element of the first term. (A CPU core looks ahead by itself.)
 template <class Tile, SliceOrder order>
 PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, RightPanel right, int depth) {
   constexpr int left_step = order == SliceOrder::kRowMajor ? 1 : Tile::left_pitch(order);
-  if constexpr (Tile::kFullSlices) {
-    Fragment<Tile, order> fragments[2];
-    fragments[0].load(left, right.at);
-    PYALEXNET_UNROLL
-    for (int k = 0; k < Tile::kDepth; ++k) {
-      const int next = k + 1;
-      if (next < Tile::kDepth) fragments[next % 2].load(left + next * left_step, right.at + next * right.step);
-      fragments[k % 2].multiply_add_to(tile);
-    }
-  } else {
-    PYALEXNET_UNROLL_TWICE
-    for (int k = 0; k < depth; ++k) {
-      Fragment<Tile, order> fragment;
-      fragment.load(left + k * left_step, right.at + k * right.step);
-      fragment.multiply_add_to(tile);
-    }
+  PYALEXNET_UNROLL_TWICE
+  for (int k = 0; k < depth; ++k) {
+    Fragment<Tile, order> fragment;
+    fragment.load(left + k * left_step, right.at + k * right.step);
+    fragment.multiply_add_to(tile);
   }
 }
+
+// The same for full slices that follow each other: every term is read while the one before it is multiplied, the first
+// term of a slice during the last one of the slice before.
+template <class Tile, SliceOrder order>
+class TermByTerm {
+ public:
+  // Reads the first term of a slice.
+  PYALEXNET_INLINE void begin(const float* left, const float* right) { fragments_[0].load(left, right); }
+
+  PYALEXNET_INLINE void multiply_all_but_last(RegisterTile<Tile>& tile, const float* left, const float* right) {
+    PYALEXNET_UNROLL
+    for (int k = 1; k < Tile::kDepth; ++k) {
+      fragments_[k % 2].load(left + k * Tile::left_pitch(order), right + k * Tile::kPanel);
+      fragments_[(k - 1) % 2].multiply_add_to(tile);
+    }
+  }
+
+  PYALEXNET_INLINE void multiply_last(RegisterTile<Tile>& tile) const { fragments_[1].multiply_add_to(tile); }
+
+ private:
+  static_assert(Tile::kDepth % 2 == 0, "the last term is in the second fragment, and the first one is free");
+  Fragment<Tile, order> fragments_[2];
+};
 
 }  // namespace pyalexnet

@@ -31,6 +31,7 @@ inline int padded_run_of(int64_t run) {
 enum class Access {
   kAny,      // nothing
   kVectors,  // quads are there in one 16-byte access or not at all, but for the last one of a run; see reads_vectors
+  kQuads,    // the last one of a run too, and a bit for each tap fits into a word; see reads_quads
 };
 
 struct Patches {
@@ -55,6 +56,16 @@ struct Patches {
   bool reads_vectors(int depth) const {
     return aligned && spread == 1 && padded_run >= depth && out_width >= depth &&
            height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
+  }
+
+  // Whether Access::kQuads will do: runs are not padded, a word has a bit for each tap and for the one behind the last,
+  // and 32 bits hold all offsets within the input and its padding.
+  bool reads_quads(int depth) const {
+    const int64_t images = pixels / (int64_t{out_height} * out_width) + 1;
+    const int64_t down = int64_t{out_height} * stride + std::abs(padding_top) + kernel_height;
+    const int64_t across = int64_t{out_width} * stride + std::abs(padding_left) + kernel_width;
+    return reads_vectors(depth) && run == padded_run && kernel_height * kernel_width < 32 &&
+           images * std::abs(image_stride) + down * std::abs(row_stride) + across * std::abs(pixel_stride) <= INT32_MAX;
   }
 };
 
@@ -107,6 +118,11 @@ class PixelCursor {
       while (out_x_ >= p.out_width) next_row(p);
     }
   }
+
+  // The pixel's image, in floats from the input's start.
+  PYALEXNET_INLINE int64_t image() const { return image_; }
+  PYALEXNET_INLINE int out_y() const { return out_y_; }
+  PYALEXNET_INLINE int out_x() const { return out_x_; }
 
   PYALEXNET_INLINE PatchOrigin origin(const Patches& p) const {
     const int y = left_ > 0 ? out_y_ * p.stride - p.padding_top : PatchOrigin::kNowhere;
@@ -179,6 +195,7 @@ struct RightMatrix {
   bool reads_vectors(int depth) const {
     return aligned && runs.padded_run >= depth && (terms + depth) * pitch <= INT32_MAX;
   }
+  bool reads_quads(int depth) const { return reads_vectors(depth) && runs.run == runs.padded_run; }
 };
 
 }  // namespace pyalexnet

@@ -1,9 +1,11 @@
 // How a block brings slices of its matrices into __shared__ memory, so that each element is read from device memory once
-// a block. fetch(terms) looks at the next slice, commit() has it written: in between, the current one is multiplied.
+// a block. fetch(terms) looks at the next slice, commit() has it written: in between, the current one is multiplied. A
+// tile of full slices says how many terms are left, any other one how many the slice has.
 // Left slices are told how many rows the block has: single threads copy no more, many take the whole tile's.
 #pragma once
 
 #include "device/copied_slices.cuh"
+#include "device/staged_quads.cuh"
 #include "device/staged_slices.cuh"
 
 namespace pyalexnet {
@@ -18,16 +20,22 @@ struct RightSlice {
   alignas(64) float at[Tile::kDepth * (Tile::kWide ? Tile::kPanel : Tile::kColumns)];
 };
 
+// The first of these types that fits: for a tile that is copied, for quads alone, for any other access.
+template <class Tile, Access access, class Copied, class Quads, class Any>
+using SliceBy = std::conditional_t<!Tile::kStaged, Copied, std::conditional_t<access == Access::kQuads, Quads, Any>>;
+
 // Rows of the patch matrix, for out = P right.
 template <class Tile, Access access>
-using PatchRows = std::conditional_t<Tile::kStaged, StagedPatchRows<Tile, access>, CopiedPatchRows<Tile>>;
+using PatchRows =
+    SliceBy<Tile, access, CopiedPatchRows<Tile>, StagedPatchRowQuads<Tile>, StagedPatchRows<Tile, access>>;
 
 // Columns of the patch matrix as rows, for out = P^T right. One more behind the last holds ones.
 template <class Tile, Access access>
-using PatchColumns = std::conditional_t<Tile::kStaged, StagedPatchColumns<Tile, access>, CopiedPatchColumns<Tile>>;
+using PatchColumns =
+    SliceBy<Tile, access, CopiedPatchColumns<Tile>, StagedPatchColumnQuads<Tile>, StagedPatchColumns<Tile, access>>;
 
 template <class Tile, Access access>
-using RightRows = std::conditional_t<Tile::kStaged, StagedRightRows<Tile, access>,
-                                     std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>>;
+using RightRows = SliceBy<Tile, access, std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>,
+                          StagedRightQuads<Tile>, StagedRightRows<Tile, access>>;
 
 }  // namespace pyalexnet

@@ -4,7 +4,6 @@
 
 #include <type_traits>
 
-#include "device/mma.cuh"
 #include "device/patches.cuh"
 
 namespace pyalexnet {
@@ -155,10 +154,6 @@ class StagedRightRows {
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
-
-  static PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int) {
-    return {slice + column, Tile::kColumns};
-  }
 
  private:
   static constexpr int kQuads = Tile::kColumns / 4;

@@ -74,50 +74,33 @@ struct BlockPlace {
   static PYALEXNET_INLINE int at_most(int most, int64_t value) { return value < most ? static_cast<int>(value) : most; }
 };
 
-// The sums of a thread's register tiles between slices: in its registers, or in memory for a block of one thread, where
-// they are not there before the first slice.
-template <class Tile>
-struct RegisterSums {
-  struct InMemory {};
-
-  PYALEXNET_INLINE explicit RegisterSums(InMemory&) { tile_.clear(); }
-  PYALEXNET_INLINE RegisterTile<Tile> take(int, int, bool) const { return tile_; }
-  PYALEXNET_INLINE void keep(int, int, const RegisterTile<Tile>& tile) { tile_ = tile; }
-
- private:
-  RegisterTile<Tile> tile_;
-};
-
+// The sums of a block of one thread between slices. They are not there before the first one.
 template <class Tile>
 struct MemorySums {
-  struct InMemory {
-    RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
-  };
+  RegisterTile<Tile> tiles[Tile::kRowTiles][Tile::kColumnTiles];
 
-  PYALEXNET_INLINE explicit MemorySums(InMemory& memory) : memory_(memory) {}
   PYALEXNET_INLINE RegisterTile<Tile> take(int m, int n, bool first_slice) const {
-    if (!first_slice) return memory_.tiles[m][n];
+    if (!first_slice) return tiles[m][n];
     RegisterTile<Tile> tile;
     tile.clear();
     return tile;
   }
-  PYALEXNET_INLINE void keep(int m, int n, const RegisterTile<Tile>& tile) { memory_.tiles[m][n] = tile; }
-
- private:
-  InMemory& memory_;
 };
 
-template <class Tile>
-using Sums = std::conditional_t<Tile::kSumsInRegisters, RegisterSums<Tile>, MemorySums<Tile>>;
+// A thread whose sums stay in its registers needs no memory for them.
+struct NoSums {};
 
 // What the threads of a block share.
 template <class Tile, class Left>
 struct BlockMemory {
-  LeftSlice<Tile, Left::kOrder> left[Tile::kBuffers];
-  RightSlice<Tile> right[Tile::kBuffers];
-  typename Left::Shared left_shared;
+  // Together, so that one number says where a buffer is.
+  struct {
+    LeftSlice<Tile, Left::kOrder> left;
+    RightSlice<Tile> right;
+  } slices[Tile::kBuffers];
+  [[no_unique_address]] typename Left::Shared left_shared;
   BlockPlace place;
-  [[no_unique_address]] typename Sums<Tile>::InMemory sums;
+  [[no_unique_address]] std::conditional_t<Tile::kSumsInRegisters, NoSums, MemorySums<Tile>> sums;
 };
 
 // Writes a register tile's sums to their places. Row r of the result is row out_runs.row(r) of the output, the last
@@ -155,7 +138,6 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
                                      const Cut& cut, PaddedRuns out_runs) {
   constexpr SliceOrder kOrder = Left::kOrder;
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
-  Sums<Tile> sums(memory.sums);
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut);
   __syncthreads();
@@ -165,43 +147,67 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
 
   int buffer = 0, terms = 0, terms_left = place.terms;
   const auto fetch = [&] {
-    terms = terms_left < cut.slice_terms ? terms_left : cut.slice_terms;
-    terms_left -= cut.slice_terms;
+    const int slice_terms = Tile::kFullSlices ? Tile::kDepth : cut.slice_terms;
+    terms = Tile::kFullSlices || terms_left < slice_terms ? terms_left : slice_terms;
+    terms_left -= slice_terms;
     left.fetch(terms);
     right.fetch(terms);
   };
   const auto commit = [&](int to) {
-    left.commit(memory.left[to].at);
-    right.commit(memory.right[to].at);
+    left.commit(memory.slices[to].left.at);
+    right.commit(memory.slices[to].right.at);
     __syncthreads();
   };
-  // Adds the current slice to each register tile, then calls then(tile, m, n, row, column).
-  const auto multiply = [&](int count, bool first_slice, auto then) {
-    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
-      const RightPanel panel = right.panel(memory.right[buffer].at, column, count);
-      RegisterTile<Tile> tile = sums.take(m, n, first_slice);
-      multiply_add<Tile, kOrder>(tile, memory.left[buffer].at + row * kRowStep, panel, count);
-      then(tile, m, n, row, column);
-    });
+  // Where a register tile's first row and first column are in the current slices.
+  const auto left_at = [&](int row) {
+    constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
+    return memory.slices[buffer].left.at + row * kRowStep;
   };
+  const auto right_at = [&](int column) { return memory.slices[buffer].right.at + column; };
 
   fetch();
   commit(0);
-  bool first_slice = true;
-  while (terms_left > 0) {
-    const int count = terms;
-    fetch();
-    multiply(count, first_slice,
-             [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { sums.keep(m, n, tile); });
-    first_slice = false;
-    // With one buffer the block is one thread, which is done with it.
-    buffer = (buffer + 1) % Tile::kBuffers;
-    commit(buffer);
+  if constexpr (Tile::kSumsInRegisters) {
+    Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
+      RegisterTile<Tile> tile;
+      tile.clear();
+      TermByTerm<Tile, kOrder> by_term;
+      by_term.begin(left_at(row), right_at(column));
+      while (terms_left > 0) {
+        fetch();
+        by_term.multiply_all_but_last(tile, left_at(row), right_at(column));
+        buffer = 1 - buffer;
+        commit(buffer);
+        by_term.begin(left_at(row), right_at(column));
+        by_term.multiply_last(tile);
+      }
+      by_term.multiply_all_but_last(tile, left_at(row), right_at(column));
+      by_term.multiply_last(tile);
+      write_tile(tile, row, column, out, cut, place, out_runs);
+    });
+  } else {
+    // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). The block is one thread,
+    // which is done with its one buffer then.
+    const auto multiply = [&](bool first_slice, auto then) {
+      Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+        RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
+        const RightPanel panel = right.panel(memory.slices[0].right.at, column, terms);
+        multiply_add<Tile, kOrder>(tile, left_at(row), panel, terms);
+        then(tile, m, n, row, column);
+      });
+    };
+    bool first_slice = true;
+    while (terms_left > 0) {
+      multiply(first_slice,
+               [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
+      first_slice = false;
+      fetch();
+      commit(0);
+    }
+    multiply(first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
+      write_tile(tile, row, column, out, cut, place, out_runs);
+    });
   }
-  multiply(terms, first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
-    write_tile(tile, row, column, out, cut, place, out_runs);
-  });
 }
 
 template <class Tile, Access access>
@@ -243,6 +249,9 @@ void with_tile_of(const ProductPlan& plan, Body body) {
 template <class Tile, class Body>
 void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body body) {
   if constexpr (Tile::kStaged) {
+    if (patches.reads_quads(Tile::kDepth) && right.reads_quads(Tile::kDepth)) {
+      return body(std::integral_constant<Access, Access::kQuads>());
+    }
     if (patches.reads_vectors(Tile::kDepth) && right.reads_vectors(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kVectors>());
     }

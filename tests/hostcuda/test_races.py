@@ -22,7 +22,7 @@ NO_SECOND_AT_EXIT = {"TSAN_OPTIONS": "atexit_sleep_ms=0"}
 
 # A barrier is left out in cases that need it. The two products share theirs, but not how they fetch slices.
 CASES_WITH_BARRIERS_OF = {
-    "patch_product.cu": ["conv_forward_in_parts", "conv_backward_weight_in_parts"],
+    "patch_product.cu": ["conv_forward_ragged_in_parts", "conv_backward_weight_ragged_in_parts"],
     "reduce.cuh": ["reductions_in_a_row"],
     "softmax.cu": ["cross_entropy_in_place"],
     "spectra.cu": ["conv_forward_by_spectra"],

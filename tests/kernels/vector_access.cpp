@@ -1,5 +1,6 @@
-// Whether AlexNet's layers read their matrices 16 bytes at a time, as on GPUs they must to be fast. A condition that is
-// wrong costs time alone, which no result shows. Prints what is not so.
+// Whether AlexNet's layers read their matrices 16 bytes at a time, as on GPUs they must to be fast, and all but conv1,
+// whose runs are no multiple of that, by quads alone. A condition that is wrong costs time alone, which no result shows.
+// Prints what is not so.
 #include <iostream>
 
 #include "kernels/layer_patches.cuh"
@@ -13,9 +14,16 @@ constexpr int kDepth = 8;  // of a GPU's slices
 alignas(16) float memory[4];
 int failures = 0;
 
-void expect(bool vectors, const std::string& what, const Patches& patches) {
-  if (patches.reads_vectors(kDepth) == vectors) return;
-  std::cout << what << (vectors ? " is not read by vectors\n" : " is read by vectors\n");
+Access access_to(const Patches& patches) {
+  if (patches.reads_quads(kDepth)) return Access::kQuads;
+  return patches.reads_vectors(kDepth) ? Access::kVectors : Access::kAny;
+}
+
+void expect(Access access, const std::string& what, const Patches& patches) {
+  if (access_to(patches) == access) return;
+  const char* const names[] = {"floats", "vectors", "quads"};
+  std::cout << what << " is read by " << names[static_cast<int>(access_to(patches))] << ", not by "
+            << names[static_cast<int>(access)] << "\n";
   ++failures;
 }
 
@@ -29,20 +37,26 @@ int main() {
                                       {kBatch, 13, 13, 192, 192, 3, 3, 1, 1},
                                       {kBatch, 13, 13, 192, 128, 3, 3, 1, 1}};
   const ImageStrides padded_rows{227 * 684, 684, 3};  // of the 681 floats that a row has
-  expect(true, "conv1's x", patches_of_x(conv1, memory, padded_rows));
+  expect(Access::kVectors, "conv1's x", patches_of_x(conv1, memory, padded_rows));
   for (ConvShape shape : others) {
     const std::string name = "the convolution of " + std::to_string(shape.channels) + " channels";
-    expect(true, name + "'s x", patches_of_x(shape, memory, dense_strides(shape)));
-    expect(true, name + "'s dy", patches_of_dy(shape, memory));
+    expect(Access::kQuads, name + "'s x", patches_of_x(shape, memory, dense_strides(shape)));
+    expect(Access::kQuads, name + "'s dy", patches_of_dy(shape, memory));
     shape.channels *= 2, shape.filters *= 2, shape.groups = 2;
-    expect(true, name + "'s x in two groups", patches_of_x(shape, memory, dense_strides(shape)));
-    expect(true, name + "'s dy in two groups", patches_of_dy(shape, memory));
+    expect(Access::kQuads, name + "'s x in two groups", patches_of_x(shape, memory, dense_strides(shape)));
+    expect(Access::kQuads, name + "'s dy in two groups", patches_of_dy(shape, memory));
   }
   for (const int64_t inputs : {9216, 4096, 2048, 1000}) {
-    expect(true, std::to_string(inputs) + " inputs", patches_of_rows(memory, kBatch, inputs, inputs));
+    expect(Access::kQuads, std::to_string(inputs) + " inputs", patches_of_rows(memory, kBatch, inputs, inputs));
   }
 
-  expect(false, "conv1's x without padded rows", patches_of_x(conv1, memory, dense_strides(conv1)));
-  expect(false, "an array that is not aligned", patches_of_rows(memory + 1, kBatch, 4096, 4096));
+  expect(Access::kAny, "conv1's x without padded rows", patches_of_x(conv1, memory, dense_strides(conv1)));
+  expect(Access::kAny, "an array that is not aligned", patches_of_rows(memory + 1, kBatch, 4096, 4096));
+  const auto large = [](int64_t columns) { return patches_of_rows(memory, int64_t{1} << 20, columns, columns); };
+  expect(Access::kQuads, "a matrix of 2**31 - 2**20 floats", large(2044));
+  expect(Access::kVectors, "a matrix of 2**31 floats", large(2048));
+  const ConvShape many_taps{kBatch, 27, 27, 48, 128, 11, 11, 1, 5};
+  expect(Access::kVectors, "what more taps see than a word has bits",
+         patches_of_x(many_taps, memory, dense_strides(many_taps)));
   return failures == 0 ? 0 : 1;
 }

@@ -133,6 +133,13 @@ TEST(conv_forward_in_parts) {
   run_conv_forward(shape);
 }
 
+// Of channels that are no whole quads: what blocks know of their rows lies in shared memory then.
+TEST(conv_forward_ragged_in_parts) {
+  const ConvShape shape = conv_shape(1, 58, 20);
+  CHECK(conv_forward_plan(shape).product.parts > 1);
+  run_conv_forward(shape);
+}
+
 TEST(conv_backward_input_wide) {
   run_conv_backward_input(wide_backwards);
 }
@@ -157,6 +164,12 @@ TEST(conv_backward_weight_in_groups) {
 }
 TEST(conv_backward_weight_in_parts) {
   const ConvShape shape = conv_shape(4, 16, 20);
+  CHECK(conv_backward_weight_plan(shape).product.parts > 1);
+  run_conv_backward_weight(shape);
+}
+
+TEST(conv_backward_weight_ragged_in_parts) {
+  const ConvShape shape = conv_shape(4, 18, 20);
   CHECK(conv_backward_weight_plan(shape).product.parts > 1);
   run_conv_backward_weight(shape);
 }

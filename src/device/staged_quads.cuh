@@ -1,0 +1,202 @@
+// Slices for GPUs where all quads are read in one access or not at all (Access::kQuads): the slices of
+// device/staged_slices.cuh with what they work out for each quad worked out once. What is left in the loop over slices
+// has no branch, so that it is scheduled among the multiply-adds.
+#pragma once
+
+#include "device/patches.cuh"
+
+namespace pyalexnet {
+
+// Left slices whose rows are rows of the patch matrix; threads take quads as in StagedPatchRows. What a thread knows of a
+// row of its own is where its patch is and, a bit each, which taps see the image.
+template <class Tile>
+class StagedPatchRowQuads {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {};
+
+  PYALEXNET_INLINE StagedPatchRowQuads(const Patches& patches, int group, int64_t first_row, int rows,
+                                       int64_t first_column, Shared&)
+      : patches_(patches) {
+    const PixelCursor first(patches, group, first_row);
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const int x = first.out_x() + row(i), y = first.out_y() + x / patches.out_width;
+      const int image = static_cast<int>(first.image() + y / patches.out_height * patches.image_stride);
+      place_row(i, image, y % patches.out_height, x % patches.out_width);
+      if (row(i) >= rows) taps_seen_[i] = 0;
+    }
+    const TapCursor tap(patches, static_cast<int>(first_column) + quad() * 4);
+    tap_x_ = tap.x, place_ = tap.place;
+    tap_bit_ = 1u << (tap.y * patches.kernel_width + tap.x);
+    tap_offset_ =
+        tap.y * static_cast<int>(patches.row_stride) + tap.x * static_cast<int>(patches.pixel_stride) + tap.place;
+  }
+
+  PYALEXNET_INLINE void fetch(int) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      staged_[i] =
+          taps_seen_[i] & tap_bit_ ? load<4>(patches_.input + (offsets_[i] + tap_offset_)) : broadcast<4>(0.0f);
+    }
+    place_ += Tile::kDepth, tap_offset_ += Tile::kDepth;
+    next_tap();
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      PYALEXNET_UNROLL
+      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::left_pitch(kOrder) + row(i)] = staged_[i][e];
+    }
+  }
+
+ private:
+  static constexpr int kQuads = Tile::kDepth / 4;
+  static constexpr int kRowsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kRows / kRowsPerPass;
+  static_assert(kQuads == 2 && Tile::kRows % kRowsPerPass == 0, "the bank arithmetic is for two quads a row");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
+
+  // Pass i takes the patch of this output pixel.
+  PYALEXNET_INLINE void place_row(int i, int image, int out_y, int out_x) {
+    const Patches& p = patches_;
+    const int y = out_y * p.stride - p.padding_top, x = out_x * p.stride - p.padding_left;
+    offsets_[i] = image + y * static_cast<int>(p.row_stride) + x * static_cast<int>(p.pixel_stride);
+    taps_seen_[i] = 0;
+    const unsigned row_of_taps = taps_inside(p.width - x, p.kernel_width) & ~taps_inside(-x, p.kernel_width);
+    for (int tap_y = 0; tap_y < p.kernel_height; ++tap_y) {
+      const bool inside = static_cast<unsigned>(y + tap_y) < static_cast<unsigned>(p.height);
+      if (inside) taps_seen_[i] |= row_of_taps << (tap_y * p.kernel_width);
+    }
+  }
+
+  // A bit for each of the first `count` taps, at least none and at most `most`.
+  PYALEXNET_INLINE static unsigned taps_inside(int count, int most) {
+    const int taken = count < 0 ? 0 : count < most ? count : most;
+    return (1u << taken) - 1;
+  }
+
+  PYALEXNET_INLINE void next_tap() {
+    const int pixel_stride = static_cast<int>(patches_.pixel_stride);
+    if (place_ >= patches_.run) {
+      place_ -= patches_.run, tap_offset_ += pixel_stride - patches_.run;
+      ++tap_x_, tap_bit_ <<= 1;
+    }
+    if (tap_x_ == patches_.kernel_width) {
+      tap_x_ = 0, tap_offset_ += static_cast<int>(patches_.row_stride) - patches_.kernel_width * pixel_stride;
+    }
+  }
+
+  const Patches& patches_;
+  int offsets_[kPasses];  // of the row's patch, in floats from the input's start
+  unsigned taps_seen_[kPasses];
+  int tap_x_, place_, tap_offset_;
+  unsigned tap_bit_;
+  Vec<4> staged_[kPasses];
+};
+
+// Left slices whose rows are columns of the patch matrix; threads take quads as in StagedPatchColumns. A thread's tap
+// stays the same, so that it follows the pixel that its tap sees.
+template <class Tile>
+class StagedPatchColumnQuads {
+ public:
+  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  struct Shared {};
+
+  PYALEXNET_INLINE StagedPatchColumnQuads(const Patches& patches, int group, int64_t first_column, int,
+                                          int64_t first_pixel, Shared&)
+      : patches_(patches) {
+    const PixelCursor pixel(patches, group, first_pixel + term(0));
+    const TapCursor tap(patches, static_cast<int>(first_column) + quad() * 4);
+    const int top = tap.y - patches.padding_top, left = tap.x - patches.padding_left;
+    y_ = pixel.out_y() * patches.stride + top, x_ = pixel.out_x() * patches.stride + left;
+    y_end_ = patches.out_height * patches.stride + top, x_end_ = patches.out_width * patches.stride + left;
+    image_ = static_cast<int>(pixel.image()) + tap.place;
+    // The row behind the last one holds ones: its threads see no pixel, and what they take instead is one. It is the
+    // first of its quad.
+    const bool ones = tap.y >= patches.kernel_height;
+    height_ = ones ? 0 : patches.height;
+    unseen_ = ones ? 1.0f : 0.0f;
+  }
+
+  PYALEXNET_INLINE void fetch(int terms) {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const bool there = term(i) < terms;
+      const bool seen = static_cast<unsigned>(y_) < static_cast<unsigned>(height_) &&
+                        static_cast<unsigned>(x_) < static_cast<unsigned>(patches_.width);
+      const int offset =
+          image_ + y_ * static_cast<int>(patches_.row_stride) + x_ * static_cast<int>(patches_.pixel_stride);
+      staged_[i] = broadcast<4>(0.0f);
+      staged_[i].set(0, there ? unseen_ : 0.0f);
+      if (there && seen) staged_[i] = load<4>(patches_.input + offset);
+      advance();
+    }
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::left_pitch(kOrder) + quad() * 4, staged_[i]);
+  }
+
+ private:
+  static constexpr int kQuads = Tile::kRows / 4;
+  static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
+  static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
+  static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
+
+  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
+
+  // A pass is no longer than a row of pixels.
+  PYALEXNET_INLINE void advance() {
+    x_ += kTermsPerPass * patches_.stride;
+    if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
+    if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
+  }
+
+  const Patches& patches_;
+  int image_;          // the pixel's, at the tap's place in its run, in floats from the input's start
+  int y_, x_;          // the pixel that the tap sees
+  int y_end_, x_end_;  // behind the last ones that it may see
+  int height_;
+  float unseen_;
+  Vec<4> staged_[kPasses];
+};
+
+// Slices of the right matrix: each thread one quad of a row, as in StagedRightRows.
+template <class Tile>
+class StagedRightQuads {
+ public:
+  PYALEXNET_INLINE StagedRightQuads(const RightMatrix& matrix, int64_t first_column, const int& columns,
+                                    int64_t first_term)
+      : matrix_(matrix) {
+    const int64_t first = first_term + term();
+    next_ = static_cast<int>(first * matrix.pitch + first_column + column());
+    least_terms_ = column() < columns ? term() + 1 : INT32_MAX;
+  }
+
+  PYALEXNET_INLINE void fetch(int terms) {
+    staged_ = terms >= least_terms_ ? load<4>(matrix_.data + next_) : broadcast<4>(0.0f);
+    next_ += Tile::kDepth * static_cast<int>(matrix_.pitch);
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
+
+ private:
+  static constexpr int kQuads = Tile::kColumns / 4;
+  static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
+
+  PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
+  PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
+
+  const RightMatrix& matrix_;
+  int next_;         // floats from the matrix's start
+  int least_terms_;  // that must be left if the thread's quad is to be there
+  Vec<4> staged_;
+};
+
+}  // namespace pyalexnet
