@@ -154,8 +154,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     from pyalexnet.study.figures.save import save_figure
     from pyalexnet.study.figures.style import SMALL, new_figure
 
-    figure = new_figure(8.0, 3.2)
-    left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    figure = new_figure(8.6, 3.2)
+    left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
     draw_layers(left, report)
     draw_steps(right, report)
     for axes in (left, right):
@@ -171,7 +171,7 @@ def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
     """Two bars a layer and direction, one for each algorithm."""
     from pyalexnet.study.figures.style import BLUE, NORMAL, ORANGE
 
-    rows = sorted(rows_by_spectra(report))
+    rows = sorted(rows_by_spectra(report), key=lambda row: (row.split()[0], "backward" in row))
     width = 0.38
     names = {"direct": "direct sums", "fourier": "by spectra"}
     for place, (algorithm, colour) in enumerate(zip(ALGORITHMS, (ORANGE, BLUE), strict=True)):

@@ -110,7 +110,8 @@ def test_wrong_arguments_are_named(device: str) -> None:
 
 def test_exponentials_are_good_to_two_units_in_the_last_place(device: str) -> None:
     # Of a row whose maximum is 0 and whose other exponentials vanish beside it, softmax is the exponential itself.
-    differences = np.linspace(-87, -25, 200_001, dtype=np.float32)
+    count = 200_001 if device.startswith(("cpu", "cuda")) else 2_001  # what is simulated takes its time
+    differences = np.linspace(-87, -25, count, dtype=np.float32)
     x = np.stack([np.zeros_like(differences), differences], axis=1)
     y = np.asarray(ops.softmax(x, device=device))[:, 1]
     exact = np.exp(differences.astype(np.float64))

@@ -3,6 +3,8 @@
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
+    python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
+    python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
     python benchmarks/named_sets.py RUN --json benchmarks/fashion_mnist.json
     python benchmarks/named_sets.py RUN --json benchmarks/emoji.json
@@ -146,6 +148,50 @@ def milliseconds(ms: float) -> str:
 def compared(torch_ms: float | None, ms: float) -> list[str]:
     """PyTorch's milliseconds and how many times ours they are; empty where it has no such step."""
     return [milliseconds(torch_ms), f"{torch_ms / ms:.2f}×"] if torch_ms else ["", ""]
+
+
+def inference() -> str:
+    """What inference.py measured: each engine's fastest way, at every batch."""
+    report = measured("inference.json")
+    batches = report["batches"]
+    names = [engine["name"] for engine in batches[0]["engines"]]
+    heading = ["engine", *(f"ms at batch {each['batch']}" for each in batches)]
+    times = {name: [engine_ms(each, name) for each in batches] for name in names}
+    rows = [[name, *map(milliseconds, values)] for name, values in times.items()]
+    ours, theirs = ([name for name in names if name.startswith("pyalexnet") == own] for own in (True, False))
+    ratios = [
+        min(times[name][place] for name in theirs) / min(times[name][place] for name in ours)
+        for place in range(len(batches))
+    ]
+    rows.append(["**the fastest other, of our fastest**", *(f"**{ratio:.2f}×**" for ratio in ratios)])
+    limit_ms = report["weight_bytes"] / report["read_gb_per_s"] / 1e6
+    sentence = (
+        f"On {device_text(report)}, medians of {report['rounds']} turns. Reading the weights once takes {limit_ms:.1f} "
+        f"ms there, at {report['read_gb_per_s']:.1f} GB/s:"
+    )
+    return f"{sentence}\n\n{table(heading, rows, left=1)}"
+
+
+def engine_ms(of_batch: dict[str, Any], name: str) -> float:
+    """An engine's milliseconds at a batch."""
+    return next(float(engine["ms"]) for engine in of_batch["engines"] if engine["name"] == name)
+
+
+def scaling() -> str:
+    """What scaling.py measured of the whole step."""
+    report = measured("scaling.json")
+    cores = sorted({step["cores"] for step in report["steps"]})
+    found = {(step["cores"], step["batch"]): step["ms"] for step in report["steps"]}
+    heading = ["images a step", *(f"ms an image, {count} core{'s' if count > 1 else ''}" for count in cores), "ratio"]
+    rows = [
+        [
+            str(batch),
+            *(f"{found[count, batch] / batch:.1f}" for count in cores),
+            f"{found[cores[0], batch] / found[cores[-1], batch]:.2f}×",
+        ]
+        for batch in sorted({batch for _, batch in found})
+    ]
+    return table(heading, rows, left=0)
 
 
 def loader_speed() -> str:
@@ -412,6 +458,8 @@ BLOCKS = (
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
+    Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
+    Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/gpu.md", "products, by benchmarks/gpu_report.py", gpu_products),
     Block("docs/gpu.md", "other kernels, by benchmarks/gpu_report.py", gpu_others),
