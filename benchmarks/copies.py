@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from counts import positive
-from pyalexnet.cli.parser import CommandParser, is_device
+from command_line import one_of, parser_of, positive
+from pyalexnet.cli.parser import is_device
 from pyalexnet.device.backend import devices, get_device
 from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import Tensor, host_array, pinned_array
@@ -98,17 +98,12 @@ def median_s(copy: Callable[[], object], repeats: int) -> float:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [info.name for info in devices()]
-    parser = CommandParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-
-    def known(name: str) -> str:
-        if name not in names:
-            raise argparse.ArgumentTypeError(f"{name!r} is no device here; there are {', '.join(names)}")
-        return name
+    parser = parser_of(__doc__)
 
     gpus = [name for name in names if name.startswith("cuda")]
-    parser.add_list("--device", known, continues=is_device, default=(gpus or ["cpu:0", "cpu:1"])[:2], help="one or two")
+    parser.add_list(
+        "--device", one_of(names), continues=is_device, default=(gpus or ["cpu:0", "cpu:1"])[:2], help="one or two"
+    )
     parser.add_argument("--mib", type=positive, default=64, help="size of a copy")
     parser.add_argument("--repeats", type=positive, default=9, help="measurements of each figure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")

@@ -24,7 +24,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyalexnet.cli.parser import CommandParser, is_device
+from command_line import one_of, parser_of
+from pyalexnet.cli.parser import is_device
 from pyalexnet.device.backend import DEFAULT_DEVICE, devices
 from pyalexnet.system.files import write_atomically
 
@@ -150,18 +151,11 @@ def run(part: Part, out: Path) -> Outcome:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [info.name for info in devices()]
-    parser = CommandParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-
-    def known(name: str) -> str:
-        if name not in names:
-            raise argparse.ArgumentTypeError(f"{name!r} is no device here; there are {', '.join(names)}")
-        return name
+    parser = parser_of(__doc__)
 
     gpus = [name for name in names if name.startswith("cuda")]
     default = gpus[:2] or [DEFAULT_DEVICE]
-    parser.add_list("--devices", known, continues=is_device, default=default, help="one or two")
+    parser.add_list("--devices", one_of(names), continues=is_device, default=default, help="one or two")
     parser.add_argument("--out", type=Path, default=Path("gpu_day"), metavar="FOLDER", help="what it leaves")
     every = ("tests", "layers", "direct", "forward", "copies", "training", "memcheck")
     some = f"some of {', '.join(every)}"

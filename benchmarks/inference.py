@@ -26,9 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 import inference_engines
-from counts import positive
+from command_line import parser_of, positive
 from pyalexnet.architecture import parameter_shapes
-from pyalexnet.cli.parser import CommandParser
 from pyalexnet.device.backend import devices
 from pyalexnet.net.timing import spread
 from workers import Worker, WorkerError
@@ -113,9 +112,7 @@ def read_gb_per_s() -> float:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [info.name for info in devices()]
-    parser = CommandParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = parser_of(__doc__)
     default = "cuda:0" if "cuda:0" in names else "cpu:0"
     parser.add_argument("--device", choices=names, default=default, help="where ours and PyTorch compute")
     parser.add_list("--batch", positive, continues=str.isdigit, default=[1, 10, 128], help="images at a time")

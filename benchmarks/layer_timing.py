@@ -26,8 +26,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from counts import positive
-from pyalexnet.cli.parser import CommandParser, is_device
+from command_line import one_of, parser_of, positive
+from pyalexnet.cli.parser import is_device
 from pyalexnet.device.backend import devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.timing import Stopwatch, Timing, spread
@@ -112,17 +112,10 @@ def torch_step_of(way: str, given: tuple[str, int, int, int]) -> Callable[[], fl
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     names = [info.name for info in devices()]
-    parser = CommandParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = parser_of(__doc__)
     default = "cuda:0" if "cuda:0" in names else "cpu:0"
 
-    def known(name: str) -> str:
-        if name not in names:
-            raise argparse.ArgumentTypeError(f"{name!r} is no device here; there are {', '.join(names)}")
-        return name
-
-    parser.add_list("--device", known, continues=is_device, default=[default], help="one device, or two")
+    parser.add_list("--device", one_of(names), continues=is_device, default=[default], help="one device, or two")
     parser.add_argument("--batch", type=positive, default=128, help="images a step")
     parser.add_argument("--repeats", type=positive, default=7, help="measurements of each figure")
     parser.add_argument("--compare", choices=["torch"], help="time PyTorch's layers and step too")

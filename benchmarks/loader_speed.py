@@ -29,7 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from counts import positive
+from command_line import positive
 from loader_work import Work, make_work
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 from pyalexnet.data import Dataset, ImageFolder

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from counts import positive
-from pyalexnet.cli.parser import CommandParser
+from command_line import parser_of, positive
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.timing import Stopwatch, spread
 from pyalexnet.system.machine import usable_cores
@@ -48,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = parser_of(__doc__)
     every = usable_cores()
     powers = [1 << i for i in range(every.bit_length()) if 1 << i < every]
     parser.add_list("--cores", positive, continues=str.isdigit, default=[*powers, every], help="CPU cores to use")
