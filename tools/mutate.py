@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from working_tree import ROOT, planted
 
 
 @dataclass(frozen=True)
@@ -181,27 +181,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def is_noticed(mutation: Mutation, tree: Path) -> bool:
     """Apply a mutation, build, run its tests and put the code back; tells what came of it."""
-    path = tree / mutation.file
-    before = path.read_text(encoding="utf-8")
-    if before.count(mutation.old) != 1:
-        print(f"{mutation.name}: {mutation.file} has {before.count(mutation.old)} times {mutation.old!r}", flush=True)
-        return False
-    path.write_text(before.replace(mutation.old, mutation.new), encoding="utf-8")
     try:
-        build = subprocess.run(
-            [sys.executable, tree / "tools" / "develop.py", "--build-dir", tree.parent / "build"],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        if build.returncode:
-            print(f"{mutation.name}: does not compile\n{build.stdout[-2000:]}{build.stderr[-2000:]}", flush=True)
-            return False
-        environment = {**os.environ, "PYTHONPATH": str(tree)}
-        tests = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", *mutation.tests.split()],
-            cwd=tree, env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-    finally:
-        path.write_text(before, encoding="utf-8")
+        with planted(tree / mutation.file, mutation.old, mutation.new):
+            build = subprocess.run(
+                [sys.executable, tree / "tools" / "develop.py", "--build-dir", tree.parent / "build"],
+                capture_output=True, text=True,
+            )  # fmt: skip
+            if build.returncode:
+                print(f"{mutation.name}: does not compile\n{build.stdout[-2000:]}{build.stderr[-2000:]}", flush=True)
+                return False
+            environment = {**os.environ, "PYTHONPATH": str(tree)}
+            tests = subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "-x", *mutation.tests.split()],
+                cwd=tree, env=environment, capture_output=True, text=True,
+            )  # fmt: skip
+    except ValueError as error:  # it does not fit the code any more
+        print(f"{mutation.name}: {error}", flush=True)
+        return False
     failed = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     noticed = tests.returncode == 1 and bool(failed)
     print(f"{mutation.name}: {failed[0].partition(' - ')[0] if noticed else 'NOT NOTICED'}", flush=True)

@@ -18,12 +18,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from working_tree import ROOT, copy_working_tree
+from working_tree import ROOT, copy_working_tree, planted
 
 CPU_MODULE = "_cpu_aarch64" if os.uname().machine == "aarch64" else "_cpu_x86_64"
 
@@ -220,11 +218,7 @@ class Under:
 
     def notices(self, fault: Fault) -> bool:
         """Plant a fault, build, run its tests and put the code back; tells whether it was reported."""
-        path = self.tree / fault.file
-        before = path.read_text(encoding="utf-8")
-        if before.count(fault.old) != 1:
-            sys.exit(f"{fault.name}: {fault.file} has {before.count(fault.old)} times {fault.old!r}")
-        with changed(path, before.replace(fault.old, fault.new)):
+        with planted(self.tree / fault.file, fault.old, fault.new):
             self.build("_sim", CPU_MODULE)
             self.run(pytest(fault.tests.split()), self.preloaded())
         reported = fault.reported in self.reports_of_last_run()
@@ -235,17 +229,6 @@ class Under:
 def pytest(tests: Iterable[str]) -> list[str]:
     """The command that runs tests; how long each takes is the sanitizer's affair."""
     return [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout=0", *tests]
-
-
-@contextmanager
-def changed(path: Path, text: str) -> Iterator[None]:
-    """Within a ``with`` block, a file holds another text."""
-    before = path.read_text(encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.write_text(before, encoding="utf-8")
 
 
 if __name__ == "__main__":

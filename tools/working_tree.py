@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,3 +31,20 @@ def copy_working_tree(to: Path) -> None:
         for copy in (to / folder).rglob("*.*"):
             if copy.is_file() and copy.suffix not in (".so", ".pyc") and copy.relative_to(to) not in files:
                 copy.unlink()
+
+
+@contextmanager
+def planted(path: Path, old: str, new: str) -> Iterator[None]:
+    """Within a ``with`` block, a file has another text in one place.
+
+    Raises:
+        ValueError: the file has the old text not at all, or in several places.
+    """
+    before = path.read_text(encoding="utf-8")
+    if before.count(old) != 1:
+        raise ValueError(f"{path} has {before.count(old)} times {old!r}")
+    path.write_text(before.replace(old, new), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
