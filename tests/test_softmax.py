@@ -119,3 +119,18 @@ def test_exponentials_are_good_to_two_units_in_the_last_place(device: str) -> No
     assert (np.abs(y - exact) <= 3 * np.spacing(exact.astype(np.float32))).all()
     tiny = np.asarray(ops.softmax(np.array([[0, -200, -np.inf, -1e30]], np.float32), device=device))
     np.testing.assert_array_equal(tiny, [[1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("columns", [3, 300, 1000])
+def test_the_gradient_may_take_the_place_of_the_logits(device: str, rng: np.random.Generator, columns: int) -> None:
+    logits = 10 * rng.standard_normal((5, columns), dtype=np.float32)
+    labels = rng.integers(0, columns, 5, dtype=np.int32)
+    losses, dlogits = (np.asarray(t) for t in ops.cross_entropy(logits, labels, device=device))
+    inout, found = Tensor.from_array(logits, device=device), Tensor.empty((5,), device=device)
+    on = inout.device
+    on.native.cross_entropy(
+        found.array, inout.array, inout.array, Tensor.from_array(labels, device=device).array, on.stream
+    )
+    on.stream.synchronize()
+    np.testing.assert_array_equal(np.asarray(found), losses)
+    np.testing.assert_array_equal(np.asarray(inout), dlogits)

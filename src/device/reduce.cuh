@@ -22,6 +22,11 @@ PYALEXNET_INLINE void for_each_run_of_row(int64_t columns, Body body) {
   }
 }
 
+// Whether it takes a row's element.
+PYALEXNET_INLINE bool takes_of_row(int64_t element) {
+  return element / kRowLanes % kRowThreads == threadIdx.x;
+}
+
 // combine() over all lanes of all kRowThreads threads of the block; every thread gets the same bits, after a barrier.
 // combine must be commutative. All threads must call.
 template <class Combine>

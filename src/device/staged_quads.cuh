@@ -4,15 +4,21 @@
 #pragma once
 
 #include "device/patches.cuh"
+#include "device/quad_places.cuh"
 
 namespace pyalexnet {
 
-// Left slices whose rows are rows of the patch matrix; threads take quads as in StagedPatchRows. What a thread knows of a
-// row of its own is where its patch is and, a bit each, which taps see the image.
+// Left slices whose rows are rows of the patch matrix. What a thread knows of a row of its own is where its patch is and, a
+// bit each, which taps see the image.
 template <class Tile>
-class StagedPatchRowQuads {
+class StagedPatchRowQuads : RowQuads<Tile> {
+  using Places = RowQuads<Tile>;
+  using Places::kPasses;
+  using Places::quad;
+  using Places::row;
+
  public:
-  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  using Places::kOrder;
   struct Shared {};
 
   PYALEXNET_INLINE StagedPatchRowQuads(const Patches& patches, int group, int64_t first_row, int rows,
@@ -43,23 +49,9 @@ class StagedPatchRowQuads {
     next_tap();
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      PYALEXNET_UNROLL
-      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::left_pitch(kOrder) + row(i)] = staged_[i][e];
-    }
-  }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kQuads = Tile::kDepth / 4;
-  static constexpr int kRowsPerPass = Tile::kThreads / kQuads;
-  static constexpr int kPasses = Tile::kRows / kRowsPerPass;
-  static_assert(kQuads == 2 && Tile::kRows % kRowsPerPass == 0, "the bank arithmetic is for two quads a row");
-
-  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
-  PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
-
   // Pass i takes the patch of this output pixel.
   PYALEXNET_INLINE void place_row(int i, int image, int out_y, int out_x) {
     const Patches& p = patches_;
@@ -98,12 +90,18 @@ class StagedPatchRowQuads {
   Vec<4> staged_[kPasses];
 };
 
-// Left slices whose rows are columns of the patch matrix; threads take quads as in StagedPatchColumns. A thread's tap
-// stays the same, so that it follows the pixel that its tap sees.
+// Left slices whose rows are columns of the patch matrix. A thread's tap stays the same, so that it follows the pixel that
+// its tap sees.
 template <class Tile>
-class StagedPatchColumnQuads {
+class StagedPatchColumnQuads : ColumnQuads<Tile> {
+  using Places = ColumnQuads<Tile>;
+  using Places::kPasses;
+  using Places::kTermsPerPass;
+  using Places::quad;
+  using Places::term;
+
  public:
-  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  using Places::kOrder;
   struct Shared {};
 
   PYALEXNET_INLINE StagedPatchColumnQuads(const Patches& patches, int group, int64_t first_column, int,
@@ -137,20 +135,9 @@ class StagedPatchColumnQuads {
     }
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::left_pitch(kOrder) + quad() * 4, staged_[i]);
-  }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kQuads = Tile::kRows / 4;
-  static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
-  static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
-  static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
-
-  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
-  PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
-
   // A pass is no longer than a row of pixels.
   PYALEXNET_INLINE void advance() {
     x_ += kTermsPerPass * patches_.stride;
@@ -167,9 +154,13 @@ class StagedPatchColumnQuads {
   Vec<4> staged_[kPasses];
 };
 
-// Slices of the right matrix: each thread one quad of a row, as in StagedRightRows.
+// Slices of the right matrix.
 template <class Tile>
-class StagedRightQuads {
+class StagedRightQuads : RightQuad<Tile> {
+  using Places = RightQuad<Tile>;
+  using Places::column;
+  using Places::term;
+
  public:
   PYALEXNET_INLINE StagedRightQuads(const RightMatrix& matrix, int64_t first_column, const int& columns,
                                     int64_t first_term)
@@ -184,15 +175,9 @@ class StagedRightQuads {
     next_ += Tile::kDepth * static_cast<int>(matrix_.pitch);
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kQuads = Tile::kColumns / 4;
-  static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
-
-  PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
-  PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
-
   const RightMatrix& matrix_;
   int next_;         // floats from the matrix's start
   int least_terms_;  // that must be left if the thread's quad is to be there

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "device/patches.cuh"
+#include "device/quad_places.cuh"
 
 namespace pyalexnet {
 
@@ -15,14 +16,15 @@ PYALEXNET_INLINE Vec<4> load_quad(const float* from, int lanes, bool aligned) {
 }
 
 // Left slices whose rows are rows of the patch matrix and whose terms are its columns.
-//
-// Two neighbouring threads take the two quads of a row's 8 terms, which is one 32-byte sector of device memory. They
-// store them transposed, a float at a time: in each store the 16 rows of a warp lie next to each other, and the
-// pitch puts the second quad's 16 banks beside the first's.
 template <class Tile, Access access>
-class StagedPatchRows {
+class StagedPatchRows : RowQuads<Tile> {
+  using Places = RowQuads<Tile>;
+  using Places::kPasses;
+  using Places::quad;
+  using Places::row;
+
  public:
-  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
+  using Places::kOrder;
   struct Shared {
     PatchOrigin origins[Tile::kRows];
   };
@@ -45,23 +47,9 @@ class StagedPatchRows {
     tap_.template advance<access>(patches_, Tile::kDepth);
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      PYALEXNET_UNROLL
-      for (int e = 0; e < 4; ++e) slice[(quad() * 4 + e) * Tile::left_pitch(kOrder) + row(i)] = staged_[i][e];
-    }
-  }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kQuads = Tile::kDepth / 4;
-  static constexpr int kRowsPerPass = Tile::kThreads / kQuads;
-  static constexpr int kPasses = Tile::kRows / kRowsPerPass;
-  static_assert(kQuads == 2 && Tile::kRows % kRowsPerPass == 0, "the bank arithmetic is for two quads a row");
-
-  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
-  PYALEXNET_INLINE static int row(int pass) { return pass * kRowsPerPass + threadIdx.x / kQuads; }
-
   const Patches& patches_;
   const Shared& shared_;
   TapCursor tap_;
@@ -69,12 +57,18 @@ class StagedPatchRows {
 };
 
 // Left slices whose rows are columns of the patch matrix and whose terms are its rows; one more row behind the last
-// holds ones. A warp reads 128 neighbouring columns of a pixel and stores them as they are.
+// holds ones.
 template <class Tile, Access access>
-class StagedPatchColumns {
+class StagedPatchColumns : ColumnQuads<Tile> {
+  using Places = ColumnQuads<Tile>;
+  using Places::kPasses;
+  using Places::kQuads;
+  using Places::kTermsPerPass;
+  using Places::quad;
+  using Places::term;
+
  public:
-  static constexpr SliceOrder kOrder = SliceOrder::kDepthMajor;
-  static constexpr int kQuads = Tile::kRows / 4;
+  using Places::kOrder;
   struct Shared {
     TapCursor taps[kQuads];
   };
@@ -103,28 +97,22 @@ class StagedPatchColumns {
     }
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const {
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) store(slice + term(i) * Tile::left_pitch(kOrder) + quad() * 4, staged_[i]);
-  }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kTermsPerPass = Tile::kThreads / kQuads;
-  static constexpr int kPasses = Tile::kDepth / kTermsPerPass;
-  static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kTermsPerPass == 0, "threads share out the slice");
-
-  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
-  PYALEXNET_INLINE static int term(int pass) { return pass * kTermsPerPass + threadIdx.x / kQuads; }
-
   const Patches& patches_;
   const Shared& shared_;
   PixelCursor pixel_;
   Vec<4> staged_[kPasses];
 };
 
-// Slices of the right matrix: each thread one quad of a row.
+// Slices of the right matrix.
 template <class Tile, Access access>
-class StagedRightRows {
+class StagedRightRows : RightQuad<Tile> {
+  using Places = RightQuad<Tile>;
+  using Places::column;
+  using Places::term;
+
  public:
   // `columns` lies in shared memory, where it takes no register.
   PYALEXNET_INLINE StagedRightRows(const RightMatrix& matrix, int64_t first_column, const int& columns,
@@ -153,19 +141,13 @@ class StagedRightRows {
     }
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const { store(slice + term() * Tile::kColumns + column(), staged_); }
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  static constexpr int kQuads = Tile::kColumns / 4;
-  static_assert(Tile::kThreads == kQuads * Tile::kDepth, "one quad a thread");
-
   PYALEXNET_INLINE void skip_padding() {
     place_ -= matrix_.runs.padded_run;
     next_ -= (matrix_.runs.padded_run - matrix_.runs.run) * static_cast<Offset>(matrix_.pitch);
   }
-
-  PYALEXNET_INLINE static int column() { return threadIdx.x % kQuads * 4; }
-  PYALEXNET_INLINE static int term() { return threadIdx.x / kQuads; }
 
   using Offset = std::conditional_t<access == Access::kVectors, int, int64_t>;
 

@@ -45,7 +45,7 @@ struct GpuTile {
   static constexpr int kLaneColumns = kColumns % (8 * kThreadColumns) == 0 ? 8 : 4, kLaneRows = 32 / kLaneColumns;
   static constexpr int kWarpRows = kLaneRows * kThreadRows, kWarpColumns = kLaneColumns * kThreadColumns;
   // Four floats of padding move the second quad of a row's terms, which other lanes of the same warp store, by 16
-  // banks (4 * (kRows + 4) mod 32): see StagedPatchRows.
+  // banks (4 * (kRows + 4) mod 32): see RowQuads.
   __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 4; }
   static_assert(kRows % 32 == 0, "the bank arithmetic of left_pitch");
   static_assert(kThreadRows % 4 == 0 && kThreadColumns % 4 == 0, "rows and columns come by quads");

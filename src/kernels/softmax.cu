@@ -61,9 +61,7 @@ __global__ void cross_entropy_kernel(float* losses, float* dlogits, const float*
     const RowSums sums = exponentials(dx, logits + row * columns, columns);
     if (threadIdx.x == 0) losses[row] = logf(sums.sum_of_exponentials) - (label_logit - sums.maximum);
     scale_exponentials(dx, columns, valid ? share / sums.sum_of_exponentials : NAN);
-    for_each_run_of_row(columns, [&](int64_t c, int lanes) {
-      if (c <= label && label < c + lanes) dx[label] -= share;
-    });
+    if (valid && takes_of_row(label)) dx[label] -= share;
   }
 }
 
