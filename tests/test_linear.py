@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -91,3 +93,31 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.linear_backward_input(x, w, device=device)
     with pytest.raises(ValueError, match=r"dy has shape \(3, 4\); it must be \(2, outputs\)"):
         ops.linear_backward_weight(x, w, device=device)
+
+
+BEHIND_THE_WEIGHTS = """
+import numpy as np
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
+
+on, (rows, inputs, outputs), large_page = get_device("cpu:0"), (2, 64, 516), 2 << 20
+native = on.native
+rng = np.random.default_rng(0)
+x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (inputs, outputs)))
+at_the_end = native.Memory(on.index, large_page).array(large_page - w.nbytes, w.shape)
+native.copy(at_the_end, Tensor.from_array(w, device="cpu:0").array, on.stream)
+y, source = Tensor.empty((rows, outputs), device="cpu:0"), Tensor.from_array(x, device="cpu:0")
+plan = native.linear_forward_plan(x=source.array, w=at_the_end)
+assert plan.algorithm.startswith("direct_wide"), plan.algorithm
+workspace = Tensor.empty((max(1, plan.workspace_bytes // 4),), device="cpu:0")
+native.linear_forward(plan, y.array, source.array, at_the_end, None, False, workspace.array, on.stream)
+on.stream.synchronize()
+# 64 products of about 1, whose sums round by 6e-8 of some 10 at a time.
+np.testing.assert_allclose(np.asarray(y), x.astype(float) @ w, rtol=0, atol=64 * 6e-7)
+"""
+
+
+def test_few_rows_read_nothing_behind_the_weights() -> None:
+    """Which lie at the end of a mapping of their own, so that who reads on ends by a signal."""
+    finished = subprocess.run([sys.executable, "-c", BEHIND_THE_WEIGHTS], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
