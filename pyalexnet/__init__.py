@@ -33,6 +33,7 @@ from pyalexnet.evaluation.predict import Prediction, predict
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.judging import ClassResult, Evaluation, Interval
+from pyalexnet.net.layer_table import LayerRow, layer_table
 from pyalexnet.net.model_file import load_model, save_model
 from pyalexnet.net.network import AlexNet
 from pyalexnet.training.record import RunRecord, load_run
@@ -81,6 +82,7 @@ __all__ = [
     "Features",
     "ImageBatch",
     "Interval",
+    "LayerRow",
     "MemoryPlan",
     "MissingLibraryError",
     "ModelFileError",
@@ -97,6 +99,7 @@ __all__ = [
     "evaluate",
     "extract_features",
     "find_neighbours",
+    "layer_table",
     "load_model",
     "load_run",
     "ops",

@@ -185,7 +185,7 @@ def test_help_explains_every_command() -> None:
     assert shown.returncode == 0
     commands = (
         *("prepare", "train", "evaluate", "predict", "features", "neighbours"),
-        *("figure", "report", "ablate", "time", "devices"),
+        *("figure", "report", "ablate", "layers", "time", "devices"),
     )
     for command in commands:
         assert f"pyalexnet {command}" in shown.stdout

@@ -17,6 +17,7 @@ from pyalexnet.cli import (
     evaluate,
     features,
     figure,
+    layers,
     neighbours,
     predict,
     prepare,
@@ -37,7 +38,7 @@ _WRONG_PATH = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, time, devices)
+_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, layers, time, devices)
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -54,6 +55,7 @@ examples:
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings
+  pyalexnet layers --format csv                  shapes, windows, parameters and multiply-adds of each layer
   pyalexnet time --batch-size 32                 how long each layer of a training step takes here
   pyalexnet devices                              where a net can run on this machine
 
