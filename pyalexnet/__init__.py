@@ -26,6 +26,7 @@ from pyalexnet.errors import (
     SaveError,
     StaleBuildError,
 )
+from pyalexnet.evaluation.activations import Activations, load_activations, save_activations
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.evaluation.features import Features, extract_features, save_features
 from pyalexnet.evaluation.neighbours import Neighbour, find_neighbours
@@ -69,6 +70,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Activations",
     "AlexNet",
     "ClassResult",
     "Classifier",
@@ -100,11 +102,13 @@ __all__ = [
     "extract_features",
     "find_neighbours",
     "layer_table",
+    "load_activations",
     "load_model",
     "load_run",
     "ops",
     "predict",
     "prepare",
+    "save_activations",
     "save_features",
     "save_model",
     "train",

@@ -355,6 +355,21 @@ def feature_names(options: Options) -> dict[str, str]:
     return names
 
 
+def activation_names(options: Options) -> dict[str, str]:
+    """All of a net's outputs that can be asked for: what a user calls each, and the name of the program's array.
+
+    They are :func:`feature_names`, and then ``conv1_pre`` to ``conv5_pre``, ``fc6_pre`` and ``fc7_pre``: what the layer
+    sums, biases included, before its nonlinearity. Arrays whose names end in ``.pre`` are those of programs that keep
+    them. Where ``relu1_last`` puts conv1's ReLU behind the pooling, ``conv1`` and ``conv1_pre`` are the same.
+    """
+    names = feature_names(options)
+    for layer in layers(2, options.towers):
+        if isinstance(layer, Conv) or layer.hidden:
+            kept = not (options.relu1_last and layer.name == "conv1")
+            names[f"{layer.name}_pre"] = f"{layer.name}.{'pre' if kept else 'y'}"
+    return names
+
+
 def parameter_shapes(num_classes: int, towers: int = TOWERS) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
     shapes: dict[str, tuple[int, ...]] = {}

@@ -1,8 +1,10 @@
-"""``pyalexnet features``: a layer's outputs for every image, in a file."""
+"""``pyalexnet features``: a layer's outputs for every image in a file, or several layers' in a folder."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
 from pyalexnet.cli.arguments import (
     DATA_HELP,
@@ -11,7 +13,6 @@ from pyalexnet.cli.arguments import (
     Skipped,
     add_batch_size,
     add_command,
-    add_layer,
     add_model,
     add_on_error,
     add_placement,
@@ -23,9 +24,12 @@ from pyalexnet.data.dataset import Dataset, remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.opening import as_dataset, as_test_dataset
 from pyalexnet.data.readable import readable
-from pyalexnet.evaluation.features import save_features
+from pyalexnet.evaluation.activations import save_activations
+from pyalexnet.evaluation.features import DEFAULT_LAYER, save_features
 from pyalexnet.evaluation.own_data import held_out_images, training_images
 from pyalexnet.system.progress import Display
+
+_LAYER = r"(?:conv|fc|lrn|lrn_in_map|pool)\d(?:_pre)?"
 
 
 def add(commands: Commands) -> None:
@@ -34,9 +38,11 @@ def add(commands: Commands) -> None:
         commands,
         "features",
         run,
-        "write a layer's outputs for every image into a file",
+        "write layers' outputs for every image into a file or folder",
         "Write what a layer computes of the centre of every image, fc7's 4096 numbers for example, into a NumPy "
-        "archive: features, labels, names, classes, layer. numpy.load reads it; neighbours searches in it.",
+        "archive: features, labels, names, classes, layer. numpy.load reads it; neighbours searches in it. Or write "
+        "what several layers compute, in one pass, into a new folder: an array file a layer, which numpy.load reads "
+        "with mmap_mode='r', labels.npy, names.npy and classes.npy.",
     )
     add_model(command)
     command.add_argument(
@@ -46,8 +52,16 @@ def add(commands: Commands) -> None:
         help=f"{DATA_HELP}; with --files an image file, or a folder of them (default: {OWN_TRAINING}, or with "
         f"--held-out {OWN_HELD_OUT})",
     )
-    command.add_argument("out", metavar="FILE.npz", help="the file to write")
-    add_layer(command)
+    command.add_argument("out", metavar="OUT", help="FILE.npz, the file to write; or a new folder")
+    command.add_list(
+        "--layer",
+        str,
+        continues=_is_layer,
+        default=[DEFAULT_LAYER],
+        metavar="NAMES",
+        help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8, behind ReLU; "
+        f"conv1_pre to conv5_pre, fc6_pre or fc7_pre, before it; for a folder several (default: {DEFAULT_LAYER})",
+    )
     which = command.add_mutually_exclusive_group()
     which.add_argument("--held-out", action="store_true", help="of what comes in two parts, the held-out one")
     which.add_argument("--files", action="store_true", help="DATA is an image, or a folder of images of no known class")
@@ -59,6 +73,10 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compute and write."""
+    suffix, several = Path(options.out).suffix, len(options.layer) > 1
+    if suffix == ".npz" and several:
+        raise ValueError(f"--layer is {','.join(options.layer)}, and {options.out} holds one layer; name a new folder")
+    is_folder = several or not suffix
     skipped = Skipped(options)
     data = _named_data(options)
     model = open_model(options)
@@ -67,10 +85,20 @@ def run(options: argparse.Namespace) -> int:
     with Display(enabled=not options.quiet) as display:
         display.lines(remarks_on(data))
         data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
-        display.begin(f"computing {options.layer}", len(data))
-        save_features(options.out, model, data, options.layer, batch_size=options.batch_size, on_images=display.advance)
-        display.line(f"{options.layer} of {len(data):,} images: {options.out}")
+        layers = ", ".join(options.layer)
+        display.begin(f"computing {layers}", len(data))
+        size, advance = options.batch_size, display.advance
+        if is_folder:
+            save_activations(options.out, model, data, options.layer, batch_size=size, on_images=advance)
+        else:
+            save_features(options.out, model, data, *options.layer, batch_size=size, on_images=advance)
+        display.line(f"{layers} of {len(data):,} images: {options.out}")
     return skipped.exit_status()
+
+
+def _is_layer(text: str) -> bool:
+    """Whether a text is names of layers, such as ``conv1`` or ``fc6_pre,lrn_in_map2``."""
+    return re.fullmatch(rf"{_LAYER}(?:,{_LAYER})*", text) is not None
 
 
 def _named_data(options: argparse.Namespace) -> Dataset | None:

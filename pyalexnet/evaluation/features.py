@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -32,6 +32,7 @@ from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.own_data import training_images
 from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.model_file import as_model
 from pyalexnet.net.tensor_file import checksum
 from pyalexnet.system.array_file import read_array_header
@@ -93,7 +94,7 @@ def extract_features(
         model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, those to train on. By default
             those that the model's own run learned from.
-        layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``"conv1"``, ``"pool5"`` or ``"fc7"``.
+        layer: one of :func:`pyalexnet.architecture.activation_names`, such as ``"conv1"``, ``"pool5"`` or ``"fc7"``.
         batch_size: images that the net computes at a time.
         on_error: what an image does that cannot be read, as in :func:`pyalexnet.evaluate`.
         on_images: called with the number of images done since the last call.
@@ -251,10 +252,22 @@ def feature_batches(
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Iterator[Values]:
     """What :func:`extract_features` gives, batch by batch."""
+    for batch in activation_batches(model, dataset, [layer], batch_size, on_images):
+        yield batch[layer]
+
+
+def activation_batches(
+    model: Classifier,
+    dataset: Dataset,
+    layers: Sequence[str],
+    batch_size: int = 64,
+    on_images: Callable[[int], None] = lambda _count: None,
+) -> Iterator[dict[str, Values]]:
+    """What several layers compute of the centre of each image, by name, batch by batch."""
     batches = in_batches(np.arange(len(dataset)), batch_size)
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for images, _ in read_ahead(dataset, batches, buffers=buffers):
-        yield features_of(model, images, layer)
+        yield model.net.activations(_centres(model, images), layers)
         on_images(len(images))
 
 
@@ -271,8 +284,12 @@ def _checked(
 
 def features_of(model: Classifier, images: npt.NDArray[np.uint8], layer: str) -> Values:
     """What a layer computes of the centres of images, uint8 (N, 256, 256, 3)."""
+    return model.net.features(_centres(model, images), layer)
+
+
+def _centres(model: Classifier, images: npt.NDArray[np.uint8]) -> ImageBatch:
     (centre,) = view_variations(len(images), 1, model.net.options.crop)
-    return model.net.features(model.input_batch(images, centre), layer)
+    return model.input_batch(images, centre)
 
 
 def model_checksum(model: Classifier) -> str:

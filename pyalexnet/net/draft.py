@@ -20,6 +20,7 @@ class Draft:
         batch_size: images at a time.
         training: whether a backward pass follows.
         batch_invariant: whether an image is to have the same bits alone and in any batch.
+        unfused: layers of which ``pre`` is kept too, what their nonlinearity reads.
         options: choices on which the sources differ.
         layers: all eight in order.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
@@ -36,11 +37,13 @@ class Draft:
         *,
         training: bool,
         batch_invariant: bool,
+        unfused: frozenset[str],
     ) -> None:
         """Nothing planned yet; arguments as of :class:`pyalexnet.net.program.Program`."""
         self.batch_size = batch_size
         self.training = training
         self.batch_invariant = batch_invariant
+        self.unfused = unfused
         self.options = options
         self.layers = layers(num_classes, options.towers)
         self.arenas = tuple(Arena(device) for device in placement.devices)

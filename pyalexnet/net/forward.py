@@ -5,7 +5,8 @@
     fc8           y = x·w + b
 
 f is the ReLU or tanh. Each layer's input is known as ``x``, what its nonlinearity gave as ``y``, and what it hands on
-as ``out``; or as ``joint``, where the next layer sees both towers.
+as ``out``; or as ``joint``, where the next layer sees both towers. Products apply the ReLU on their way, but in layers
+whose sums are asked for: these are ``pre`` then, and the nonlinearity reads them there.
 """
 
 from __future__ import annotations
@@ -84,13 +85,15 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     n, size, filters = draft.batch_size, layer.output_size, layer.tower_filters
     steps, relu_last = draft.options.steps_after(layer), draft.relu_comes_last(layer)
     y = draft.new(layer.name, "y", tower, (n, size, size, filters))
+    sums = _sums(draft, layer, tower, y)
     weight, bias = draft.parameters(layer, tower)
+    fused = draft.is_relu and sums is y
     draft.call_product(
-        layer.name, "conv_forward", tower, y=y, x=x, w=weight.value, b=bias.value,
-        relu=draft.is_relu and not relu_last, choices=draft.convolution(layer),
+        layer.name, "conv_forward", tower, y=sums, x=x, w=weight.value, b=bias.value,
+        relu=fused and not relu_last, choices=draft.convolution(layer),
     )  # fmt: skip
-    if not draft.is_relu:
-        draft.call(layer.name, "tanh_forward", tower, y=y, x=y)
+    if not fused:
+        _nonlinearity(draft, layer, tower, y, sums)
     for step in steps:
         x, size = y, layer.pooled_size if step == "pool" else size
         y = out if out and step == steps[-1] else draft.new(layer.name, step, tower, (n, size, size, filters))
@@ -100,6 +103,22 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     if relu_last:
         draft.call(layer.name, "relu_forward", tower, y=y, x=y)
     draft.arrays[f"{layer.name}.out", tower] = y
+
+
+def _sums(draft: Draft, layer: Conv | Linear, tower: int, y: Ref) -> Ref:
+    """Where a product writes: an array of its own where that is asked for, else where its nonlinearity does."""
+    return draft.new(layer.name, "pre", tower, y.shape) if layer.name in draft.unfused else y
+
+
+def _nonlinearity(draft: Draft, layer: Conv | Linear, tower: int, y: Ref, sums: Ref) -> None:
+    """The nonlinearity of what a product gave."""
+    if not draft.is_relu:
+        draft.call(layer.name, "tanh_forward", tower, y=y, x=sums)
+        return
+    whole = draft.new(layer.name, "relu", tower, y.shape) if y.strides else y  # the kernel fills contiguous arrays
+    draft.call(layer.name, "relu_forward", tower, y=whole, x=sums)
+    if whole is not y:
+        draft.call(layer.name, "copy", tower, dst=y, src=whole)
 
 
 def _step(draft: Draft, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> None:
@@ -123,13 +142,15 @@ def _linear(draft: Draft, layer: Linear, tower: int, x: Ref, out: Ref | None) ->
     has_dropout = bool(layer.hidden and draft.training and draft.options.dropout)
     # ReLU's backward finds what it needs behind the dropout, tanh's does not.
     inner = draft.new(layer.name, "tanh", tower, y.shape) if has_dropout and not draft.is_relu else y
+    sums = _sums(draft, layer, tower, inner)
+    fused = draft.is_relu and sums is inner
     draft.call_product(
         layer.name, "linear_forward", tower,
-        y=inner, x=x.reshaped(draft.batch_size, layer.inputs), w=weight.value, b=bias.value,
-        relu=layer.hidden and draft.is_relu,
+        y=sums, x=x.reshaped(draft.batch_size, layer.inputs), w=weight.value, b=bias.value,
+        relu=layer.hidden and fused,
     )  # fmt: skip
-    if layer.hidden and not draft.is_relu:
-        draft.call(layer.name, "tanh_forward", tower, y=inner, x=inner)
+    if layer.hidden and not fused:
+        _nonlinearity(draft, layer, tower, inner, sums)
     if has_dropout:
         row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
         draft.call(layer.name, "dropout_forward", tower, row=row, y=y, x=inner, **arguments)

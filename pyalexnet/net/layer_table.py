@@ -84,14 +84,19 @@ def layer_table(
     num_classes, batch_size = at_least("num_classes", num_classes, 2), at_least("batch_size", batch_size, 1)
     by_tower = flag("by_tower", by_tower)
     chosen = Options(**as_options(options, "layer_table", ("num_classes", "batch_size", "by_tower")))
-    rows: list[LayerRow] = []
-    for layer in layers(num_classes, chosen.towers):
+    return list(layer_rows(num_classes, chosen, batch_size, by_tower=by_tower))
+
+
+def layer_rows(
+    num_classes: int, options: Options, batch_size: int = 1, *, by_tower: bool = False
+) -> Iterator[LayerRow]:
+    """What :func:`layer_table` gives, of arguments that have been checked."""
+    for layer in layers(num_classes, options.towers):
         for tower in layer.computing_towers if by_tower else (None,):
             if isinstance(layer, Conv):
-                rows += _convolution(layer, tower, batch_size, chosen)
+                yield from _convolution(layer, tower, batch_size, options)
             else:
-                rows.append(_linear(layer, tower, batch_size, chosen))
-    return rows
+                yield _linear(layer, tower, batch_size, options)
 
 
 def _convolution(layer: Conv, tower: int | None, n: int, options: Options) -> Iterator[LayerRow]:

@@ -21,8 +21,8 @@ from pyalexnet.architecture import (
     INPUT_CHANNELS,
     OptionArguments,
     Options,
+    activation_names,
     as_options,
-    feature_names,
     initial_parameters,
     layers,
 )
@@ -38,7 +38,7 @@ from pyalexnet.net.inputs import Input, InputArrays, as_labels
 from pyalexnet.net.parameters import Parameters, half_written
 from pyalexnet.net.placement import Placement, device_names
 from pyalexnet.net.program import Program
-from pyalexnet.net.programs import Programs, as_memory_limit
+from pyalexnet.net.programs import Programs, Purpose, as_memory_limit
 from pyalexnet.net.transfers import Transfers
 from pyalexnet.net.update import as_rate, rates_by_parameter
 from pyalexnet.system.checks import at_least, flag, integer, require, shown
@@ -214,7 +214,7 @@ class AlexNet:
         """
         purpose = _purpose(training, batch_invariant)
         batch_size = at_least("batch_size", batch_size, 1)
-        return self._programs.plan(self._programs.describe(batch_size, self.options, **purpose))
+        return self._programs.plan(self._programs.describe(batch_size, self.options, purpose))
 
     @overload
     def forward(
@@ -272,7 +272,8 @@ class AlexNet:
             if view.images is not views[0].images:
                 raise ValueError(f"views[{number}] has images of its own; they must be those of views[0]")
         collect = self._transfers.download_columns
-        return self._features(views, "fc8", collect, flag("batch_invariant", batch_invariant))
+        found = self._activations(views, ["fc8"], collect, flag("batch_invariant", batch_invariant))
+        return [of_view["fc8"] for of_view in found]
 
     @overload
     def features(
@@ -288,7 +289,8 @@ class AlexNet:
 
         Args:
             x: as in :meth:`forward`.
-            layer: one of :func:`pyalexnet.architecture.feature_names`, such as ``conv1``, ``pool5`` or ``fc7``.
+            layer: one of :func:`pyalexnet.architecture.activation_names`, such as ``conv1``, ``pool5``, ``fc7``, or
+                ``fc7_pre``, what fc7's nonlinearity is given.
             as_tensor: as in :meth:`forward`.
             batch_invariant: as in :meth:`forward`.
 
@@ -302,6 +304,54 @@ class AlexNet:
         """
         return self._collected(x, layer, flag("as_tensor", as_tensor), flag("batch_invariant", batch_invariant))
 
+    @overload
+    def activations(
+        self, x: Images, layers: Sequence[str], *, as_tensor: Literal[False] = False, batch_invariant: bool = True
+    ) -> dict[str, npt.NDArray[np.float32]]: ...
+    @overload
+    def activations(
+        self, x: Images, layers: Sequence[str], *, as_tensor: Literal[True], batch_invariant: bool = True
+    ) -> dict[str, Tensor]: ...
+
+    def activations(
+        self, x: Images, layers: Sequence[str], *, as_tensor: bool = False, batch_invariant: bool = True
+    ) -> dict[str, npt.NDArray[np.float32]] | dict[str, Tensor]:
+        """What several layers compute of images, in one forward pass; each is what :meth:`features` gives, bit for bit.
+
+        Args:
+            x: as in :meth:`forward`.
+            layers: names as :meth:`features` takes them.
+            as_tensor: as in :meth:`forward`.
+            batch_invariant: as in :meth:`forward`.
+
+        Returns:
+            By name, in the order given, what :meth:`features` gives.
+
+        Raises:
+            TypeError: ``x`` is no array of float32, or ``layers`` no list of names.
+            ValueError: ``x`` has another shape or lies on a GPU that is none of the net's, there is no such layer, or
+                none is named.
+            OutOfMemoryError: the batch does not fit; the message has the plan.
+        """
+        self.require_layers(layers)
+        batch_invariant = flag("batch_invariant", batch_invariant)
+        if flag("as_tensor", as_tensor):
+            return self._activations([x], layers, self._transfers.join_columns, batch_invariant)[0]
+        return self._activations([x], layers, self._transfers.download_columns, batch_invariant)[0]
+
+    def require_layers(self, layers: Sequence[str]) -> None:
+        """Refuse what :meth:`activations` does not take for layers.
+
+        Raises:
+            TypeError: they are no list of names.
+            ValueError: there is no such layer, or none is named.
+        """
+        if isinstance(layers, str) or not isinstance(layers, Sequence):
+            raise TypeError(f"layers is {shown(layers)}; it must be a list of names")
+        require(len(layers) > 0, "layers", layers, "one name or more")
+        for layer in layers:
+            self.require_layer(layer)
+
     def require_layer(self, layer: str) -> str:
         """Refuse what :meth:`features` knows no layer by.
 
@@ -312,7 +362,7 @@ class AlexNet:
             TypeError: ``layer`` is no text.
             ValueError: there is no such layer.
         """
-        names = feature_names(self.options)
+        names = activation_names(self.options)
         wanted = f"one of {', '.join(names)}"
         if not isinstance(layer, str):
             raise TypeError(f"layer is {shown(layer)}; it must be {wanted}")
@@ -323,32 +373,37 @@ class AlexNet:
         self, x: Images, layer: str, as_tensor: bool, batch_invariant: bool
     ) -> npt.NDArray[np.float32] | Tensor:
         if as_tensor:
-            return self._features([x], layer, self._transfers.join_columns, batch_invariant)[0]
-        return self._features([x], layer, self._transfers.download_columns, batch_invariant)[0]
+            return self._activations([x], [layer], self._transfers.join_columns, batch_invariant)[0][layer]
+        return self._activations([x], [layer], self._transfers.download_columns, batch_invariant)[0][layer]
 
     @_one_at_a_time
-    def _features(
+    def _activations(
         self,
         views: Sequence[Images],
-        layer: str,
+        names: Sequence[str],
         collect: Callable[[Mapping[int, NativeArray]], Collected],
         batch_invariant: bool,
-    ) -> list[Collected]:
-        """What a layer computes of each view of the same images, collected from its towers."""
-        name = self.require_layer(layer)
+    ) -> list[dict[str, Collected]]:
+        """What layers compute of each view of the same images, collected from their towers, by name."""
+        arrays = {name: self.require_layer(name) for name in names}
         inputs = [self._input(view) for view in views]
         self._parameters.require_whole()
         if not inputs:
             return []
-        program = self.program(inputs[0].count, training=False, batch_invariant=batch_invariant)
-        number = int(layer[-1])  # an LRN or pooling has that of its convolution
-        towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
-        found: list[Collected] = []
+        unfused = frozenset(array.removesuffix(".pre") for array in arrays.values() if array.endswith(".pre"))
+        program = self._program(inputs[0].count, Purpose(False, batch_invariant, unfused))
+        towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, self.options.towers)}
+        found: list[dict[str, Collected]] = []
         with self._work():
             for given in inputs:
                 self._prepare_input(program, given, already_there=("images",) if found else ())
                 self._run(program.forward)
-                found.append(collect({tower: program.array(name, tower) for tower in towers}))
+                found.append(
+                    {
+                        name: collect({tower: program.array(array, tower) for tower in towers[array.partition(".")[0]]})
+                        for name, array in arrays.items()
+                    }
+                )
             self._transfers.synchronize()  # a device that holds nothing of the result may have failed all the same
         return found
 
@@ -588,18 +643,20 @@ class AlexNet:
             ValueError: ``batch_size`` is below 1.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        purpose = _purpose(training, batch_invariant)
+        return self._program(batch_size, _purpose(training, batch_invariant))
+
+    def _program(self, batch_size: int, purpose: Purpose) -> Program:
         batch_size = at_least("batch_size", batch_size, 1)
-        program = self._programs.find(batch_size, **purpose)
+        program = self._programs.find(batch_size, purpose)
         if program is None:
-            program = self._programs.describe(batch_size, self.options, **purpose)
+            program = self._programs.describe(batch_size, self.options, purpose)
             self._programs.plan(program).require_fit()
-            if training:
+            if purpose.training:
                 self._parameters.begin_updates()
             if not self._programs.have_room_for(program):
                 self._begin_use()
                 self._inputs.turn_to(None)
-            self._programs.add(program)
+            self._programs.add(program, purpose)
         self._inputs.turn_to(program)  # who asked for it may run its entries
         return program
 
@@ -661,14 +718,14 @@ class AlexNet:
         deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
 
 
-def _purpose(training: bool, batch_invariant: bool) -> dict[str, bool]:
+def _purpose(training: bool, batch_invariant: bool) -> Purpose:
     """What a program is for, checked.
 
     Raises:
         TypeError: an argument is no truth value.
     """
     training, batch_invariant = flag("training", training), flag("batch_invariant", batch_invariant)
-    return {"training": training, "batch_invariant": batch_invariant and not training}
+    return Purpose(training, batch_invariant and not training)
 
 
 def _restored(

@@ -38,6 +38,7 @@ class Program:
         batch_size: images at a time.
         training: whether there is a backward pass.
         batch_invariant: whether an image has the same bits alone and in any batch.
+        unfused: layers whose nonlinearity is a kernel of its own and reads ``conv1.pre``, for example, which is kept.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
         loss_tower: the tower that computes the loss, and so has its ``labels`` and ``losses``.
         prepare: the entries that make the input of 8-bit images, for callers who have such.
@@ -58,6 +59,7 @@ class Program:
         *,
         training: bool,
         batch_invariant: bool,
+        unfused: frozenset[str] = frozenset(),
     ) -> None:
         """Describe the work; no memory is taken here.
 
@@ -69,6 +71,7 @@ class Program:
             parameters: for each tower, its parameters by name.
             training: whether to describe the backward pass and the update too.
             batch_invariant: whether an image is to have the same bits alone and in any batch; for inference only.
+            unfused: names of layers of which to keep what their nonlinearity reads; for inference only.
         """
         draft = Draft(
             batch_size,
@@ -78,10 +81,12 @@ class Program:
             parameters,
             training=training,
             batch_invariant=batch_invariant,
+            unfused=unfused,
         )
         self.batch_size = batch_size
         self.training = training
         self.batch_invariant = batch_invariant
+        self.unfused = unfused
         self.arenas = draft.arenas
         self.loss_tower = draft.loss_tower
         self.prepare = draft.entries("forward", describe_input)

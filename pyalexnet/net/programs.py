@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pyalexnet.architecture import Options
 from pyalexnet.device.memory import MemoryPlan
 from pyalexnet.device.native import NativeMemory
@@ -10,6 +12,15 @@ from pyalexnet.net.placement import Placement
 from pyalexnet.net.program import Program
 from pyalexnet.system.checks import integer, require
 from pyalexnet.system.machine import available_bytes
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a program is for; attributes as of :class:`pyalexnet.net.program.Program`."""
+
+    training: bool
+    batch_invariant: bool
+    unfused: frozenset[str] = frozenset()
 
 
 class Programs:
@@ -33,10 +44,10 @@ class Programs:
         self._placement = placement
         self._parameters = parameters
         self._memory_limit = memory_limit
-        self._ready: dict[tuple[int, bool, bool], Program] = {}
+        self._ready: dict[tuple[int, Purpose], Program] = {}
         self._memories: list[NativeMemory | None] = [None] * len(placement.devices)
 
-    def describe(self, batch_size: int, options: Options, *, training: bool, batch_invariant: bool) -> Program:
+    def describe(self, batch_size: int, options: Options, purpose: Purpose) -> Program:
         """A program that takes no memory yet."""
         return Program(
             batch_size,
@@ -44,13 +55,14 @@ class Programs:
             options,
             self._placement,
             self._parameters.of_tower,
-            training=training,
-            batch_invariant=batch_invariant,
+            training=purpose.training,
+            batch_invariant=purpose.batch_invariant,
+            unfused=purpose.unfused,
         )
 
-    def find(self, batch_size: int, *, training: bool, batch_invariant: bool) -> Program | None:
+    def find(self, batch_size: int, purpose: Purpose) -> Program | None:
         """The program that is ready to run, if there is one."""
-        return self._ready.get((batch_size, training, batch_invariant))
+        return self._ready.get((batch_size, purpose))
 
     def have_room_for(self, program: Program) -> bool:
         """Whether the memory that the programs share is large enough."""
@@ -59,8 +71,8 @@ class Programs:
             for memory, arena in zip(self._memories, program.arenas, strict=True)
         )
 
-    def add(self, program: Program) -> None:
-        """Make a program ready to run; where it needs more memory than there is, the others go.
+    def add(self, program: Program, purpose: Purpose) -> None:
+        """Make a program ready to run for a purpose; where it needs more memory than there is, the others go.
 
         Nobody else may hold one of those then, since it would hold the memory that is too small.
 
@@ -77,7 +89,7 @@ class Programs:
         for place, arena in enumerate(program.arenas):
             arena.memory = self._memories[place]
         program.build()
-        self._ready[program.batch_size, program.training, program.batch_invariant] = program
+        self._ready[program.batch_size, purpose] = program
 
     def plan(self, program: Program) -> MemoryPlan:
         """What the parameters and a program need."""

@@ -141,7 +141,7 @@ def file_written_atomically(path: str | PathLike[str]) -> Iterator[BinaryIO]:
 def folder_written_atomically(path: str | PathLike[str]) -> Iterator[Path]:
     """A new folder to fill, which takes the name ``path`` when the block ends; if it fails, there is no folder.
 
-    The files in it must be written with :func:`write_through`.
+    The files in it must be written with :func:`write_through` or :func:`file_written_through`.
 
     Raises:
         OSError: the folder cannot be made, or ``path`` exists.
@@ -164,8 +164,19 @@ def write_through(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written, or exists.
     """
-    with open(_create(path, 0o666), "wb") as file:
+    with file_written_through(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def file_written_through(path: Path) -> Iterator[BinaryIO]:
+    """A new file to fill, which the disk has when the block ends.
+
+    Raises:
+        OSError: it cannot be written, or exists.
+    """
+    with open(_create(path, 0o666), "wb") as file:
+        yield file
         file.flush()
         _sync(file.fileno())
 
