@@ -196,6 +196,17 @@ def test_who_does_not_ask_pays_nothing(x: npt.NDArray[np.float32]) -> None:
     assert net.plan(3, training=False).bytes_by_layer == planned.bytes_by_layer
 
 
+def test_what_lies_behind_is_not_computed(x: npt.NDArray[np.float32]) -> None:
+    net = without_biases(devices=["cpu:0", "cpu:1"])
+    logits = net.forward(x)
+    program = net.program(3, training=False)
+    left = net.read(program.array("conv3.y", 1), 1)
+    pool2 = net.features(x[::-1], "pool2")
+    assert_same_bits(net.read(program.array("conv3.y", 1), 1), left)
+    assert_same_bits(net.forward(x), logits)
+    assert_same_bits(pool2, net.features(x, "pool2")[::-1])
+
+
 def test_sums_take_memory_that_is_planned(x: npt.NDArray[np.float32]) -> None:
     needed = AlexNet(3, devices=["cpu:0"]).plan(3, training=False).total_bytes[0]
     net = AlexNet(3, devices=["cpu:0"], memory_limit=needed)

@@ -393,14 +393,18 @@ class AlexNet:
         unfused = frozenset(array.removesuffix(".pre") for array in arrays.values() if array.endswith(".pre"))
         program = self._program(inputs[0].count, Purpose(False, batch_invariant, unfused))
         towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, self.options.towers)}
+        layer_of = {name: array.partition(".")[0] for name, array in arrays.items()}
+        order = list(towers)
+        up_to_deepest = order[: 1 + max(map(order.index, layer_of.values()))]
+        needed = [entry for entry in program.forward if entry.layer in up_to_deepest]
         found: list[dict[str, Collected]] = []
         with self._work():
             for given in inputs:
                 self._prepare_input(program, given, already_there=("images",) if found else ())
-                self._run(program.forward)
+                self._run(needed)
                 found.append(
                     {
-                        name: collect({tower: program.array(array, tower) for tower in towers[array.partition(".")[0]]})
+                        name: collect({tower: program.array(array, tower) for tower in towers[layer_of[name]]})
                         for name, array in arrays.items()
                     }
                 )
