@@ -55,6 +55,7 @@ _MODULES = {
     "recipe": "pyalexnet.training.recipe",
     "report": "pyalexnet.study.report",
     "schedule": "pyalexnet.training.schedule",
+    "similarity": "pyalexnet.evaluation.similarity",
     "timing": "pyalexnet.net.timing",
 }
 

@@ -184,7 +184,7 @@ def test_help_explains_every_command() -> None:
     shown = shell("--help")
     assert shown.returncode == 0
     commands = (
-        *("prepare", "train", "evaluate", "predict", "features", "neighbours"),
+        *("prepare", "train", "evaluate", "predict", "features", "neighbours", "similarity"),
         *("figure", "report", "ablate", "layers", "time", "devices"),
     )
     for command in commands:

@@ -22,6 +22,7 @@ from pyalexnet.cli import (
     predict,
     prepare,
     report,
+    similarity,
     time,
     train,
 )
@@ -38,7 +39,21 @@ _WRONG_PATH = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, layers, time, devices)
+_COMMANDS = (
+    prepare,
+    train,
+    evaluate,
+    predict,
+    features,
+    neighbours,
+    similarity,
+    figure,
+    report,
+    ablate,
+    layers,
+    time,
+    devices,
+)
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -52,6 +67,7 @@ examples:
   pyalexnet predict run a.jpg more_photos        what a.jpg and the images in more_photos show
   pyalexnet features run fc7.npz                 fc7's 4096 numbers of every training image
   pyalexnet neighbours run photos a.jpg          the photos most like a.jpg
+  pyalexnet similarity run other_run             how alike the layers of two nets are
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings

@@ -132,6 +132,12 @@ def add_layer(command: argparse.ArgumentParser) -> None:
     )
 
 
+def is_layer(text: str) -> bool:
+    """Whether a text is names of layers, such as ``conv1`` or ``fc6_pre,lrn_in_map2``."""
+    name = r"(?:conv|fc|lrn|lrn_in_map|pool)\d(?:_pre)?"
+    return re.fullmatch(f"{name}(?:,{name})*", text) is not None
+
+
 def add_placement(command: CommandParser) -> None:
     """Devices and memory."""
     placement = command.add_argument_group("where to compute")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from pyalexnet.cli.arguments import (
@@ -17,6 +16,7 @@ from pyalexnet.cli.arguments import (
     add_on_error,
     add_placement,
     add_quiet,
+    is_layer,
     open_model,
 )
 from pyalexnet.cli.parser import Commands
@@ -28,8 +28,6 @@ from pyalexnet.evaluation.activations import save_activations
 from pyalexnet.evaluation.features import DEFAULT_LAYER, save_features
 from pyalexnet.evaluation.own_data import held_out_images, training_images
 from pyalexnet.system.progress import Display
-
-_LAYER = r"(?:conv|fc|lrn|lrn_in_map|pool)\d(?:_pre)?"
 
 
 def add(commands: Commands) -> None:
@@ -56,7 +54,7 @@ def add(commands: Commands) -> None:
     command.add_list(
         "--layer",
         str,
-        continues=_is_layer,
+        continues=is_layer,
         default=[DEFAULT_LAYER],
         metavar="NAMES",
         help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8, behind ReLU; "
@@ -94,11 +92,6 @@ def run(options: argparse.Namespace) -> int:
             save_features(options.out, model, data, *options.layer, batch_size=size, on_images=advance)
         display.line(f"{layers} of {len(data):,} images: {options.out}")
     return skipped.exit_status()
-
-
-def _is_layer(text: str) -> bool:
-    """Whether a text is names of layers, such as ``conv1`` or ``fc6_pre,lrn_in_map2``."""
-    return re.fullmatch(rf"{_LAYER}(?:,{_LAYER})*", text) is not None
 
 
 def _named_data(options: argparse.Namespace) -> Dataset | None:

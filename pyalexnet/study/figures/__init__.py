@@ -9,7 +9,8 @@ from pyalexnet.study.figures.curves import learning_curves
 from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pictures
 from pyalexnet.study.figures.neighbours import neighbour_rows
 from pyalexnet.study.figures.predictions import prediction_panel
-from pyalexnet.study.figures.save import FORMATS, encoded, save_figure
+from pyalexnet.study.figures.save import FORMATS, encoded, require_format, save_figure
+from pyalexnet.study.figures.similarity import similarity_panel
 
 __all__ = [
     "FORMATS",
@@ -20,5 +21,7 @@ __all__ = [
     "learning_curves",
     "neighbour_rows",
     "prediction_panel",
+    "require_format",
     "save_figure",
+    "similarity_panel",
 ]

@@ -22,10 +22,19 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         ValueError: the name ends in none of :data:`FORMATS`.
         OSError: the file cannot be written; what was there before is unchanged.
     """
+    write_atomically(path, encoded(figure, require_format(path)))
+
+
+def require_format(path: str | PathLike[str]) -> str:
+    """The format that a file's name ends in.
+
+    Raises:
+        ValueError: the name ends in none of :data:`FORMATS`.
+    """
     kind = Path(path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"path is {fspath(path)!r}; its name must end in {', '.join(f'.{name}' for name in FORMATS)}")
-    write_atomically(path, encoded(figure, kind))
+    return kind
 
 
 def encoded(figure: Figure, kind: str) -> bytes:
