@@ -96,6 +96,12 @@ def test_another_seed_gives_another_run(result: TrainingResult) -> None:
     assert without_times(short_run(seed=1)) != without_times(result)
 
 
+def test_dead_relus_are_told_beside_held_out_images(result: TrainingResult, tmp_path: Path) -> None:
+    assert_same_parameters(short_run(report_relus=True, out=tmp_path), result)
+    lines = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "relus"]
+    assert [line["step"] for line in lines] == [3] * 14 + [6] * 14  # of seven layers and two towers
+
+
 def test_validation_data_of_its_own() -> None:
     held_out = ImageArrays(IMAGES[:3], [1, 1, 0], classes=["1", "0"])  # the same classes in another order
     result = short_run(epochs=1, validation=held_out)

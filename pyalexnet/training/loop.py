@@ -29,6 +29,7 @@ from pyalexnet.training.schedule import Rates, warm_up
 from pyalexnet.training.start import StartingPoint
 from pyalexnet.training.state import EpochRecord
 from pyalexnet.training.watch import (
+    LayerActivity,
     StuckLoss,
     can_tell_from_guessing,
     chance_loss,
@@ -90,6 +91,7 @@ class Run:
         self.display = display
         self.interrupt = interrupt
         self.report_relus = report_relus
+        self.activities: list[LayerActivity] = []
         self.failing_logs: list[Log] = []
         self.steps_an_epoch = len(training) // self.settings.batch_size
         steps = self.settings.epochs * self.steps_an_epoch
@@ -179,6 +181,8 @@ class Run:
             self.reached.losses.append(loss)
             self.reached.train_seconds, self.reached.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
+            if self.report_relus and len(self.reached.losses) == self.steps_an_epoch:
+                self.activities = dead_relus(self.net)  # what is computed from here on takes the step's memory
             self.grant_requests()
             if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
                 self.save()
@@ -245,12 +249,15 @@ class Run:
             self.tell(news, explain_stuck(self.net, self.stuck_loss.chance, self.stuck_loss.peak))
 
     def tell_epoch(self, record: EpochRecord) -> None:
-        """Log an epoch and, if asked, show each tower's share of dead ReLUs."""
+        """Log an epoch and, if asked, show each tower's share of ReLUs that its last step found dead.
+
+        Where a run goes on behind that step, nobody knows them any more.
+        """
         self.log("epoch", **{name: value for name, value in vars(record).items() if name != "steps"})
-        if self.report_relus:
-            for activity in dead_relus(self.net):
-                self.display.line(f"  {activity}")
-                self.log("relus", **vars(activity))
+        for activity in self.activities:
+            self.display.line(f"  {activity}")
+            self.log("relus", **vars(activity))
+        self.activities = []
 
     def tell_chance(self) -> None:
         """Say that the epochs so far brought no more than guessing: in the first epoch that shows it, and the last."""
