@@ -37,6 +37,7 @@ from pyalexnet.net.judging import ClassResult, Evaluation, Interval
 from pyalexnet.net.layer_table import LayerRow, layer_table
 from pyalexnet.net.model_file import load_model, save_model
 from pyalexnet.net.network import AlexNet
+from pyalexnet.training.events import TrainingEvent
 from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import TrainingResult
 from pyalexnet.training.state import EpochRecord
@@ -97,6 +98,7 @@ __all__ = [
     "SaveError",
     "StaleBuildError",
     "Tensor",
+    "TrainingEvent",
     "TrainingResult",
     "devices",
     "evaluate",

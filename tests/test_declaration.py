@@ -143,7 +143,10 @@ def test_trains_docstring_tells_of_every_argument() -> None:
     (told,) = re.findall(r"\n    Args:\n(.*?)\n    Returns:", str(train.__doc__), re.DOTALL)
     entries = dict(re.findall(r"^        (\w+): (.*?)(?=^        \S|\Z)", told, re.DOTALL | re.MULTILINE))
     options = arguments_of(Options).keys()
-    assert entries.keys() - {"weight_init"} == {"data", "validation", *TrainArguments.__annotations__} - options
+    assert (
+        entries.keys() - {"weight_init"}
+        == {"data", "validation", "callback", *TrainArguments.__annotations__} - options
+    )
     assert all(f"``{name}``" in entries["weight_init"] for name in options - {"weight_init"})
     for name, argument in arguments_of(Conduct).items():
         if type(argument.default) in (int, float):

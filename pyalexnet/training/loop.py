@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from pyalexnet.system.files import link_atomically
 from pyalexnet.system.interrupt import Interrupted, InterruptRequest
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, prune_checkpoints
+from pyalexnet.training.events import Callback, TrainingEvent
 from pyalexnet.training.logs import Log
 from pyalexnet.training.recipe import recipe_for
 from pyalexnet.training.result import BEST_FILE, TrainingResult
@@ -75,6 +77,7 @@ class Run:
         display: Display,
         interrupt: InterruptRequest,
         report_relus: bool,
+        callback: Callback | None,
     ) -> None:
         """Stand at ``start``, whose state the run carries on; ``result`` shares its model and history."""
         self.result = result
@@ -92,6 +95,8 @@ class Run:
         self.interrupt = interrupt
         self.report_relus = report_relus
         self.activities: list[LayerActivity] = []
+        self.callback = callback
+        self.callback_error: Exception | None = None
         self.failing_logs: list[Log] = []
         self.steps_an_epoch = len(training) // self.settings.batch_size
         steps = self.settings.epochs * self.steps_an_epoch
@@ -114,6 +119,7 @@ class Run:
             DivergedError: a loss was not finite; the net has the parameters of the last whole epoch, or those that
                 it began with in this process.
             SaveError: a checkpoint could not be written.
+            Exception: one of the callback's; the run is saved as it stood.
         """
         images_an_epoch = self.steps_an_epoch * self.settings.batch_size + len(self.held_out or ())
         done = (self.reached.epoch - 1) * images_an_epoch + len(self.reached.losses) * self.settings.batch_size
@@ -124,7 +130,9 @@ class Run:
             self.result.stopped = "finished"
         except Interrupted:
             self.result.signal = self.interrupt.signal
-            self.result.stopped = "interrupted" if self.result.signal == signal.SIGINT else "terminated"
+            self.result.stopped = "interrupted" if self.result.signal in (signal.SIGINT, None) else "terminated"
+            if self.reached.epoch > self.settings.epochs:  # a callback's stop changes nothing there
+                self.result.stopped = "finished"
             self.display.line(f"{self.result.stopped} at step {self.net.step}")
         except DivergedError as error:
             self.tell_event("diverged", str(error))
@@ -135,6 +143,8 @@ class Run:
                 self.result.save(self.saving.folder)
             raise
         self.save()
+        if self.callback_error:
+            raise self.callback_error
 
     def finish_epoch(self) -> None:
         """The epoch's steps that are still to do, then the validation."""
@@ -143,6 +153,7 @@ class Run:
         validation = self.validate()
         if validation:
             self.require_finite(validation.loss, "validation loss")
+            self.call_back("evaluation", validation.loss, self.rates().lr, evaluation=validation)
         record = EpochRecord(
             epoch=self.reached.epoch,
             steps=self.net.step,
@@ -161,6 +172,7 @@ class Run:
         self.tell_chance()
         self.remember()
         self.save()
+        self.call_back("epoch", record.train_loss, record.lr, record=record)
 
     def steps(self, epoch_start: float) -> None:
         """The steps of the epoch that are still to do."""
@@ -183,6 +195,7 @@ class Run:
             self.tell_step(loss, rates)
             if self.report_relus and len(self.reached.losses) == self.steps_an_epoch:
                 self.activities = dead_relus(self.net)  # what is computed from here on takes the step's memory
+            self.call_back("step", loss, rates.lr)
             self.grant_requests()
             if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
                 self.save()
@@ -235,6 +248,32 @@ class Run:
         if self.interrupt.take_save_request() and self.saving:
             self.save()
             self.display.line(f"saved at step {self.net.step}")
+
+    def call_back(
+        self,
+        kind: Literal["step", "evaluation", "epoch"],
+        loss: float,
+        lr: float,
+        *,
+        evaluation: Evaluation | None = None,
+        record: EpochRecord | None = None,
+    ) -> None:
+        """Tell the user's function what has been done, where there is one.
+
+        Raises:
+            Interrupted: it asks to stop, or failed; :attr:`callback_error` has its exception.
+        """
+        if self.callback is None:
+            return
+        epoch = record.epoch if record else self.reached.epoch  # the next one is under way then
+        event = TrainingEvent(kind, epoch, self.net.step, loss, lr, self.model, evaluation, record)
+        try:
+            self.callback(event)
+        except Exception as error:
+            self.callback_error = error
+            raise Interrupted from error
+        if event.stop_asked:
+            raise Interrupted
 
     def tell_step(self, loss: float, rates: Rates) -> None:
         """Show and log a step; explain a loss that has not moved."""

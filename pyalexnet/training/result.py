@@ -31,9 +31,9 @@ class TrainingResult:
         history: one record for each whole epoch.
         settings: what was asked for, defaults filled in.
         data: what the images were, see :attr:`pyalexnet.data.choice.DataChoice.description`.
-        stopped: why training ended: all epochs ``"finished"``, Ctrl-C ``"interrupted"`` it, SIGTERM or SIGXCPU
-            ``"terminated"`` it, or it ``"diverged"``; ``"running"`` while it has not.
-        signal: the signal that interrupted or terminated it, in this process.
+        stopped: why training ended: all epochs ``"finished"``, Ctrl-C or a callback ``"interrupted"`` it, SIGTERM or
+            SIGXCPU ``"terminated"`` it, or it ``"diverged"``; ``"running"`` while it has not.
+        signal: the signal that interrupted or terminated it, in this process; None where a callback did.
     """
 
     model: Classifier

@@ -12,10 +12,12 @@ from typing_extensions import Unpack
 from pyalexnet.data import DataSource
 from pyalexnet.data.choice import unreadable_lines
 from pyalexnet.data.dataset import remarks_on
+from pyalexnet.system import checks
 from pyalexnet.system.files import remove_unfinished
 from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
+from pyalexnet.training.events import Callback
 from pyalexnet.training.logs import (
     METRICS_FILE,
     TENSORBOARD_FOLDER,
@@ -37,6 +39,7 @@ def train(
     data: DataSource | None = None,
     *,
     validation: float | DataSource | None = None,
+    callback: Callback | None = None,
     **settings: Unpack[TrainArguments],
 ) -> TrainingResult:
     """Train AlexNet on labelled images (Krizhevsky et al. 2012, sections 4 and 5).
@@ -56,6 +59,8 @@ def train(
             folder of IDX files, as MNIST has; a name, ``"digits"``, ``"emoji"`` or ``"fashion-mnist"``; a pair
             ``(images, labels)``, uint8 (N, H, W) or (N, H, W, 3) and integers (N,); or a
             :class:`pyalexnet.data.Dataset`.
+        callback: called with a :class:`pyalexnet.TrainingEvent` after each step, evaluation and epoch; its ``stop()``
+            ends the run as Ctrl-C does. So does an exception, which is raised once the run is saved.
         preset: a source's whole recipe: ``"paper"``, ``"notes"``, ``"source2012"`` or ``"caffe"``.
         validation: what is held out and measured after each epoch: a part of the data (0 for nothing), the same share
             of each class; or data of its own, named as ``data`` is. By default what ``data`` itself holds out (the
@@ -108,6 +113,7 @@ def train(
         SIGUSR2 and SIGHUP finish the step, save and go on.
 
     Raises:
+        Exception: one of ``callback``'s.
         KeyboardInterrupt: a second Ctrl-C, or a first one before there was anything to save.
         DataError: the data cannot serve; the message says why.
         TypeError: an argument is of a wrong kind; the message names it. Numbers and truth values may be NumPy's.
@@ -119,6 +125,8 @@ def train(
         OSError: ``out`` cannot be written, or another process trains in it; once training has begun a SaveError, which
             has the result so far.
     """
+    if callback is not None:
+        checks.callback("callback", callback)
     asked = Asked.of(data, validation, settings)
     conduct = asked.conduct
     if conduct.tensorboard:
@@ -141,6 +149,7 @@ def train(
                 display=display,
                 interrupt=interrupt,
                 report_relus=conduct.report_relus,
+                callback=callback,
             ).to_the_end()
         display.table(result.history)
     return result
