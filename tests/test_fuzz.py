@@ -38,6 +38,7 @@ from pyalexnet.data.manifest import PLAN_FORMAT
 from pyalexnet.data.shard_writer import RECORD_FORMAT
 from pyalexnet.data.sources import find_images
 from pyalexnet.errors import DataError, ModelFileError
+from pyalexnet.evaluation.activations import load_activations
 from pyalexnet.evaluation.features import FeatureFile
 from pyalexnet.net.model_file import MODEL_DESCRIPTION
 from pyalexnet.net.tensor_file import checksum, open_tensors, pack
@@ -320,6 +321,37 @@ def test_features(tmp_path_factory: pytest.TempPathFactory, chance: random.Rando
         assert len(found.labels) == len(found.names) == len(values)
         assert found.labels.dtype == np.int32
         assert np.all((found.labels >= -1) & (found.labels < len(found.classes)))
+
+
+@fuzzed
+@given(chance=chances)
+def test_activations(tmp_path_factory: pytest.TempPathFactory, chance: random.Random) -> None:
+    folder = the_folder(tmp_path_factory) / "activations"
+    folder.mkdir(exist_ok=True)
+    arrays = {
+        "conv1_pre": np.arange(48, dtype=np.float32).reshape(6, 2, 2, 2),
+        "fc7": np.arange(24, dtype=np.float32).reshape(6, 4),
+        "labels": np.array([0, 1, 2, -1, 0, 1], np.int32),
+        "names": np.array(["a/1", "b/2", "c/3", "4", "größe", ""]),
+        "classes": np.array(["a", "b", "c"]),
+    }
+    about = {"format": 1, "layers": ["conv1_pre", "fc7"], "model": "0a1b2c3d"}
+    chosen = chance.choice((*arrays, "about"))
+    content = json_text(damaged_json(about, chance) if chosen == "about" else about, chance)
+    (folder / "activations.json").write_bytes(content)
+    for name, array in arrays.items():
+        file = io.BytesIO()
+        np.save(file, array)
+        content = other_array(file.getvalue(), chance) if name == chosen else file.getvalue()
+        (folder / f"{name}.npy").write_bytes(damaged(content, chance) if chance.random() < 0.2 else content)
+    with documented(DataError, names="activations"):
+        found = load_activations(folder)
+        assert len(found.labels) == len(found.names)
+        assert np.all((found.labels >= -1) & (found.labels < len(found.classes)))
+        for values in found.layers.values():
+            assert len(values) == len(found.names)
+            assert values.dtype == np.float32
+            values.sum()
 
 
 @fuzzed

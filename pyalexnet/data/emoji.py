@@ -174,9 +174,8 @@ def _held_out(every: Sequence[_Emoji]) -> list[bool]:
 
 def _families(every: Sequence[_Emoji]) -> npt.NDArray[np.int32]:
     """The family of each emoji: those that share a name but for what varies, or look alike, and all linked by such."""
-    with importing_extra():
-        from scipy.sparse.csgraph import connected_components
-        from scipy.spatial.distance import pdist, squareform
+    from scipy.sparse.csgraph import connected_components  # here, since SciPy takes a moment
+    from scipy.spatial.distance import pdist, squareform
 
     numbers = np.unique([_family_name(emoji.name) for emoji in every], return_inverse=True)[1]
     thumbnails = np.stack([_thumbnail(emoji).ravel() for emoji in every])

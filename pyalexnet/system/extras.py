@@ -11,7 +11,6 @@ _EXTRAS = {
     "fontTools": "emoji",
     "jinja2": "report",
     "matplotlib": "figures",
-    "scipy": "emoji",
     "tensorboard": "tensorboard",
 }
 
