@@ -384,14 +384,15 @@ class NativeModule(Protocol):
     def cross_entropy_cost(self, **kwargs: object) -> NativeCost: ...
     def sgd_step(
         self,
-        w: NativeArray,
-        v: NativeArray,
-        g: NativeArray,
-        lr: float,
+        w: Sequence[NativeArray],
+        v: Sequence[NativeArray],
+        g: Sequence[NativeArray],
+        lr: Sequence[float],
         momentum: float,
-        weight_decay: float,
+        weight_decay: Sequence[float],
         stream: NativeStream,
     ) -> None: ...
+    def sgd_arrays_a_launch(self) -> int: ...
     def sgd_step_cost(self, **kwargs: object) -> NativeCost: ...
     def prepare_input(
         self,
@@ -427,6 +428,7 @@ class CoresModule(NativeModule, Protocol):
     def set_peer_capable(self, device: int, peer: int, capable: bool) -> None: ...
     def set_memory_limit(self, device: int, bytes: int) -> None: ...
     def fail_call(self, call: str, number: int) -> None: ...
+    def launch_counts(self) -> dict[str, int]: ...
 
 
 class PtxModule(CoresModule, Protocol):

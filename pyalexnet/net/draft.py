@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
 from pyalexnet.device.memory import Arena, Ref
@@ -11,6 +11,15 @@ from pyalexnet.device.native import NativePlan
 from pyalexnet.net.entry import EXCHANGE, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
+
+
+class PlacedParameter(NamedTuple):
+    """A parameter's part on a tower; ``name`` is such as ``conv1.weight``, ``place`` the position of its device."""
+
+    name: str
+    tower: int
+    place: int
+    parameter: Parameter
 
 
 class Draft:
@@ -84,6 +93,13 @@ class Draft:
         """A layer's weights and biases on a tower."""
         of_tower = self._parameters[tower]
         return of_tower[f"{layer.name}.weight"], of_tower[f"{layer.name}.bias"]
+
+    def all_parameters(self) -> Iterator[PlacedParameter]:
+        """Every parameter of every tower, in the layers' order."""
+        for layer in self.layers:
+            for tower in layer.computing_towers:
+                for kind, parameter in zip(("weight", "bias"), self.parameters(layer, tower), strict=True):
+                    yield PlacedParameter(f"{layer.name}.{kind}", tower, self._placement.place(tower), parameter)
 
     def dropout_arguments(self, layer: Linear, tower: int) -> dict[str, Any]:
         """Both towers draw what one undivided layer would; each step and layer has an offset of its own."""

@@ -413,8 +413,9 @@ class AlexNet:
     def _update(self, program: Program) -> None:
         """Queue the update and count the step: all of it, unless the device refuses."""
         set_parameters = partial(setattr, self._parameters)
+        frozen = frozenset(name for name, rate in self.step_values.lr.items() if rate == 0)
         self._run(
-            program.update,
+            program.update_without(frozen),
             first=(partial(set_parameters, "flaw", half_written("train_step()")),),
             then=(
                 partial(setattr, self, "step", self.step + 1),
@@ -657,7 +658,7 @@ class AlexNet:
         Python heeds signals between its own instructions only. All calls are one of them here, so that Ctrl-C comes
         before or after them.
         """
-        work = (call for entry in entries if (call := entry.call(self.step_values)))
+        work = (entry.call(self.step_values) for entry in entries)
         deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
 
 

@@ -114,9 +114,9 @@ def _in_order(net: AlexNet) -> Iterator[tuple[str, str, int, NativeArray]]:
         for name, kind in _WRITTEN.items():
             if name in entry.arguments and (name != "y" or entry.direction == "forward"):  # backward only reads y
                 yield entry.layer, kind, entry.tower, entry.arguments[name]
-    for entry in program.update:
-        w = entry.arguments["w"]
-        yield entry.layer, "biases" if len(w.shape) == 1 else "weights", entry.tower, w
+    for name, tower, value in program.parameters():
+        layer, kind = name.split(".")
+        yield layer, "biases" if kind == "bias" else "weights", tower, value
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -138,10 +139,12 @@ struct Runtime {
   std::map<std::uintptr_t, Allocation> allocations;
   Schedule schedule;
   std::array<std::uint64_t, 2> calls_to_failure{};  // of each Call; 0: never
+  std::map<std::string, std::uint64_t, std::less<>> launches;
   int core_count;
 
  private:
   void start_cores();
+  void count_launch(const Operation& operation);
   void core_main(Block& block);
   Work* choose_work();
   void execute(Block& block, Work& work);

@@ -21,8 +21,9 @@ struct KernelWork final : Work {
 };
 
 struct BlocksWork final : Work {
-  BlocksWork(BlockFunction function, Schedule schedule, std::uint64_t blocks)
+  BlocksWork(const char* name, BlockFunction function, Schedule schedule, std::uint64_t blocks)
       : Work(blocks),
+        name(name),
         function(std::move(function)),
         schedule(schedule),
         order(schedule.blocks, blocks, schedule.seed) {}
@@ -34,6 +35,9 @@ struct BlocksWork final : Work {
     return std::nullopt;
   }
 
+  const char* kernel_name() const override { return name; }
+
+  const char* const name;
   const BlockFunction function;
   const Schedule schedule;
   const Permutation order;
@@ -110,8 +114,14 @@ cudaError_t launch_blocks(const char* name, dim3 grid, dim3 block, std::size_t d
                           cudaStream_t stream, BlockFunction function) {
   return launch_work(name, grid, block, dynamic_shared_bytes, stream, [&](Runtime& runtime) {
     const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
-    return std::make_unique<BlocksWork>(std::move(function), runtime.schedule, blocks);
+    return std::make_unique<BlocksWork>(name, std::move(function), runtime.schedule, blocks);
   });
+}
+
+std::map<std::string, std::uint64_t> launch_counts() {
+  Runtime& all = runtime();
+  const std::lock_guard lock(all.mutex);
+  return {all.launches.begin(), all.launches.end()};
 }
 
 cudaError_t set_schedule(const Schedule& schedule) {
