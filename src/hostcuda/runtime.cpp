@@ -46,7 +46,7 @@ Runtime::Runtime(const Configuration& configuration, bool memory_guarded)
 
 // ---- queues ----
 
-void Runtime::submit(Stream& stream, Operation operation) {
+void Runtime::queue(Stream& stream, Operation operation) {
   start_cores();
   count_launch(operation);
   ++stream.submitted;
