@@ -23,7 +23,7 @@ from pyalexnet.device.native import NativeDeviceInfo
 SPELLINGS = (
     (r"typing\.SupportsInt( \| typing\.SupportsIndex)?", "int"),
     (r"typing\.SupportsFloat( \| typing\.SupportsIndex)?", "float"),
-    (r"collections\.abc\.Sequence", "Sequence"),
+    (r"collections\.abc\.(Sequence|Callable)", r"\1"),
     (r"(typing_extensions|types)\.CapsuleType", "CapsuleType"),
     (r"pyalexnet\._\w+\.(\w+)", r"Native\1"),
     (r"-> dict$", "-> NativeDeviceInfo"),

@@ -12,6 +12,7 @@ import references
 from pyalexnet import ops
 from pyalexnet.device import backend
 from pyalexnet.device.tensor import Tensor, host_array
+from pyalexnet.ops._memory import settings
 
 RATES = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 
@@ -87,8 +88,8 @@ class Placed:
         arrays = [[self._place(*placed) for placed in zip(*pair, strict=True)] for pair in self._pairs()]
         for group in groups:
             w, v, g = ([arrays[number][kind].array for number in group] for kind in range(3))
-            lr, weight_decay = ([rates[number] for number in group] for rates in (self.lr, self.weight_decay))
-            self.on.native.sgd_step(w, v, g, lr, 0.9, weight_decay, self.on.stream)
+            rates = [settings(self.on, self.lr[number], 0.9, self.weight_decay[number]) for number in group]
+            self.on.native.sgd_step(w, v, g, rates, self.on.stream)
         self.on.stream.synchronize()
         return [[np.asarray(array).tobytes() for array in (w, v)] for w, v, _ in arrays]
 
@@ -149,22 +150,22 @@ def test_wrong_lists_of_arrays_are_refused_before_anything_moves(device: str, rn
     y = Tensor.from_array(rng.standard_normal((2, 4), dtype=np.float32), device=device)
     before = np.array(x)
 
-    def step(
-        *arrays: Tensor, lr: list[float], weight_decay: list[float] | None = None, g: Tensor | None = None
-    ) -> None:
+    def step(*arrays: Tensor, lr: list[float], weight_decay: float = 0.0, g: Tensor | None = None) -> None:
         w = [array.array for array in arrays]
         of_g = w if g is None else [*w[:-1], g.array]
-        on.native.sgd_step(w, w, of_g, lr, 0.9, weight_decay or [0.0] * len(lr), on.stream)
+        on.native.sgd_step(w, w, of_g, [settings(on, rate, 0.9, weight_decay) for rate in lr], on.stream)
 
     with pytest.raises(ValueError, match=r"lr\[1\] is -1; it must be finite and not negative"):
         step(x, x, lr=[0.1, -1.0])
     with pytest.raises(ValueError, match=r"weight_decay\[0\] is nan; it must be"):
-        step(x, x, lr=[0.1, 0.1], weight_decay=[np.nan, 0.0])
+        step(x, x, lr=[0.1, 0.1], weight_decay=np.nan)
     with pytest.raises(ValueError, match=r"g has shape \(2, 4\); it must be \(8,\)"):
         step(x, x, lr=[0.1, 0.1], g=y)
-    with pytest.raises(ValueError, match="w, v, g, lr and weight_decay have 2, 2, 2, 1 and 1 items"):
+    with pytest.raises(ValueError, match="w, v, g and rates have 2, 2, 2 and 1 items"):
         step(x, x, lr=[0.1])
     with pytest.raises(ValueError, match="there are no arrays"):
         step(lr=[])
+    with pytest.raises(ValueError, match=r"rates has shape \(8,\); it must be \(3,\), contiguous"):
+        on.native.sgd_step([x.array], [x.array], [x.array], [x.array], on.stream)
     on.stream.synchronize()
     np.testing.assert_array_equal(np.asarray(x), before)

@@ -81,7 +81,7 @@ MUTATIONS = (
              "values.step * layer_count + number", "number",
              "tests/test_network.py -k drop"),
     Mutation("weight decay makes weights grow", "src/kernels/sgd.cu",
-             "broadcast<N>(-row.decay_lr)", "broadcast<N>(row.decay_lr)",
+             "broadcast<N>(-decay_lr)", "broadcast<N>(decay_lr)",
              "tests/test_sgd.py"),
     Mutation("a tower's gradient counts twice, the other's not", "pyalexnet/net/backward.py",
              "a=parts[0], b=parts[1])", "a=parts[0], b=parts[0])",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,18 +12,6 @@ from pyalexnet.device.memory import Ref
 INPUT, LOSS = "input", "loss"
 # Rows of tables of times that several layers share.
 EXCHANGE, UPDATE = "exchange", "update"
-
-
-@dataclass
-class StepValues:
-    """What changes from step to step; the entries read it when they run; ``lr`` is by parameter name."""
-
-    lr: Mapping[str, float] = field(default_factory=dict)
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    input_scale: float = 1.0
-    seed: int = 0
-    step: int = 0
 
 
 class Entry:
@@ -37,8 +24,7 @@ class Entry:
         operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
         direction: ``forward``, ``backward`` or ``update``.
         tower: 0 or 1; for an exchange, the tower that receives; for an update, the device's position.
-        arguments: what the function takes: Refs before binding, native arrays after it, functions of the StepValues, or
-            lists of such.
+        arguments: what the function takes: Refs before binding, native arrays after it, or lists of such.
         row: what tables of times call the part of the layer that it belongs to: ``conv1``, ``lrn1``, ``pool1``, …;
             a nonlinearity belongs to its convolution or matrix product.
     """
@@ -75,25 +61,19 @@ class Entry:
         """Replace Refs by the arrays that lie there; their arenas must have memory."""
         self.arguments = {name: _bound(value) for name, value in self.arguments.items()}
 
-    def call(self, values: StepValues) -> partial[None]:
+    def call(self) -> partial[None]:
         """What queues the work on its stream."""
-        return partial(self._function, **{name: _of_step(value, values) for name, value in self.arguments.items()})
+        return partial(self._function, **self.arguments)
 
-    def run(self, values: StepValues) -> None:
-        """Queue the work on its stream."""
-        self.call(values)()
+    def run(self) -> None:
+        """Queue the work on its stream; what changes from step to step is what lies on the device."""
+        self.call()()
 
 
 def _bound(argument: Any) -> Any:
     if isinstance(argument, list):
         return [_bound(item) for item in argument]
     return argument.array() if isinstance(argument, Ref) else argument
-
-
-def _of_step(argument: Any, values: StepValues) -> Any:
-    if isinstance(argument, list):
-        return [_of_step(item, values) for item in argument]
-    return argument(values) if callable(argument) else argument
 
 
 def _shape_text(argument: Any) -> str:

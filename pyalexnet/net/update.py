@@ -7,11 +7,10 @@ by twice the learning rate and without decay, as those of the 2012 code do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
-from pyalexnet.architecture import Options
 from pyalexnet.net.draft import Draft
-from pyalexnet.net.entry import UPDATE, StepValues
+from pyalexnet.net.entry import UPDATE
 from pyalexnet.system.checks import number, require
 
 
@@ -30,24 +29,8 @@ def describe_update(draft: Draft, *, frozen: Collection[str] = ()) -> None:
                 w=[found.parameter.value for found in moved],
                 v=[found.parameter.momentum for found in moved],
                 g=[found.parameter.gradient for found in moved],
-                lr=[_learning_rate(found.name, draft.options) for found in moved],
-                momentum=lambda values: values.momentum,
-                weight_decay=[_weight_decay(found.name, draft.options) for found in moved],
+                rates=[draft.step_values("rates", found.name, place) for found in moved],
             )  # fmt: skip
-
-
-def _moves_as_weights(name: str, options: Options) -> bool:
-    return name.endswith(".weight") or options.bias_update == "paper"
-
-
-def _learning_rate(name: str, options: Options) -> Callable[[StepValues], float]:
-    factor = 1 if _moves_as_weights(name, options) else 2
-    return lambda values: factor * values.lr[name]
-
-
-def _weight_decay(name: str, options: Options) -> Callable[[StepValues], float]:
-    factor = 1 if _moves_as_weights(name, options) else 0
-    return lambda values: factor * values.weight_decay
 
 
 def rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:

@@ -181,7 +181,7 @@ def _kept(net: AlexNet, entry: Entry) -> npt.NDArray[np.bool_]:
     """The values (images, units) that a dropout of the last step kept: its draw once more."""
     arguments = entry.arguments
     images, units = arguments["y"].shape
-    p, seed, offset = arguments["p"], arguments["seed"](net.step_values), arguments["offset"](net.step_values)
+    p, (seed, offset) = arguments["p"], net.step_values.draw(entry.layer)
     rows = dropout(np.ones((images, arguments["row_elements"]), np.float32), p=p, seed=seed, offset=offset)
     first = arguments["first_column"]
     kept: npt.NDArray[np.bool_] = rows.numpy()[:, first : first + units] > 0

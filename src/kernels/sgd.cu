@@ -16,7 +16,7 @@ struct Row {
   float *w, *v;
   const float* g;
   int64_t vectors_end, end;  // the first unit behind the array's vectors, and behind the array
-  float lr, momentum, decay_lr;
+  Setting<Sgd> sgd;
 };
 
 constexpr int kParameterBytes = 4096;  // that every GPU has
@@ -29,10 +29,11 @@ struct Table {
 static_assert(sizeof(Table) <= kParameterBytes);
 
 template <int N>
-PYALEXNET_INLINE void step_at(const Row& row, int64_t i) {
+PYALEXNET_INLINE void step_at(const Row& row, const Sgd& sgd, int64_t i) {
+  const float decay_lr = sgd.weight_decay * sgd.lr;
   const Vec<N> weight = load<N>(row.w + i);
-  const Vec<N> decayed = fma(broadcast<N>(-row.decay_lr), weight, broadcast<N>(row.momentum) * load<N>(row.v + i));
-  const Vec<N> velocity = fma(broadcast<N>(-row.lr), load<N>(row.g + i), decayed);
+  const Vec<N> decayed = fma(broadcast<N>(-decay_lr), weight, broadcast<N>(sgd.momentum) * load<N>(row.v + i));
+  const Vec<N> velocity = fma(broadcast<N>(-sgd.lr), load<N>(row.g + i), decayed);
   store(row.v + i, velocity);
   store(row.w + i, weight + velocity);
 }
@@ -42,11 +43,14 @@ __global__ void sgd_step_kernel(const PYALEXNET_GRID_CONSTANT Table table) {
   int64_t unit = mine.begin, begin = 0;  // the array's first unit
   for (int r = 0; r < table.count && unit < mine.end; ++r) {
     const Row& row = table.rows[r];
-    const int64_t vectors_end = row.vectors_end < mine.end ? row.vectors_end : mine.end;
-    for (; unit < vectors_end; unit += mine.step) step_at<kVectorFloats>(row, (unit - begin) * kVectorFloats);
-    const int64_t end = row.end < mine.end ? row.end : mine.end;
-    const int64_t tail = (row.vectors_end - begin) * kVectorFloats;
-    for (; unit < end; unit += mine.step) step_at<1>(row, tail + unit - row.vectors_end);
+    if (unit < row.end) {
+      const Sgd sgd = row.sgd.get();
+      const int64_t vectors_end = row.vectors_end < mine.end ? row.vectors_end : mine.end;
+      for (; unit < vectors_end; unit += mine.step) step_at<kVectorFloats>(row, sgd, (unit - begin) * kVectorFloats);
+      const int64_t end = row.end < mine.end ? row.end : mine.end;
+      const int64_t tail = (row.vectors_end - begin) * kVectorFloats;
+      for (; unit < end; unit += mine.step) step_at<1>(row, sgd, tail + unit - row.vectors_end);
+    }
     begin = row.end;
   }
 }
@@ -64,9 +68,11 @@ void check(const SgdArray& array, const std::string& index) {
   const auto check_rate = [&](const char* name, float rate) {
     require(std::isfinite(rate) && rate >= 0, name, index, " is ", rate, "; it must be finite and not negative");
   };
-  check_rate("lr", array.sgd.lr);
-  check_rate("momentum", array.sgd.momentum);
-  check_rate("weight_decay", array.sgd.weight_decay);
+  if (array.sgd.place) return;
+  const Sgd& sgd = array.sgd.value;
+  check_rate("lr", sgd.lr);
+  check_rate("momentum", sgd.momentum);
+  check_rate("weight_decay", sgd.weight_decay);
 }
 
 void append(Table& table, const SgdArray& array) {
@@ -78,9 +84,7 @@ void append(Table& table, const SgdArray& array) {
                                .g = array.g,
                                .vectors_end = vectors_end,
                                .end = vectors_end + array.count - (vectors_end - begin) * kVectorFloats,
-                               .lr = array.sgd.lr,
-                               .momentum = array.sgd.momentum,
-                               .decay_lr = array.sgd.weight_decay * array.sgd.lr};
+                               .sgd = array.sgd};
 }
 
 }  // namespace

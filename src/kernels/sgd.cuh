@@ -16,25 +16,27 @@
 
 #include "device/cost.h"
 #include "device/platform.cuh"
+#include "device/setting.cuh"
 
 namespace pyalexnet {
 
+// In device memory: three floats, in this order.
 struct Sgd {
-  float lr, momentum = 0.9f, weight_decay = 5e-4f;
+  float lr = 0, momentum = 0.9f, weight_decay = 5e-4f;
 };
 
 struct SgdArray {
   float *w, *v;
   const float* g;
   int64_t count;
-  Sgd sgd;
+  Setting<Sgd> sgd;
 };
 
 // As many arrays as fit into a kernel's parameters; a step of more is several launches.
 int sgd_arrays_a_launch();
 
 // No array may lie in another one. Throws std::invalid_argument for no arrays, for count < 1 and for rates that are
-// negative or not finite; nothing is launched then.
+// negative or not finite, unless they lie on the device; nothing is launched then.
 void sgd_step(const std::vector<SgdArray>& arrays, cudaStream_t stream);
 
 // What one step must do: read w, v and g, write w and v, of `count` elements over all arrays.
