@@ -86,7 +86,7 @@ SANITIZERS = {
                   "y[count] = 0.0f;\n    store(y + i, relu(load<N>(x + i)));",
                   "tests/test_guarded_memory.py -k relu", "use-after-poison"),
             Fault("a kernel reads behind its array", "src/bindings/sgd.cpp",
-                  ".count = w[i]->size(),", ".count = w[i]->size() + 1,",
+                  ".count = weights.size(),", ".count = weights.size() + 1,",
                   "tests/test_sgd.py -k cpu", "buffer-overflow"),
         ),
     ),

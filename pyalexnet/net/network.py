@@ -413,7 +413,7 @@ class AlexNet:
                 self._parameters.flaw = half_written("train_step()")
                 raise
         self._last_step, self._thread.step = program, self._uses
-        return float(np.mean(losses, dtype=np.float64))
+        return float(np.add.reduce(losses, dtype=np.float64)) / len(losses)
 
     def _run_step(self, program: Program, *, prepares: bool) -> None:
         """Queue a step's work and count the step: the update as a whole, unless the device refuses."""

@@ -74,6 +74,7 @@ class StepValues:
         memory[:] = 0
         self.array: NativeArray = host_array(on, memory)
         self.lr: Mapping[str, float] = {}
+        self._last_rates: tuple[Mapping[str, float], float, float] | None = None
         numbers = memory.view(_NUMBERS)[0]
         self._draws, self._rates, self._scale = (numbers[field] for field in ("draw", "rates", "scale"))
         as_weights = [name.endswith(".weight") or options.bias_update == "paper" for name in _PARAMETERS]
@@ -91,13 +92,16 @@ class StepValues:
         Raises:
             ValueError: one is too large for float32.
         """
-        self.lr = lr
+        if (lr, momentum, weight_decay) == self._last_rates:
+            return
+        self.lr, self._last_rates = lr, None
         with np.errstate(over="ignore"):
             self._rates[:, 0] = self._rate_factors * [lr[name] for name in _PARAMETERS]
             self._rates[:, 1] = momentum
             self._rates[:, 2] = self._decays * weight_decay
         if not np.isfinite(self._rates).all():
             raise ValueError("lr, momentum or weight_decay is beyond the numbers of float32")
+        self._last_rates = (lr, momentum, weight_decay)
 
     def set_scale(self, scale: float) -> None:
         """Multiply what is made of 8-bit images."""
