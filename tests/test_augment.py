@@ -9,6 +9,7 @@ import references
 from pyalexnet import ops
 from pyalexnet.device.backend import get_device
 from pyalexnet.device.tensor import Tensor
+from pyalexnet.ops._memory import settings
 
 
 def _draw(rng: np.random.Generator, count: int, height: int, width: int, crop: int) -> dict[str, np.ndarray]:
@@ -41,7 +42,7 @@ def test_a_crop_never_leaves_its_image(device: str, rng: np.random.Generator) ->
     on = get_device(device)
     there = [Tensor.from_array(array, device=device) for array in {**drawn, "offsets": corners}.values()]
     out = Tensor.empty((4, 5, 5, 3), device=device)
-    on.native.prepare_input(out.array, *(tensor.array for tensor in there), None, 5, 1.0, on.stream)
+    on.native.prepare_input(out.array, *(tensor.array for tensor in there), None, 5, settings(on, 1.0), on.stream)
     on.stream.synchronize()
     nearest = {**drawn, "offsets": np.clip(corners, 0, [9 - 5, 8 - 5]).astype(np.int32)}
     expected = ops.prepare_input(*nearest.values(), crop=5, device=device)
@@ -81,7 +82,7 @@ def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, cr
     memory = on.native.Memory(on.index, bytes_needed)
     out = memory.array(0, [2, crop, crop, 3], "float32", [crop * pitch, pitch, 3, 1])
     tensors = [Tensor.from_array(array, device=device) for array in drawn.values()]
-    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, crop, 1.0, on.stream)
+    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, crop, settings(on, 1.0), on.stream)
     on.stream.synchronize()
     rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
     found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)

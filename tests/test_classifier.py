@@ -108,8 +108,9 @@ def test_objects_show_themselves_in_a_line(model: Classifier, images: np.ndarray
         model: f"<Classifier of 4 classes ('cat', 'a\\n\\x1b[31m<b>', 'ten thousand names o', …): {net!r}>",
         inference: f"<Program for inference at batch size 2: entries {len(inference.forward)} forward, 0 backward, "
         "0 update>",
-        training.update[0]: "<Entry: update conv1 tower 0 sgd_step(w (11, 11, 3, 48), v (11, 11, 3, 48), "
-        "g (11, 11, 3, 48))>",
+        training.backward[0]: "<Entry: backward loss tower 0 cross_entropy(losses (2,), dlogits (2, 8), logits (2, 8), "
+        "labels (2,))>",
+        training.update[0]: "<Entry: update update device 0 sgd_step(w of 30 arrays, v of 30 arrays, g of 30 arrays)>",
         evaluation: f"<Evaluation of 3 images of 4 classes, views 1: top-1 error {evaluation.top1_error:.2%}, top-5 "
         f"error {evaluation.top5_error:.2%}, loss {evaluation.loss:.4f}>",
         extract_features(model, data, "conv5"): "<Features of 3 images of 3 classes: conv5, float32 (3, 13, 13, 256)>",

@@ -9,6 +9,7 @@ import references
 from pyalexnet import ops
 from pyalexnet.device.backend import get_device
 from pyalexnet.device.tensor import Tensor
+from pyalexnet.ops._memory import draw_of
 
 # Philox4x32-10 as its authors publish it (Random123's known answers): counter, key, draw.
 KNOWN_ANSWERS = [
@@ -52,7 +53,7 @@ def test_slices_draw_what_the_whole_draws(device: str, rng: np.random.Generator,
     for first, width in ((0, half), (half, columns - half)):
         part = np.ascontiguousarray(x[:, first : first + width])
         source, y = Tensor.from_array(part, device=device), Tensor.empty(part.shape, device=device)
-        on.native.dropout_forward(y.array, source.array, 0.5, SEED, 0, columns, first, on.stream)
+        on.native.dropout_forward(y.array, source.array, 0.5, draw_of(on, SEED, 0), columns, first, on.stream)
         on.stream.synchronize()
         np.testing.assert_array_equal(np.asarray(y), whole[:, first : first + width])
 

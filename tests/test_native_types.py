@@ -23,10 +23,10 @@ from pyalexnet.device.native import NativeDeviceInfo
 SPELLINGS = (
     (r"typing\.SupportsInt( \| typing\.SupportsIndex)?", "int"),
     (r"typing\.SupportsFloat( \| typing\.SupportsIndex)?", "float"),
-    (r"collections\.abc\.Sequence", "Sequence"),
+    (r"collections\.abc\.(Sequence|Callable)", r"\1"),
     (r"(typing_extensions|types)\.CapsuleType", "CapsuleType"),
     (r"pyalexnet\._\w+\.(\w+)", r"Native\1"),
-    (r"-> dict\b", "-> NativeDeviceInfo"),
+    (r"-> dict$", "-> NativeDeviceInfo"),
     (r"-> list$", "-> list[NativeTraffic]"),
     (r"= \[\]", "= ()"),
     (r"\*\*kwargs", "**kwargs: object"),
@@ -123,19 +123,21 @@ def test_none_is_taken_for_the_arrays_whose_type_says_so(device: str) -> None:
     on = backend.get_device(device)
     array = on.native.Memory(on.index, 64).array(0, [1])
     values = {"NativeArray": array, "NativeStream": on.stream, "int": 1, "float": 0.5, "bool": False}
+    values |= {"Sequence[NativeArray]": [array], "Sequence[float]": [0.5]}
     image, matrix = np.ones((1, 1, 1, 1)), np.ones((1, 1))
     values["NativeConvPlan"] = on.native.conv_forward_plan(x=image, w=image, stride=1, padding=0, groups=1)
     values["NativeLinearPlan"] = on.native.linear_forward_plan(x=matrix, w=matrix)
     for name, text in declared("_cuda").items():
-        arguments = dict(re.findall(r"(\w+): ([\w |]+)", text.partition(" -> ")[0]))
+        arguments = dict(re.findall(r"(\w+): ([\w |\[\]]+)", text.partition(" -> ")[0]))
         if "." in name or "NativeStream" not in arguments.values():
             continue
         given = {argument: values[kind.partition(" |")[0]] for argument, kind in arguments.items()}
-        for argument in (argument for argument in arguments if arguments[argument].startswith("NativeArray")):
+        for argument in (argument for argument in arguments if "NativeArray" in arguments[argument]):
             # Where None is taken, arrays of one axis still are not.
             wanted = ValueError if arguments[argument].endswith("| None") else TypeError
+            nothing = [None] if arguments[argument].startswith("Sequence") else None
             with pytest.raises(wanted):
-                getattr(on.native, name)(**given | {argument: None})
+                getattr(on.native, name)(**given | {argument: nothing})
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="binutils is not here")

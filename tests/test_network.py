@@ -123,8 +123,8 @@ def test_a_step_is_done_on_both_devices_when_it_returns(batch: tuple[Any, Any]) 
     """Else what fails in the second one's update would be the fault of a later call."""
     net = AlexNet(CLASSES, devices=["cpu:0", "cpu:1"])
     net.train_step(*batch, lr=0.01)
-    updates = [entry for entry in net.program(2, training=True).update if entry.tower == 1]
-    weights = [np.asarray(Tensor(entry.arguments["w"], backend.get_device("cpu:1"))) for entry in updates]
+    parameters = net.program(2, training=True).parameters()
+    weights = [np.asarray(Tensor(array, backend.get_device("cpu:1"))) for _, tower, array in parameters if tower == 1]
     for seed in range(6):
         with shuffled_streams("cpu:0", seed):
             net.train_step(*batch, lr=0.01)
@@ -264,6 +264,26 @@ def test_a_rate_of_zero_freezes_to_the_bit(batch: tuple[Any, Any]) -> None:
     assert frozen == {"conv1.weight", "conv1.bias", "conv2.weight"}
     assert frozen == {name for name in momentum if momentum[name].tobytes() == later[name].tobytes()}
     assert all(momentum[name].any() for name in frozen)
+
+
+@pytest.mark.parametrize("devices", [["cpu:0"], ["cpu:0", "cpu:1"]], ids=len)
+def test_the_update_is_one_launch_a_device(batch: tuple[Any, Any], devices: list[str]) -> None:
+    native: Any = backend.get_device("cpu:0").native
+    net = AlexNet(CLASSES, devices=devices)
+
+    def launches(lr: float | Mapping[str, float]) -> int:
+        before = native.launch_counts().get("sgd_step_kernel", 0)
+        net.train_step(*batch, lr=lr)
+        return int(native.launch_counts()["sgd_step_kernel"] - before)
+
+    assert launches(0.01) == len(devices)
+    assert launches(dict.fromkeys(LAYERS, 0.01) | {"conv1": 0.0, "conv2.weight": 0.0}) == len(devices)
+    assert launches(0.0) == 0
+    program = net.program(2, training=True)
+    arrays = [len(entry.arguments["w"]) for entry in program.update_without(frozenset({"conv1.weight", "fc8.bias"}))]
+    # Both towers have conv1, one of them has fc8.
+    assert arrays == ([27] if len(devices) == 1 else [14, 13])
+    assert program.update_without(frozenset()) is program.update
 
 
 def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:

@@ -167,6 +167,20 @@ def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:
     assert native.unknown_instructions() == []
 
 
+def test_a_parameter_is_read_where_a_register_says(native: PtxModule) -> None:
+    to = Tensor.empty((THREADS,), device="ptx:0")
+    body = (
+        "mov.u32 %r2, %tid.x;\nmul.wide.u32 %rd4, %r2, 4;\nadd.s64 %rd1, %rd1, %rd4;\n"
+        "mov.b64 %rd2, k_param_1;\nadd.s64 %rd3, %rd2, 4;\nld.param.u32 %r1, [%rd3+AT];\nst.global.u32 [%rd1], %r1;"
+    )
+    text = kernel_of(body).replace("k_param_0)\n{", "k_param_0, .param .align 4 .b8 k_param_1[12])\n{")
+    words = np.array([1, 2, 3], np.int32).tobytes()
+    run(native, text.replace("AT", "4"), "k", to, words)
+    np.testing.assert_array_equal(np.asarray(to).view(np.int32), 3)
+    with pytest.raises(CudaError, match="out of bounds of the parameters: 4 bytes read at byte 20 of 20"):
+        run(native, text.replace("AT", "8"), "k", to, words)
+
+
 # ---- what is counted ----
 
 

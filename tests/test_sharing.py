@@ -372,7 +372,7 @@ def test_a_step_that_fails_halfway_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(**_arguments: object) -> None:
         raise CudaError("the launch failed")
 
-    for entry in (net.program(1, training=True).forward[3], net.program(1, training=True).update[4]):
+    for entry in (net.program(1, training=True).forward[3], net.program(1, training=True).update[0]):
         with monkeypatch.context() as patch:
             patch.setattr(entry, "_function", fail)
             with pytest.raises(CudaError, match="the launch failed"):

@@ -24,7 +24,7 @@ _spec.loader.exec_module(traffic)
 
 
 def entry(direction: str, layer: str, run: Callable[[], object]) -> Any:
-    return SimpleNamespace(direction=direction, layer=layer, run=lambda _: run())
+    return SimpleNamespace(direction=direction, layer=layer, run=run)
 
 
 @pytest.fixture
@@ -42,7 +42,6 @@ def net() -> Any:
     return SimpleNamespace(
         num_classes=10,
         placement=SimpleNamespace(devices=[backend.get_device("ptx:0")]),
-        step_values=None,
         program=Mock(return_value=program),
         train_step=Mock(),
     )

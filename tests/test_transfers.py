@@ -226,7 +226,7 @@ def test_a_mean_does_not_outlive_its_memory(mean: npt.NDArray[np.float32]) -> No
     def run_alone(count: int) -> None:
         program = net.program(count, training=False)
         for entry in (*program.prepare, *program.forward):
-            entry.run(net.step_values)
+            entry.run()
 
     others: list[Callable[[], Any]] = [
         lambda: net.forward(x[:4]),

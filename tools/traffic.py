@@ -53,7 +53,7 @@ def measure(net: AlexNet, batch_size: int, layers: Sequence[str] | None = None) 
     try:
         for entry in (*program.forward, *program.backward, *program.update):
             if layers is None or entry.layer in layers:
-                entry.run(net.step_values)
+                entry.run()
                 native.synchronize_device(net.placement.devices[0].index)
                 add_launches(rows, entry.direction, entry.layer, native.take_traffic())
     finally:

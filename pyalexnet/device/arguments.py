@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.device.foreign import GpuArray, describe
 from pyalexnet.device.native import NativeArray
-from pyalexnet.device.tensor import Tensor, tensor_of
+from pyalexnet.device.tensor import Tensor, dtype_name, tensor_of
 from pyalexnet.errors import DeviceNotFoundError
 
 # The integers that labels and places may come in; they are computed with as int32.
@@ -57,11 +57,12 @@ class Argument:
             ValueError: it is empty, masked or has another shape.
         """
         wanted = (dtype,) if isinstance(dtype, str) else dtype
-        found = str(getattr(value, "dtype", ""))
+        given = getattr(value, "dtype", "")
+        found = dtype_name(given) if isinstance(given, np.dtype) else str(given)
         if found.startswith("torch.") and found.removeprefix("torch.") not in wanted:
             raise TypeError(f"{name} has dtype {found}; it must be {_either(wanted)}")  # some have no name in NumPy
         data = value if isinstance(value, Tensor) else describe(name, value)
-        if str(data.dtype) not in wanted:
+        if dtype_name(data.dtype) not in wanted:
             raise TypeError(f"{name} has dtype {data.dtype}; it must be {_either(wanted)}")
         if isinstance(data, np.ndarray) and data.dtype == bool:
             data = data.view(np.uint8)
@@ -99,12 +100,15 @@ class Argument:
         Raises:
             ValueError: it has another.
         """
+        found = self.shape
+        if len(found) == len(shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(shape, found, strict=True)
+        ):
+            return
         wanted = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-        if len(self.shape) != len(shape):
-            axes = f"{len(shape)} {'axis' if len(shape) == 1 else 'axes'}"
-            raise ValueError(f"{self.name} has shape {self.shape}; it must have {axes} {wanted}")
-        if any(want not in (have, str(want)) for want, have in zip(shape, self.shape, strict=True)):
-            raise ValueError(f"{self.name} has shape {self.shape}; it must be {wanted}")
+        axes = f"{len(shape)} {'axis' if len(shape) == 1 else 'axes'}"
+        must = f"be {wanted}" if len(found) == len(shape) else f"have {axes} {wanted}"
+        raise ValueError(f"{self.name} has shape {found}; it must {must}")
 
     def host(self) -> npt.NDArray[Any]:
         """The array in host memory: a view of its own, or a copy from a GPU."""

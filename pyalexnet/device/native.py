@@ -6,7 +6,7 @@ binds, argument by argument; what a kernel computes stands in ``src/kernels``, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
 if TYPE_CHECKING:
@@ -104,6 +104,17 @@ class NativeLink(Protocol):
     def finish(self) -> None: ...
 
 
+class NativeGraph(Protocol):
+    """What ``work`` queues on the streams, captured: it is done by ``launch()``, as often as that is called.
+
+    The streams live as long as the graph does, the memory of the work's arrays need not. A launch is in order with what
+    else is queued on the streams. ``CudaError`` where something cannot be captured.
+    """
+
+    def __init__(self, streams: Sequence[NativeStream], work: Callable[[], None]) -> None: ...
+    def launch(self) -> None: ...
+
+
 class NativeCost(Protocol):
     """What a call computes and moves."""
 
@@ -162,6 +173,10 @@ class NativeTraffic(TypedDict):
 class NativeModule(Protocol):
     """A native module.
 
+    What changes from step to step (``draw`` with the bytes of a seed and an offset, ``rates`` with learning rate,
+    momentum and weight decay, ``scale``) is an array in host memory, read at the call, or one on the device, which the
+    kernel reads when it runs.
+
     Functions named ``…_cost`` and ``…_plan`` take the arguments of the operation by name, those of which the answer
     depends or all: arrays, or whatever has a ``shape`` (and ``strides``, where these count).
     """
@@ -173,6 +188,7 @@ class NativeModule(Protocol):
     Cost: type[NativeCost]
     DlpackArray: type[NativeDlpackArray]
     Event: type[NativeEvent]
+    Graph: type[NativeGraph]
     LinearPlan: type[NativeLinearPlan]
     Link: type[NativeLink]
     Memory: type[NativeMemory]
@@ -354,8 +370,7 @@ class NativeModule(Protocol):
         y: NativeArray,
         x: NativeArray,
         p: float,
-        seed: int,
-        offset: int,
+        draw: NativeArray,
         row_elements: int,
         first_column: int,
         stream: NativeStream,
@@ -366,8 +381,7 @@ class NativeModule(Protocol):
         dx: NativeArray,
         dy: NativeArray,
         p: float,
-        seed: int,
-        offset: int,
+        draw: NativeArray,
         row_elements: int,
         first_column: int,
         stream: NativeStream,
@@ -384,14 +398,13 @@ class NativeModule(Protocol):
     def cross_entropy_cost(self, **kwargs: object) -> NativeCost: ...
     def sgd_step(
         self,
-        w: NativeArray,
-        v: NativeArray,
-        g: NativeArray,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
+        w: Sequence[NativeArray],
+        v: Sequence[NativeArray],
+        g: Sequence[NativeArray],
+        rates: Sequence[NativeArray],
         stream: NativeStream,
     ) -> None: ...
+    def sgd_arrays_a_launch(self) -> int: ...
     def sgd_step_cost(self, **kwargs: object) -> NativeCost: ...
     def prepare_input(
         self,
@@ -402,7 +415,7 @@ class NativeModule(Protocol):
         shifts: NativeArray,
         mean: NativeArray | None,
         crop: int,
-        scale: float,
+        scale: NativeArray,
         stream: NativeStream,
     ) -> None: ...
     def prepare_input_cost(self, **kwargs: object) -> NativeCost: ...
@@ -427,6 +440,7 @@ class CoresModule(NativeModule, Protocol):
     def set_peer_capable(self, device: int, peer: int, capable: bool) -> None: ...
     def set_memory_limit(self, device: int, bytes: int) -> None: ...
     def fail_call(self, call: str, number: int) -> None: ...
+    def launch_counts(self) -> dict[str, int]: ...
 
 
 class PtxModule(CoresModule, Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -293,7 +294,14 @@ def host_array(on: Device, host: npt.NDArray[Any]) -> NativeArray:
 
 def _borrowed(on: Device, host: npt.NDArray[Any], index: int) -> NativeArray:
     strides = [stride // host.itemsize for stride in host.strides]
-    return on.native.borrow(host, host.ctypes.data, host.dtype.name, list(host.shape), strides, index)
+    address = host.__array_interface__["data"][0]
+    return on.native.borrow(host, address, dtype_name(host.dtype), list(host.shape), strides, index)
+
+
+@lru_cache(maxsize=64)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """``str(dtype)``, which NumPy puts together each time."""
+    return str(dtype)
 
 
 def pinned_array(on: Device, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:

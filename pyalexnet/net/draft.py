@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
 from pyalexnet.device.memory import Arena, Ref
 from pyalexnet.device.native import NativePlan
-from pyalexnet.net.entry import EXCHANGE, Entry
+from pyalexnet.net.entry import EXCHANGE, INPUT, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
+from pyalexnet.net.step_values import STEP_VALUES_BYTES, part_of_step_values
+
+
+class PlacedParameter(NamedTuple):
+    """A parameter's part on a tower; ``name`` is such as ``conv1.weight``, ``place`` the position of its device."""
+
+    name: str
+    tower: int
+    place: int
+    parameter: Parameter
 
 
 class Draft:
@@ -47,7 +57,10 @@ class Draft:
         self.options = options
         self.layers = layers(num_classes, options.towers)
         self.arenas = tuple(Arena(device) for device in placement.devices)
-        self.arrays: dict[tuple[str, int], Ref] = {}
+        self.arrays: dict[tuple[str, int], Ref] = {
+            (f"{INPUT}.values", place): arena.add(INPUT, (STEP_VALUES_BYTES,), "uint8")
+            for place, arena in enumerate(self.arenas)
+        }
         self._placement = placement
         self._parameters = parameters
         self._direction = ""
@@ -88,17 +101,25 @@ class Draft:
         of_tower = self._parameters[tower]
         return of_tower[f"{layer.name}.weight"], of_tower[f"{layer.name}.bias"]
 
+    def all_parameters(self) -> Iterator[PlacedParameter]:
+        """Every parameter of every tower, in the layers' order."""
+        for layer in self.layers:
+            for tower in layer.computing_towers:
+                for kind, parameter in zip(("weight", "bias"), self.parameters(layer, tower), strict=True):
+                    yield PlacedParameter(f"{layer.name}.{kind}", tower, self._placement.place(tower), parameter)
+
     def dropout_arguments(self, layer: Linear, tower: int) -> dict[str, Any]:
-        """Both towers draw what one undivided layer would; each step and layer has an offset of its own."""
-        names = [other.name for other in self.layers]
-        number, layer_count = names.index(layer.name), len(names)
+        """Both towers draw what one undivided layer would."""
         return {
             "row_elements": layer.outputs,
             "first_column": tower * layer.tower_outputs,
             "p": self.options.dropout,
-            "seed": lambda values: values.seed,
-            "offset": lambda values: values.step * layer_count + number,
+            "draw": self.step_values("draw", layer.name, self._placement.place(tower)),
         }
+
+    def step_values(self, field: str, name: str, place: int) -> Ref:
+        """Where a device has some of what changes from step to step; see :func:`part_of_step_values`."""
+        return part_of_step_values(self.arrays[f"{INPUT}.values", place], field, name)
 
     def convolution(self, layer: Conv) -> dict[str, Any]:
         """How a convolution's windows lie, and how it is computed: a tower's convolution has one group."""

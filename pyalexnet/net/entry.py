@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,29 +14,17 @@ INPUT, LOSS = "input", "loss"
 EXCHANGE, UPDATE = "exchange", "update"
 
 
-@dataclass
-class StepValues:
-    """What changes from step to step; the entries read it when they run; ``lr`` is by parameter name."""
-
-    lr: Mapping[str, float] = field(default_factory=dict)
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    input_scale: float = 1.0
-    seed: int = 0
-    step: int = 0
-
-
 class Entry:
     """One launch, or one end of an exchange, of a program.
 
     ``str()`` gives where it belongs, what it does to which arrays, and by which plan.
 
     Attributes:
-        layer: ``conv1`` … ``fc8``, ``input`` or ``loss``.
+        layer: ``conv1`` … ``fc8``, ``input`` or ``loss``; ``update`` of what moves all layers' parameters on a device.
         operation: the native function's name, or ``exchange_start`` and ``exchange_finish``.
         direction: ``forward``, ``backward`` or ``update``.
-        tower: 0 or 1; for an exchange, the tower that receives.
-        arguments: what the function takes: Refs before binding, native arrays after it, functions of the StepValues.
+        tower: 0 or 1; for an exchange, the tower that receives; for an update, the device's position.
+        arguments: what the function takes: Refs before binding, native arrays after it, or lists of such.
         row: what tables of times call the part of the layer that it belongs to: ``conv1``, ``lrn1``, ``pool1``, …;
             a nonlinearity belongs to its convolution or matrix product.
     """
@@ -62,29 +49,35 @@ class Entry:
         self._function = function
 
     def __str__(self) -> str:
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.arguments.items() if _is_array(value))
+        shapes = ", ".join(f"{name} {text}" for name, value in self.arguments.items() if (text := _shape_text(value)))
         plan = f"  {self.arguments['plan']}" if "plan" in self.arguments else ""
-        return f"{self.direction:8}  {self.layer:6}  tower {self.tower}  {self.operation}({shapes}){plan}"
+        where = "device" if self.layer == UPDATE else "tower"
+        return f"{self.direction:8}  {self.layer:6}  {where} {self.tower}  {self.operation}({shapes}){plan}"
 
     def __repr__(self) -> str:
         return f"<Entry: {' '.join(str(self).split())}>"
 
     def bind(self) -> None:
         """Replace Refs by the arrays that lie there; their arenas must have memory."""
-        for name, value in self.arguments.items():
-            if isinstance(value, Ref):
-                self.arguments[name] = value.array()
+        self.arguments = {name: _bound(value) for name, value in self.arguments.items()}
 
-    def call(self, values: StepValues) -> partial[None] | None:
-        """What queues the work on its stream; None for an update with a rate of 0: frozen ones keep their bits."""
-        arguments = {name: value(values) if callable(value) else value for name, value in self.arguments.items()}
-        return None if arguments.get("lr") == 0 else partial(self._function, **arguments)
+    def call(self) -> partial[None]:
+        """What queues the work on its stream."""
+        return partial(self._function, **self.arguments)
 
-    def run(self, values: StepValues) -> None:
-        """Queue the work on its stream."""
-        if call := self.call(values):
-            call()
+    def run(self) -> None:
+        """Queue the work on its stream; what changes from step to step is what lies on the device."""
+        self.call()()
 
 
-def _is_array(value: object) -> bool:
-    return hasattr(value, "shape")
+def _bound(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_bound(item) for item in argument]
+    return argument.array() if isinstance(argument, Ref) else argument
+
+
+def _shape_text(argument: Any) -> str:
+    """An array's shape, or how many arrays there are; empty for what is no array."""
+    if isinstance(argument, list):
+        return f"of {len(argument)} arrays" if _shape_text(argument[0]) else ""
+    return str(tuple(argument.shape)) if hasattr(argument, "shape") else ""

@@ -37,7 +37,7 @@ def describe_input(draft: Draft) -> None:
             shifts=draft.new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
             mean=draft.new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
             crop=draft.options.crop,
-            scale=lambda values: values.input_scale,
+            scale=draft.step_values("scale", "", place),
         )  # fmt: skip
 
 

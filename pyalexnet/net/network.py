@@ -6,8 +6,8 @@ import functools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, overload
@@ -29,16 +29,17 @@ from pyalexnet.architecture import (
 from pyalexnet.device.backend import DEFAULT_DEVICE
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.memory import MemoryPlan
-from pyalexnet.device.native import NativeArray
+from pyalexnet.device.native import NativeArray, NativeGraph
 from pyalexnet.device.tensor import Tensor, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
-from pyalexnet.net.entry import Entry, StepValues
+from pyalexnet.net.entry import Entry
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.inputs import Input, InputArrays, as_labels
 from pyalexnet.net.parameters import Parameters, half_written
 from pyalexnet.net.placement import Placement, device_names
 from pyalexnet.net.program import Program
 from pyalexnet.net.programs import Programs, Purpose, as_memory_limit
+from pyalexnet.net.step_values import StepValues
 from pyalexnet.net.transfers import Transfers
 from pyalexnet.net.update import as_rate, rates_by_parameter
 from pyalexnet.system.checks import at_least, flag, integer, require, shown
@@ -89,7 +90,9 @@ class AlexNet:
         seed: what the initial weights and dropout's masks follow from.
         step: training steps done; dropout draws other masks each step.
         placement: the devices' streams, and the links between them.
-        step_values: what the entries of a program read when they run.
+        step_values: what changes from step to step, as the last one had it.
+        captures: whether the work of a step, or of :meth:`forward`, is captured as a CUDA graph and launched in one
+            call from the second time on. The bits are the same.
     """
 
     def __init__(
@@ -169,8 +172,9 @@ class AlexNet:
         wanted = "a list of one name, for a net of one tower"
         require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
         self.step = 0
-        self.step_values = StepValues()
+        self.captures = True
         self.placement = Placement.on(self.devices, peer_access=self._peer_access)
+        self.step_values = StepValues(self.placement.devices[0], self.options)
         self._transfers = Transfers(self.placement)
         self._inputs = InputArrays(self._transfers, len(self.devices))
         self._parameters = Parameters(self.num_classes, towers, self.placement, self._transfers)
@@ -400,8 +404,11 @@ class AlexNet:
         found: list[dict[str, Collected]] = []
         with self._work():
             for given in inputs:
-                self._prepare_input(program, given, already_there=("images",) if found else ())
-                self._run(needed)
+                self._upload(program, given, already_there=("images",) if found else ())
+                prepares = given.scale is not None
+                entries = _with_input(program, needed, prepares=prepares)
+                graph = self._graph(program, (prepares, up_to_deepest[-1]), entries)
+                _at_once([partial(graph.launch)] if graph else _calls(entries))
                 found.append(
                     {
                         name: collect({tower: program.array(array, tower) for tower in towers[layer_of[name]]})
@@ -450,16 +457,15 @@ class AlexNet:
         classes = as_labels(labels, given.count, self.num_classes)
         self._parameters.require_whole()
         program = self.program(given.count, training=True)
-        self.step_values.lr, self.step_values.momentum, self.step_values.weight_decay = rates, momentum, weight_decay
-        self.step_values.seed, self.step_values.step = self.seed, self.step
+        self.step_values.set_rates(rates, momentum, weight_decay)
+        self.step_values.set_step(self.seed, self.step)
         self._parameters.has_gradients = False
         tower = program.loss_tower
         place = self.placement.place(tower)
         with self._work():
-            self._prepare_input(program, given)
+            self._upload(program, given)
             self._transfers.upload({place: program.array("loss.labels", tower)}, classes)
-            self._run((*program.forward, *program.backward))
-            self._update(program)
+            self._run_step(program, prepares=given.scale is not None)
             try:
                 losses = self._transfers.download(program.array("loss.losses", tower), place)
                 self._transfers.synchronize()
@@ -467,19 +473,25 @@ class AlexNet:
                 self._parameters.flaw = half_written("train_step()")
                 raise
         self._last_step, self._thread.step = program, self._uses
-        return float(np.mean(losses, dtype=np.float64))
+        return float(np.add.reduce(losses, dtype=np.float64)) / len(losses)
 
-    def _update(self, program: Program) -> None:
-        """Queue the update and count the step: all of it, unless the device refuses."""
+    def _run_step(self, program: Program, *, prepares: bool) -> None:
+        """Queue a step's work and count the step: the update as a whole, unless the device refuses."""
+        frozen = frozenset(name for name, rate in self.step_values.lr.items() if rate == 0)
+        gradients = _with_input(program, (*program.forward, *program.backward), prepares=prepares)
+        update = program.update_without(frozen)
+        graph = self._graph(program, (prepares, frozen), (*gradients, *update))
+        if not graph:
+            _at_once(_calls(gradients))
         set_parameters = partial(setattr, self._parameters)
-        self._run(
-            program.update,
-            first=(partial(set_parameters, "flaw", half_written("train_step()")),),
-            then=(
+        _at_once(
+            [
+                partial(set_parameters, "flaw", half_written("train_step()")),
+                *([partial(graph.launch)] if graph else _calls(update)),
                 partial(setattr, self, "step", self.step + 1),
                 partial(set_parameters, "has_gradients", True),
                 partial(set_parameters, "flaw", None),
-            ),
+            ]
         )
 
     @_one_at_a_time
@@ -686,11 +698,8 @@ class AlexNet:
         try:
             yield
         except BaseException:
-            for link in self.placement.links:
-                with suppress(ValueError, CudaError):  # where no exchange had begun
-                    link.finish()
-            with suppress(CudaError):
-                self._transfers.synchronize()
+            self.placement.finish_exchanges()
+            self.placement.wait_for_all_work()
             raise
 
     def _input(self, x: Images) -> Input:
@@ -699,27 +708,34 @@ class AlexNet:
             self._transfers.require_reachable(array)
         return given
 
-    def _prepare_input(self, program: Program, given: Input, *, already_there: Collection[str] = ()) -> None:
-        """Bring a batch to each device that has a tower, and make the net's input of it there."""
+    def _upload(self, program: Program, given: Input, *, already_there: Collection[str] = ()) -> None:
+        """Bring a batch, and what changes from step to step, to each device that has a tower."""
         self._inputs.upload(program, given, already_there=already_there)
         if given.scale is not None:
-            self.step_values.input_scale = given.scale
-            self._run(program.prepare)
+            self.step_values.set_scale(given.scale)
+        for place, (device, stream) in enumerate(zip(self.placement.devices, self.placement.streams, strict=True)):
+            device.native.copy(program.array("input.values", place), self.step_values.array, stream)
 
-    def _run(
-        self,
-        entries: Iterable[Entry],
-        *,
-        first: Iterable[partial[None]] = (),
-        then: Iterable[partial[None]] = (),
-    ) -> None:
-        """Queue the entries' work, in between two other lists of calls.
+    def _graph(self, program: Program, key: Hashable, entries: Iterable[Entry]) -> NativeGraph | None:
+        return program.graph(key, entries) if self.captures else None
 
-        Python heeds signals between its own instructions only. All calls are one of them here, so that Ctrl-C comes
-        before or after them.
-        """
-        work = (call for entry in entries if (call := entry.call(self.step_values)))
-        deque(map(partial.__call__, [*first, *work, *then]), maxlen=0)
+
+def _with_input(program: Program, entries: Sequence[Entry], *, prepares: bool) -> Sequence[Entry]:
+    """Entries of a program, and before them those that make the input, where that is of 8-bit images."""
+    return (*program.prepare, *entries) if prepares else entries
+
+
+def _calls(entries: Iterable[Entry]) -> Iterator[partial[None]]:
+    return (entry.call() for entry in entries)
+
+
+def _at_once(calls: Iterable[partial[None]]) -> None:
+    """Make calls of native functions, to queue work.
+
+    Python heeds signals between its own instructions only. All calls are one of them here, so that Ctrl-C comes
+    before or after them.
+    """
+    deque(map(partial.__call__, calls), maxlen=0)
 
 
 def _purpose(training: bool, batch_invariant: bool) -> Purpose:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pyalexnet.architecture import TOWERS
 from pyalexnet.device.backend import Device, get_device
 from pyalexnet.device.native import NativeLink, NativeStream
+from pyalexnet.errors import CudaError
 from pyalexnet.system.checks import require, shown
 
 
@@ -50,6 +52,18 @@ class Placement:
             else ()
         )
         return cls(devices, names, streams, links)
+
+    def finish_exchanges(self) -> None:
+        """End those that were broken off, so that the next ones can begin."""
+        for link in self.links:
+            with suppress(ValueError, CudaError):  # where none had begun
+                link.finish()
+
+    def wait_for_all_work(self) -> None:
+        """Wait until nothing is under way on any device, whatever fails; what a graph does on one may go on there."""
+        for device in self.devices:
+            with suppress(CudaError):
+                device.native.synchronize_device(device.index)
 
     def place(self, tower: int) -> int:
         """The position in ``devices`` of a tower's device."""

@@ -19,16 +19,22 @@ is waived.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import partial
 
 from pyalexnet.architecture import Options
-from pyalexnet.device.native import NativeArray
+from pyalexnet.device.native import NativeArray, NativeGraph
+from pyalexnet.errors import CudaError
 from pyalexnet.net.backward import describe_backward
 from pyalexnet.net.draft import Draft
+from pyalexnet.net.entry import Entry
 from pyalexnet.net.forward import describe_forward, describe_input
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.update import describe_update
+
+# Of a program: training freezes other parameters now and then, and a net may be given both kinds of images.
+_MOST_GRAPHS = 4
 
 
 class Program:
@@ -44,7 +50,7 @@ class Program:
         prepare: the entries that make the input of 8-bit images, for callers who have such.
         forward: the entries that compute logits; with dropout when training.
         backward: the entries that compute the loss and all gradients.
-        update: the entries that apply them.
+        update: the entries that apply them to all parameters.
 
     ``str()`` gives the entries after ``prepare``, one a line.
     """
@@ -94,7 +100,11 @@ class Program:
         self.backward = draft.entries("backward", describe_backward) if training else []
         self.update = draft.entries("update", describe_update) if training else []
         draft.place_workspaces()
-        self._arrays = draft.arrays
+        self._draft = draft
+        self._placement = placement
+        self._graphs: dict[Hashable, NativeGraph | None] = {}
+        self._refused: set[Hashable] = set()  # keys of what could not be captured
+        self._last_update = frozenset[str](), self.update
 
     def __str__(self) -> str:
         return "\n".join(map(str, (*self.forward, *self.backward, *self.update)))
@@ -111,4 +121,56 @@ class Program:
 
     def array(self, name: str, tower: int = 0) -> NativeArray:
         """The native array of that name, for example ``("conv1.y", 0)``, once the arenas have memory."""
-        return self._arrays[name, tower].array()
+        return self._draft.arrays[name, tower].array()
+
+    def parameters(self) -> Iterator[tuple[str, int, NativeArray]]:
+        """The name, such as ``conv1.weight``, tower and native array of each parameter, in the layers' order."""
+        for name, tower, _, parameter in self._draft.all_parameters():
+            yield name, tower, parameter.value.array()
+
+    def graph(self, key: Hashable, entries: Iterable[Entry]) -> NativeGraph | None:
+        """What does the work of some entries at one call, and to the same bits.
+
+        Args:
+            key: what stands for the entries.
+            entries: they, once :meth:`build` has been called.
+
+        Returns:
+            None where they are to be run one by one: the first time, when some of them may still take memory, and where
+            something of them cannot be captured.
+        """
+        if key not in self._graphs:
+            if len(self._graphs) == _MOST_GRAPHS:
+                self._graphs.clear()
+            self._graphs[key] = None
+            return None
+        if self._graphs[key] is None and key not in self._refused:
+            try:
+                self._graphs[key] = self._captured(entries)
+            except CudaError:
+                self._refused.add(key)
+        return self._graphs[key]
+
+    def _captured(self, entries: Iterable[Entry]) -> NativeGraph:
+        def work() -> None:
+            for entry in entries:
+                entry.run()
+
+        try:
+            return self._placement.devices[0].native.Graph(self._placement.streams, work)
+        except BaseException:
+            self._placement.finish_exchanges()
+            raise
+
+    def update_without(self, frozen: frozenset[str]) -> list[Entry]:
+        """The entries that apply the gradients to all parameters but some, once :meth:`build` has been called.
+
+        Args:
+            frozen: names of those that keep their bits.
+        """
+        if self._last_update[0] != frozen:
+            update = self._draft.entries("update", partial(describe_update, frozen=frozen)) if frozen else self.update
+            for entry in update:
+                entry.bind()
+            self._last_update = frozen, update
+        return self._last_update[1]

@@ -128,8 +128,8 @@ class Stopwatch:
 
             def run(entry: Entry = entry) -> None:
                 if entry.operation == "exchange_finish":
-                    pending.pop(entry.tower).run(self.net.step_values)
-                entry.run(self.net.step_values)
+                    pending.pop(entry.tower).run()
+                entry.run()
 
             shown = pending.get(entry.tower, entry) if entry.operation == "exchange_finish" else entry
             timed.append((shown, self._between_events(stream, run)))

@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from functools import partial
 
 from pyalexnet.net.draft import Draft
-from pyalexnet.net.entry import UPDATE, StepValues
+from pyalexnet.net.entry import UPDATE
 from pyalexnet.system.checks import number, require
 
 
-def describe_update(draft: Draft) -> None:
-    """All parameters in the layers' order, after the whole backward pass has read them."""
-    for layer in draft.layers:
-        for tower in layer.computing_towers:
-            for kind, parameter in zip(("weight", "bias"), draft.parameters(layer, tower), strict=True):
-                as_weights = kind == "weight" or draft.options.bias_update == "paper"
-                draft.call(
-                    layer.name, "sgd_step", tower, row=UPDATE,
-                    w=parameter.value, v=parameter.momentum, g=parameter.gradient,
-                    lr=partial(_learning_rate, name=f"{layer.name}.{kind}", factor=1 if as_weights else 2),
-                    momentum=lambda values: values.momentum,
-                    weight_decay=_weight_decay if as_weights else 0.0,
-                )  # fmt: skip
+def describe_update(draft: Draft, *, frozen: Collection[str] = ()) -> None:
+    """One launch a device, after the whole backward pass has read the parameters.
 
-
-def _learning_rate(values: StepValues, *, name: str, factor: int) -> float:
-    return factor * values.lr[name]
-
-
-def _weight_decay(values: StepValues) -> float:
-    return values.weight_decay
+    Args:
+        draft: what the launches are written into.
+        frozen: names of parameters that keep their bits, and that no launch has to do with.
+    """
+    for place in range(len(draft.arenas)):
+        moved = [found for found in draft.all_parameters() if found.place == place and found.name not in frozen]
+        if moved:
+            draft.call(
+                UPDATE, "sgd_step", place,
+                w=[found.parameter.value for found in moved],
+                v=[found.parameter.momentum for found in moved],
+                g=[found.parameter.gradient for found in moved],
+                rates=[draft.step_values("rates", found.name, place) for found in moved],
+            )  # fmt: skip
 
 
 def rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from pyalexnet.device.arguments import INTEGERS, Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
-from pyalexnet.ops._memory import empty
+from pyalexnet.ops._memory import empty, settings
 from pyalexnet.system.checks import bounded, number, require
 
 
@@ -74,7 +74,7 @@ def prepare_input(
         colour_shifts.native(on),
         None if mean_image is None else mean_image.native(on),
         crop,
-        scale,
+        settings(on, scale),
         on.stream,
     )
     on.stream.synchronize()

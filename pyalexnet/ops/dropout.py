@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
-from pyalexnet.ops._memory import empty
+from pyalexnet.ops._memory import draw_of, empty
 from pyalexnet.system.checks import bounded, number
 
 
@@ -34,9 +34,9 @@ def dropout(x: ArrayLike, *, p: float = 0.5, seed: int, offset: int = 0, device:
     """
     values = Argument.of("x", x)
     on = common_device(device, values)
-    draw = _draw(p, seed, offset)
+    p, *draw = _draw(p, seed, offset)
     y = empty(values.shape, on)
-    on.native.dropout_forward(y.array, values.native(on), *draw, _row_elements(values), 0, on.stream)
+    on.native.dropout_forward(y.array, values.native(on), p, draw_of(on, *draw), _row_elements(values), 0, on.stream)
     on.stream.synchronize()
     return y
 
@@ -60,9 +60,11 @@ def dropout_backward(dy: ArrayLike, *, p: float = 0.5, seed: int, offset: int = 
     """
     gradient = Argument.of("dy", dy)
     on = common_device(device, gradient)
-    draw = _draw(p, seed, offset)
+    p, *draw = _draw(p, seed, offset)
     dx = empty(gradient.shape, on)
-    on.native.dropout_backward(dx.array, gradient.native(on), *draw, _row_elements(gradient), 0, on.stream)
+    on.native.dropout_backward(
+        dx.array, gradient.native(on), p, draw_of(on, *draw), _row_elements(gradient), 0, on.stream
+    )
     on.stream.synchronize()
     return dx
 

@@ -6,7 +6,7 @@ from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.backend import Device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
-from pyalexnet.ops._memory import empty
+from pyalexnet.ops._memory import empty, settings
 from pyalexnet.system.checks import number
 
 
@@ -43,9 +43,9 @@ def sgd_step(
     weights = Argument.of("w", w)
     velocity, gradient = Argument.of("v", v, shape=weights.shape), Argument.of("g", g, shape=weights.shape)
     on = common_device(device, weights, velocity, gradient)
-    rates = (number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
+    rates = settings(on, number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
     new_w, new_v = _copy(weights, on), _copy(velocity, on)
-    on.native.sgd_step(new_w.array, new_v.array, gradient.native(on), *rates, on.stream)
+    on.native.sgd_step([new_w.array], [new_v.array], [gradient.native(on)], [rates], on.stream)
     on.stream.synchronize()
     return new_w, new_v
 

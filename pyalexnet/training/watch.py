@@ -114,9 +114,9 @@ def _in_order(net: AlexNet) -> Iterator[tuple[str, str, int, NativeArray]]:
         for name, kind in _WRITTEN.items():
             if name in entry.arguments and (name != "y" or entry.direction == "forward"):  # backward only reads y
                 yield entry.layer, kind, entry.tower, entry.arguments[name]
-    for entry in program.update:
-        w = entry.arguments["w"]
-        yield entry.layer, "biases" if len(w.shape) == 1 else "weights", entry.tower, w
+    for name, tower, value in program.parameters():
+        layer, kind = name.split(".")
+        yield layer, "biases" if kind == "bias" else "weights", tower, value
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _kept(net: AlexNet, entry: Entry) -> npt.NDArray[np.bool_]:
     """The values (images, units) that a dropout of the last step kept: its draw once more."""
     arguments = entry.arguments
     images, units = arguments["y"].shape
-    p, seed, offset = arguments["p"], arguments["seed"](net.step_values), arguments["offset"](net.step_values)
+    p, (seed, offset) = arguments["p"], net.step_values.draw(entry.layer)
     rows = dropout(np.ones((images, arguments["row_elements"]), np.float32), p=p, seed=seed, offset=offset)
     first = arguments["first_column"]
     kept: npt.NDArray[np.bool_] = rows.numpy()[:, first : first + units] > 0

@@ -2,6 +2,7 @@
 
 #include "bindings/own_arguments.h"
 #include "bindings/register.h"
+#include "bindings/setting.h"
 #include "device/stream.h"
 
 namespace pyalexnet {
@@ -42,7 +43,7 @@ void register_augment(pybind11::module_& module) {
   module.def(
       "prepare_input",
       [](const Array& out, const Array& images, const Array& offsets, const Array& flips, const Array& shifts,
-         const Array* mean, int64_t crop, float scale, const Stream& stream) {
+         const Array* mean, int64_t crop, const Array& scale, const Stream& stream) {
         require_rank("images", images, 4, "(images, height, width, 3)");
         require_rank("out", out, 4, "(images, size, size, 3)");
         const int64_t count = images.shape[0], height = images.shape[1], width = images.shape[2];
@@ -54,7 +55,7 @@ void register_augment(pybind11::module_& module) {
                                   .size = size,
                                   .out_row_pitch = row_pitch(out, size),
                                   .mean = mean_of(mean),
-                                  .scale = scale};
+                                  .scale = setting<float>("scale", scale, DType::float32, {1}, stream)};
         const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
                                      : stream.on(out, images, offsets, flips, shifts);
         prepare_input(strided_floats("out", out, {count, size, size, 3}),

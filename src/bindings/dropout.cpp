@@ -2,6 +2,7 @@
 
 #include "bindings/own_arguments.h"
 #include "bindings/register.h"
+#include "bindings/setting.h"
 #include "device/philox.cuh"
 #include "device/stream.h"
 
@@ -9,15 +10,15 @@ namespace pyalexnet {
 
 namespace {
 
-Dropout dropout_over(const Array::Rows& rows, double p, uint64_t seed, uint64_t offset, int64_t row_elements,
-                     int64_t first_column) {
+// `draw` has the bytes of the seed and of the offset.
+Dropout dropout_over(const Array::Rows& rows, double p, const Array& draw, int64_t row_elements, int64_t first_column,
+                     const Stream& stream) {
   return {.rows = rows.rows,
           .columns = rows.columns,
           .row_elements = row_elements,
           .first_column = first_column,
           .p = p,
-          .seed = seed,
-          .offset = offset};
+          .draw = setting<Draw>("draw", draw, DType::uint8, {sizeof(Draw)}, stream)};
 }
 
 }  // namespace
@@ -27,24 +28,24 @@ void register_dropout(pybind11::module_& module) {
 
   module.def(
       "dropout_forward",
-      [](const Array& y, const Array& x, double p, uint64_t seed, uint64_t offset, int64_t row_elements,
-         int64_t first_column, const Stream& stream) {
+      [](const Array& y, const Array& x, double p, const Array& draw, int64_t row_elements, int64_t first_column,
+         const Stream& stream) {
         const Array::Rows rows = x.rows("x");
         dropout_forward(strided_floats("y", y, x.shape), y.rows("y").pitch, strided_floats("x", x, x.shape), rows.pitch,
-                        dropout_over(rows, p, seed, offset, row_elements, first_column), stream.on(y, x));
+                        dropout_over(rows, p, draw, row_elements, first_column, stream), stream.on(y, x));
       },
-      "y"_a, "x"_a, "p"_a, "seed"_a, "offset"_a, "row_elements"_a, "first_column"_a, "stream"_a);
+      "y"_a, "x"_a, "p"_a, "draw"_a, "row_elements"_a, "first_column"_a, "stream"_a);
 
   module.def(
       "dropout_backward",
-      [](const Array& dx, const Array& dy, double p, uint64_t seed, uint64_t offset, int64_t row_elements,
-         int64_t first_column, const Stream& stream) {
+      [](const Array& dx, const Array& dy, double p, const Array& draw, int64_t row_elements, int64_t first_column,
+         const Stream& stream) {
         const Array::Rows rows = dy.rows("dy");
         dropout_backward(strided_floats("dx", dx, dy.shape), dx.rows("dx").pitch, strided_floats("dy", dy, dy.shape),
-                         rows.pitch, dropout_over(rows, p, seed, offset, row_elements, first_column),
+                         rows.pitch, dropout_over(rows, p, draw, row_elements, first_column, stream),
                          stream.on(dx, dy));
       },
-      "dx"_a, "dy"_a, "p"_a, "seed"_a, "offset"_a, "row_elements"_a, "first_column"_a, "stream"_a);
+      "dx"_a, "dy"_a, "p"_a, "draw"_a, "row_elements"_a, "first_column"_a, "stream"_a);
 
   define_for_arguments(module, "dropout_forward_cost",
                        [](const OwnArguments& own) { return dropout_cost(own.rows("y"), own.columns("y")); });

@@ -13,6 +13,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_runtime(module);
   register_virtual_devices(module);
   register_exchange(module);
+  register_graph(module);
   register_conv(module);
   register_linear(module);
   register_relu(module);

@@ -12,6 +12,7 @@ void register_array(pybind11::module_& module);
 void register_runtime(pybind11::module_& module);
 void register_virtual_devices(pybind11::module_& module);
 void register_exchange(pybind11::module_& module);
+void register_graph(pybind11::module_& module);
 void register_conv(pybind11::module_& module);
 void register_linear(pybind11::module_& module);
 void register_relu(pybind11::module_& module);

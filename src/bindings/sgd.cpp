@@ -1,27 +1,49 @@
 #include "kernels/sgd.cuh"
 
+#include <pybind11/stl.h>
+
+#include <functional>
+
 #include "bindings/own_arguments.h"
 #include "bindings/register.h"
+#include "bindings/setting.h"
 #include "device/stream.h"
 
 namespace pyalexnet {
 
+namespace {
+
+using Arrays = std::vector<std::reference_wrapper<const Array>>;
+
+void sgd_step_of(const Arrays& w, const Arrays& v, const Arrays& g, const Arrays& rates, const Stream& stream) {
+  require(v.size() == w.size() && g.size() == w.size() && rates.size() == w.size(), "w, v, g and rates have ", w.size(),
+          ", ", v.size(), ", ", g.size(), " and ", rates.size(), " items; they must have as many of each");
+  std::vector<SgdArray> arrays;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const Array& weights = w[i];
+    stream.on(weights, v[i].get(), g[i].get());
+    arrays.push_back({.w = floats("w", weights),
+                      .v = floats("v", v[i], weights.shape),
+                      .g = floats("g", g[i], weights.shape),
+                      .count = weights.size(),
+                      .sgd = setting<Sgd>("rates", rates[i], DType::float32, {3}, stream)});
+  }
+  sgd_step(arrays, stream.on());
+}
+
+}  // namespace
+
 void register_sgd(pybind11::module_& module) {
   using namespace pybind11::literals;
 
-  module.def(
-      "sgd_step",
-      [](const Array& w, const Array& v, const Array& g, double lr, double momentum, double weight_decay,
-         const Stream& stream) {
-        const Sgd sgd{.lr = static_cast<float>(lr),
-                      .momentum = static_cast<float>(momentum),
-                      .weight_decay = static_cast<float>(weight_decay)};
-        sgd_step(floats("w", w), floats("v", v, w.shape), floats("g", g, w.shape), w.size(), sgd, stream.on(w, v, g));
-      },
-      "w"_a, "v"_a, "g"_a, "lr"_a, "momentum"_a, "weight_decay"_a, "stream"_a);
+  module.def("sgd_step", &sgd_step_of, "w"_a, "v"_a, "g"_a, "rates"_a, "stream"_a);
+  module.def("sgd_arrays_a_launch", &sgd_arrays_a_launch);
 
-  define_for_arguments(module, "sgd_step_cost",
-                       [](const OwnArguments& own) { return sgd_step_cost(own.elements("w")); });
+  define_for_arguments(module, "sgd_step_cost", [](const OwnArguments& own) {
+    int64_t count = 0;
+    for (const Array& w : own.object<Arrays>("w")) count += w.size();
+    return sgd_step_cost(count);
+  });
 }
 
 }  // namespace pyalexnet

@@ -183,6 +183,7 @@ void register_virtual_devices(py::module_& module) {
         check_cuda(hostcuda::set_memory_limit(device, bytes), "hostcuda::set_memory_limit");
       },
       "device"_a, "bytes"_a);
+  module.def("launch_counts", &hostcuda::launch_counts);
   module.def(
       "fail_call",
       [](const std::string& call, uint64_t number) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "device/graph.h"
+
 namespace pyalexnet {
 
 struct Link::Block2d {
@@ -85,9 +87,9 @@ void Link::start(const Array& to, const Array& from) {
 
 void Link::finish() {
   require(in_flight_, "the link has no transfer to finish");
+  in_flight_ = false;
   source_.wait(copied_);
   destination_.wait(copied_);
-  in_flight_ = false;
 }
 
 void Link::copy_direct(const Block2d& block) {
@@ -102,6 +104,7 @@ void Link::copy_direct(const Block2d& block) {
 
 void Link::copy_staged(const Block2d& block) {
   reserve_staging(block.row_bytes * block.rows);
+  Graph::keep(staging_);
   char* const stage = static_cast<char*>(staging_.get());
   const size_t chunk_rows = (block.rows + kChunks - 1) / kChunks;
   for (size_t chunk = 0, row = 0; row < block.rows; ++chunk, row += chunk_rows) {

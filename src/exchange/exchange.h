@@ -19,7 +19,8 @@
 // on a stream of the destination's, in a few chunks so that both legs run at once. Both move the same bytes, so
 // the bits that arrive are the same.
 //
-// Everything is ordered by events on the devices: the host waits only where staging memory grows and where a link ends.
+// Everything is ordered by events on the devices: the host waits only where staging memory grows and where a link ends. So
+// transfers can be captured (device/graph.h), once the staging memory has its size.
 #pragma once
 
 #include <vector>

@@ -1,9 +1,12 @@
-// What only those need who look for mistakes in a program: memory that notices wrong accesses, and calls that fail.
+// What only those need who look for mistakes in a program: memory that notices wrong accesses, calls that fail, and how
+// often each kernel was launched.
 #pragma once
 
 #include "cuda_runtime.h"
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 namespace hostcuda {
 
@@ -16,5 +19,8 @@ cudaError_t guard_memory();
 // allocation, of a device or pinned, finds no memory; a copy fails as a kernel does, when it is its turn.
 enum class Call { allocation, copy };
 cudaError_t fail_call(Call call, std::uint64_t number);
+
+// By the kernel's name: how often it was queued since the process began.
+std::map<std::string, std::uint64_t> launch_counts();
 
 }  // namespace hostcuda

@@ -54,6 +54,12 @@ struct CopyWork final : Work {
     return std::nullopt;
   }
 
+  std::unique_ptr<Work> again(Runtime& runtime) const override {
+    auto same = std::make_unique<CopyWork>(to, from, box, observer);
+    same->fails = runtime.fails(Call::copy);
+    return same;
+  }
+
   std::byte* at(const Side& side, std::size_t row) const {
     return side.begin + row / box.height * side.slice_pitch + row % box.height * side.pitch;
   }
@@ -85,6 +91,10 @@ struct FillWork final : Work {
     std::memset(begin + offset, value, piece);
     if (observer) observer->filled(begin + offset, piece);
     return std::nullopt;
+  }
+
+  std::unique_ptr<Work> again(Runtime&) const override {
+    return std::make_unique<FillWork>(begin, value, bytes, observer);
   }
 
   std::byte* const begin;
@@ -126,6 +136,9 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
   if (box.empty()) return cudaSuccess;
   if (!to.begin || !from.begin) return cudaErrorInvalidValue;
   std::unique_lock lock(runtime.mutex);
+  if (wait) {
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaMemcpy")) return error;
+  }
   const Place to_place = place_of(runtime, to.begin, box.extent(to));
   const Place from_place = place_of(runtime, from.begin, box.extent(from));
   if (to_place == Place::out_of_range || from_place == Place::out_of_range) {
@@ -145,10 +158,11 @@ cudaError_t copy(Runtime& runtime, Side to, Side from, Box box, cudaMemcpyKind k
   // CUDA may let the host go on, once it has read what lies in the host's memory.
   const bool goes_on = !wait && (!pageable || (on_device && runtime.schedule.shuffle_streams));
   auto work = std::make_unique<CopyWork>(to, from, box, runtime.configuration.memory_observer);
+  if (target->capture) return runtime.submit(*target, std::move(work));
   work->fails = runtime.fails(Call::copy);
   if (goes_on && from_place == Place::pageable) work->stage();
-  runtime.submit(*target, std::move(work));
-  if (goes_on) return cudaSuccess;
+  const cudaError_t error = runtime.submit(*target, std::move(work));
+  if (goes_on || error) return error;
   runtime.wait_for(lock, *target);
   return runtime.report(lock, target->device);
 }
@@ -217,9 +231,8 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
     const std::lock_guard lock(runtime.mutex);
     const Place place = place_of(runtime, pointer, bytes);
     if (place != Place::device && place != Place::pinned) return cudaErrorInvalidValue;
-    runtime.submit(*stream_of(runtime, stream),
-                   std::make_unique<FillWork>(static_cast<std::byte*>(pointer), value, bytes,
-                                              runtime.configuration.memory_observer));
-    return cudaSuccess;
+    return runtime.submit(*stream_of(runtime, stream),
+                          std::make_unique<FillWork>(static_cast<std::byte*>(pointer), value, bytes,
+                                                     runtime.configuration.memory_observer));
   });
 }

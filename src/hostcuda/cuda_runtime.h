@@ -65,6 +65,16 @@ cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
+// Graphs. From cudaStreamBeginCapture to cudaStreamEndCapture, what is queued on a stream, and on those that wait for its
+// events, is not executed but becomes a graph, which cudaGraphLaunch executes as often as it is asked to. A call that
+// CUDA does not allow meanwhile is refused, and the capture is of no use then. A stream cannot capture a graph's launch.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+
 }  // extern "C"
 
 template <class T>

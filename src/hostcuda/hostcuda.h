@@ -96,7 +96,8 @@ cudaError_t launch_threads(const char* name, dim3 grid, dim3 block, std::size_t 
 
 // Where a block is, for those who execute it themselves.
 struct BlockPlace {
-  std::uint64_t rank;  // in the grid: x runs fastest
+  std::uint64_t rank;    // in the grid: x runs fastest
+  std::uint64_t launch;  // a number unlike that of any other launch, or replay of one
   Schedule schedule;
 };
 

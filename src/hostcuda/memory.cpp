@@ -175,6 +175,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
     const std::lock_guard lock(runtime.mutex);
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaMalloc")) return error;
     if (runtime.fails(Call::allocation)) return chosen_allocation_fails();
     Device& device = runtime.device(current_device());
     const std::size_t free_bytes = device.memory_limit - device.memory_used;
@@ -200,6 +201,7 @@ cudaError_t cudaFree(void* pointer) {
   return api_call([&](Runtime& runtime) {
     std::unique_lock lock(runtime.mutex);
     if (!pointer) return cudaSuccess;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaFree")) return error;
     const auto address = reinterpret_cast<std::uintptr_t>(pointer);
     const auto found = runtime.allocations.find(address);
     if (found == runtime.allocations.end() || found->second.type != cudaMemoryTypeDevice) {
@@ -222,6 +224,7 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
     const std::lock_guard lock(runtime.mutex);
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaHostAlloc")) return error;
     if (runtime.fails(Call::allocation)) return chosen_allocation_fails();
     void* memory = take(runtime, bytes);
     if (!memory) return cudaErrorMemoryAllocation;
@@ -235,6 +238,7 @@ cudaError_t cudaFreeHost(void* pointer) {
   return api_call([&](Runtime& runtime) {
     if (!pointer) return cudaSuccess;
     std::unique_lock lock(runtime.mutex);
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaFreeHost")) return error;
     const auto found = runtime.allocations.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == runtime.allocations.end() || found->second.type != cudaMemoryTypeHost) {
       return cudaErrorInvalidValue;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -45,8 +46,9 @@ Runtime::Runtime(const Configuration& configuration, bool memory_guarded)
 
 // ---- queues ----
 
-void Runtime::submit(Stream& stream, Operation operation) {
+void Runtime::queue(Stream& stream, Operation operation) {
   start_cores();
+  count_launch(operation);
   ++stream.submitted;
   stream.queue.push_back(std::move(operation));
   if (schedule.shuffle_streams) {
@@ -54,6 +56,14 @@ void Runtime::submit(Stream& stream, Operation operation) {
   } else if (stream.queue.size() == 1) {
     advance(stream);
   }
+}
+
+void Runtime::count_launch(const Operation& operation) {
+  const auto* work = std::get_if<std::unique_ptr<Work>>(&operation);
+  if (!work || !(*work)->kernel_name()) return;
+  const std::string_view name = (*work)->kernel_name();
+  const auto known = launches.find(name);
+  ++(known != launches.end() ? known : launches.emplace(name, 0).first)->second;
 }
 
 // Takes a stream, and those that it wakes, as far as they get without a core.

@@ -21,6 +21,8 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -29,6 +31,8 @@ namespace hostcuda {
 struct Device;
 struct Stream;
 struct Record;
+struct Capture;
+struct Runtime;
 
 // An operation that cores execute. Items are claimed in order and may run at the same time.
 struct Work {
@@ -36,6 +40,8 @@ struct Work {
   virtual ~Work() = default;
   // Executes some items; kernels do it on `block`, which belongs to the core.
   virtual std::optional<Failure> run(Block& block, std::uint64_t begin, std::uint64_t end) = 0;
+  // The same work, to be executed once more.
+  virtual std::unique_ptr<Work> again(Runtime& runtime) const = 0;
   // The kernel's name, if it is one.
   virtual const char* kernel_name() const { return nullptr; }
 
@@ -62,8 +68,10 @@ struct Stream : std::enable_shared_from_this<Stream> {
   bool head_published = false;  // the head is Work that cores may claim
   bool destroyed = false;       // by its owner; goes when it is idle
   std::uint64_t submitted = 0, completed = 0;
-  std::uint64_t held = 0;  // operations at the end of the queue that must not start yet
-  std::uint64_t rank = 0;  // among streams that hold operations
+  std::uint64_t held = 0;            // operations at the end of the queue that must not start yet
+  std::uint64_t rank = 0;            // among streams that hold operations
+  std::shared_ptr<Capture> capture;  // what is queued becomes part of, or null
+  std::size_t number_in_capture = 0;
 };
 
 // One call of cudaEventRecord. Who waits for an event waits for its latest record of that moment, whatever is recorded
@@ -73,6 +81,34 @@ struct Record {
   bool completed = false;
   std::int64_t nanoseconds = 0;  // when it was completed
   std::vector<std::weak_ptr<Stream>> waiting;
+
+  // Of a stream that was capturing: nobody can wait for it but streams of that capture.
+  bool captured = false;
+  std::weak_ptr<Capture> capture;
+  std::vector<std::size_t> seen;  // see Capture
+};
+
+// What a stream, and those that joined it by waiting for its events, were to do from the beginning of a capture to its
+// end (graph.cpp).
+struct Capture {
+  struct Captured {
+    std::size_t stream;   // its number
+    Operation operation;  // Work is executed again and again, Records stand for those of a replay
+  };
+
+  cudaStreamCaptureMode mode;
+  std::thread::id thread;                        // that began it
+  std::vector<std::shared_ptr<Stream>> streams;  // by their numbers; the first one began it
+  std::vector<Captured> operations;
+  // By stream: how many operations come before its next one, of each stream.
+  std::vector<std::vector<std::size_t>> seen;
+  bool invalid = false;  // a call was refused meanwhile
+};
+
+// What a capture leaves.
+struct Graph {
+  std::vector<Device*> devices;  // of each stream
+  std::vector<Capture::Captured> operations;
 };
 
 struct Device {
@@ -106,8 +142,9 @@ struct Runtime {
   bool has_device(int id) const { return id >= 0 && id < static_cast<int>(devices.size()); }
   Device& device(int id) { return *devices[static_cast<std::size_t>(id)]; }
 
-  // Queues an operation (holding the mutex) and starts what can start. The stream must not be destroyed.
-  void submit(Stream& stream, Operation operation);
+  // Queues an operation (holding the mutex) and starts what can start, or captures it. The stream must not be destroyed.
+  // An error is that of a capture.
+  cudaError_t submit(Stream& stream, Operation operation);
   void advance(Stream& stream);
   // Waits, releasing the lock, until done() holds, which is tried whenever an operation has completed.
   void wait_until(std::unique_lock<std::mutex>& lock, std::function<bool()> done);
@@ -118,6 +155,17 @@ struct Runtime {
   cudaError_t not_ready();
   // The device's failure, if there is one; afterwards the device is as new.
   cudaError_t report(std::unique_lock<std::mutex>& lock, Device& device);
+
+  cudaError_t begin_capture(Stream& stream, cudaStreamCaptureMode mode);
+  // Null where there is an error.
+  cudaError_t end_capture(Stream& stream, std::shared_ptr<const Graph>& graph);
+  void invalidate_capture(Stream& stream);
+  // Refuses what may wait for any work as long as a capture forbids it.
+  cudaError_t refuse_while_capturing(const char* call);
+  // Refuses to wait for what is captured, and not executed.
+  cudaError_t refuse_waiting_for(Stream& stream);
+  cudaError_t refuse_waiting_for(const Device& device);
+  cudaError_t replay(const Graph& graph, const std::vector<std::shared_ptr<Stream>>& streams, Stream& stream);
 
   void set_schedule(std::unique_lock<std::mutex>& lock, const Schedule& wanted);
   // Forgets a stream that its owner has destroyed, unless something is still to be done.
@@ -138,10 +186,18 @@ struct Runtime {
   std::map<std::uintptr_t, Allocation> allocations;
   Schedule schedule;
   std::array<std::uint64_t, 2> calls_to_failure{};  // of each Call; 0: never
+  std::map<std::string, std::uint64_t, std::less<>> launches;
+  std::uint64_t launches_numbered = 0;
+  std::vector<std::shared_ptr<Capture>> captures;  // that have not ended
   int core_count;
 
  private:
   void start_cores();
+  void count_launch(const Operation& operation);
+  void queue(Stream& stream, Operation operation);
+  cudaError_t join_capture(Stream& stream, const WaitEvent& wait);
+  void capture(Stream& stream, Operation operation);
+  cudaError_t invalidated(Capture& capture, cudaError_t error, const std::string& detail);
   void core_main(Block& block);
   Work* choose_work();
   void execute(Block& block, Work& work);
@@ -194,4 +250,12 @@ struct CUevent_st {
   std::shared_ptr<hostcuda::Record> latest;  // null: never recorded
 
   bool completed() const { return !latest || latest->completed; }
+  bool captured() const { return latest && latest->captured; }
+};
+struct CUgraph_st {
+  std::shared_ptr<const hostcuda::Graph> graph;
+};
+struct CUgraphExec_st {
+  std::shared_ptr<const hostcuda::Graph> graph;
+  std::vector<std::shared_ptr<hostcuda::Stream>> streams;  // of its own, one for each that was captured
 };

@@ -15,26 +15,43 @@ struct KernelWork final : Work {
     return block.check_stacks(kernel);
   }
 
+  std::unique_ptr<Work> again(Runtime& runtime) const override {
+    Kernel same = kernel;
+    same.schedule = runtime.schedule;
+    same.block_order = Permutation(same.schedule.blocks, same.blocks(), same.schedule.seed);
+    return std::make_unique<KernelWork>(std::move(same));
+  }
+
   const char* kernel_name() const override { return kernel.name; }
 
   const Kernel kernel;
 };
 
 struct BlocksWork final : Work {
-  BlocksWork(BlockFunction function, Schedule schedule, std::uint64_t blocks)
+  BlocksWork(const char* name, BlockFunction function, std::uint64_t blocks, Runtime& runtime)
       : Work(blocks),
+        name(name),
         function(std::move(function)),
-        schedule(schedule),
+        launch(++runtime.launches_numbered),
+        schedule(runtime.schedule),
         order(schedule.blocks, blocks, schedule.seed) {}
 
   std::optional<Failure> run(Block&, std::uint64_t begin, std::uint64_t end) override {
     for (std::uint64_t position = begin; position < end; ++position) {
-      if (auto detail = function({order(position), schedule})) return Failure{cudaErrorLaunchFailure, *detail};
+      if (auto detail = function({order(position), launch, schedule})) return Failure{cudaErrorLaunchFailure, *detail};
     }
     return std::nullopt;
   }
 
+  std::unique_ptr<Work> again(Runtime& runtime) const override {
+    return std::make_unique<BlocksWork>(name, function, items, runtime);
+  }
+
+  const char* kernel_name() const override { return name; }
+
+  const char* const name;
   const BlockFunction function;
+  const std::uint64_t launch;
   const Schedule schedule;
   const Permutation order;
 };
@@ -51,6 +68,10 @@ struct HostFunctionWork final : Work {
       return Failure{cudaErrorLaunchFailure, "host function: an exception that is no std::exception"};
     }
     return std::nullopt;
+  }
+
+  std::unique_ptr<Work> again(Runtime&) const override {
+    return std::make_unique<HostFunctionWork>(function, user_data);
   }
 
   const cudaHostFn_t function;
@@ -84,8 +105,7 @@ cudaError_t launch_work(const char* name, dim3 grid, dim3 block, std::size_t dyn
                                    std::to_string(target->device.id) + ", the current device is " +
                                    std::to_string(current_device()));
     }
-    runtime.submit(*target, make_work(runtime));
-    return cudaSuccess;
+    return runtime.submit(*target, make_work(runtime));
   });
 }
 
@@ -110,8 +130,14 @@ cudaError_t launch_blocks(const char* name, dim3 grid, dim3 block, std::size_t d
                           cudaStream_t stream, BlockFunction function) {
   return launch_work(name, grid, block, dynamic_shared_bytes, stream, [&](Runtime& runtime) {
     const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
-    return std::make_unique<BlocksWork>(std::move(function), runtime.schedule, blocks);
+    return std::make_unique<BlocksWork>(name, std::move(function), blocks, runtime);
   });
+}
+
+std::map<std::string, std::uint64_t> launch_counts() {
+  Runtime& all = runtime();
+  const std::lock_guard lock(all.mutex);
+  return {all.launches.begin(), all.launches.end()};
 }
 
 cudaError_t set_schedule(const Schedule& schedule) {
@@ -130,8 +156,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return api_call([&](Runtime& runtime) {
     if (!function) return cudaErrorInvalidValue;
     const std::lock_guard lock(runtime.mutex);
-    runtime.submit(*stream_of(runtime, stream), std::make_unique<HostFunctionWork>(function, user_data));
-    return cudaSuccess;
+    return runtime.submit(*stream_of(runtime, stream), std::make_unique<HostFunctionWork>(function, user_data));
   });
 }
 
@@ -153,6 +178,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     if (!stream) return cudaErrorInvalidResourceHandle;
     const std::lock_guard lock(runtime.mutex);
     const std::unique_ptr<CUstream_st> owner(stream);
+    runtime.invalidate_capture(*stream->stream);
     stream->stream->destroyed = true;
     runtime.remove_if_idle(*stream->stream);
     return cudaSuccess;
@@ -163,6 +189,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return api_call([&](Runtime& runtime) {
     std::unique_lock lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
+    if (const cudaError_t error = runtime.refuse_waiting_for(*target)) return error;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaStreamSynchronize")) return error;
     runtime.wait_for(lock, *target);
     return runtime.report(lock, target->device);
   });
@@ -172,6 +200,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return api_call([&](Runtime& runtime) {
     std::unique_lock lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
+    if (const cudaError_t error = runtime.refuse_waiting_for(*target)) return error;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaStreamQuery")) return error;
     if (target->device.failure) return runtime.report(lock, target->device);
     return target->idle() ? cudaSuccess : runtime.not_ready();
   });
@@ -182,8 +212,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (!event) return cudaErrorInvalidResourceHandle;
     if (flags != 0) return cudaErrorInvalidValue;
     const std::lock_guard lock(runtime.mutex);
-    runtime.submit(*stream_of(runtime, stream), WaitEvent{event->latest});
-    return cudaSuccess;
+    return runtime.submit(*stream_of(runtime, stream), WaitEvent{event->latest});
   });
 }
 
@@ -191,6 +220,8 @@ cudaError_t cudaDeviceSynchronize() {
   return api_call([&](Runtime& runtime) {
     std::unique_lock lock(runtime.mutex);
     Device& device = runtime.device(current_device());
+    if (const cudaError_t error = runtime.refuse_waiting_for(device)) return error;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaDeviceSynchronize")) return error;
     runtime.wait_for(lock, device);
     return runtime.report(lock, device);
   });
@@ -223,9 +254,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const std::lock_guard lock(runtime.mutex);
     const auto target = stream_of(runtime, stream);
     if (&target->device != &event->device) return cudaErrorInvalidResourceHandle;
-    event->latest = std::make_shared<Record>();
-    runtime.submit(*target, RecordEvent{event->latest});
-    return cudaSuccess;
+    const auto record = std::make_shared<Record>();
+    const cudaError_t error = runtime.submit(*target, RecordEvent{record});
+    if (error == cudaSuccess) event->latest = record;
+    return error;
   });
 }
 
@@ -233,6 +265,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
+    if (event->captured()) return cudaErrorCapturedEvent;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaEventQuery")) return error;
     if (event->device.failure) return runtime.report(lock, event->device);
     return event->completed() ? cudaSuccess : runtime.not_ready();
   });
@@ -242,6 +276,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return api_call([&](Runtime& runtime) {
     if (!event) return cudaErrorInvalidResourceHandle;
     std::unique_lock lock(runtime.mutex);
+    if (event->captured()) return cudaErrorCapturedEvent;
+    if (const cudaError_t error = runtime.refuse_while_capturing("cudaEventSynchronize")) return error;
     Device& device = event->device;  // the event may be destroyed meanwhile
     if (event->latest) runtime.wait_for(lock, event->latest);
     return runtime.report(lock, device);
@@ -256,6 +292,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
     if (!start->timing || !end->timing || !start->latest || !end->latest || &start->device != &end->device) {
       return cudaErrorInvalidResourceHandle;
     }
+    if (start->captured() || end->captured()) return cudaErrorCapturedEvent;
     if (!start->completed() || !end->completed()) return runtime.not_ready();
     const std::int64_t nanoseconds = end->latest->nanoseconds - start->latest->nanoseconds;
     *milliseconds = static_cast<float>(static_cast<double>(nanoseconds) * 1e-6);

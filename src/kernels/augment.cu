@@ -17,6 +17,7 @@ __device__ inline int64_t clamp_offset(int64_t offset, int64_t size, int64_t cro
 // A block takes rows of the output, a thread pixels; the row's padding counts as pixels outside of the crop.
 __global__ void prepare_input_kernel(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips,
                                      const float* shifts, const float* mean, PrepareInput p) {
+  const float scale = p.scale.get();
   const ThreadShare rows = block_share(p.images * p.size);
   const ThreadShare pixels = row_share(ceil_div(p.out_row_pitch, kColours));
   for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
@@ -43,7 +44,7 @@ __global__ void prepare_input_kernel(float* out, const uint8_t* images, const in
       const int64_t pixel = (flip ? p.crop - 1 - x : x) * kColours;
       for (int colour = 0; colour < kColours; ++colour) {
         const float value = static_cast<float>(from[pixel + colour]) + shift[colour];
-        to[colour] = (p.mean == Mean::pixel ? value - mean_from[pixel + colour] : value) * p.scale;
+        to[colour] = (p.mean == Mean::pixel ? value - mean_from[pixel + colour] : value) * scale;
       }
     }
   }
@@ -60,7 +61,8 @@ void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, co
   require(p.size >= p.crop, "size is ", p.size, "; it must be at least the crop's ", p.crop);
   require(p.out_row_pitch >= p.size * kColours, "out_row_pitch is ", p.out_row_pitch, "; it must be at least ",
           p.size * kColours);
-  require(std::isfinite(p.scale) && p.scale > 0, "scale is ", p.scale, "; it must be above 0 and finite");
+  const float given = p.scale.value;
+  require(p.scale.place || (std::isfinite(given) && given > 0), "scale is ", given, "; it must be above 0 and finite");
   launch<prepare_input_kernel>(share_out_rows("prepare_input_kernel", p.images * p.size,
                                               ceil_div(p.out_row_pitch, kColours), 5 * kColours, stream),
                                out, images, offsets, flips, shifts, mean, p);

@@ -11,7 +11,7 @@
 #pragma once
 
 #include "device/cost.h"
-#include "device/platform.cuh"
+#include "device/setting.cuh"
 
 namespace pyalexnet {
 
@@ -23,7 +23,7 @@ struct PrepareInput {
   int64_t size;                   // output height and width, at least crop
   int64_t out_row_pitch;          // floats from one output row to the next: size · 3, or more for alignment
   Mean mean = Mean::none;
-  float scale = 1.0f;
+  Setting<float> scale{.value = 1.0f};
 };
 
 // out: images × size rows of size × 3 floats and, behind them, zeros up to out_row_pitch. offsets: images ×
@@ -31,7 +31,7 @@ struct PrepareInput {
 // read. All on the stream's device. An offset that would leave the image is moved to its nearest edge, so
 // that the kernel never reads out of bounds; callers check offsets where they are drawn. Throws
 // std::invalid_argument for counts below 1, a crop larger than the image or the output, a pitch below size · 3 and a
-// scale that is not above 0 and finite.
+// scale that is not above 0 and finite, unless it lies on the device.
 void prepare_input(float* out, const uint8_t* images, const int32_t* offsets, const uint8_t* flips, const float* shifts,
                    const float* mean, const PrepareInput& params, cudaStream_t stream);
 

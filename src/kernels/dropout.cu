@@ -10,15 +10,15 @@ namespace pyalexnet {
 namespace {
 
 struct Mask {
-  uint64_t seed, offset;
+  Setting<Draw> draw;
   uint32_t threshold;  // the least draw that keeps
   float scale;
 };
 
 // What kDraws elements from number `element`, a multiple of four, on are multiplied by.
-__device__ inline void draw_factors(float (&factors)[kDraws], const Mask& mask, uint64_t element) {
+__device__ inline void draw_factors(float (&factors)[kDraws], const Mask& mask, const Draw& drawn, uint64_t element) {
   uint32_t draws[kDraws];
-  draw(draws, mask.seed, mask.offset, element / 4);
+  draw(draws, drawn.seed, drawn.offset, element / 4);
   for (int i = 0; i < kDraws; ++i) factors[i] = draws[i] >= mask.threshold ? mask.scale : 0.0f;
 }
 
@@ -34,6 +34,7 @@ PYALEXNET_INLINE void apply_factors(float* y, const float* x, const float* facto
 __global__ void dropout_kernel(float* y, int64_t y_pitch, const float* x, int64_t x_pitch, int64_t rows,
                                int64_t columns, int64_t row_elements, int64_t first_column, bool vectors, Mask mask) {
   const ThreadShare mine = block_share(rows);
+  const Draw drawn = mask.draw.get();
   for (int64_t row = mine.begin; row < mine.end; row += mine.step) {
     const uint64_t first = static_cast<uint64_t>(row) * row_elements + first_column;
     const int before = static_cast<int>(first % 4);
@@ -41,7 +42,7 @@ __global__ void dropout_kernel(float* y, int64_t y_pitch, const float* x, int64_
     for (int64_t run = runs.begin; run < runs.end; run += runs.step) {
       const int64_t begin = run * kDraws - before, end = begin + kDraws;
       alignas(64) float factors[kDraws];
-      draw_factors(factors, mask, first + begin);
+      draw_factors(factors, mask, drawn, first + begin);
       float* const to = y + row * y_pitch;
       const float* const from = x + row * x_pitch;
       if (vectors && begin >= 0 && end <= columns) {
@@ -66,10 +67,8 @@ void apply(const char* out_pitch_name, float* y, int64_t y_pitch, const char* in
           "; it must be at least the ", d.first_column + d.columns, " of first_column and the columns");
   const double threshold = std::ceil(d.p * 4294967296.0);
   require(d.p >= 0 && threshold <= 4294967295.0, "p is ", d.p, "; it must be from 0 to below 1 (by 2^-32 at least)");
-  const Mask mask{.seed = d.seed,
-                  .offset = d.offset,
-                  .threshold = static_cast<uint32_t>(threshold),
-                  .scale = static_cast<float>(1.0 / (1.0 - d.p))};
+  const Mask mask{
+      .draw = d.draw, .threshold = static_cast<uint32_t>(threshold), .scale = static_cast<float>(1.0 / (1.0 - d.p))};
   // Runs are counted from multiples of four of the undivided array, so a slice's vectors are aligned where those are.
   const bool vectors = vectors_aligned(y, y_pitch, d.row_elements, d.first_column) && vectors_aligned(x, x_pitch);
   launch<dropout_kernel>(share_out_rows("dropout_kernel", d.rows, ceil_div(3 + d.columns, kDraws), 8 * kDraws, stream),

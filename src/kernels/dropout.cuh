@@ -15,16 +15,21 @@
 #pragma once
 
 #include "device/cost.h"
-#include "device/platform.cuh"
+#include "device/setting.cuh"
 
 namespace pyalexnet {
+
+// In device memory: two numbers of 64 bits, in this order.
+struct Draw {
+  uint64_t seed = 0, offset = 0;
+};
 
 struct Dropout {
   int64_t rows, columns;
   int64_t row_elements;      // columns of the undivided array
   int64_t first_column = 0;  // of this slice in the undivided array
   double p = 0.5;
-  uint64_t seed, offset;
+  Setting<Draw> draw;
 };
 
 // Both throw std::invalid_argument for counts below 1, a slice beyond its row, a pitch below columns and p

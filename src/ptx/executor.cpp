@@ -229,8 +229,9 @@ Executor::Memory Executor::take(std::size_t bytes) {
 
 std::optional<std::string> Executor::run(const Launch& launch, const hostcuda::BlockPlace& place) {
   try {
-    if (prepared_ != launch.number) prepare(launch);
-    start_block(launch, place.rank);
+    if (prepared_ != place.launch) prepare(launch);
+    prepared_ = place.launch;
+    start_block(launch, place);
     std::vector<unsigned> order(warps_.size());
     const hostcuda::Permutation permutation(place.schedule.threads, order.size(), place.schedule.seed + place.rank);
     for (std::size_t position = 0; position < order.size(); ++position) {
@@ -268,7 +269,6 @@ void Executor::prepare(const Launch& launch) {
     warp.local = local_.get() + std::size_t{program.local_bytes} * kLanes * index;
     fill_registers(launch, warp);
   }
-  prepared_ = launch.number;
 }
 
 // What stays the same from block to block.
@@ -295,10 +295,12 @@ void Executor::fill_registers(const Launch& launch, Warp& warp) {
   }
 }
 
-void Executor::start_block(const Launch& launch, std::uint64_t rank) {
+void Executor::start_block(const Launch& launch, const hostcuda::BlockPlace& place) {
   const Program& program = *launch.program;
   const dim3 grid = launch.grid;
+  const std::uint64_t rank = place.rank;
   state_.launch = &launch;
+  state_.launch_number = place.launch;
   state_.rank = rank;
   state_.barriers = 0;
   state_.started_at = ++state_.time;

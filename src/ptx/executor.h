@@ -28,7 +28,6 @@ class Fault : public std::runtime_error {
 };
 
 struct Launch {
-  std::uint64_t number;  // unlike that of any other launch
   std::shared_ptr<const Program> program;
   dim3 grid, block;
   std::size_t dynamic_shared_bytes;
@@ -63,7 +62,7 @@ class SharedAccess {
 // What the warps of the running block share.
 struct BlockState {
   const Launch* launch;
-  std::uint64_t rank;
+  std::uint64_t launch_number, rank;
   unsigned barriers;               // that the block has passed
   std::uint64_t time, started_at;  // of shared memory
   std::byte* shared;
@@ -128,7 +127,7 @@ class Executor {
  private:
   void prepare(const Launch& launch);
   void fill_registers(const Launch& launch, Warp& warp);
-  void start_block(const Launch& launch, std::uint64_t rank);
+  void start_block(const Launch& launch, const hostcuda::BlockPlace& place);
   void run_warps(const std::vector<unsigned>& order);
 
   std::uint64_t prepared_ = 0;  // the number of the launch

@@ -4,7 +4,6 @@
 #include "ptx/launch.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -88,10 +87,8 @@ std::vector<std::byte> packed_parameters(const Program& program, const void* con
 
 cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 block, const void* const* arguments,
                    std::size_t dynamic_shared_bytes, cudaStream_t stream) {
-  static std::atomic<std::uint64_t> launches = 0;
   const Program& program = *translated;
-  const auto launch = std::make_shared<const Launch>(Launch{.number = ++launches,
-                                                            .program = std::move(translated),
+  const auto launch = std::make_shared<const Launch>(Launch{.program = std::move(translated),
                                                             .grid = grid,
                                                             .block = block,
                                                             .dynamic_shared_bytes = dynamic_shared_bytes,

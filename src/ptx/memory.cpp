@@ -70,7 +70,7 @@ std::byte* in_global(const Lane& lane, std::uint64_t address) {
     lane.fail("global memory read that nothing has written: " + lane.action() + " at " + place());
   }
   const BlockState& block = *lane.warp.block;
-  const Accessor accessor(block.launch->number, block.rank, block.barriers, lane.thread());
+  const Accessor accessor(block.launch_number, block.rank, block.barriers, lane.thread());
   for (unsigned byte = 0; byte + kWordBytes <= bytes; byte += kWordBytes) {
     const auto other =
         lane.is_store ? region->note_write(offset + byte, accessor) : region->note_read(offset + byte, accessor);
@@ -271,7 +271,7 @@ bool load_from_global(Warp& warp, const Access& access, const Addresses& address
     const std::uint64_t offset = addresses[static_cast<std::size_t>(lane)] - region->begin;
     if (!region->are_words_written<kBytes / kWordBytes>(offset)) return false;
     const unsigned thread = warp.index * kLanes + static_cast<unsigned>(lane);
-    const Accessor reader(block.launch->number, block.rank, block.barriers, thread);
+    const Accessor reader(block.launch_number, block.rank, block.barriers, thread);
     for (unsigned byte = 0; byte < kBytes; byte += kWordBytes) {
       if (region->note_read(offset + byte, reader)) return false;
     }

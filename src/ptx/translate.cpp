@@ -466,9 +466,11 @@ class Translator {
     }
   }
 
-  // Parameters of called functions are registers. False where this is none.
+  // Parameters of called functions are registers. False where this is none, but an address, which a register that PTX
+  // knows as one may hold.
   bool set_move(Instruction& instruction, bool is_load, const std::string& address, const std::string& value) {
     const auto parts = split(inside_brackets(address), '+');
+    if (parts[0].starts_with('%')) return false;
     const Meaning* meaning = find(parts[0]);
     if (!meaning || meaning->kind != Meaning::Kind::value) return false;
     if (parts.size() == 2 && number_in(parts[1]) != 0) fail("a part of a parameter is not known");

@@ -8,8 +8,9 @@ import pytest
 
 from cpp_programs import HOSTCUDA, case_names, compile_all, in_one, link, run_case
 
-STREAMS = Path(__file__).with_name("streams.cpp")
-SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HERE = Path(__file__).parent
+IN_ANY_ORDER = (HERE / "streams.cpp", HERE / "graphs.cpp")
+SOURCES = sorted(HERE.glob("*.cpp"))
 
 # How cores are shared out is not for a seed to say: shuffled operations run one at a time.
 OF_CORES = ("one_device_gets_all_cores", "two_devices_share_the_cores")
@@ -27,7 +28,7 @@ def test_every_case_is_listed(program: Path) -> None:
     assert sorted(run_case(program, "--list").stdout.split()) == sorted(case_names(*SOURCES))
 
 
-@pytest.mark.parametrize("name", [name for name in case_names(STREAMS) if name not in OF_CORES])
+@pytest.mark.parametrize("name", [name for name in case_names(*IN_ANY_ORDER) if name not in OF_CORES])
 def test_streams_keep_their_rules_when_they_are_shuffled(program: Path, name: str) -> None:
     for seed in range(5):
         result = run_case(program, name, {"SHUFFLED_STREAMS_SEED": str(seed)})

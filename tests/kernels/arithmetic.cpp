@@ -243,7 +243,7 @@ TEST(elementwise) {
     tangents[i] = std::tanh(double{g[i]});
   }
   const Floats w_(w), v_(v), g_(g), tangents_(count);
-  sgd_step(w_.data, v_.data, g_.data, count, Sgd{.lr = 0.1f}, stream);
+  sgd_step({{w_.data, v_.data, g_.data, count, {{.lr = 0.1f}}}}, stream);
   check_close(w_, new_w, 2e-6);
   check_close(v_, new_v, 2e-6);
   tanh_forward(tangents_.data, count, g_.data, count, 1, count, stream);

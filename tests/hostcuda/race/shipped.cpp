@@ -240,7 +240,7 @@ TEST(maxpool_both_ways) {
 
 // Rows of 301 are no whole number of vectors.
 TEST(dropout_in_place) {
-  const Dropout dropout{.rows = 9, .columns = 301, .row_elements = 301, .seed = 5, .offset = 7};
+  const Dropout dropout{.rows = 9, .columns = 301, .row_elements = 301, .draw = {{.seed = 5, .offset = 7}}};
   const Floats x(9 * 301);
   dropout_forward(x.data, 301, x.data, 301, dropout, stream);
   dropout_backward(x.data, 301, x.data, 301, dropout, stream);
@@ -264,8 +264,9 @@ TEST(add_in_place) {
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(sgd) {
-  const Floats w(5001), v(5001), g(5001);
-  sgd_step(w.data, v.data, g.data, 5001, Sgd{.lr = 0.1f}, stream);
+  const Floats w(5001), v(5001), g(5001), bias(7), bias_v(7), bias_g(7);
+  sgd_step({{w.data, v.data, g.data, 5001, {{.lr = 0.1f}}}, {bias.data, bias_v.data, bias_g.data, 7, {{.lr = 0.2f}}}},
+           stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(transpose_odd_matrices) {
