@@ -42,7 +42,7 @@ class Draft:
         self.training = training
         self.batch_invariant = batch_invariant
         self.options = options
-        self.layers = layers(num_classes, options.towers)
+        self.layers = layers(num_classes, *options.computed_as)
         self.arenas = tuple(Arena(device) for device in placement.devices)
         self.arrays: dict[tuple[str, int], Ref] = {}
         self._placement = placement
@@ -98,8 +98,8 @@ class Draft:
         }
 
     def convolution(self, layer: Conv) -> dict[str, Any]:
-        """How a convolution's windows lie, and how it is computed: a tower's convolution has one group."""
-        places = {"stride": layer.stride, "padding": layer.padding, "groups": 1}
+        """How a convolution's windows lie, and how it is computed."""
+        places = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
         algorithm = self.options.conv_algorithm
         if self.batch_invariant or algorithm == "auto":
             return places

@@ -165,15 +165,15 @@ class AlexNet:
         self._peer_access = flag("peer_access", peer_access)
         self.devices = device_names(devices)
         self.options = Options(**as_options(options, "AlexNet", _ARGUMENTS))
-        towers = self.options.towers
-        wanted = "a list of one name, for a net of one tower"
-        require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
+        towers, groups = self.options.computed_as
+        which = "whose LRN is over both towers" if groups > 1 else "of one tower"
+        require(len(self.devices) <= towers, "devices", list(self.devices), f"a list of one name, for a net {which}")
         self.step = 0
         self.step_values = StepValues()
         self.placement = Placement.on(self.devices, peer_access=self._peer_access)
         self._transfers = Transfers(self.placement)
         self._inputs = InputArrays(self._transfers, len(self.devices))
-        self._parameters = Parameters(self.num_classes, towers, self.placement, self._transfers)
+        self._parameters = Parameters(self.num_classes, towers, groups, self.placement, self._transfers)
         self.shapes = self._parameters.shapes
         self._programs = Programs(self.num_classes, self.placement, self._parameters, self._memory_limit)
         self._last_step: Program | None = None
@@ -342,7 +342,7 @@ class AlexNet:
             return []
         program = self.program(inputs[0].count, training=False, batch_invariant=batch_invariant)
         number = int(layer[-1])  # an LRN or pooling has that of its convolution
-        towers = layers(self.num_classes, self.options.towers)[number - 1].computing_towers
+        towers = layers(self.num_classes, *self.options.computed_as)[number - 1].computing_towers
         found: list[Collected] = []
         with self._work():
             for given in inputs:
@@ -450,7 +450,7 @@ class AlexNet:
             RuntimeError: another thread has used the net since the calling one did, or since it asked for
                 :meth:`last_step`: the array is no longer what it was.
         """
-        towers = self.options.towers
+        towers, _ = self.options.computed_as
         require(0 <= integer("tower", tower) < towers, "tower", tower, "0 or 1" if towers > 1 else "0")
         if not isinstance(array, self.placement.devices[0].native.Array):
             raise TypeError(f"array is {shown(array)}; it must be an array of a program")
