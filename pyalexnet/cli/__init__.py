@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from pyalexnet.cli import (
     ablate,
+    convert,
     devices,
     evaluate,
     features,
@@ -37,7 +38,7 @@ _WRONG_PATH = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, ablate, time, devices)
+_COMMANDS = (prepare, train, evaluate, predict, features, neighbours, figure, report, convert, ablate, time, devices)
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -53,6 +54,7 @@ examples:
   pyalexnet neighbours run photos a.jpg          the photos most like a.jpg
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
+  pyalexnet convert run alexnet.onnx             the model for ONNX Runtime; .pth for PyTorch, .caffemodel
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings
   pyalexnet time --batch-size 32                 how long each layer of a training step takes here
   pyalexnet devices                              where a net can run on this machine

@@ -13,6 +13,7 @@ _EXTRAS = {
     "matplotlib": "figures",
     "scipy": "emoji",
     "tensorboard": "tensorboard",
+    "torch": "torch",
 }
 
 
