@@ -26,6 +26,7 @@ _FC6_INPUT = (6, 6, 256)  # height, width, channels
 
 MOST_BYTES = 2**31 - 1
 """A protobuf message, which ONNX and Caffe files are, can have no more."""
+_OTHER_BYTES = 2**22  # what there is in one beside the parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,3 +148,14 @@ def as_mean(values: npt.NDArray[Any], source: str) -> npt.NDArray[np.float32]:
     if not (values.min() >= 0 and values.max() <= 255):
         raise ModelFileError(f"{source}: the mean is from {values.min()} to {values.max()}; it must be from 0 to 255")
     return np.ascontiguousarray(np.broadcast_to(values, shape), np.float32)
+
+
+def require_room(content: Content, what: str) -> None:
+    """Refuse what no protobuf message can hold.
+
+    Raises:
+        ValueError: there are too many values.
+    """
+    needed = sum(value.nbytes for value in content.parameters.values()) + _OTHER_BYTES
+    if needed > MOST_BYTES:
+        raise ValueError(f"the net has {needed:,} bytes; {what} can have {MOST_BYTES:,}")

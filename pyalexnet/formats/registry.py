@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pyalexnet.formats import own, pytorch
+from pyalexnet.formats import onnx_graph, own, pytorch
 from pyalexnet.formats.content import Content
 
 
@@ -37,6 +37,7 @@ FORMATS = (
     Format("pyalexnet", (".safetensors",), own.read, _one_file(own.write)),
     Format("pytorch", (".safetensors",), pytorch.read_safetensors, _one_file(pytorch.write_safetensors)),
     Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _one_file(pytorch.write_pth)),
+    Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
 )
 NAMES = tuple(dict.fromkeys(each.name for each in FORMATS))
 """What a user can ask for."""

@@ -11,6 +11,7 @@ _EXTRAS = {
     "fontTools": "emoji",
     "jinja2": "report",
     "matplotlib": "figures",
+    "onnx": "onnx",
     "scipy": "emoji",
     "tensorboard": "tensorboard",
     "torch": "torch",
