@@ -41,6 +41,9 @@ def add(commands: Commands) -> None:
         choices=get_args(Colours),
         help="the order in which another program's net takes colours (default: the format's usual one)",
     )
+    command.add_argument(
+        "--prototxt", metavar="FILE", help="the definition of a net of Caffe (default: that of its .caffemodel)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         mean=options.mean,
         classes=options.classes,
         colours=options.colours,
+        prototxt=options.prototxt,
     )
     for remark in (*remarks, f"written: {options.path}"):
         tell(printable(remark))

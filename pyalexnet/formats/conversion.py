@@ -14,6 +14,7 @@ import numpy as np
 
 from pyalexnet.data.class_lists import read_classes_list
 from pyalexnet.errors import ModelFileError
+from pyalexnet.formats import caffe
 from pyalexnet.formats.content import Colours, Content, as_mean, for_colours
 from pyalexnet.formats.registry import format_called, format_of
 from pyalexnet.net import model_file
@@ -43,6 +44,7 @@ def load_model(
     mean: Mean | None = None,
     classes: Classes | None = None,
     colours: Colours | None = None,
+    prototxt: str | PathLike[str] | None = None,
 ) -> Classifier:
     """Read a classifier from a model file, this package's or another program's; docs/exchange.md lists the formats.
 
@@ -55,21 +57,23 @@ def load_model(
         classes: the outputs' names, or a text file with a name a line; by default those of the file, or numbers.
         colours: in which order another program's net takes an image's colours, ``rgb`` or ``bgr``; by default as nets
             of that format usually do.
+        prototxt: the definition of a net of Caffe, where that of its ``.caffemodel`` is not the one that is meant.
 
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument makes no sense, or ``mean`` is not given and the file has none.
-        FileNotFoundError: there is no such file.
+        OSError: a file cannot be read; FileNotFoundError where there is none.
         MissingLibraryError: a library is not installed that the format needs.
         ModelFileError: it is no model, of a net that this package does not compute, of a newer format, or damaged; the
             message says which.
     """
     path = as_path("path", path)
-    if mean is None and classes is None and colours is None and (path.is_dir() or format_of(path).name == "pyalexnet"):
+    given = mean is not None or classes is not None or colours is not None or prototxt is not None
+    if not given and (path.is_dir() or format_of(path).name == "pyalexnet"):
         return model_file.load_model(path, devices=devices, memory_limit=memory_limit)
     devices = default_devices() if devices is None else device_names(devices)
     memory_limit = as_memory_limit(memory_limit)
-    content = read(path, mean=mean, classes=classes, colours=colours)
+    content = read(path, mean=mean, classes=classes, colours=colours, prototxt=prototxt)
     for remark in content.remarks:
         warnings.warn(remark, stacklevel=2)
     net = AlexNet.unfilled(content.num_classes, devices=devices, memory_limit=memory_limit, **vars(content.options))
@@ -87,6 +91,7 @@ def convert(
     mean: Mean | None = None,
     classes: Classes | None = None,
     colours: Colours | None = None,
+    prototxt: str | PathLike[str] | None = None,
 ) -> tuple[str, ...]:
     """Write a model for another program, or another program's as a model file; docs/exchange.md lists the formats.
 
@@ -99,6 +104,7 @@ def convert(
         mean: as in :func:`load_model`, like the arguments that follow.
         classes: see there.
         colours: see there.
+        prototxt: see there.
 
     Returns:
         What there is to know of the result, in sentences.
@@ -116,14 +122,21 @@ def convert(
     if isinstance(source, Classifier):
         content = _given(_content_of(source), "the model", mean, classes, colours)
     else:
-        content = read(as_path("source", source), mean=mean, classes=classes, colours=colours)
+        content = read(as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt)
     assert form.write is not None
     for each, data in form.write(content, path).items():
         write_atomically(each, data)
     return content.remarks
 
 
-def read(path: Path, *, mean: Mean | None, classes: Classes | None, colours: Colours | None) -> Content:
+def read(
+    path: Path,
+    *,
+    mean: Mean | None,
+    classes: Classes | None,
+    colours: Colours | None,
+    prototxt: str | PathLike[str] | None,
+) -> Content:
     """The whole content of a model file, with a mean and classes, for images in RGB.
 
     Raises:
@@ -134,7 +147,13 @@ def read(path: Path, *, mean: Mean | None, classes: Classes | None, colours: Col
     form = format_of(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
-    return _given(form.read(path), str(path), mean, classes, colours)
+    if prototxt is None:
+        content = form.read(path)
+    else:
+        definition = as_path("prototxt", prototxt)
+        require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
+        content = caffe.read(path, definition)
+    return _given(content, str(path), mean, classes, colours)
 
 
 def _given(
@@ -162,10 +181,11 @@ def _given(
 def _classes(classes: Classes) -> tuple[str, ...]:
     if isinstance(classes, str | PathLike):
         return read_classes_list(classes)
-    if not isinstance(classes, Iterable) or not all(isinstance(name, str) for name in classes):
+    names = tuple(classes) if isinstance(classes, Iterable) else ()
+    if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"classes is {shown(classes)}; it must be a list of names, or the file that has them")
-    require_distinct("classes", classes)
-    return tuple(classes)
+    require_distinct("classes", names)
+    return names
 
 
 def _mean(mean: Mean) -> np.ndarray[Any, Any]:
@@ -178,6 +198,8 @@ def _mean(mean: Mean) -> np.ndarray[Any, Any]:
 
 def _read_mean(path: Path) -> np.ndarray[Any, Any]:
     """A mean image of a file; what has its channels first is Caffe's, and BGR."""
+    if path.suffix == ".binaryproto":
+        return caffe.read_mean(path)
     content = read_regular_file(path, _MOST_MEAN_BYTES)
     try:
         dtype, shape, _ = read_array_header(io.BytesIO(content))

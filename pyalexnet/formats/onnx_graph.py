@@ -160,8 +160,8 @@ def read(path: Path) -> Content:
         model = onnx.load_model_from_string(read_regular_file(path, MOST_BYTES))
     except DecodeError as error:
         raise ModelFileError(f"{path} is no ONNX file or is cut short: {reason_of(error)}") from error
-    if not model.graph.node:
-        raise ModelFileError(f"{path} is no ONNX file: it has no graph")
+    if not model.graph.node or not all(node.output for node in model.graph.node):
+        raise ModelFileError(f"{path} is no ONNX file: it has no nodes, or some without outputs")
     properties = {each.key: each.value for each in model.metadata_props}
     if _DESCRIPTION not in properties:
         return _of_graph(model, str(path))

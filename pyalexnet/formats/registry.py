@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pyalexnet.formats import onnx_graph, own, pytorch
+from pyalexnet.formats import caffe, onnx_graph, own, pytorch
 from pyalexnet.formats.content import Content
 
 
@@ -38,6 +38,7 @@ FORMATS = (
     Format("pytorch", (".safetensors",), pytorch.read_safetensors, _one_file(pytorch.write_safetensors)),
     Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _one_file(pytorch.write_pth)),
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
+    Format("caffe", (".caffemodel",), caffe.read, caffe.write),
 )
 NAMES = tuple(dict.fromkeys(each.name for each in FORMATS))
 """What a user can ask for."""
