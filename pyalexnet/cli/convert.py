@@ -16,14 +16,14 @@ from pyalexnet.system.progress import tell
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    endings = {name: [end for each in FORMATS if each.name == name for end in each.endings] for name in NAMES}
+    formats = (f"{each.name} ({' '.join(each.endings)}{'' if each.write else ', read only'})" for each in FORMATS)
     command = add_command(
         commands,
         "convert",
         run,
         "bring a model from one file format to another",
         "Write a model for another program, or another program's as a model file. The formats are "
-        + ", ".join(f"{name} ({' '.join(ends)})" for name, ends in endings.items())
+        + ", ".join(formats)
         + ". Values stay bit for bit what they are; a net that cannot be what it was is refused.",
     )
     command.add_argument("source", metavar="FROM", help="a model of any format, or a run's folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pyalexnet.formats import caffe, onnx_graph, own, pytorch
+from pyalexnet.formats import caffe, numpy_dict, onnx_graph, own, pytorch
 from pyalexnet.formats.content import Content
 
 
@@ -39,9 +39,10 @@ FORMATS = (
     Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _one_file(pytorch.write_pth)),
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
     Format("caffe", (".caffemodel",), caffe.read, caffe.write),
+    Format("numpy", (".npy",), numpy_dict.read, None),
 )
-NAMES = tuple(dict.fromkeys(each.name for each in FORMATS))
-"""What a user can ask for."""
+NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
+"""Those in which a user can ask for a file."""
 
 
 def format_of(path: Path) -> Format:
