@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from foreign import CLASSES, ROUNDING, VARIANTS, difference, first, images_for, model_of
+from exchange import NETS, difference, images_for, run_by_opencv
+from foreign import BVLC, CLASSES, ROUNDING, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
 from pyalexnet.formats import caffe
 from pyalexnet.formats.caffe_messages import new_blob, new_net
 
 pytest.importorskip("google.protobuf")
+NEEDS_OPENCV = pytest.mark.skipif(find_spec("cv2") is None, reason="needs OpenCV 4")
 
 # Caffe has no crops of 224 with zeros on two sides, and its poolings of 2×2 make larger maps.
-FOR_CAFFE = {name: {**options, "crop": 227, "pooling": "overlapping"} for name, options in VARIANTS.items()}
+FOR_CAFFE = {name: {**options, "crop": 227, "pooling": "overlapping"} for name, options in NETS.items()}
 # What only training reads, and no file of Caffe's tells.
 TRAINING = {"weight_init": "paper", "bias_init": "paper"}
 
@@ -31,15 +34,7 @@ def model(request: pytest.FixtureRequest) -> Classifier:
 
 @pytest.fixture(scope="module")
 def bvlc() -> Classifier:
-    return model_of(VARIANTS["bvlc_alexnet"])
-
-
-def run_by_opencv(path: Path, x: Any) -> Any:
-    """What OpenCV's importer of Caffe's files computes of RGB images."""
-    cv2 = pytest.importorskip("cv2")
-    net = cv2.dnn.readNetFromCaffe(os.fspath(path.with_suffix(".prototxt")), os.fspath(path))
-    net.setInput(first(x[..., ::-1]))
-    return net.forward("fc8")
+    return model_of(BVLC)
 
 
 def opened(path: Path, **given: Any) -> Classifier:
@@ -58,6 +53,7 @@ def assert_same_net(found: Classifier, model: Classifier) -> None:
     assert all(value.tobytes() == expected[name].tobytes() for name, value in found.net.parameters().items())
 
 
+@NEEDS_OPENCV
 def test_opencv_computes_the_same(model: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "model.caffemodel"
     convert(model, path)
@@ -119,6 +115,8 @@ def test_the_older_form_of_layers_is_read(model: Classifier, tmp_path: Path) -> 
     old = as_v1(net_of(path))
     path.write_bytes(old.SerializeToString())
     assert_same_net(opened(path), model)
+    if find_spec("cv2") is None:
+        return
     for layer in old.layers:
         del layer.blobs[:]
     path.with_suffix(".prototxt").write_text(text_format.MessageToString(old))
@@ -151,7 +149,7 @@ def test_another_definition_is_taken(bvlc: Classifier, tmp_path: Path) -> None:
     """Here CaffeNet's order for the same weights, in a text with what Caffe alone reads."""
     path = tmp_path / "model.caffemodel"
     convert(bvlc, path)
-    expected = model_of(VARIANTS["bvlc_alexnet"] | {"pool_before_lrn": True})
+    expected = model_of(BVLC | {"pool_before_lrn": True})
     convert(expected, tmp_path / "other.caffemodel")
     text = (tmp_path / "other.prototxt").read_text()
     known = 'name: "conv1"\n'
@@ -271,7 +269,7 @@ def in_another_order(net: Any) -> None:
             parameter("norm1_factor", "power", scale=-1.0),
             "norm1_factor multiplies by -1.0, which the net does behind LRN",
         ),
-        (parameter("norm1_factor", "power", scale=0.25), "of norm1 is .*; it must be"),
+        (parameter("norm1_factor", "power", scale=0.25), "alpha of norm1_factor is .*; it must be"),
         (parameter("norm1_factor", "power", power=2.0), "norm1_factor is Power, which the net has not"),
         (lambda net: net.layer.remove(layer_of(net, "norm1")), "norm1_factor leads from"),
         (in_another_order, "norm1 leads from"),

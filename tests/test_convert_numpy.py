@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foreign import ROUNDING, VARIANTS, difference, images_for, model_of
+from exchange import difference, images_for
+from foreign import BVLC, ROUNDING, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
 from pyalexnet.formats import numpy_dict
 
@@ -29,7 +30,7 @@ def npy(content: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def model() -> Classifier:
-    return model_of(VARIANTS["bvlc_alexnet"])
+    return model_of(BVLC)
 
 
 @pytest.fixture(scope="module")

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from foreign import CLASSES, ROUNDING, VARIANTS, assert_equal, difference, first, images_for, model_of
+from exchange import NETS, channels_first, difference, images_for, run_by_onnxruntime
+from foreign import CLASSES, ROUNDING, assert_equal, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
 
 onnx = pytest.importorskip("onnx")
+NEEDS_ONNXRUNTIME = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=NETS)
 def model(request: pytest.FixtureRequest) -> Classifier:
-    return model_of(VARIANTS[request.param])
+    return model_of(NETS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +29,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     convert(model_of({}), path)
     return path
-
-
-def run_by_onnxruntime(path: Path, x: Any) -> Any:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: first(x)})[0]
 
 
 def run_by_reference(path: Path, x: Any) -> Any:
@@ -48,9 +45,10 @@ def run_by_reference(path: Path, x: Any) -> Any:
             return ((x / (bias + alpha / size * sums) ** beta).astype(x.dtype),)
 
     evaluator = ReferenceEvaluator(os.fspath(path), new_ops=[LRN])
-    return evaluator.run(None, {evaluator.input_names[0]: first(x)})[0]
+    return evaluator.run(None, {evaluator.input_names[0]: channels_first(x)})[0]
 
 
+@NEEDS_ONNXRUNTIME
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnxruntime_computes_the_same(model: Classifier, batch: int, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
@@ -60,6 +58,11 @@ def test_onnxruntime_computes_the_same(model: Classifier, batch: int, tmp_path: 
     assert difference(run_by_onnxruntime(path, x), model, x) < ROUNDING
 
 
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=pytest.mark.slow) if "2012" in name else name for name in NETS],  # its poolings are slow
+    indirect=True,
+)
 def test_the_reference_computes_the_same(model: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     convert(model, path)
@@ -145,7 +148,7 @@ def zoo(tmp_path: Path, *, pool_first: bool, size: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("run", [run_by_onnxruntime, run_by_reference])
+@pytest.mark.parametrize("run", [pytest.param(run_by_onnxruntime, marks=NEEDS_ONNXRUNTIME), run_by_reference])
 @pytest.mark.parametrize("pool_first", [False, True])
 def test_the_zoos_nets_are_read(pool_first: bool, run: Callable[[Path, Any], Any], tmp_path: Path) -> None:
     path = zoo(tmp_path, pool_first=pool_first, size=227)
@@ -154,7 +157,7 @@ def test_the_zoos_nets_are_read(pool_first: bool, run: Callable[[Path, Any], Any
     options = model.net.options
     assert (options.lrn_over, options.lrn_k, options.lrn_alpha) == ("both", 1.0, "caffe")
     assert options.pool_before_lrn == pool_first
-    x = images_for(model, 2)
+    x = images_for(model, 1)
     assert difference(run(path, x[..., ::-1]), model, x) < ROUNDING
 
 
@@ -269,6 +272,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("a text that is no message")
     with pytest.raises(ModelFileError, match=r"text\.onnx is no ONNX file"):
         load_model(tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize(
+    ("known", "other", "message"),
+    [
+        (b'"classes"', b'"cl\xffsses"', "is no JSON"),
+        (b"Relu", b"Re\xffu", r"relu1 is .*Re\\xffu.*, which the net has not there"),
+        (b"pyalexnet.mean", b"pyalexnet.m\xffan", "mean is None, but"),
+    ],
+)
+def test_texts_that_are_no_utf8(written: Path, known: bytes, other: bytes, message: str, tmp_path: Path) -> None:
+    content = written.read_bytes()
+    assert known in content
+    (tmp_path / "other.onnx").write_bytes(content.replace(known, other))
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path / "other.onnx")
 
 
 def test_a_changed_graph_is_not_taken_for_what_its_description_says(written: Path, tmp_path: Path) -> None:

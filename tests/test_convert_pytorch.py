@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from foreign import ROUNDING, VARIANTS, assert_equal, difference, first, images_for, model_of
+from exchange import NETS, channels_first, difference, images_for
+from foreign import ROUNDING, assert_equal, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
 from pyalexnet.formats import torch_module
 
@@ -23,9 +24,9 @@ torch = pytest.importorskip("torch")
 ENDINGS = [".pth", ".safetensors"]
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=NETS)
 def model(request: pytest.FixtureRequest) -> Classifier:
-    return model_of(VARIANTS[request.param])
+    return model_of(NETS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_pytorch_computes_the_same(model: Classifier, ending: str, tmp_path: Pat
     assert net.classes == list(model.classes)
     x = images_for(model)
     with torch.inference_mode():
-        assert difference(net(torch.from_numpy(first(x))).numpy(), model, x) < ROUNDING
+        assert difference(net(torch.from_numpy(channels_first(x))).numpy(), model, x) < ROUNDING
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -74,14 +75,14 @@ def test_the_module_needs_pytorch_alone_and_prepares_images(paper: Classifier, t
 def test_what_pytorch_trained_on_is_read(paper: Classifier, tmp_path: Path) -> None:
     convert(paper, tmp_path / "model.pth")
     net = torch_module.load(str(tmp_path / "model.pth"))
-    x = images_for(paper)
-    net(torch.from_numpy(first(x))).sum().backward()
+    x = images_for(paper, 1)
+    net(torch.from_numpy(channels_first(x))).sum().backward()
     torch.optim.SGD(net.parameters(), lr=1e-6).step()
     torch.save(net.state_dict(), tmp_path / "trained.pth")
     trained = load_model(tmp_path / "trained.pth", devices=["cpu:0"])
     assert (trained.net.parameters()["fc8.bias"] != paper.net.parameters()["fc8.bias"]).all()
     with torch.inference_mode():
-        assert difference(net.eval()(torch.from_numpy(first(x))).numpy(), trained, x) < ROUNDING
+        assert difference(net.eval()(torch.from_numpy(channels_first(x))).numpy(), trained, x) < ROUNDING
 
 
 class Hostile:

@@ -165,7 +165,8 @@ def read(path: Path) -> Content:
     properties = {each.key: each.value for each in model.metadata_props}
     if _DESCRIPTION not in properties:
         return _of_graph(model, str(path))
-    about = read_description(properties[_DESCRIPTION].encode(), str(path))
+    text: str | bytes = properties[_DESCRIPTION]  # protobuf hands out as bytes what is no UTF-8
+    about = read_description(text if isinstance(text, bytes) else text.encode(), str(path))
     known = _of_description(model, about, str(path)) or _of_graph(model, str(path))
     return with_description(replace(known, mean=_mean(properties.get(_MEAN), str(path))), about)
 
@@ -274,7 +275,7 @@ class _GraphReader:
                 yield make(self, node)
                 last = node.output[0]
             elif node.domain or not self._changes_nothing(node):
-                kind = ".".join(filter(None, (node.domain, node.op_type)))
+                kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
                 raise ModelFileError(
                     f"{self._path}: {_label(node)} is {shown(kind)[1:-1]}, which the net has not there"
                 )

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from pyalexnet.errors import ModelFileError
 from pyalexnet.formats import caffe, numpy_dict, onnx_graph, own, pytorch
 from pyalexnet.formats.content import Content
+from pyalexnet.net.tensor_file import require_short_header
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ def _with_ending(path: Path) -> Iterator[Format]:
 def _is_state_dict(path: Path) -> bool:
     """Whether a safetensors file is PyTorch's; what cannot be read is not."""
     try:
+        require_short_header(path, "model file")
         with safe_open(path, framework="numpy") as file:
             names = set(file.keys())
             return "pyalexnet" not in (file.metadata() or {}) and bool(names & {"_extra_state", "features.0.weight"})
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ModelFileError):
         return False
