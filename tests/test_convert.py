@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import exchange
 import pyalexnet
 from exchange import images_for
-from foreign import BVLC, CLASSES, assert_equal, model_of
+from foreign import BVLC, CLASSES, ROUNDING, assert_equal, model_of
 from pyalexnet import Classifier, ModelFileError, cli, convert, load_model, save_model
 from pyalexnet.formats.conversion import read
 from pyalexnet.formats.registry import FORMATS, NAMES
@@ -252,6 +254,18 @@ convert("model.safetensors", "other{ending}")
         f"run pip install 'pyalexnet[{extra}]'"
     )
     assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "other.safetensors"]
+
+
+def test_the_differences_of_the_document_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("torch", "onnxruntime", "cv2"):
+        pytest.importorskip(library)
+    monkeypatch.setattr(exchange, "NETS", {"a net": {"pooling": "plain"}})
+    exchange.main(["--classes", "3", "--images", "1", "--json", str(tmp_path / "found.json")])
+    report = json.loads((tmp_path / "found.json").read_text())
+    (found,) = report["nets"]
+    assert report["judges"].keys() == {"torch", "onnxruntime", "opencv-python-headless"}
+    assert found["formats"].pop("caffe .caffemodel").startswith("pooling is 'plain'; for Caffe")
+    assert all(value < ROUNDING for value in found["formats"].values())
 
 
 def test_reading_takes_no_device(foreign: Path) -> None:

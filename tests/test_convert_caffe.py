@@ -206,6 +206,16 @@ def of_doubles(net: Any) -> None:
     del blob.data[:]
 
 
+def of_small_windows(net: Any) -> None:
+    for name in ("pool1", "pool2", "pool5"):
+        layer_of(net, name).pooling_param.kernel_size = 2
+
+
+def multiplied(net: Any) -> None:
+    layer_of(net, "relu3").type = "Power"
+    layer_of(net, "relu3").power_param.scale = 0.5
+
+
 def of_sigmoids(net: Any) -> None:
     layer_of(net, "relu6").type = "Sigmoid"
 
@@ -233,6 +243,8 @@ def of_sigmoids(net: Any) -> None:
         (without_relu, r"has a fully connected layer, fc7, where the net has a ReLU, relu6"),
         (in_a_circle, r"conv3 leads from \['fc7'\] to \['conv3'\]; it must lead on from 'pool2'"),
         (of_doubles, r"an array of conv1 is \(96,\), with 0 bytes"),
+        (of_small_windows, "ceiling of pool1 is True; it must be absent"),
+        (multiplied, "relu3 multiplies by 0.5, which the net does behind LRN alone"),
         (of_sigmoids, "relu6 is Sigmoid, which the net has not"),
     ],
 )

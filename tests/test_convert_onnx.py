@@ -223,6 +223,17 @@ def softmax_within(model: Any) -> None:
     node(model, "relu7").op_type = "Softmax"
 
 
+def one_more(model: Any) -> None:
+    without_description(model)
+    model.graph.node.append(onnx.helper.make_node("Relu", ["logits"], ["positive"], name="relu8"))
+    model.graph.output[0].name = "positive"
+
+
+def no_output(model: Any) -> None:
+    without_description(model)
+    model.graph.output[0].name = "other"
+
+
 def other_domain(model: Any) -> None:
     without_description(model)
     node(model, "relu7").domain = "com.example"
@@ -242,6 +253,8 @@ def other_domain(model: Any) -> None:
         (set_attribute("fc6", transB=0), r"fc6.* is \(256,\); it must be \(9216,\)|'fc6.bias' is"),
         (set_attribute("lrn1.0.y", alpha=0.1), "is Split, which the net has around LRN alone"),
         (circle, "go round in a circle at 'x'"),
+        (one_more, "goes on with a ReLU, relu8; it must end with fc8"),
+        (no_output, "its nodes end with 'logits', which is no output"),
         (softmax_within, "relu7 is Softmax, which the net has not there"),
         (other_domain, r"relu7 is com\.example\.Relu, which the net has not there"),
         (external, "'conv1.bias' lies in another file; it must be in this one"),
@@ -288,6 +301,20 @@ def test_texts_that_are_no_utf8(written: Path, known: bytes, other: bytes, messa
     (tmp_path / "other.onnx").write_bytes(content.replace(known, other))
     with pytest.raises(ValueError, match=message):
         load_model(tmp_path / "other.onnx")
+
+
+def test_a_crop_of_224_is_read_off_the_graph(tmp_path: Path) -> None:
+    convert(model_of({"crop": 224}), tmp_path / "model.onnx")
+    path = changed(tmp_path / "model.onnx", without_description, tmp_path / "plain.onnx")
+    assert load_model(path, devices=["cpu:0"], mean=(1, 2, 3)).net.options.crop == 224
+
+
+def test_a_changed_number_is_not_taken_for_what_its_description_says(written: Path, tmp_path: Path) -> None:
+    def shrink(model: Any) -> None:
+        next(each for each in node(model, "conv1").attribute if each.name == "pads").ints[:] = [2, 2, 2, 2]
+
+    with pytest.raises(ModelFileError, match="padding of conv1"):
+        load_model(changed(written, shrink, tmp_path / "other.onnx"))
 
 
 def test_a_changed_graph_is_not_taken_for_what_its_description_says(written: Path, tmp_path: Path) -> None:

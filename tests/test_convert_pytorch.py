@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,17 @@ def test_a_description_that_lies_is_refused(paper: Classifier, tmp_path: Path) -
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(ModelFileError, match=r"conv1\.bias is \(96,\); it must be \(48,\)"):
         load_model(tmp_path / "other.pth")
+
+
+def test_an_archive_that_grows_is_refused(paper: Classifier, tmp_path: Path) -> None:
+    convert(paper, tmp_path / "model.pth")
+    with zipfile.ZipFile(tmp_path / "model.pth") as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as bomb:
+        for each in archive.infolist():
+            bomb.writestr(
+                each, bytes(10**7) if each.filename.endswith("/0") else archive.read(each), zipfile.ZIP_DEFLATED
+            )
+    with pytest.raises(ModelFileError, match=r"bytes unpack to .*; they must be stored as they are"):
+        load_model(tmp_path / "bomb.pth")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
@@ -84,6 +85,7 @@ def read_pth(path: Path) -> Content:
 
     with open_regular_file(path) as file:
         try:
+            _require_stored(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch has no type for what can be wrong with a file
             raise ModelFileError(f"{path} holds no weights that PyTorch reads: {reason_of(error)}") from error
@@ -91,6 +93,23 @@ def read_pth(path: Path) -> Content:
         raise ModelFileError(f"{path} holds {shown(type(state))}; it must be a state dict: tensors by name")
     shapes = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in state.items()}
     return _read(str(path), shapes, lambda name: state[name].numpy())
+
+
+def _require_stored(file: BinaryIO) -> None:
+    """Refuse an archive that would take more memory than the file's size; PyTorch compresses nothing.
+
+    Raises:
+        ValueError: it would.
+    """
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if unpacked > size:
+        raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}; they must be stored as they are")
 
 
 def read_safetensors(path: Path) -> Content:
