@@ -31,11 +31,12 @@ from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.evaluation.features import Features, extract_features, save_features
 from pyalexnet.evaluation.neighbours import Neighbour, find_neighbours
 from pyalexnet.evaluation.predict import Prediction, predict
+from pyalexnet.formats.conversion import convert, load_model
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.judging import ClassResult, Evaluation, Interval
 from pyalexnet.net.layer_table import LayerRow, layer_table
-from pyalexnet.net.model_file import load_model, save_model
+from pyalexnet.net.model_file import save_model
 from pyalexnet.net.network import AlexNet
 from pyalexnet.training.events import TrainingEvent
 from pyalexnet.training.record import RunRecord, load_run
@@ -100,6 +101,7 @@ __all__ = [
     "Tensor",
     "TrainingEvent",
     "TrainingResult",
+    "convert",
     "devices",
     "evaluate",
     "extract_features",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -40,6 +40,7 @@ class Conv:
         lrn: whether local response normalisation follows.
         pool: whether max-pooling follows, over windows of 3×3 or 2×2 pixels, 2 apart: either gives the same size.
         towers: how many the filters are split over.
+        groups: how many parts of equal size a tower's channels and filters have, each for itself.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Conv:
     lrn: bool = False
     pool: bool = False
     towers: int = TOWERS
+    groups: int = 1
 
     @property
     def computing_towers(self) -> range:
@@ -82,7 +84,7 @@ class Conv:
     @property
     def tower_weight_shape(self) -> tuple[int, ...]:
         """HWIO shape of one tower's weights."""
-        return (self.kernel, self.kernel, self.tower_channels, self.tower_filters)
+        return (self.kernel, self.kernel, self.tower_channels // self.groups, self.tower_filters)
 
 
 @dataclass(frozen=True)
@@ -167,20 +169,26 @@ ONE_TOWER_CONVOLUTIONS = (
     Conv("conv5", 192, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
 )
 
+# Both towers' layers as groups of one tower, which sees all channels of a layer at once.
+GROUPED_CONVOLUTIONS = tuple(
+    replace(layer, towers=1, groups=1 if layer.sees_both else TOWERS) for layer in CONVOLUTIONS
+)
+
 
 # Outputs of fc6, and of fc7; where these layers do not matter, tests make nets with fewer.
 HIDDEN_UNITS = 4096
 
 
-def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
+def layers(num_classes: int, towers: int = TOWERS, groups: int = 1) -> tuple[Conv | Linear, ...]:
     """All eight layers in order.
 
     Args:
         num_classes: outputs of the last one.
         towers: 2 for the net, 1 for the paper's net for one GPU.
+        groups: 2, with one tower, for the net whose two towers are groups of one.
     """
     return (
-        *(CONVOLUTIONS if towers == TOWERS else ONE_TOWER_CONVOLUTIONS),
+        *(CONVOLUTIONS if towers == TOWERS else GROUPED_CONVOLUTIONS if groups > 1 else ONE_TOWER_CONVOLUTIONS),
         Linear("fc6", 6 * 6 * 256, HIDDEN_UNITS, towers=towers),
         Linear("fc7", HIDDEN_UNITS, HIDDEN_UNITS, towers=towers),
         Linear("fc8", HIDDEN_UNITS, num_classes, hidden=False, towers=towers),
@@ -191,6 +199,7 @@ def layers(num_classes: int, towers: int = TOWERS) -> tuple[Conv | Linear, ...]:
 WeightInit: TypeAlias = Literal["paper", "notes", "source2012", "caffe"]
 BiasInit: TypeAlias = Literal["paper", "notes", "caffe"]
 LrnAlpha: TypeAlias = Literal["paper", "caffe"]
+LrnOver: TypeAlias = Literal["tower", "both"]
 Crop: TypeAlias = Literal[227, 224]
 BiasUpdate: TypeAlias = Literal["paper", "source2012"]
 Activation: TypeAlias = Literal["relu", "tanh"]
@@ -213,6 +222,8 @@ class Options:
             at the start); ``caffe`` 0.1 where the paper has 1, which avoids a long first plateau.
         lrn_alpha: ``paper`` as in the formula; ``caffe`` divided by the window's size, as the 2012 code does too.
         lrn_k: LRN's constant: 2 in the paper and the 2012 code, 1 in Caffe.
+        lrn_over: ``tower`` a tower's own channels; ``both`` towers' channels as one row, as in Caffe, where the last
+            of tower 0 and the first of tower 1 are neighbours. One device computes both towers then.
         pool_before_lrn: pool, then normalise (CaffeNet), instead of normalising first.
         second_lrn: conv2's LRN is followed by another one within each map, over 5×5 pixels, as in the 2012 code.
         relu1_last: conv1's ReLU comes after LRN and pooling, as in the 2012 code, instead of before them.
@@ -235,6 +246,9 @@ class Options:
     lrn_alpha: Annotated[LrnAlpha, Setting("whether LRN's alpha is divided by the window's size")] = "paper"
     lrn_k: Annotated[float, Setting("LRN's constant; Caffe has 1", metavar="K", within=Interval(gt=0, lt=math.inf))] = (
         LRN_K
+    )
+    lrn_over: Annotated[LrnOver, Setting("whether LRN's windows end with a tower's channels; in Caffe they do not")] = (
+        "tower"
     )
     pool_before_lrn: Annotated[Literal[False, True], Setting("pool, then normalise")] = False
     second_lrn: Annotated[
@@ -264,8 +278,17 @@ class Options:
         check_fields(self)
         if self.second_lrn and not self.lrn:
             raise ValueError("second_lrn is True, but lrn is False; it must be True then")
+        if self.lrn_over == "both" and not self.lrn:
+            raise ValueError("lrn_over is 'both', but lrn is False; it must be True then")
+        if self.lrn_over == "both" and self.towers == 1:
+            raise ValueError("lrn_over is 'both', but towers is 1; it must be 2 then")
         if self.relu1_last and self.activation != "relu":
             raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
+
+    @property
+    def computed_as(self) -> tuple[int, int]:
+        """How many towers compute the net, and in how many groups: what :func:`layers` takes."""
+        return (1, TOWERS) if self.lrn_over == "both" else (self.towers, 1)
 
     @property
     def lrn_arguments(self) -> LrnArguments:
@@ -305,6 +328,7 @@ class OptionArguments(TypedDict, total=False):
     weight_init: WeightInit
     bias_init: BiasInit
     lrn_alpha: LrnAlpha
+    lrn_over: LrnOver
     pool_before_lrn: bool
     second_lrn: bool
     relu1_last: bool
@@ -345,7 +369,7 @@ def feature_names(options: Options) -> dict[str, str]:
     hidden layers' outputs, without dropout, and ``fc8`` the logits.
     """
     names = {}
-    for layer in layers(2, options.towers):
+    for layer in layers(2, *options.computed_as):
         if isinstance(layer, Conv):
             names[layer.name] = f"{layer.name}.y"
             for step in options.steps_after(layer):
@@ -363,17 +387,17 @@ def activation_names(options: Options) -> dict[str, str]:
     them. Where ``relu1_last`` puts conv1's ReLU behind the pooling, ``conv1`` and ``conv1_pre`` are the same.
     """
     names = feature_names(options)
-    for layer in layers(2, options.towers):
+    for layer in layers(2, *options.computed_as):
         if isinstance(layer, Conv) or layer.hidden:
             kept = not (options.relu1_last and layer.name == "conv1")
             names[f"{layer.name}_pre"] = f"{layer.name}.{'pre' if kept else 'y'}"
     return names
 
 
-def parameter_shapes(num_classes: int, towers: int = TOWERS) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(num_classes: int, towers: int = TOWERS, groups: int = 1) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers(num_classes, towers):
+    for layer in layers(num_classes, towers, groups):
         outputs = layer.filters if isinstance(layer, Conv) else layer.outputs
         shapes[f"{layer.name}.weight"] = (*layer.tower_weight_shape[:-1], outputs)
         shapes[f"{layer.name}.bias"] = (outputs,)

@@ -387,7 +387,7 @@ class TorchNet:
     def lrn(self, h: Any) -> Any:
         # PyTorch divides alpha by the window's size.
         alpha = 1e-4 * (5 if self.options.lrn_alpha == "paper" else 1)
-        towers = h.chunk(self.options.towers, dim=1)
+        towers = h.chunk(1 if self.options.lrn_over == "both" else self.options.towers, dim=1)
         normalised = [self.functional.local_response_norm(t, 5, alpha, 0.75, self.options.lrn_k) for t in towers]
         return self.torch.cat(normalised, dim=1) if self.options.lrn else h
 
@@ -401,7 +401,7 @@ class TorchNet:
     def ours(self, name: str) -> Any:
         """An array of the step, all towers, as PyTorch lays it out."""
         step = self.net.last_step()
-        parts = [self.net.read(step.array(name, tower), tower) for tower in range(self.options.towers)]
+        parts = [self.net.read(step.array(name, tower), tower) for tower in range(self.options.computed_as[0])]
         return self.torch.tensor(np.moveaxis(np.concatenate(parts, axis=-1), -1, 1))
 
 
@@ -414,6 +414,8 @@ class TorchNet:
         {"relu1_last": True, "second_lrn": True},
         {"activation": "tanh", "dropout": 0.5},
         {"pooling": "plain", "lrn": False, "relu1_last": True},
+        {"lrn_over": "both", "lrn_k": 1.0, "conv_algorithm": "fourier"},
+        {"lrn_over": "both", "pool_before_lrn": True, "activation": "tanh"},
         {"towers": 1},
         {"towers": 1, "activation": "tanh", "pooling": "plain", "lrn": False, "dropout": 0.25},
     ],
@@ -538,6 +540,17 @@ def test_one_tower_is_the_net_for_one_gpu() -> None:
     assert not any(entry.operation.startswith(("exchange", "add")) for entry in net.program(1, training=True).backward)
     with pytest.raises(ValueError, match=r"devices is .*; it must be a list of one name, for a net of one tower"):
         AlexNet(CLASSES, devices=["cpu:0", "cpu:1"], towers=1)
+
+
+def test_lrn_over_both_towers_takes_one_device() -> None:
+    net = AlexNet(CLASSES, lrn_over="both")
+    assert net.shapes == AlexNet(CLASSES).shapes
+    with pytest.raises(ValueError, match=r"devices is .*; it must be .* for a net whose LRN is over both towers"):
+        AlexNet(CLASSES, devices=["cpu:0", "cpu:1"], lrn_over="both")
+    with pytest.raises(ValueError, match="lrn_over is 'both', but towers is 1; it must be 2 then"):
+        AlexNet(CLASSES, lrn_over="both", towers=1)
+    with pytest.raises(ValueError, match="lrn_over is 'both', but lrn is False; it must be True then"):
+        AlexNet(CLASSES, lrn_over="both", lrn=False)
 
 
 @full_speed

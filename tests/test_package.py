@@ -18,7 +18,7 @@ from pyalexnet.device import backend, natives
 from pyalexnet.errors import StaleBuildError
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("system", "device", "ops", "data", "net", "training", "evaluation", "study", "cli")
+ROOMS = ("system", "device", "ops", "data", "net", "formats", "training", "evaluation", "study", "cli")
 """From the bottom up: each imports those before it."""
 
 

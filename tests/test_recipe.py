@@ -53,6 +53,7 @@ PAPERS = {
     "weight_init": "paper",
     "bias_init": "paper",
     "lrn_alpha": "paper",
+    "lrn_over": "tower",
     "pool_before_lrn": False,
     "lrn_k": 2.0,
     "second_lrn": False,

@@ -310,6 +310,7 @@ NEVER: dict[str, Any] = {
     "bias_init": "paper",
     "lrn_alpha": "caffe",
     "lrn_k": 1.0,
+    "lrn_over": "both",
     "pool_before_lrn": True,
     "second_lrn": True,
     "relu1_last": True,

@@ -150,6 +150,12 @@ MUTATIONS = (
     Mutation("probabilities do not sum to 1", "pyalexnet/net/judging.py",
              "powers / powers.sum(axis=1, keepdims=True)", "powers",
              "tests/test_evaluation.py"),
+    Mutation("fc6's inputs are taken row by row", "pyalexnet/formats/content.py",
+             ".transpose(3, 2, 0, 1).reshape(value.shape[1], -1)", ".transpose(3, 0, 1, 2).reshape(value.shape[1], -1)",
+             "tests/test_convert_pytorch.py -k computes"),
+    Mutation("a pooling that makes larger maps passes for the net's", "pyalexnet/formats/steps.py",
+             "if padded == size and", "if padded >= size and",
+             "tests/test_convert_caffe.py -k refused"),
 )  # fmt: skip
 
 

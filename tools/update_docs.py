@@ -12,6 +12,7 @@
     pyalexnet ablate fashion-mnist --out benchmarks/ablation.json
     tools/ladder.py --json docs/kernels/ladder.json
     python benchmarks/gpu_report.py --build --arch 75 80 90 120 --json benchmarks/gpu_report.json
+    python benchmarks/exchange.py --json benchmarks/exchange.json
     tools/update_docs.py
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
@@ -398,6 +399,22 @@ RECIPE_SIZES = (
 )
 
 
+def exchanged() -> str:
+    """What exchange.py found of each net in each format."""
+    report = measured("exchange.json")
+    heading = ["net", *(f"`{form.split()[-1]}`" for form in report["nets"][0]["formats"])]
+    rows = [
+        [net["name"], *(f"{found:.1e}" if isinstance(found, float) else "refused" for found in net["formats"].values())]
+        for net in report["nets"]
+    ]
+    judges = ", ".join(f"{name} {number}" for name, number in report["judges"].items())
+    reasons = dict.fromkeys(
+        found for net in report["nets"] for found in net["formats"].values() if isinstance(found, str)
+    )
+    refused = "".join(f"\n- {reason}" for reason in reasons)
+    return f"By {judges}:\n\n{table(heading, rows, left=1)}\n\nRefused:\n{refused}"
+
+
 def ledger() -> str:
     """Where the sources differ, and which setting gives what."""
     heading = ["what", "setting", *SOURCES.values()]
@@ -464,6 +481,7 @@ BLOCKS = (
     Block("docs/gpu.md", "products, by benchmarks/gpu_report.py", gpu_products),
     Block("docs/gpu.md", "other kernels, by benchmarks/gpu_report.py", gpu_others),
     Block("docs/gpu.md", "bounds, by benchmarks/gpu_report.py", gpu_bounds),
+    Block("docs/exchange.md", "differences, by benchmarks/exchange.py", exchanged),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
     Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from pyalexnet.cli import (
     ablate,
+    convert,
     devices,
     evaluate,
     features,
@@ -49,6 +50,7 @@ _COMMANDS = (
     similarity,
     figure,
     report,
+    convert,
     ablate,
     layers,
     time,
@@ -70,6 +72,7 @@ examples:
   pyalexnet similarity run other_run             how alike the layers of two nets are
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
+  pyalexnet convert run alexnet.onnx             the model for ONNX Runtime; .pth for PyTorch, .caffemodel
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings
   pyalexnet layers --format csv                  shapes, windows, parameters and multiply-adds of each layer
   pyalexnet time --batch-size 32                 how long each layer of a training step takes here

@@ -55,7 +55,7 @@ class Draft:
         self.batch_invariant = batch_invariant
         self.unfused = unfused
         self.options = options
-        self.layers = layers(num_classes, options.towers)
+        self.layers = layers(num_classes, *options.computed_as)
         self.arenas = tuple(Arena(device) for device in placement.devices)
         self.arrays: dict[tuple[str, int], Ref] = {
             (f"{INPUT}.values", place): arena.add(INPUT, (STEP_VALUES_BYTES,), "uint8")
@@ -122,8 +122,8 @@ class Draft:
         return part_of_step_values(self.arrays[f"{INPUT}.values", place], field, name)
 
     def convolution(self, layer: Conv) -> dict[str, Any]:
-        """How a convolution's windows lie, and how it is computed: a tower's convolution has one group."""
-        places = {"stride": layer.stride, "padding": layer.padding, "groups": 1}
+        """How a convolution's windows lie, and how it is computed."""
+        places = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
         algorithm = self.options.conv_algorithm
         if self.batch_invariant or algorithm == "auto":
             return places

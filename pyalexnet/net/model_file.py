@@ -27,7 +27,8 @@ from pyalexnet.system.json_file import require_distinct
 
 MODEL_FILE = "model.safetensors"
 
-_MEAN = "input.mean"
+MEAN = "input.mean"
+"""The tensor that holds the mean image."""
 
 
 def save_model(path: str | PathLike[str], model: Classifier) -> None:
@@ -51,14 +52,14 @@ def model_content(model: Classifier, parameters: Tensors | None = None) -> bytes
         model: the classifier.
         parameters: its net's, from a caller who has them in host memory already.
     """
-    about = {
-        "classes": model.classes,
-        "num_classes": model.net.num_classes,
-        "options": asdict(model.net.options),
-        "step": model.net.step,
-    }
+    about = described(model.classes, model.net.num_classes, model.net.options, model.net.step)
     tensors = model.net.parameters() if parameters is None else parameters
-    return pack({**tensors, _MEAN: model.mean}, about)
+    return pack({**tensors, MEAN: model.mean}, about)
+
+
+def described(classes: Sequence[str], num_classes: int, options: Options, step: int) -> dict[str, object]:
+    """What a model file says beside its tensors, but for what :func:`pyalexnet.net.tensor_file.pack` adds."""
+    return {"classes": classes, "num_classes": num_classes, "options": asdict(options), "step": step}
 
 
 def load_model(
@@ -111,9 +112,9 @@ def read_model(
         # First the net, which says what memory it needs where there is not enough.
         net = AlexNet.unfilled(about.num_classes, devices=devices, memory_limit=memory_limit, **vars(about.options))
         tensors = file.tensors()
-    mean = np.array(tensors.pop(_MEAN))
+    mean = np.array(tensors.pop(MEAN))
     if not (mean.min() >= 0 and mean.max() <= 255):
-        raise ModelFileError(f"{path}: {_MEAN} is from {mean.min()} to {mean.max()}; it must be from 0 to 255")
+        raise ModelFileError(f"{path}: {MEAN} is from {mean.min()} to {mean.max()}; it must be from 0 to 255")
     net.step = about.step
     return Classifier(net, about.classes, mean, learned_from=path.parent), tensors
 
@@ -168,4 +169,4 @@ MODEL_DESCRIPTION = description_format(ModelDescription)
 
 def model_shapes(about: ModelDescription) -> Shapes:
     """The tensors that a model file has."""
-    return {**parameter_shapes(about.num_classes, about.options.towers), _MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}
+    return {**parameter_shapes(about.num_classes, about.options.towers), MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}

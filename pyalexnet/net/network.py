@@ -168,16 +168,16 @@ class AlexNet:
         self._peer_access = flag("peer_access", peer_access)
         self.devices = device_names(devices)
         self.options = Options(**as_options(options, "AlexNet", _ARGUMENTS))
-        towers = self.options.towers
-        wanted = "a list of one name, for a net of one tower"
-        require(len(self.devices) <= towers, "devices", list(self.devices), wanted)
+        towers, groups = self.options.computed_as
+        which = "whose LRN is over both towers" if groups > 1 else "of one tower"
+        require(len(self.devices) <= towers, "devices", list(self.devices), f"a list of one name, for a net {which}")
         self.step = 0
         self.captures = True
         self.placement = Placement.on(self.devices, peer_access=self._peer_access)
         self.step_values = StepValues(self.placement.devices[0], self.options)
         self._transfers = Transfers(self.placement)
         self._inputs = InputArrays(self._transfers, len(self.devices))
-        self._parameters = Parameters(self.num_classes, towers, self.placement, self._transfers)
+        self._parameters = Parameters(self.num_classes, towers, groups, self.placement, self._transfers)
         self.shapes = self._parameters.shapes
         self._programs = Programs(self.num_classes, self.placement, self._parameters, self._memory_limit)
         self._last_step: Program | None = None
@@ -396,7 +396,7 @@ class AlexNet:
             return []
         unfused = frozenset(array.removesuffix(".pre") for array in arrays.values() if array.endswith(".pre"))
         program = self._program(inputs[0].count, Purpose(False, batch_invariant, unfused))
-        towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, self.options.towers)}
+        towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, *self.options.computed_as)}
         layer_of = {name: array.partition(".")[0] for name, array in arrays.items()}
         order = list(towers)
         up_to_deepest = order[: 1 + max(map(order.index, layer_of.values()))]
@@ -521,7 +521,7 @@ class AlexNet:
             RuntimeError: another thread has used the net since the calling one did, or since it asked for
                 :meth:`last_step`: the array is no longer what it was.
         """
-        towers = self.options.towers
+        towers, _ = self.options.computed_as
         require(0 <= integer("tower", tower) < towers, "tower", tower, "0 or 1" if towers > 1 else "0")
         if not isinstance(array, self.placement.devices[0].native.Array):
             raise TypeError(f"array is {shown(array)}; it must be an array of a program")

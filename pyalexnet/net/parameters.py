@@ -43,16 +43,16 @@ class Parameters:
         flaw: why the values must not be used; None where they may.
     """
 
-    def __init__(self, num_classes: int, towers: int, placement: Placement, transfers: Transfers) -> None:
+    def __init__(self, num_classes: int, towers: int, groups: int, placement: Placement, transfers: Transfers) -> None:
         """Plan where they lie; no memory is taken here."""
-        self.shapes = parameter_shapes(num_classes, towers)
+        self.shapes = parameter_shapes(num_classes, towers, groups)
         self.of_tower: list[dict[str, Parameter]] = [{} for _ in range(towers)]
         self.has_momentum = self.has_gradients = False
         self.flaw: str | None = "the net has no parameters yet: load_parameters() gives it some"
         self._transfers = transfers
         self._values = tuple(Arena(device) for device in placement.devices)
         self._updates = tuple(Arena(device) for device in placement.devices)
-        for layer in layers(num_classes, towers):
+        for layer in layers(num_classes, towers, groups):
             for tower in layer.computing_towers:
                 values, updates = (arenas[placement.place(tower)] for arenas in (self._values, self._updates))
                 shape = layer.tower_weight_shape

@@ -107,7 +107,7 @@ def open_tensors(
         FileNotFoundError: there is no such file.
         ModelFileError: the file is another's, of another format, cut short or damaged; the message says which.
     """
-    _require_short_header(path, kind)
+    require_short_header(path, kind)
     try:
         file = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
@@ -121,8 +121,13 @@ def open_tensors(
         yield TensorFile(path, described, file)
 
 
-def _require_short_header(path: Path, kind: str) -> None:
-    """Refuse a header that would take much memory, before it is read."""
+def require_short_header(path: Path, kind: str) -> None:
+    """Refuse a header that would take much memory, before it is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelFileError: it cannot be read, or its header is too long.
+    """
     try:
         with open_regular_file(path) as file:
             header_bytes = int.from_bytes(file.read(8), "little")

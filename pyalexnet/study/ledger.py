@@ -120,6 +120,13 @@ LEDGER = (
     ),
     _row("k of LRN", "lrn_k", torchvision="no LRN"),
     _row(
+        "channels of LRN",
+        "lrn_over",
+        paper="a tower's own",
+        caffe="both towers' as one row, as `both` has it; the preset keeps to what two devices can do",
+        torchvision="no LRN",
+    ),
+    _row(
         "LRN and pooling",
         "pool_before_lrn",
         paper="LRN first",

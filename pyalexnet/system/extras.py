@@ -9,10 +9,16 @@ from pyalexnet.errors import MissingLibraryError
 
 _EXTRAS = {
     "fontTools": "emoji",
+    "google": "caffe",
     "jinja2": "report",
     "matplotlib": "figures",
+    "onnx": "onnx",
     "tensorboard": "tensorboard",
+    "torch": "torch",
 }
+
+_PACKAGES = {"google": "protobuf"}
+"""Those that are imported by another name than they are installed by."""
 
 
 @contextmanager
@@ -29,6 +35,7 @@ def importing_extra() -> Iterator[None]:
         if library not in _EXTRAS:
             raise
         raise MissingLibraryError(
-            f"{library} is not installed, which this needs: run pip install 'pyalexnet[{_EXTRAS[library]}]'",
+            f"{_PACKAGES.get(library, library)} is not installed, which this needs: "
+            f"run pip install 'pyalexnet[{_EXTRAS[library]}]'",
             name=library,
         ) from error

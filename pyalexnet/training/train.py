@@ -104,9 +104,10 @@ def train(
             finds all such before training begins, and the run, resumed too, is as if they were not there;
             ``result.data["unreadable"]`` names them.
         progress: whether to show a progress bar, or lines where standard output is no terminal.
-        weight_init: an option of the net, as are ``bias_init``, ``lrn_alpha``, ``lrn_k``, ``pool_before_lrn``,
-            ``second_lrn``, ``relu1_last``, ``crop``, ``bias_update``, ``dropout``, ``activation``, ``pooling``,
-            ``lrn``, ``towers`` and ``conv_algorithm``; :class:`pyalexnet.Options` tells of each.
+        weight_init: an option of the net, as are ``bias_init``, ``lrn_alpha``, ``lrn_k``, ``lrn_over``,
+            ``pool_before_lrn``, ``second_lrn``, ``relu1_last``, ``crop``, ``bias_update``, ``dropout``,
+            ``activation``, ``pooling``, ``lrn``, ``towers`` and ``conv_algorithm``; :class:`pyalexnet.Options` tells of
+            each.
 
     Returns:
         The model and its history. Ctrl-C, SIGTERM and SIGXCPU finish the step, save, and return what there is; SIGUSR1,

@@ -1,0 +1,1 @@
+"""Files of other programs: models that they read, and models that they made."""

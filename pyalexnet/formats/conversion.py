@@ -1,0 +1,219 @@
+"""Models of other programs, opened as classifiers and brought from one format to another."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+
+from pyalexnet.data.class_lists import read_classes_list
+from pyalexnet.errors import ModelFileError
+from pyalexnet.formats import caffe
+from pyalexnet.formats.content import Colours, Content, as_mean, for_colours
+from pyalexnet.formats.registry import format_called, format_of
+from pyalexnet.net import model_file
+from pyalexnet.net.classifier import Classifier, default_devices
+from pyalexnet.net.network import AlexNet
+from pyalexnet.net.placement import device_names
+from pyalexnet.net.programs import as_memory_limit
+from pyalexnet.system.array_file import array_from, read_array_header
+from pyalexnet.system.checks import as_path, require, shown
+from pyalexnet.system.files import read_regular_file, write_atomically
+from pyalexnet.system.json_file import require_distinct
+
+Mean: TypeAlias = "str | PathLike[str] | Sequence[float] | np.ndarray[Any, Any]"
+"""A mean image: its file, three numbers or an array (256, 256, 3), RGB."""
+Classes: TypeAlias = "str | PathLike[str] | Sequence[str]"
+"""Names of classes, or the file that lists them."""
+
+_MOST_MEAN_BYTES = 4 * 2**20  # as float64 it takes 1.5 MiB
+_IMAGENET = "122.679,116.669,104.007"
+
+
+def load_model(
+    path: str | PathLike[str],
+    *,
+    devices: Sequence[str] | None = None,
+    memory_limit: int | None = None,
+    mean: Mean | None = None,
+    classes: Classes | None = None,
+    colours: Colours | None = None,
+    prototxt: str | PathLike[str] | None = None,
+) -> Classifier:
+    """Read a classifier from a model file, this package's or another program's; docs/exchange.md lists the formats.
+
+    Args:
+        path: the file, or a run's folder, for its ``model.safetensors``.
+        devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
+        memory_limit: bytes that the net may take on each device; by default what the device has.
+        mean: the mean image of another program's model: three numbers or an array (256, 256, 3), RGB, from 0 to 255,
+            or a file, Caffe's ``.binaryproto`` or NumPy's ``.npy``; by default that of the file.
+        classes: the outputs' names, or a text file with a name a line; by default those of the file, or numbers.
+        colours: in which order another program's net takes an image's colours, ``rgb`` or ``bgr``; by default as nets
+            of that format usually do.
+        prototxt: the definition of a net of Caffe, where that of its ``.caffemodel`` is not the one that is meant.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument makes no sense, or ``mean`` is not given and the file has none.
+        OSError: a file cannot be read; FileNotFoundError where there is none.
+        MissingLibraryError: a library is not installed that the format needs.
+        ModelFileError: it is no model, of a net that this package does not compute, of a newer format, or damaged; the
+            message says which.
+    """
+    path = as_path("path", path)
+    given = mean is not None or classes is not None or colours is not None or prototxt is not None
+    if not given and (path.is_dir() or format_of(path).name == "pyalexnet"):
+        return model_file.load_model(path, devices=devices, memory_limit=memory_limit)
+    devices = default_devices() if devices is None else device_names(devices)
+    memory_limit = as_memory_limit(memory_limit)
+    content = read(path, mean=mean, classes=classes, colours=colours, prototxt=prototxt)
+    for remark in content.remarks:
+        warnings.warn(remark, stacklevel=2)
+    net = AlexNet.unfilled(content.num_classes, devices=devices, memory_limit=memory_limit, **vars(content.options))
+    net.load_parameters(content.parameters)
+    net.step = content.step
+    assert content.mean is not None
+    return Classifier(net, content.classes or (), content.mean)
+
+
+def convert(
+    source: Classifier | str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    to: str | None = None,
+    mean: Mean | None = None,
+    classes: Classes | None = None,
+    colours: Colours | None = None,
+    prototxt: str | PathLike[str] | None = None,
+) -> tuple[str, ...]:
+    """Write a model for another program, or another program's as a model file; docs/exchange.md lists the formats.
+
+    Nothing is computed but the order of values, which stay as they are.
+
+    Args:
+        source: a classifier, or what :func:`load_model` takes.
+        path: the file to write, whose ending says the format.
+        to: the format's name, where its ending stands for several: ``pytorch`` writes ``.safetensors`` for PyTorch.
+        mean: as in :func:`load_model`, like the arguments that follow.
+        classes: see there.
+        colours: see there.
+        prototxt: see there.
+
+    Returns:
+        What there is to know of the result, in sentences.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument makes no sense, ``mean`` is not given and the file has none, or the format cannot hold
+            the net.
+        OSError: a file cannot be read or written; nothing is half-written.
+        MissingLibraryError: a library is not installed that a format needs.
+        ModelFileError: as in :func:`load_model`.
+    """
+    path = as_path("path", path)
+    form = format_called(to, path)
+    if isinstance(source, Classifier):
+        content = _given(_content_of(source), "the model", mean, classes, colours)
+    else:
+        content = read(as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt)
+    assert form.write is not None
+    for each, data in form.write(content, path).items():
+        write_atomically(each, data)
+    return content.remarks
+
+
+def read(
+    path: Path,
+    *,
+    mean: Mean | None,
+    classes: Classes | None,
+    colours: Colours | None,
+    prototxt: str | PathLike[str] | None,
+) -> Content:
+    """The whole content of a model file, with a mean and classes, for images in RGB.
+
+    Raises:
+        ValueError: as in :func:`load_model`, like the errors that follow.
+        OSError: see there.
+        ModelFileError: see there.
+    """
+    form = format_of(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model file {path}")
+    if prototxt is None:
+        content = form.read(path)
+    else:
+        definition = as_path("prototxt", prototxt)
+        require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
+        content = caffe.read(path, definition)
+    return _given(content, str(path), mean, classes, colours)
+
+
+def _given(
+    content: Content, source: str, mean: Mean | None, classes: Classes | None, colours: Colours | None
+) -> Content:
+    """A content with what a user says of it."""
+    require(colours is None or colours in get_args(Colours), "colours", colours, "rgb or bgr")
+    content = for_colours(replace(content, colours=colours or content.colours), "rgb")
+    if mean is not None:
+        content = replace(content, mean=_mean(mean))
+    if content.mean is None:
+        raise ValueError(
+            f"mean is None, but {source} has no mean image; it must be its file, or numbers for red, green and blue, "
+            f"which are {_IMAGENET} for nets that Caffe trained on ImageNet"
+        )
+    names = _classes(classes) if classes is not None else content.classes
+    names = names or tuple(f"output {number}" for number in range(content.num_classes))
+    if not 1 <= len(names) <= content.num_classes:
+        raise ValueError(
+            f"classes has {len(names)} names; it must have 1 to {content.num_classes}, as many as the net's outputs"
+        )
+    return replace(content, classes=names)
+
+
+def _classes(classes: Classes) -> tuple[str, ...]:
+    if isinstance(classes, str | PathLike):
+        return read_classes_list(classes)
+    names = tuple(classes) if isinstance(classes, Iterable) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"classes is {shown(classes)}; it must be a list of names, or the file that has them")
+    require_distinct("classes", names)
+    return names
+
+
+def _mean(mean: Mean) -> np.ndarray[Any, Any]:
+    if isinstance(mean, str | PathLike):
+        return _read_mean(as_path("mean", mean))
+    values = np.asarray(mean)
+    require(values.dtype.kind in "iuf", "mean", mean, "numbers, or the file that has them")
+    return as_mean(values, "mean")
+
+
+def _read_mean(path: Path) -> np.ndarray[Any, Any]:
+    """A mean image of a file; what has its channels first is Caffe's, and BGR."""
+    if path.suffix == ".binaryproto":
+        return caffe.read_mean(path)
+    content = read_regular_file(path, _MOST_MEAN_BYTES)
+    try:
+        dtype, shape, _ = read_array_header(io.BytesIO(content))
+        values = array_from(content, dtype.type, shape)
+    except ValueError as error:
+        raise ModelFileError(f"{path} holds no mean image: {error}") from error
+    return as_mean(values[::-1].transpose(1, 2, 0) if values.ndim == 3 and len(values) == 3 else values, str(path))
+
+
+def _content_of(model: Classifier) -> Content:
+    return Content(
+        options=model.net.options,
+        parameters=model.net.parameters(),
+        mean=model.mean,
+        classes=model.classes,
+        step=model.net.step,
+    )

@@ -1,0 +1,165 @@
+"""State dicts of PyTorch, as ``.pth`` and as ``.safetensors``, of the module in ``torch_module.py``.
+
+A state dict has each layer's ``weight`` and ``bias`` under this package's names, channels first; ``mean``, the mean
+image (3, 256, 256); and ``_extra_state``, the description as JSON in bytes, which PyTorch calls so.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS
+from pyalexnet.errors import ModelFileError
+from pyalexnet.formats.content import (
+    Content,
+    as_mean,
+    channels_first,
+    channels_last,
+    read_description,
+    require_finite,
+    shapes_channels_first,
+    with_description,
+)
+from pyalexnet.net.model_file import ModelDescription
+from pyalexnet.net.tensor_file import require_short_header
+from pyalexnet.system.checks import reason_of, shown
+from pyalexnet.system.extras import importing_extra
+from pyalexnet.system.files import open_regular_file
+
+_DESCRIPTION, _MEAN = "_extra_state", "mean"
+_MOST_DESCRIPTION_BYTES = 16 * 2**20
+
+_TORCHVISION = (
+    "it is torchvision's AlexNet, another net: one tower of 64, 192, 384, 256 and 256 filters without LRN, conv1 of "
+    "padded images; this package's nets have 96, 256, 384, 384 and 256 filters in two towers"
+)
+
+
+def write_pth(content: Content) -> bytes:
+    """A file that ``torch.load(..., weights_only=True)`` reads.
+
+    Raises:
+        MissingLibraryError: PyTorch is not installed.
+    """
+    with importing_extra():
+        import torch
+
+    file = io.BytesIO()
+    torch.save({name: torch.from_numpy(value) for name, value in _state(content).items()}, file)
+    return file.getvalue()
+
+
+def write_safetensors(content: Content) -> bytes:
+    """The same state dict in a file that needs no PyTorch."""
+    return safetensors.numpy.save(_state(content), {"format": "pt"})
+
+
+def _state(content: Content) -> dict[str, np.ndarray[Any, Any]]:
+    assert content.mean is not None
+    return {
+        **channels_first(content.parameters),
+        _MEAN: np.ascontiguousarray(content.mean.transpose(2, 0, 1)),
+        _DESCRIPTION: np.frombuffer(bytearray(content.description().encode()), np.uint8),
+    }
+
+
+def read_pth(path: Path) -> Content:
+    """What a file of ``torch.save`` holds; nothing in it is executed.
+
+    Raises:
+        OSError: it cannot be read.
+        MissingLibraryError: PyTorch is not installed.
+        ModelFileError: it is no state dict of the module.
+    """
+    with importing_extra():
+        import torch
+
+    with open_regular_file(path) as file:
+        try:
+            _require_stored(file)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch has no type for what can be wrong with a file
+            raise ModelFileError(f"{path} holds no weights that PyTorch reads: {reason_of(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelFileError(f"{path} holds {shown(type(state))}; it must be a state dict: tensors by name")
+    shapes = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in state.items()}
+    return _read(str(path), shapes, lambda name: state[name].numpy())
+
+
+def _require_stored(file: BinaryIO) -> None:
+    """Refuse an archive that would take more memory than the file's size; PyTorch compresses nothing.
+
+    Raises:
+        ValueError: it would.
+    """
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if unpacked > size:
+        raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}; they must be stored as they are")
+
+
+def read_safetensors(path: Path) -> Content:
+    """What a safetensors file of a state dict holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ModelFileError: it is no state dict of the module.
+    """
+    require_short_header(path, "state dict")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            slices = {name: file.get_slice(name) for name in names}
+            kinds = {"F32": "float32", "U8": "uint8"}
+            shapes = {
+                name: (tuple(part.get_shape()), kinds.get(part.get_dtype(), part.get_dtype()))
+                for name, part in slices.items()
+            }
+            return _read(str(path), shapes, file.get_tensor)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is no safetensors file or is cut short: {reason_of(error)}") from error
+
+
+def _read(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> Content:
+    """A content from tensors of which shape and dtype are known first."""
+    if found.get("features.0.weight", ((), ""))[0] == (64, 3, 11, 11):
+        raise ModelFileError(f"{path}: {_TORCHVISION}")
+    about = _description(path, found, tensor)
+    expected = shapes_channels_first(about.num_classes, about.options)
+    wanted: dict[str, tuple[int, ...]] = {**expected, _MEAN: (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)}
+    for name in sorted(wanted.keys() | (found.keys() - {_DESCRIPTION})):
+        shape, dtype = found.get(name, ("missing", "float32"))
+        if shape != wanted.get(name):
+            label = name if name in wanted else shown(name)
+            raise ModelFileError(f"{path}: {label} is {shape}; it must be {wanted.get(name, 'absent')}")
+        if dtype != "float32":
+            raise ModelFileError(f"{path}: {name} has dtype {dtype}; it must be float32")
+    parameters = {name: tensor(name) for name in expected}
+    require_finite(parameters, path)
+    mean = as_mean(tensor(_MEAN).transpose(1, 2, 0), path)
+    content = Content(options=about.options, parameters=channels_last(parameters), mean=mean)
+    return with_description(content, about)
+
+
+def _description(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> ModelDescription:
+    shape, dtype = found.get(_DESCRIPTION, ((), ""))
+    if dtype != "uint8" or len(shape) != 1 or math.prod(shape) > _MOST_DESCRIPTION_BYTES:
+        raise ModelFileError(
+            f"{path} has no {_DESCRIPTION} that tells the net's options: it must be a state dict of "
+            "pyalexnet.formats.torch_module.AlexNet"
+        )
+    return read_description(tensor(_DESCRIPTION).tobytes(), path)

@@ -1,0 +1,85 @@
+"""Which formats there are, and which one a file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from pyalexnet.errors import ModelFileError
+from pyalexnet.formats import caffe, numpy_dict, onnx_graph, own, pytorch
+from pyalexnet.formats.content import Content
+from pyalexnet.net.tensor_file import require_short_header
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        name: how a user asks for it.
+        endings: of the files' names.
+        read: what a file holds.
+        write: the files that hold a content, by path, the one that is asked for last; None where none is written.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    read: Callable[[Path], Content]
+    write: Callable[[Content, Path], dict[Path, bytes]] | None
+
+
+def _one_file(write: Callable[[Content], bytes]) -> Callable[[Content, Path], dict[Path, bytes]]:
+    return lambda content, path: {path: write(content)}
+
+
+FORMATS = (
+    Format("pyalexnet", (".safetensors",), own.read, _one_file(own.write)),
+    Format("pytorch", (".safetensors",), pytorch.read_safetensors, _one_file(pytorch.write_safetensors)),
+    Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _one_file(pytorch.write_pth)),
+    Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
+    Format("caffe", (".caffemodel",), caffe.read, caffe.write),
+    Format("numpy", (".npy",), numpy_dict.read, None),
+)
+NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
+"""Those in which a user can ask for a file."""
+
+
+def format_of(path: Path) -> Format:
+    """By its ending, or its content where an ending stands for several; what has none is this package's."""
+    found = list(_with_ending(path))
+    if not found:
+        return FORMATS[0]
+    return FORMATS[1] if len(found) > 1 and _is_state_dict(path) else found[0]
+
+
+def format_called(name: str | None, path: Path) -> Format:
+    """The format in which a file is to be written.
+
+    Raises:
+        ValueError: there is none of that name and ending, or none is written.
+    """
+    found = [each for each in _with_ending(path) if name in (None, each.name) and each.write]
+    if not found:
+        known = ", ".join(f"{each.name} ({' '.join(each.endings)})" for each in FORMATS if each.write)
+        raise ValueError(
+            f"cannot write {path}{f' as {name}' if name else ''}: the formats and their endings are {known}"
+        )
+    return found[0]
+
+
+def _with_ending(path: Path) -> Iterator[Format]:
+    return (each for each in FORMATS if path.suffix.lower() in each.endings)
+
+
+def _is_state_dict(path: Path) -> bool:
+    """Whether a safetensors file is PyTorch's; what cannot be read is not."""
+    try:
+        require_short_header(path, "model file")
+        with safe_open(path, framework="numpy") as file:
+            names = set(file.keys())
+            return "pyalexnet" not in (file.metadata() or {}) and bool(names & {"_extra_state", "features.0.weight"})
+    except (SafetensorError, OSError, ModelFileError):
+        return False
