@@ -70,6 +70,12 @@ def test_there_and_back(model: Classifier, tmp_path: Path) -> None:
     assert found.classes == CLASSES
 
 
+def test_any_k_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "model.caffemodel"
+    convert(model_of({"lrn_k": 1.2345}), path)
+    assert opened(path).net.options.lrn_k == 1.2345
+
+
 @pytest.mark.parametrize("options", [{"crop": 224}, {"pooling": "plain"}])
 def test_what_caffe_has_not_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
     (name,) = options
@@ -211,6 +217,10 @@ def of_small_windows(net: Any) -> None:
         layer_of(net, name).pooling_param.kernel_size = 2
 
 
+def of_softmax_in_place(net: Any) -> None:
+    layer_of(net, "drop7").type = "Softmax"
+
+
 def multiplied(net: Any) -> None:
     layer_of(net, "relu3").type = "Power"
     layer_of(net, "relu3").power_param.scale = 0.5
@@ -244,6 +254,7 @@ def of_sigmoids(net: Any) -> None:
         (in_a_circle, r"conv3 leads from \['fc7'\] to \['conv3'\]; it must lead on from 'pool2'"),
         (of_doubles, r"an array of conv1 is \(96,\), with 0 bytes"),
         (of_small_windows, "ceiling of pool1 is True; it must be absent"),
+        (of_softmax_in_place, r"fc8 leads from \['fc7'\] to \['fc8'\]; it must lead on"),
         (multiplied, "relu3 multiplies by 0.5, which the net does behind LRN alone"),
         (of_sigmoids, "relu6 is Sigmoid, which the net has not"),
     ],

@@ -303,6 +303,16 @@ def test_texts_that_are_no_utf8(written: Path, known: bytes, other: bytes, messa
         load_model(tmp_path / "other.onnx")
 
 
+def test_images_of_any_size_are_those_of_the_net(written: Path, tmp_path: Path) -> None:
+    def of_any_size(model: Any) -> None:
+        without_description(model)
+        for place, name in ((2, "H"), (3, "W")):
+            model.graph.input[0].type.tensor_type.shape.dim[place].dim_param = name
+
+    path = changed(written, of_any_size, tmp_path / "other.onnx")
+    assert convert(path, tmp_path / "model.safetensors", mean=(1, 2, 3)) == ()
+
+
 def test_a_crop_of_224_is_read_off_the_graph(tmp_path: Path) -> None:
     convert(model_of({"crop": 224}), tmp_path / "model.onnx")
     path = changed(tmp_path / "model.onnx", without_description, tmp_path / "plain.onnx")

@@ -109,10 +109,8 @@ def _net(content: Content) -> Any:
         elif step.kind == "lrn_in_map":
             how = add(f"cnorm{name[-1]}", "LRN").lrn_param
             _set_lrn(how, values)
-            how.alpha, how.norm_region = (
-                values["alpha"] * values["size"] ** 2,
-                1,
-            )  # Caffe divides by the window's pixels
+            how.norm_region = 1
+            how.alpha = values["alpha"] * values["size"] ** 2  # which Caffe divides by the window's pixels
         elif step.kind == "linear":
             add(name, "InnerProduct").inner_product_param.num_output = values["outputs"]
         else:
@@ -171,7 +169,7 @@ def read(path: Path, prototxt: Path | None = None) -> Content:
     definition = net if prototxt is None else _parsed_text(prototxt)
     reader = _Reader(definition, blobs, str(path))
     steps = list(_with_factors(reader.steps(), str(path)))
-    content = content_of(steps, reader.size or INPUT_SIZE, reader.dropout, str(path))
+    content = content_of(steps, reader.size, reader.dropout, str(path))
     return Content(**{**vars(content), "colours": "bgr", "mean": reader.mean})
 
 
@@ -286,9 +284,11 @@ class _Reader:
     def steps(self) -> Iterator[Step]:
         """What the layers do, one after the other."""
         parts: dict[str, Step | None] = {}
+        ended = False
         for layer in self._layers:
             kind = self._type(layer)
             if kind in _IMAGES or kind in _ENDS:
+                ended = ended or (kind in _ENDS and self._last in layer.top)
                 continue
             self._last = self._last or (layer.bottom[0] if layer.bottom else "")
             if kind == "Slice" and list(layer.bottom) == [self._last] and len(layer.top) == 2:
@@ -308,7 +308,7 @@ class _Reader:
                 self._require_channels(layer.concat_param, "concat_dim", layer)
                 yield self._lrn_in_parts(layer, list(parts.values()))
                 parts, self._last = {}, layer.top[0]
-            elif parts or list(layer.bottom) != [self._last] or len(layer.top) != 1:
+            elif ended or parts or list(layer.bottom) != [self._last] or len(layer.top) != 1:
                 raise ModelFileError(
                     f"{self._source}: {_label(layer)} leads from {shown(list(layer.bottom))} to "
                     f"{shown(list(layer.top))}; it must lead on from {shown(self._last)}, where the layer before ends"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, parameter_shapes
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.model_file import MODEL_DESCRIPTION, ModelDescription, described
-from pyalexnet.net.tensor_file import Tensors
+from pyalexnet.net.tensor_file import FORMAT, Tensors
 
 Colours: TypeAlias = Literal["rgb", "bgr"]
 
@@ -57,9 +57,9 @@ class Content:
         return self.parameters["fc8.bias"].size
 
     def description(self) -> str:
-        """All but the arrays, as JSON that :func:`with_description` reads."""
+        """All but the arrays, as JSON that :func:`read_description` reads."""
         about = described(self.classes or (), self.num_classes, self.options, self.step)
-        return json.dumps({"format": 1, "checksum": 0, **about})
+        return json.dumps({"format": FORMAT, "checksum": 0, **about})  # others may change the arrays
 
 
 def read_description(text: bytes, name: str) -> ModelDescription:

@@ -103,7 +103,7 @@ def content_of(steps: Sequence[Step], size: int, dropout: float, source: str) ->
 
     Args:
         steps: a foreign file's.
-        size: height and width of the images that the file is for.
+        size: height and width of the images that the file is for; 0 where it does not say.
         dropout: as :attr:`Options.dropout` has it.
         source: the file, for messages.
 
@@ -112,7 +112,7 @@ def content_of(steps: Sequence[Step], size: int, dropout: float, source: str) ->
     """
     options = _options_of(steps, dropout, source)
     remarks: tuple[str, ...] = ()
-    if size != options.crop:
+    if size not in (0, options.crop):
         remarks = (
             f"{source} is for images of {size}×{size}; here its weights are those of the same net for images of "
             f"{options.crop}×{options.crop}",

@@ -27,7 +27,8 @@ from pyalexnet.system.json_file import JsonFormat
 Tensors = dict[str, npt.NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
 
-_FORMAT = 1
+FORMAT = 1
+"""The version of what descriptions say, here and in the files of other programs that hold one."""
 _MOST_HEADER_BYTES = 16 * 2**20  # a hundred thousand classes' names; the tensors take 2 KB
 
 
@@ -49,7 +50,7 @@ D = TypeVar("D", bound=Description)
 
 def description_format(shape: type[D]) -> JsonFormat[D]:
     """The format of a description."""
-    return JsonFormat(shape, _MOST_HEADER_BYTES, ModelFileError, version=("format", _FORMAT))
+    return JsonFormat(shape, _MOST_HEADER_BYTES, ModelFileError, version=("format", FORMAT))
 
 
 class TensorFile(Generic[D]):
@@ -87,7 +88,7 @@ class TensorFile(Generic[D]):
 def pack(tensors: Tensors, about: Mapping[str, object]) -> bytes:
     """The content of a file: tensors, and what is to be said about them, of which JSON can hold everything."""
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    entry = {"format": _FORMAT, **about, "checksum": checksum(contiguous)}
+    entry = {"format": FORMAT, **about, "checksum": checksum(contiguous)}
     return safetensors.numpy.save(contiguous, {"pyalexnet": json.dumps(entry)})
 
 
