@@ -75,7 +75,8 @@ class DeviceInput:
             if name not in self.arrays:
                 self.arrays[name] = Tensor.empty(value.shape, dtype=value.dtype.name, device=str(self.device)).array
             native.copy(self.arrays[name], host_array(self.device, value), stream)
-        native.prepare_input(self.out.array, *self.arrays.values(), INPUT_SIZE, images.scale, stream)
+        scale = host_array(self.device, np.array([images.scale], np.float32))
+        native.prepare_input(self.out.array, *self.arrays.values(), INPUT_SIZE, scale, stream)
         stream.synchronize()
 
 

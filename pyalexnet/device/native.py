@@ -107,8 +107,8 @@ class NativeLink(Protocol):
 class NativeGraph(Protocol):
     """What ``work`` queues on the streams, captured: it is done by ``launch()``, as often as that is called.
 
-    The streams live as long as the graph does, the memory of the work's arrays need not. A launch is in order with what
-    else is queued on the streams. ``CudaError`` where something cannot be captured.
+    The graph keeps the streams, but not the memory of the work's arrays, which must be there at each launch. A launch
+    is in order with what else is queued on the streams. ``CudaError`` where something cannot be captured.
     """
 
     def __init__(self, streams: Sequence[NativeStream], work: Callable[[], None]) -> None: ...

@@ -15,9 +15,9 @@ namespace pyalexnet {
 class Graph {
  public:
   // Captures what work() queues on the streams, and on those that wait for events of these and are waited for again;
-  // nothing of it is executed. Of one device's work the memory is not kept, nor are the streams, which must outlive the
-  // graph. Throws CudaError where something cannot be captured, and passes on what work() throws; the streams are as
-  // before then.
+  // nothing of it is executed. Neither the streams nor the memory of the work's arrays are kept: both must be there at
+  // each launch. Throws CudaError where something cannot be captured, and passes on what work() throws; the streams are
+  // as before then.
   //
   // The capture is a relaxed one: what else the thread does meanwhile, such as freeing memory that a garbage collector
   // finds, does not disturb it.
