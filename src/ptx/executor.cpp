@@ -92,9 +92,11 @@ bool Warp::leave_parking() {
 void Warp::fail_stuck() {
   const Group first = parked_.front();
   current = &block->launch->program->code[static_cast<std::size_t>(first.at)];
-  fail(std::countr_zero(first.lanes), current->flow == Flow::barrier
-                                          ? "divergent barrier: other threads of the warp never come here"
-                                          : "lanes that the shuffle's mask names never come here");
+  const char* const missing =
+      current->flow == Flow::barrier   ? "divergent barrier: other threads of the warp never come here"
+      : current->flow == Flow::shuffle ? "lanes that the shuffle's mask names never come here"
+                                       : "other lanes of the warp never come to this product of matrices";
+  fail(std::countr_zero(first.lanes), missing);
 }
 
 void Warp::add(std::vector<Group>& groups, Group group) {
@@ -174,6 +176,14 @@ bool Warp::run_group(Group group) {
         shuffle(*this, instruction, group.lanes);
         ++group.at;
         break;
+      case Flow::matrix_product:
+        if (active != group.lanes) {
+          fail(std::countr_zero(group.lanes & ~active), "a product of matrices under a guard that is false");
+        }
+        if (!park_at_matrix_product(group)) return false;
+        multiply_matrices(*this, instruction);
+        ++group.at;
+        break;
     }
   }
 }
@@ -198,6 +208,21 @@ bool Warp::park_at_shuffle(Group& group) {
   if ((group.lanes & ~wanted) != 0) {
     fail(std::countr_zero(group.lanes & ~wanted), "bad shuffle mask: the calling lane is not in it");
   }
+  return park_for(group, wanted);
+}
+
+// Whether the group, together with those parked here, is the whole warp.
+bool Warp::park_at_matrix_product(Group& group) {
+  if (live_ != kAllLanes) {
+    fail(std::countr_zero(group.lanes), "a product of matrices in a warp of which lane " +
+                                            std::to_string(std::countr_zero(~live_)) +
+                                            " does not exist or has returned");
+  }
+  return park_for(group, kAllLanes);
+}
+
+// Takes in the lanes parked here; parks the group unless it has all that are wanted.
+bool Warp::park_for(Group& group, Mask wanted) {
   const auto parked = std::find_if(parked_.begin(), parked_.end(), [&](const Group& g) { return g.at == group.at; });
   if (parked != parked_.end()) {
     group.lanes |= parked->lanes;

@@ -109,6 +109,8 @@ class Warp {
   bool run_group(Group group);
   bool park_at_barrier(Group group);
   bool park_at_shuffle(Group& group);
+  bool park_at_matrix_product(Group& group);
+  bool park_for(Group& group, Mask wanted);
   bool leave_parking();
   [[noreturn]] void fail_stuck();
 

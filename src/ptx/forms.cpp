@@ -414,6 +414,12 @@ void add_conversions_to_floats(Table& table, const std::string& from) {
   table.add("cvt.rn.f64." + from, [](From a) { return static_cast<f64>(a); });
 }
 
+// Rounded to nearest, ties to even.
+u32 bf16_bits(f32 value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  return value == value ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : 0x7fffu;
+}
+
 void add_conversions(Table& table) {
   add_conversions_to<u8>(table, "u8"), add_conversions_to<std::int8_t>(table, "s8");
   add_conversions_to<s16>(table, "s16"), add_conversions_to<u16>(table, "u16");
@@ -432,6 +438,7 @@ void add_conversions(Table& table) {
     table.add("cvt.rmi" + flush + ".f32.f32", [](f32 a) { return std::floor(flushed(a)); });
     table.add("cvt.rpi" + flush + ".f32.f32", [](f32 a) { return std::ceil(flushed(a)); });
   }
+  table.add("cvt.rn.bf16x2.f32", [](f32 high, f32 low) { return bf16_bits(high) << 16 | bf16_bits(low); });
   table.add("cvt.rzi.f64.f64", [](f64 a) { return std::trunc(a); });
   table.add("cvt.ftz.sat.f32.f32", [](f32 a) { return a > 0.0f ? (a < 1.0f ? flushed(a) : 1.0f) : 0.0f; });
   table.add("cvt.ftz.f64.f32", [](f32 a) { return f64{flushed(a)}; });

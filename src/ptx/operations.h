@@ -31,4 +31,7 @@ enum class ShuffleMode { up, down, butterfly, index };
 // from: values, lanes, clamps, masks; `offset` is the mode.
 void shuffle(Warp& warp, const Instruction& instruction, Mask active);
 
+// mma.sync of 16 x 8 sums and eight words of terms, by the whole warp.
+void multiply_matrices(Warp& warp, const Instruction& instruction);
+
 }  // namespace ptx

@@ -23,7 +23,7 @@ class Warp;
 struct Instruction;
 using Operation = void (*)(Warp&, const Instruction&, Mask active);
 
-enum class Flow : std::uint8_t { next, branch, leave, barrier, shuffle };
+enum class Flow : std::uint8_t { next, branch, leave, barrier, shuffle, matrix_product };
 enum class Space : std::uint8_t { generic, global, shared, local, parameter };
 
 // Where the spaces other than global begin in generic addresses; no host has memory there.
@@ -34,6 +34,14 @@ inline constexpr std::uint64_t kParameterWindow = std::uint64_t{1} << 58;
 // The byte in the register file where a register begins, or the number of a predicate.
 using Slot = std::uint32_t;
 inline constexpr Slot kNoSlot = ~Slot{0};
+
+// The operands of a product of matrices that the lanes of a warp hold together, each lane so many words of each.
+struct MatrixProduct {
+  bool bf16;  // two terms a word, else one of tf32
+  std::array<Slot, 4> to, left;
+  std::array<Slot, 2> right;
+  std::array<Slot, 4> added;
+};
 
 // What a load or a store touches: `elements` values of `element_bytes`, side by side.
 struct Access {
@@ -56,6 +64,7 @@ struct Instruction {
   int target = 0;           // of a branch
   std::int64_t offset = 0;  // of an address
   Access access{};
+  MatrixProduct product{};
   const Statement* statement = nullptr;
   std::string problem;  // of one that cannot be executed
 };

@@ -346,6 +346,8 @@ class Translator {
       instruction.flow = Flow::barrier;
     } else if (opcode.starts_with("shfl.sync.") && words.back() == "b32") {
       set_shuffle(instruction, words.at(2), operands);
+    } else if (kind == "mma") {
+      set_matrix_product(instruction, opcode, operands);
     } else if (kind == "ld" || kind == "st") {
       set_access(instruction, words, operands);
     } else if (kind == "cvta") {
@@ -415,6 +417,23 @@ class Translator {
     instruction.to = operand(results[0], 4);
     if (results.size() == 2) instruction.second_to = operand(results[1], 0);
     for (std::size_t i = 1; i < 5; ++i) instruction.from[i - 1] = operand(operands[i], 4);
+  }
+
+  void set_matrix_product(Instruction& instruction, const std::string& opcode,
+                          const std::vector<std::string>& operands) {
+    const bool bf16 = opcode == "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32";
+    if (!bf16 && opcode != "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32") fail("'" + opcode + "' is not known");
+    if (operands.size() != 4) fail("a product of matrices has other operands");
+    const auto fill = [&](auto& slots, const std::string& names) {
+      const auto words = split(inside_brackets(names));
+      if (words.size() != slots.size()) fail("a product of matrices has other operands");
+      for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = operand(words[i], 4);
+    };
+    instruction.flow = Flow::matrix_product;
+    MatrixProduct& product = instruction.product;
+    product.bf16 = bf16;
+    fill(product.to, operands[0]), fill(product.left, operands[1]);
+    fill(product.right, operands[2]), fill(product.added, operands[3]);
   }
 
   static std::optional<Space> space_named(const std::string& name) {
