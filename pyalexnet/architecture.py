@@ -206,6 +206,7 @@ Activation: TypeAlias = Literal["relu", "tanh"]
 Pooling: TypeAlias = Literal["overlapping", "plain"]
 Towers: TypeAlias = Literal[2, 1]
 ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier"]
+Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "tf32x3"]
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,10 @@ class Options:
         conv_algorithm: how training computes convolutions, which changes the rounding alone: ``direct`` sums over
             windows; ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large);
             ``auto`` takes the faster one for the batch and the device. Without training it is always ``direct``.
+        precision: what both sides of a product, in convolutions, fully connected layers and their gradients, are
+            rounded to before they are multiplied; weights and sums stay float32. ``tf32`` keeps 11 bits, ``bf16`` 8;
+            ``tf32x3`` multiplies in three parts, with the error of ``fp32``. GPUs of compute capability 8.0 or newer
+            have tensor cores for them; CPU cores round alike and are not faster.
     """
 
     weight_init: Annotated[WeightInit, Setting("spread of the initial weights")] = "paper"
@@ -267,6 +272,7 @@ class Options:
     conv_algorithm: Annotated[
         ConvAlgorithm, Setting("how training computes convolutions: by windows, by spectra, or whichever is faster")
     ] = "auto"
+    precision: Annotated[Precision, Setting("what products round their operands to, for tensor cores")] = "fp32"
 
     def __post_init__(self) -> None:
         """Check every choice; those of NumPy's types become Python's.
@@ -339,6 +345,7 @@ class OptionArguments(TypedDict, total=False):
     lrn: bool
     towers: Towers
     conv_algorithm: ConvAlgorithm
+    precision: Precision
     lrn_k: float
     dropout: float
 

@@ -225,6 +225,10 @@ def test_blocks_on_a_multiprocessor(architecture: int, threads: int, registers: 
     ("demangled", "name"),
     [
         ("patches_times_matrix_kernel<GpuTile<128, 64, 8, 8>, (Access)1>", "patches_times_matrix 128x64/8x8 vectors"),
+        (
+            "transposed_patches_times_matrix_kernel<TensorTile<128, 64, 64, 32, (Precision)2>, (Access)2>",
+            "transposed_patches_times_matrix 128x64/64x32 bf16 quads",
+        ),
         ("to_spectra_kernel<14, (Side)0>", "to_spectra 14 left"),
         ("maxpool_forward_kernel<4, 3>", "maxpool_forward 4 3"),
         ("relu_forward_kernel", "relu_forward"),
@@ -243,11 +247,19 @@ def test_enumerators_are_those_of_the_sources() -> None:
 
 
 def test_shared_memory_is_what_the_launchers_ask_for(tmp_path: Path) -> None:
+    tiles = [(f"GpuTile<128, {columns}, 8, 8>", f"128x{columns}/8x8") for columns in (128, 64)] + [
+        (
+            f"TensorTile<128, {columns}, 64, {columns // 2}, Precision::k{name.capitalize()}>",
+            f"128x{columns}/64x{columns // 2} {name}",
+        )
+        for columns in (128, 64)
+        for name in ("tf32", "bf16", "tf32x3")
+    ]
     checks = [
-        f"static_assert(sizeof(BlockMemory<GpuTile<{rows}, {columns}, 8, 8>, {left}<GpuTile<{rows}, {columns}, 8, 8>, "
-        f"Access::k{access.title()}>>) == {gpu_report.dynamic_shared(f'{kernel} {rows}x{columns}/8x8 {access}')});"
+        f"static_assert(sizeof(BlockMemory<{tile}, {left}<{tile}, Access::k{access.title()}>>) == "
+        f"{gpu_report.dynamic_shared(f'{kernel} {words} {access}')});"
         for access in ("any", "vectors", "quads")
-        for rows, columns in ((128, 128), (128, 64))
+        for tile, words in tiles
         for kernel, left in (
             ("patches_times_matrix", "PatchRows"),
             ("transposed_patches_times_matrix", "PatchColumns"),

@@ -47,7 +47,7 @@ def test_every_option_has_a_row() -> None:
     settings = [row.setting for row in LEDGER if row.setting]
     assert len(settings) == len(set(settings))
     options = {field.name for field in fields(Options)}
-    assert options - set(settings) == COMPARISONS | {"conv_algorithm"}  # which changes the rounding alone
+    assert options - set(settings) == COMPARISONS | {"conv_algorithm", "precision"}  # which change the rounding alone
 
 
 def test_every_row_tells_of_every_source() -> None:

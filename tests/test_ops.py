@@ -23,7 +23,11 @@ def results(value: Any) -> list[npt.NDArray[Any]]:
 
 
 def test_every_operation_and_argument_has_a_call() -> None:
-    elsewhere = {"device", "algorithm"}  # this file's own fixture, and tests/test_algorithms.py
+    elsewhere = {
+        "device",
+        "algorithm",
+        "precision",
+    }  # this file's own fixture, test_algorithms.py and test_precision.py
     operations = set(ops.__all__) - {"conv_algorithms", "product_algorithms"}
     assert {call.name for call in CALLS} == operations
     for name in operations:

@@ -60,6 +60,7 @@ PAPERS = {
     "relu1_last": False,
     "crop": 227,
     "conv_algorithm": "auto",
+    "precision": "fp32",
     "activation": "relu",
     "pooling": "overlapping",
     "lrn": True,

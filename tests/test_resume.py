@@ -271,6 +271,7 @@ def test_changes_that_are_allowed(tmp_path: Path) -> None:
         "dropout": 0.0,
         "bias_update": "source2012",
         "conv_algorithm": "direct",
+        "precision": "bf16",
     }
     changed |= {"progress": False}
     result = train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, **changed)
@@ -301,6 +302,7 @@ BY_FLAG: dict[str, Any] = {
     "dropout": 0.0,
     "bias_update": "source2012",
     "conv_algorithm": "direct",
+    "precision": "tf32",
 }
 NEVER: dict[str, Any] = {
     "num_classes": 3,

@@ -37,6 +37,12 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="how convolutions are computed: auto, direct or fourier (default: %(default)s)",
     )
+    command.add_argument(
+        "--precision",
+        default=Options().precision,
+        metavar="NAME",
+        help="what products round to: fp32, tf32, bf16 or tf32x3 (default: %(default)s)",
+    )
     add_output(command)
     add_quiet(command)
     add_placement(command)
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         devices=options.devices or (DEFAULT_DEVICE,),
         memory_limit=options.memory_limit,
         conv_algorithm=options.conv_algorithm,
+        precision=options.precision,
     )
     with Display(enabled=not options.quiet) as display:
         display.stage("one step to warm up")

@@ -50,6 +50,16 @@ class Device:
         free = self.native.device_info(self.index)["free_bytes"]
         return free if self.target == "cuda" else min(free, available_bytes())
 
+    def require_precision(self, precision: str) -> None:
+        """See that products can be computed in a precision, for which a GPU needs tensor cores.
+
+        Raises:
+            ValueError: it cannot; whether there is such a precision at all is for plans to say.
+        """
+        if precision != "fp32" and not self.native.device_info(self.index)["tensor_cores"]:
+            reason = "which has no tensor cores for it (compute capability 8.0 or newer)"
+            raise ValueError(f"precision is {precision!r}; on {self}, {reason}, it must be 'fp32'")
+
     @functools.cached_property
     def stream(self) -> NativeStream:
         """The stream that ``pyalexnet.ops`` uses on this device."""

@@ -132,6 +132,8 @@ class NativePlan(Protocol):
     @property
     def algorithm(self) -> str: ...
     @property
+    def precision(self) -> str: ...
+    @property
     def parts(self) -> int: ...
     @property
     def batch_invariant(self) -> bool: ...
@@ -154,6 +156,7 @@ class NativeDeviceInfo(TypedDict):
     multiprocessors: int
     total_bytes: int
     free_bytes: int
+    tensor_cores: bool
 
 
 class NativeTraffic(TypedDict):

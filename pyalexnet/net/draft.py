@@ -174,7 +174,9 @@ class Draft:
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
-        rule = {"batch_invariant": True} if self.batch_invariant else {}
+        rule: dict[str, Any] = {"precision": self.options.precision}
+        if self.batch_invariant:
+            rule["batch_invariant"] = True
         plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
             **arguments, **(choices or {}), **rule
         )

@@ -174,6 +174,8 @@ class AlexNet:
         self.step = 0
         self.captures = True
         self.placement = Placement.on(self.devices, peer_access=self._peer_access)
+        for device in self.placement.devices:
+            device.require_precision(self.options.precision)
         self.step_values = StepValues(self.placement.devices[0], self.options)
         self._transfers = Transfers(self.placement)
         self._inputs = InputArrays(self._transfers, len(self.devices))

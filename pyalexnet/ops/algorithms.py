@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict, get_args
 
-from pyalexnet.device.backend import DEFAULT_DEVICE, get_device
+from pyalexnet.architecture import Precision
+from pyalexnet.device.backend import DEFAULT_DEVICE, Device, get_device
 from pyalexnet.system.checks import shown
 
 
@@ -39,13 +41,31 @@ def conv_algorithms(device: str = DEFAULT_DEVICE) -> tuple[str, ...]:
     return tuple(get_device(device).native.conv_algorithms())
 
 
-def named_algorithm(algorithm: str | None, known: Callable[[], Sequence[str]]) -> str | None:
-    """Refuse what is no text; whether there is such an algorithm is the plan's to say.
+class ProductChoice(TypedDict):
+    """What plans take of how a product is to be computed."""
+
+    algorithm: str | None
+    precision: str
+
+
+def product_choice(
+    algorithm: str | None, precision: str, on: Device, known: Callable[[], Sequence[str]]
+) -> ProductChoice:
+    """What was asked for; whether there is such an algorithm is the plan's to say.
+
+    Args:
+        algorithm: one of those ``known``, or None.
+        precision: one of :data:`pyalexnet.architecture.Precision`.
+        on: where to compute.
+        known: the algorithms of the device, for messages.
 
     Raises:
-        TypeError: ``algorithm`` is neither text nor None; the message tells those ``known``.
+        TypeError: ``algorithm`` is neither text nor None, or ``precision`` no text.
+        ValueError: there is no such ``precision``, or not on this device.
     """
-    if algorithm is None or isinstance(algorithm, str):
-        return algorithm
-    names = ", ".join(known())
-    raise TypeError(f"algorithm is {shown(algorithm)}; it must be one of {names}")
+    if algorithm is not None and not isinstance(algorithm, str):
+        raise TypeError(f"algorithm is {shown(algorithm)}; it must be one of {', '.join(known())}")
+    if not isinstance(precision, str):
+        raise TypeError(f"precision is {shown(precision)}; it must be one of {', '.join(get_args(Precision))}")
+    on.require_precision(precision)
+    return {"algorithm": algorithm, "precision": precision}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import SupportsIndex, TypedDict
 
+from pyalexnet.architecture import Precision
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, workspace
-from pyalexnet.ops.algorithms import named_algorithm
+from pyalexnet.ops.algorithms import product_choice
 from pyalexnet.system.checks import bounded, extents, flag
 
 _IMAGES = ("batch", "height", "width", "channels")
@@ -35,6 +36,7 @@ def conv2d(
     relu: bool = False,
     device: str | None = None,
     algorithm: str | None = None,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """Convolution of images with a bank of filters (Krizhevsky et al. 2012, section 3.5).
 
@@ -51,14 +53,17 @@ def conv2d(
         relu: whether max(·, 0) follows.
         device: where to compute when no argument is on a device yet.
         algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
+        precision: what products round their operands to, ``fp32``, ``tf32``, ``bf16`` or ``tf32x3``; see
+            :class:`pyalexnet.Options`.
 
     Returns:
         Tensor (batch, out height, out width, filters), out = (extent + 2·padding - kernel) // stride + 1.
 
     Raises:
-        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` or ``precision`` no
+            text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm, or none for the shape.
+            devices, there is no such algorithm, or none for the shape, or no such precision on the device.
     """
     images, weights = Argument.of("x", x, shape=_IMAGES), Argument.of("w", w, shape=_WEIGHTS)
     bias = None if b is None else Argument.of("b", b, shape=weights.shape[3:])
@@ -66,8 +71,8 @@ def conv2d(
     relu = flag("relu", relu)
     places = _places(stride, padding, groups)
     y = empty(tuple(on.native.conv_y_shape(images.shape, weights.shape, **places)), on)
-    named = named_algorithm(algorithm, on.native.conv_algorithms)
-    plan = on.native.conv_forward_plan(x=images, w=weights, **places, algorithm=named)
+    choice = product_choice(algorithm, precision, on, on.native.conv_algorithms)
+    plan = on.native.conv_forward_plan(x=images, w=weights, **places, **choice)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_forward(
         plan, y=y.array, x=images.native(on), w=weights.native(on), b=None if bias is None else bias.native(on),
@@ -87,6 +92,7 @@ def conv2d_backward_input(
     groups: int = 1,
     device: str | None = None,
     algorithm: str | None = None,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """The gradient of :func:`conv2d` (without ReLU) by its input.
 
@@ -102,14 +108,17 @@ def conv2d_backward_input(
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
         algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
+        precision: what products round their operands to, ``fp32``, ``tf32``, ``bf16`` or ``tf32x3``; see
+            :class:`pyalexnet.Options`.
 
     Returns:
         Tensor of ``input_shape``.
 
     Raises:
-        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` or ``precision`` no
+            text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm, or none for the shape.
+            devices, there is no such algorithm, or none for the shape, or no such precision on the device.
     """
     gradient, weights = Argument.of("dy", dy, shape=_GRADIENT), Argument.of("w", w, shape=_WEIGHTS)
     on = common_device(device, gradient, weights)
@@ -117,8 +126,8 @@ def conv2d_backward_input(
     places = _places(stride, padding, groups)
     gradient.require_shape(*on.native.conv_y_shape(x_shape, weights.shape, **places))
     dx = empty(x_shape, on)
-    named = named_algorithm(algorithm, on.native.conv_algorithms)
-    plan = on.native.conv_backward_input_plan(dx=dx, w=weights, **places, algorithm=named)
+    choice = product_choice(algorithm, precision, on, on.native.conv_algorithms)
+    plan = on.native.conv_backward_input_plan(dx=dx, w=weights, **places, **choice)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_input(
         plan, dx=dx.array, dy=gradient.native(on), w=weights.native(on), workspace=memory.array, stream=on.stream
@@ -137,6 +146,7 @@ def conv2d_backward_weight(
     groups: int = 1,
     device: str | None = None,
     algorithm: str | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`conv2d` (without ReLU) by its weights and its bias.
 
@@ -152,14 +162,17 @@ def conv2d_backward_weight(
         groups: as in :func:`conv2d`.
         device: where to compute when no argument is on a device yet.
         algorithm: one of :func:`pyalexnet.ops.conv_algorithms`; by default the fastest for the shape.
+        precision: what products round their operands to, ``fp32``, ``tf32``, ``bf16`` or ``tf32x3``; see
+            :class:`pyalexnet.Options`.
 
     Returns:
         Tensors dw (kernel height, kernel width, channels / groups, filters) and db (filters,).
 
     Raises:
-        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` no text.
+        TypeError: an array is not of float32, a number is not an integer, or ``algorithm`` or ``precision`` no
+            text.
         ValueError: shapes, stride, padding and groups do not fit together, an array is empty, they lie on different
-            devices, or there is no such algorithm, or none for the shape.
+            devices, there is no such algorithm, or none for the shape, or no such precision on the device.
     """
     images, gradient = Argument.of("x", x, shape=_IMAGES), Argument.of("dy", dy, shape=_GRADIENT)
     on = common_device(device, images, gradient)
@@ -170,8 +183,8 @@ def conv2d_backward_weight(
     w_shape = (*extents("kernel_size", pair, 2), images.shape[3] // places["groups"], gradient.shape[3])
     gradient.require_shape(*on.native.conv_y_shape(images.shape, w_shape, **places))
     dw, db = empty(w_shape, on), empty(w_shape[3:], on)
-    named = named_algorithm(algorithm, on.native.conv_algorithms)
-    plan = on.native.conv_backward_weight_plan(x=images, dw=dw, **places, algorithm=named)
+    choice = product_choice(algorithm, precision, on, on.native.conv_algorithms)
+    plan = on.native.conv_backward_weight_plan(x=images, dw=dw, **places, **choice)
     memory = workspace(plan.workspace_bytes, on)
     on.native.conv_backward_weight(
         plan, dw=dw.array, db=db.array, x=images.native(on), dy=gradient.native(on),

@@ -35,7 +35,7 @@ from pyalexnet.training.state import RunState
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
 # for. So are all options of the net, but those that are only for the steps to come.
 _SETTLED = ("preset", "num_classes", "subtract_mean")
-_OPTIONS_OF_STEPS = ("dropout", "bias_update", "conv_algorithm")
+_OPTIONS_OF_STEPS = ("dropout", "bias_update", "conv_algorithm", "precision")
 
 # Parameters and momentum, as arrays and as the bytes of files.
 _COPIES_TO_SAVE = 4

@@ -96,8 +96,8 @@ def train(
         resume: go on from the newest checkpoint in ``out``, bit for bit as if the run had not stopped, or begin if
             there is none. Settings and data that are not given are the run's own.
         allow_changes: let a resumed run have other settings or other data than it had. ``num_classes``, the classes,
-            ``subtract_mean``, ``preset`` and all options of the net but ``dropout``, ``bias_update`` and
-            ``conv_algorithm`` stay.
+            ``subtract_mean``, ``preset`` and all options of the net but ``dropout``, ``bias_update``,
+            ``conv_algorithm`` and ``precision`` stay.
         tensorboard: write TensorBoard's event files into ``out`` too; needs ``pyalexnet[tensorboard]``.
         report_relus: show after each epoch, by layer and tower, how many ReLUs are dead.
         on_error: what an image does that cannot be read: ``"stop"`` raises when it is met; with ``"skip"`` one pass
@@ -106,8 +106,8 @@ def train(
         progress: whether to show a progress bar, or lines where standard output is no terminal.
         weight_init: an option of the net, as are ``bias_init``, ``lrn_alpha``, ``lrn_k``, ``lrn_over``,
             ``pool_before_lrn``, ``second_lrn``, ``relu1_last``, ``crop``, ``bias_update``, ``dropout``,
-            ``activation``, ``pooling``, ``lrn``, ``towers`` and ``conv_algorithm``; :class:`pyalexnet.Options` tells of
-            each.
+            ``activation``, ``pooling``, ``lrn``, ``towers``, ``conv_algorithm`` and ``precision``;
+            :class:`pyalexnet.Options` tells of each.
 
     Returns:
         The model and its history. Ctrl-C, SIGTERM and SIGXCPU finish the step, save, and return what there is; SIGUSR1,

@@ -68,14 +68,14 @@ void register_conv(pybind11::module_& module) {
       "conv_forward_plan",
       [](bool batch_invariant, const pybind11::kwargs& given) {
         const OwnArguments own(given);
-        return conv_forward_plan(conv_shape(own, "x", "w"), own.text("algorithm"), batch_invariant);
+        return conv_forward_plan(conv_shape(own, "x", "w"), product_choice(own), batch_invariant);
       },
       pybind11::kw_only(), "batch_invariant"_a = false);
   define_for_arguments(module, "conv_backward_input_plan", [](const OwnArguments& own) {
-    return conv_backward_input_plan(conv_shape(own, "dx", "w"), own.text("algorithm"));
+    return conv_backward_input_plan(conv_shape(own, "dx", "w"), product_choice(own));
   });
   define_for_arguments(module, "conv_backward_weight_plan", [](const OwnArguments& own) {
-    return conv_backward_weight_plan(conv_shape(own, "x", "dw"), own.text("algorithm"));
+    return conv_backward_weight_plan(conv_shape(own, "x", "dw"), product_choice(own));
   });
 
   module.def(

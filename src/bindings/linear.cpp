@@ -26,14 +26,14 @@ void register_linear(pybind11::module_& module) {
       "linear_forward_plan",
       [](bool batch_invariant, const pybind11::kwargs& given) {
         const OwnArguments own(given);
-        return linear_forward_plan(linear_shape(own, "x", "w"), own.text("algorithm"), batch_invariant);
+        return linear_forward_plan(linear_shape(own, "x", "w"), product_choice(own), batch_invariant);
       },
       pybind11::kw_only(), "batch_invariant"_a = false);
   define_for_arguments(module, "linear_backward_input_plan", [](const OwnArguments& own) {
-    return linear_backward_input_plan(linear_shape(own, "dx", "w"), own.text("algorithm"));
+    return linear_backward_input_plan(linear_shape(own, "dx", "w"), product_choice(own));
   });
   define_for_arguments(module, "linear_backward_weight_plan", [](const OwnArguments& own) {
-    return linear_backward_weight_plan(linear_shape(own, "x", "dw"), own.text("algorithm"));
+    return linear_backward_weight_plan(linear_shape(own, "x", "dw"), product_choice(own));
   });
 
   module.def(

@@ -3,11 +3,22 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "bindings/own_arguments.h"
 #include "device/check.h"
 #include "kernels/product_plan.cuh"
 
 namespace pyalexnet {
+
+// The arguments algorithm and precision.
+inline ProductChoice product_choice(const OwnArguments& own) {
+  const std::string given = own.text("precision"), name = given.empty() ? "fp32" : given;
+  const auto* const found = std::find(std::begin(kPrecisionNames), std::end(kPrecisionNames), name);
+  require(found != std::end(kPrecisionNames), "precision is '", name, "'; it must be one of fp32, tf32, bf16, tf32x3");
+  return {own.text("algorithm"), static_cast<Precision>(found - std::begin(kPrecisionNames))};
+}
 
 // The class `name` of plans. A plan prints as its algorithm, the parts of its sums and whether they are the same for each
 // batch, such as "direct_128x64 in 3 parts, batch-invariant" or "fourier by direct_128x128".
@@ -17,12 +28,14 @@ void register_plan(pybind11::module_& module, const char* name) {
     const ProductPlan& product = plan.product;
     const std::string algorithm = plan.algorithm();
     return (algorithm == product.algorithm ? "" : algorithm + " by ") + product.algorithm +
+           (product.precision == Precision::kFp32 ? "" : " in " + precision_name(product.precision)) +
            (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "") +
            (product.batch_invariant ? ", batch-invariant" : "");
   };
   pybind11::class_<Plan>(module, name, pybind11::module_local())
       .def_readonly("operation", &Plan::operation)
       .def_property_readonly("algorithm", [](const Plan& plan) { return plan.algorithm(); })
+      .def_property_readonly("precision", [](const Plan& plan) { return precision_name(plan.product.precision); })
       .def_property_readonly("parts", [](const Plan& plan) { return plan.product.parts; })
       .def_property_readonly("batch_invariant", [](const Plan& plan) { return plan.product.batch_invariant; })
       .def_readonly("workspace_bytes", &Plan::workspace_bytes)

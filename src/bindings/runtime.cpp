@@ -6,6 +6,7 @@
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "device/stream.h"
+#include "device/tensor_cores.h"
 
 namespace py = pybind11;
 
@@ -32,6 +33,7 @@ py::dict device_info(int device) {
   info["multiprocessors"] = properties.multiProcessorCount;
   info["total_bytes"] = total_bytes;
   info["free_bytes"] = free_bytes;
+  info["tensor_cores"] = has_tensor_cores(device);
   return info;
 }
 

@@ -29,6 +29,20 @@ PYALEXNET_INLINE void clear_floats(float* to, int count) {
   store(to + count - N, broadcast<N>(0.0f));
 }
 
+// Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.
+inline void round_floats(float* floats, int count, Precision precision) {
+  if (precision == Precision::kTf32) {
+    for (int i = 0; i < count; ++i) floats[i] = truncate_to_tf32(tf32_word(floats[i]));
+  } else if (precision == Precision::kBf16) {
+    for (int i = 0; i < count; ++i) floats[i] = round_to_bf16(floats[i]);
+  } else if (precision == Precision::kTf32x3) {
+    for (int i = 0; i < count; ++i) {
+      const float high = high_part(floats[i]);
+      floats[i] = high + truncate_to_tf32(floats[i] - high);
+    }
+  }
+}
+
 // `columns` columns from `tap` on of the patch matrix's rows at `origins`, to rows kPitch apart. Returns how many there
 // were; tap is behind them then. Runs are not padded here.
 template <int kPitch>
@@ -41,6 +55,7 @@ PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const Patch
       const float* run = origins[r].run(patches, tap.y, tap.x);
       if (run) {
         copy_floats(to + r * kPitch + done, run + tap.place, count);
+        round_floats(to + r * kPitch + done, count, patches.precision);
       } else {
         clear_floats(to + r * kPitch + done, count);
       }
@@ -119,7 +134,10 @@ template <class Tile>
 class CopiedRightRows {
  public:
   PYALEXNET_INLINE CopiedRightRows(const RightMatrix& matrix, int64_t first_column, int columns, int64_t first_term)
-      : next_(matrix.data + first_term * matrix.pitch + first_column), pitch_(matrix.pitch), columns_(columns) {}
+      : next_(matrix.data + first_term * matrix.pitch + first_column),
+        pitch_(matrix.pitch),
+        columns_(columns),
+        precision_(matrix.precision) {}
 
   PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
 
@@ -127,7 +145,9 @@ class CopiedRightRows {
     for (int k = 0; k < terms_; ++k, next_ += pitch_) {
       for (int n = 0; n < columns_; n += Tile::kPanel) {
         float* to = slice + n * Tile::kDepth + k * Tile::kPanel;
-        copy_floats(to, next_ + n, std::min(Tile::kPanel, columns_ - n));
+        const int count = std::min(Tile::kPanel, columns_ - n);
+        copy_floats(to, next_ + n, count);
+        round_floats(to, count, precision_);
       }
     }
   }
@@ -140,6 +160,7 @@ class CopiedRightRows {
   const float* next_;
   const int64_t pitch_;
   const int columns_;
+  const Precision precision_;
   int terms_;
 };
 

@@ -34,6 +34,11 @@ enum class Access {
   kQuads,    // the last one of a run too, and a bit for each tap fits into a word; see reads_quads
 };
 
+// By how many columns of the patch matrix, and by how many rows, a thread goes on at a time.
+struct ReadSteps {
+  int columns, rows;
+};
+
 struct Patches {
   const float* input;
   int64_t group_stride, image_stride, row_stride, pixel_stride;  // from one to the next, in floats
@@ -46,25 +51,26 @@ struct Patches {
   int spread;                     // the input stands on every spread-th pixel of a grid of zeros
   int64_t pixels;                 // rows of the matrix
   bool aligned;                   // vectors_aligned for each run
+  Precision precision;            // to which cores round what they copy; a GPU's tile has its own
 
   // Of the matrix: input elements that a pixel sees.
   __host__ __device__ int columns() const { return kernel_height * kernel_width * run; }
   __host__ __device__ int padded_columns() const { return kernel_height * kernel_width * padded_run; }
 
-  // Whether blocks that walk in slices of `depth` terms may read it with Access::kVectors: a slice reaches into the next
-  // run, or the next row of pixels, at most, and 32 bits hold the offsets within an image.
-  bool reads_vectors(int depth) const {
-    return aligned && spread == 1 && padded_run >= depth && out_width >= depth &&
+  // Whether blocks that take such steps may read it with Access::kVectors: a step reaches into the next run, or the next
+  // row of pixels, at most, and 32 bits hold the offsets within an image.
+  bool reads_vectors(ReadSteps steps) const {
+    return aligned && spread == 1 && padded_run >= steps.columns && out_width >= steps.rows &&
            height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
   }
 
   // Whether Access::kQuads will do: runs are not padded, a word has a bit for each tap and for the one behind the last,
   // and 32 bits hold all offsets within the input and its padding.
-  bool reads_quads(int depth) const {
+  bool reads_quads(ReadSteps steps) const {
     const int64_t images = pixels / (int64_t{out_height} * out_width) + 1;
     const int64_t down = int64_t{out_height} * stride + std::abs(padding_top) + kernel_height;
     const int64_t across = int64_t{out_width} * stride + std::abs(padding_left) + kernel_width;
-    return reads_vectors(depth) && run == padded_run && kernel_height * kernel_width < 32 &&
+    return reads_vectors(steps) && run == padded_run && kernel_height * kernel_width < 32 &&
            images * std::abs(image_stride) + down * std::abs(row_stride) + across * std::abs(pixel_stride) <= INT32_MAX;
   }
 };
@@ -190,8 +196,9 @@ struct RightMatrix {
   int64_t terms;    // padding counted
   PaddedRuns runs;  // of the terms
   bool aligned;
+  Precision precision;  // as of Patches
 
-  // As Patches::reads_vectors; offsets are one slice ahead.
+  // As Patches::reads_vectors, for slices of `depth` terms; offsets are one slice ahead.
   bool reads_vectors(int depth) const {
     return aligned && runs.padded_run >= depth && (terms + depth) * pitch <= INT32_MAX;
   }

@@ -12,12 +12,12 @@ namespace pyalexnet {
 
 template <class Tile, SliceOrder order>
 struct LeftSlice {
-  alignas(64) float at[(order == SliceOrder::kRowMajor ? Tile::kRows : Tile::kDepth) * Tile::left_pitch(order)];
+  alignas(64) float at[(order == SliceOrder::kRowMajor ? Tile::kRows : Tile::kWords) * Tile::left_pitch(order)];
 };
 
 template <class Tile>
 struct RightSlice {
-  alignas(64) float at[Tile::kDepth * (Tile::kWide ? Tile::kPanel : Tile::kColumns)];
+  alignas(64) float at[Tile::kWords * Tile::right_pitch()];
 };
 
 // The first of these types that fits: for a tile that is copied, for quads alone, for any other access.

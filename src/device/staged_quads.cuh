@@ -96,9 +96,9 @@ template <class Tile>
 class StagedPatchColumnQuads : ColumnQuads<Tile> {
   using Places = ColumnQuads<Tile>;
   using Places::kPasses;
-  using Places::kTermsPerPass;
   using Places::quad;
   using Places::term;
+  using typename Places::Terms;
 
  public:
   using Places::kOrder;
@@ -131,19 +131,24 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
       staged_[i] = broadcast<4>(0.0f);
       staged_[i].set(0, there ? unseen_ : 0.0f);
       if (there && seen) staged_[i] = load<4>(patches_.input + offset);
-      advance();
+      advance(Terms::step(i));
     }
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  // A pass is no longer than a row of pixels.
-  PYALEXNET_INLINE void advance() {
-    x_ += kTermsPerPass * patches_.stride;
-    if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
-    if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
+  // A step is no longer than kRowsOfStep rows of pixels: see quad_row_step.
+  PYALEXNET_INLINE void advance(int step) {
+    x_ += step * patches_.stride;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kRowsOfStep; ++i) {
+      if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
+      if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
+    }
   }
+
+  static constexpr int kRowsOfStep = Terms::kPairs ? 2 : 1;
 
   const Patches& patches_;
   int image_;          // the pixel's, at the tap's place in its run, in floats from the input's start
@@ -156,22 +161,28 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
 
 // Slices of the right matrix.
 template <class Tile>
-class StagedRightQuads : RightQuad<Tile> {
-  using Places = RightQuad<Tile>;
+class StagedRightQuads : RightQuads<Tile> {
+  using Places = RightQuads<Tile>;
   using Places::column;
+  using Places::kPasses;
   using Places::term;
+  using typename Places::Terms;
 
  public:
   PYALEXNET_INLINE StagedRightQuads(const RightMatrix& matrix, int64_t first_column, const int& columns,
                                     int64_t first_term)
       : matrix_(matrix) {
-    const int64_t first = first_term + term();
+    const int64_t first = first_term + term(0);
     next_ = static_cast<int>(first * matrix.pitch + first_column + column());
-    least_terms_ = column() < columns ? term() + 1 : INT32_MAX;
+    least_terms_ = column() < columns ? term(0) + 1 : INT32_MAX / 2;
   }
 
   PYALEXNET_INLINE void fetch(int terms) {
-    staged_ = terms >= least_terms_ ? load<4>(matrix_.data + next_) : broadcast<4>(0.0f);
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const float* const from = matrix_.data + (next_ + Terms::offset(i) * static_cast<int>(matrix_.pitch));
+      staged_[i] = terms >= least_terms_ + Terms::offset(i) ? load<4>(from) : broadcast<4>(0.0f);
+    }
     next_ += Tile::kDepth * static_cast<int>(matrix_.pitch);
   }
 
@@ -180,8 +191,8 @@ class StagedRightQuads : RightQuad<Tile> {
  private:
   const RightMatrix& matrix_;
   int next_;         // floats from the matrix's start
-  int least_terms_;  // that must be left if the thread's quad is to be there
-  Vec<4> staged_;
+  int least_terms_;  // that must be left if the thread's first quad is to be there
+  Vec<4> staged_[kPasses];
 };
 
 }  // namespace pyalexnet

@@ -63,9 +63,9 @@ class StagedPatchColumns : ColumnQuads<Tile> {
   using Places = ColumnQuads<Tile>;
   using Places::kPasses;
   using Places::kQuads;
-  using Places::kTermsPerPass;
   using Places::quad;
   using Places::term;
+  using typename Places::Terms;
 
  public:
   using Places::kOrder;
@@ -93,7 +93,7 @@ class StagedPatchColumns : ColumnQuads<Tile> {
       } else {
         staged_[i] = broadcast<4>(origin.y == PatchOrigin::kNowhere ? 0.0f : 1.0f);
       }
-      pixel_.template advance<access>(patches_, kTermsPerPass);
+      pixel_.template advance<access>(patches_, Terms::step(i));
     }
   }
 
@@ -108,17 +108,19 @@ class StagedPatchColumns : ColumnQuads<Tile> {
 
 // Slices of the right matrix.
 template <class Tile, Access access>
-class StagedRightRows : RightQuad<Tile> {
-  using Places = RightQuad<Tile>;
+class StagedRightRows : RightQuads<Tile> {
+  using Places = RightQuads<Tile>;
   using Places::column;
+  using Places::kPasses;
   using Places::term;
+  using typename Places::Terms;
 
  public:
   // `columns` lies in shared memory, where it takes no register.
   PYALEXNET_INLINE StagedRightRows(const RightMatrix& matrix, int64_t first_column, const int& columns,
                                    int64_t first_term)
       : matrix_(matrix), columns_(columns) {
-    const int64_t first = first_term + term();
+    const int64_t first = first_term + term(0);
     place_ = static_cast<int>(first % matrix.runs.padded_run);
     const int64_t row = first / matrix.runs.padded_run * matrix.runs.run + place_;
     next_ = static_cast<Offset>(row * matrix.pitch + first_column + column());
@@ -127,13 +129,23 @@ class StagedRightRows : RightQuad<Tile> {
   }
 
   PYALEXNET_INLINE void fetch(int) {
-    const bool there = left_ > 0 && place_ < matrix_.runs.run;
-    // With vectors, columns come by the quad.
-    const int lanes = access == Access::kVectors ? 4 : columns_ - column();
-    staged_ = there ? load_quad<access>(matrix_.data + next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
-    left_ -= Tile::kDepth;
-    next_ += Tile::kDepth * static_cast<Offset>(matrix_.pitch);
-    place_ += Tile::kDepth;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const bool there = left_ > 0 && place_ < matrix_.runs.run;
+      // With vectors, columns come by the quad.
+      const int lanes = access == Access::kVectors ? 4 : columns_ - column();
+      staged_[i] = there ? load_quad<access>(matrix_.data + next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
+      advance(Terms::step(i));
+    }
+  }
+
+  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
+
+ private:
+  PYALEXNET_INLINE void advance(int step) {
+    left_ -= step;
+    next_ += step * static_cast<Offset>(matrix_.pitch);
+    place_ += step;
     if constexpr (access == Access::kVectors) {
       if (place_ >= matrix_.runs.padded_run) skip_padding();
     } else {
@@ -141,9 +153,6 @@ class StagedRightRows : RightQuad<Tile> {
     }
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
-
- private:
   PYALEXNET_INLINE void skip_padding() {
     place_ -= matrix_.runs.padded_run;
     next_ -= (matrix_.runs.padded_run - matrix_.runs.run) * static_cast<Offset>(matrix_.pitch);
@@ -155,7 +164,7 @@ class StagedRightRows : RightQuad<Tile> {
   const int& columns_;
   Offset next_;  // floats from the matrix's start
   int place_, left_;
-  Vec<4> staged_;
+  Vec<4> staged_[kPasses];
 };
 
 }  // namespace pyalexnet

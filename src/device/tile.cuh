@@ -14,9 +14,12 @@
 //   kLeftQuads        A thread's rows come by four neighbours, which one access reads.
 //   kPanel            So many columns of a right slice lie together; its panels follow each other.
 //   kWide             For few rows: reading the right matrix is what takes the time, which is done in place.
+//
+// A GPU has a third family, for its tensor cores: TensorTile.
 #pragma once
 
 #include "device/launch.cuh"
+#include "device/precision.cuh"
 #include "device/vec.cuh"
 
 namespace pyalexnet {
@@ -39,6 +42,8 @@ struct GpuTile {
   static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 384 / kThreads;
   static constexpr int kBuffers = 2;
   static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
+  static constexpr Precision kPrecision = Precision::kFp32;
+  static constexpr int kWords = kDepth;
   static constexpr int kVector = 4;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
@@ -47,6 +52,8 @@ struct GpuTile {
   // Four floats of padding move the second quad of a row's terms, which other lanes of the same warp store, by 16
   // banks (4 * (kRows + 4) mod 32): see RowQuads.
   __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 4; }
+  __host__ __device__ static constexpr int right_pitch() { return kColumns; }
+  __host__ __device__ static constexpr int swizzled(int row, int) { return row; }
   static_assert(kRows % 32 == 0, "the bank arithmetic of left_pitch");
   static_assert(kThreadRows % 4 == 0 && kThreadColumns % 4 == 0, "rows and columns come by quads");
   static_assert(kRows % kWarpRows == 0 && kColumns % kWarpColumns == 0, "whole warps fill the block");
@@ -69,6 +76,51 @@ struct GpuTile {
   }
 };
 
+// A block whose warps multiply on tensor cores (device/tensor_multiply.cuh), each WarpRows x WarpColumns of the result.
+//
+// A slice's terms lie in words of 32 bits, one or two. Which of the instruction's rows are which of the result's is free:
+// of 16, a lane has two neighbours, which it reads together and finds in the registers that the instruction takes.
+//
+// Pitches of 8 words more than a multiple of 32 put the four words that an access reads side by side into different
+// banks. Rows are moved by a multiple of 8 as swizzled(row, word) says, so that a row's words, which its threads store one
+// by one, do not meet in a bank either: a warp stores 32 / (kDepth / 4) rows of kDepth / 4 quads at a time.
+template <int Rows, int Columns, int WarpRows, int WarpColumns, Precision precision>
+struct TensorTile {
+  static constexpr Precision kPrecision = precision;
+  static constexpr int kRows = Rows, kColumns = Columns;
+  static constexpr int kWords = (precision == Precision::kTf32 ? 16 : 8), kDepth = kWords * terms_per_word(precision);
+  static constexpr int kWarpRows = WarpRows, kWarpColumns = WarpColumns;
+  static constexpr int kThreadRows = WarpRows / 8, kThreadColumns = WarpColumns / 4;
+  static constexpr int kThreads = Rows / WarpRows * (Columns / WarpColumns) * 32;
+  // So many that nothing spills: tf32x3 holds an operand in two registers.
+  static constexpr int kBlocksPerMultiprocessor =
+      (Rows * Columns > 128 * 64 ? 2 : 3) - (precision == Precision::kTf32x3 ? 1 : 0);
+  static constexpr int kBuffers = 2;
+  static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
+  static constexpr int kVector = 2;
+  static constexpr int kPanel = kColumns;
+  static constexpr int kRowTiles = 1, kColumnTiles = 1;
+  __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 8; }
+  __host__ __device__ static constexpr int right_pitch() { return kColumns + 8; }
+  __host__ __device__ static constexpr int swizzled(int row, int word) {
+    return row ^ (32 / (kDepth / 4) * (word / 4)) % 32;
+  }
+  static_assert(precision != Precision::kFp32, "tensor cores round operands");
+  static_assert(kRows % 32 == 0 && kColumns % 32 == 0, "the bank arithmetic of the pitches");
+  static_assert(kWarpRows % 32 == 0 && kWarpColumns % 8 == 0, "whole instructions fill the warp's rows and columns");
+  static_assert(kRows % kWarpRows == 0 && kColumns % kWarpColumns == 0, "whole warps fill the block");
+
+  __host__ __device__ static constexpr int row(int i) { return i / 2 * 16 + i % 2; }
+  __host__ __device__ static constexpr int column(int j) { return j * 8; }
+
+  template <class Body>
+  PYALEXNET_INLINE static void for_each_register_tile(int, int, Body body) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int warps_down = kRows / kWarpRows;
+    body(0, 0, warp % warps_down * kWarpRows + lane / 4 * 2, warp / warps_down * kWarpColumns + lane % 4 * 2);
+  }
+};
+
 // A block that is one thread on a CPU core, so that __syncthreads costs nothing.
 //
 // The left slice and the sums stay in the L2 cache (0.6 MB for 192 columns, 0.4 MB for 48); the part of the right slice
@@ -80,6 +132,7 @@ struct CoreTile {
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
+  static constexpr int kWords = kDepth;
   static constexpr bool kStaged = false, kFullSlices = false, kSumsInRegisters = false, kLeftQuads = false;
   static constexpr bool kWide = kDepth < 128;
   static constexpr int kVector = kVectorFloats;
@@ -89,6 +142,7 @@ struct CoreTile {
   __host__ __device__ static constexpr int left_pitch(SliceOrder order) {
     return order == SliceOrder::kRowMajor ? kDepth + 16 : kRows + 16;
   }
+  __host__ __device__ static constexpr int right_pitch() { return kWide ? kPanel : kColumns; }  // of all panels
   static_assert((kDepth + 16) / 16 % 2 == 1 && (kRows + 16) / 16 % 2 == 1, "odd pitches");
   static_assert(kRows % kThreadRows == 0 && kColumns % kThreadColumns == 0, "register tiles fill the block");
   static_assert(kThreadColumns % kVector == 0, "columns come by vectors");
@@ -132,13 +186,37 @@ using Tiles = TileList<CoreTile<384, 192, 6, 8>, CoreTile<96, 1024, 6, 8, 8>>;
 // two of them. CPU cores copy runs of any length.
 inline constexpr int kRunMultiple = kRunsOnCores ? 1 : 4;
 
-// Calls body(index, Tile()) for each of the target's tiles.
+// The tiles for a precision: a GPU has tensor cores, and cores round operands as they copy them, for the same tiles.
+template <Precision precision>
+struct TilesOf {
+  static constexpr int kWarpColumns = precision == Precision::kTf32x3 ? 32 : 64;
+  using List = TileList<TensorTile<128, 128, 64, kWarpColumns, precision>, TensorTile<128, 64, 64, 32, precision>>;
+};
+template <>
+struct TilesOf<Precision::kFp32> {
+  using List = Tiles;
+};
+
+// Calls body(constant) with the precision whose tiles multiply in `precision`.
 template <class Body>
-void for_each_tile(Body body) {
-  [&]<class... Tile>(TileList<Tile...>) {
-    int index = 0;
-    (body(index++, Tile()), ...);
-  }(Tiles());
+void with_tiles_for([[maybe_unused]] Precision precision, Body body) {
+#if !defined(PYALEXNET_TARGET_CPU)
+  if (precision == Precision::kTf32) return body(std::integral_constant<Precision, Precision::kTf32>());
+  if (precision == Precision::kBf16) return body(std::integral_constant<Precision, Precision::kBf16>());
+  if (precision == Precision::kTf32x3) return body(std::integral_constant<Precision, Precision::kTf32x3>());
+#endif
+  body(std::integral_constant<Precision, Precision::kFp32>());
+}
+
+// Calls body(index, Tile()) for each of the target's tiles for a precision.
+template <class Body>
+void for_each_tile(Precision precision, Body body) {
+  with_tiles_for(precision, [&](auto constant) {
+    [&]<class... Tile>(TileList<Tile...>) {
+      int index = 0;
+      (body(index++, Tile()), ...);
+    }(typename TilesOf<constant()>::List());
+  });
 }
 
 }  // namespace pyalexnet

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
 #include "device/platform.cuh"
 
@@ -14,21 +15,28 @@ namespace pyalexnet {
 #if defined(PYALEXNET_PLAIN_LANES)
 
 template <int N>
-struct alignas(N % 4 == 0 ? 16 : 4) Vec {
+struct alignas(N % 4 == 0 ? 16
+               : N == 2   ? 8
+                          : 4) Vec {
   float lanes[N];
   PYALEXNET_INLINE float operator[](int i) const { return lanes[i]; }
   PYALEXNET_INLINE void set(int i, float value) { lanes[i] = value; }
 };
 
 namespace detail {
-// Four floats at an address that must be aligned to 16 bytes: a GPU refuses others, and so does sim.
-PYALEXNET_INLINE float4* quad_at(float* address) {
+// Floats at an address that must be aligned to all of them: a GPU refuses others, and so does sim.
+template <class Floats>
+PYALEXNET_INLINE Floats* aligned_at(float* address) {
 #if defined(PYALEXNET_TARGET_SIM)
-  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
-    throw std::logic_error("a 16-byte access to an address that is not aligned to 16 bytes");
+  if (reinterpret_cast<uintptr_t>(address) % sizeof(Floats) != 0) {
+    throw std::logic_error("an access of " + std::to_string(sizeof(Floats)) +
+                           " bytes to an address that is not aligned");
   }
 #endif
-  return reinterpret_cast<float4*>(address);
+  return reinterpret_cast<Floats*>(address);
+}
+PYALEXNET_INLINE float4* quad_at(float* address) {
+  return aligned_at<float4>(address);
 }
 
 PYALEXNET_INLINE float multiply_add(float a, float b, float c) {
@@ -82,11 +90,14 @@ template <int N>
 PYALEXNET_INLINE Vec<N> broadcast(float value) {
   return detail::lanewise<N>([&](int) { return value; });
 }
-// N consecutive floats from an address aligned to 16 bytes (N a multiple of 4) or 4 bytes (other N).
+// N consecutive floats from an address aligned to 16 bytes (N a multiple of 4), 8 (N = 2) or 4 (other N).
 template <int N>
 PYALEXNET_INLINE Vec<N> load(const float* from) {
   Vec<N> result;
-  if constexpr (N % 4 == 0) {
+  if constexpr (N == 2) {
+    const float2 pair = *detail::aligned_at<float2>(const_cast<float*>(from));
+    return {pair.x, pair.y};
+  } else if constexpr (N % 4 == 0) {
     PYALEXNET_UNROLL
     for (int i = 0; i < N; i += 4) {
       const float4 quad = *detail::quad_at(const_cast<float*>(from) + i);
@@ -99,13 +110,17 @@ PYALEXNET_INLINE Vec<N> load(const float* from) {
 }
 template <int N>
 PYALEXNET_INLINE void store(float* to, Vec<N> value) {
-  PYALEXNET_UNROLL
-  for (int i = 0; i < N; i += (N % 4 == 0 ? 4 : 1)) {
-    if constexpr (N % 4 == 0) {
-      *detail::quad_at(to + i) =
-          make_float4(value.lanes[i], value.lanes[i + 1], value.lanes[i + 2], value.lanes[i + 3]);
-    } else {
-      to[i] = value.lanes[i];
+  if constexpr (N == 2) {
+    *detail::aligned_at<float2>(to) = make_float2(value.lanes[0], value.lanes[1]);
+  } else {
+    PYALEXNET_UNROLL
+    for (int i = 0; i < N; i += (N % 4 == 0 ? 4 : 1)) {
+      if constexpr (N % 4 == 0) {
+        *detail::quad_at(to + i) =
+            make_float4(value.lanes[i], value.lanes[i + 1], value.lanes[i + 2], value.lanes[i + 3]);
+      } else {
+        to[i] = value.lanes[i];
+      }
     }
   }
 }

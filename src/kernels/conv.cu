@@ -52,9 +52,12 @@ Cost cost(const ConvShape& s) {
 
 // The points of the spectra by which a convolution, or a gradient of it, is computed as `algorithm` asks or the rules
 // say; 0 for direct sums.
-int points_for(const ConvShape& s, std::string_view algorithm, bool batch_invariant) {
+int points_for(const ConvShape& s, const ProductChoice& choice, bool batch_invariant) {
   const int points = fourier_points(s);
-  if (algorithm.empty()) return !batch_invariant && fourier_pays(s, points) ? points : 0;
+  const std::string_view algorithm = choice.algorithm;
+  // Where operands are rounded tensor cores multiply them, faster than spectra could be written.
+  const bool rounded = choice.precision == Precision::kTf32 || choice.precision == Precision::kBf16;
+  if (algorithm.empty()) return !batch_invariant && !rounded && fourier_pays(s, points) ? points : 0;
   if (algorithm == kFourier) {
     require(
         points > 0, "algorithm is 'fourier'; for that the stride must be 1, and height, width and padding together ",
@@ -71,8 +74,8 @@ int points_for(const ConvShape& s, std::string_view algorithm, bool batch_invari
 }
 
 // What is left to say of the product where the sums are direct.
-std::string_view direct_product(std::string_view algorithm) {
-  return algorithm == kDirect ? std::string_view() : algorithm;
+ProductChoice direct_product(const ProductChoice& choice) {
+  return choice.algorithm == kDirect ? ProductChoice{.algorithm = {}, .precision = choice.precision} : choice;
 }
 
 }  // namespace
@@ -109,42 +112,42 @@ void check_conv_shape(const ConvShape& s) {
           shape_text(y), ", of more than 2**63 - 1 bytes");
 }
 
-ConvPlan conv_forward_plan(const ConvShape& s, std::string_view algorithm, bool batch_invariant) {
+ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool batch_invariant) {
   check_conv_shape(s);
-  if (const int points = points_for(s, algorithm, batch_invariant)) {
+  if (const int points = points_for(s, choice, batch_invariant)) {
     const Correlation c = forward_of(s, points);
-    const ProductPlan product = plan_correlation(c, batch_invariant);
+    const ProductPlan product = plan_correlation(c, choice.precision, batch_invariant);
     return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points};
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
-  const ProductPlan product = plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows},
-                                           direct_product(algorithm));
+  const ProductPlan product =
+      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows}, direct_product(choice));
   return {{"conv_forward", s, product, product.workspace_bytes}};
 }
 
-ConvPlan conv_backward_input_plan(const ConvShape& s, std::string_view algorithm) {
+ConvPlan conv_backward_input_plan(const ConvShape& s, const ProductChoice& choice) {
   check_conv_shape(s);
-  if (const int points = points_for(s, algorithm, false)) {
+  if (const int points = points_for(s, choice, false)) {
     const Correlation c = input_gradient_of(s, points);
-    const ProductPlan product = plan_correlation(c, false);
+    const ProductPlan product = plan_correlation(c, choice.precision, false);
     const int64_t bytes = flipped_weight_bytes(s) + correlation_workspace_bytes(c, product);
     return {{"conv_backward_input", s, product, bytes}, points};
   }
   const int64_t pixels = s.batch * s.height * s.width;
   const ProductPlan product =
-      plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, direct_product(algorithm));
+      plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, direct_product(choice));
   return {{"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes}};
 }
 
-ConvPlan conv_backward_weight_plan(const ConvShape& s, std::string_view algorithm) {
+ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choice) {
   check_conv_shape(s);
-  if (const int points = points_for(s, algorithm, false)) {
+  if (const int points = points_for(s, choice, false)) {
     const Correlation c = forward_of(s, points);
-    const ProductPlan product = plan_weight_gradient(c);
+    const ProductPlan product = plan_weight_gradient(c, choice.precision);
     return {{"conv_backward_weight", s, product, weight_gradient_workspace_bytes(c, product)}, points};
   }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
-  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, direct_product(algorithm));
+  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, direct_product(choice));
   return {{"conv_backward_weight", s, product, product.workspace_bytes}};
 }
 

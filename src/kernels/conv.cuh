@@ -56,12 +56,12 @@ struct ConvPlan : OperationPlan<ConvShape> {
 // one of these by its name; or fourier (kernels/fourier_conv.cuh).
 std::vector<std::string> conv_algorithms();
 
-// `algorithm` asks for one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm
+// choice.algorithm is one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm
 // where it is none, or none for the shape. batch_invariant: an image's bits do not depend on the batch
 // (product_plan.cuh).
-ConvPlan conv_forward_plan(const ConvShape& shape, std::string_view algorithm = {}, bool batch_invariant = false);
-ConvPlan conv_backward_input_plan(const ConvShape& shape, std::string_view algorithm = {});
-ConvPlan conv_backward_weight_plan(const ConvShape& shape, std::string_view algorithm = {});
+ConvPlan conv_forward_plan(const ConvShape& shape, const ProductChoice& choice = {}, bool batch_invariant = false);
+ConvPlan conv_backward_input_plan(const ConvShape& shape, const ProductChoice& choice = {});
+ConvPlan conv_backward_weight_plan(const ConvShape& shape, const ProductChoice& choice = {});
 
 // bias: filters floats, or nullptr for none.
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,

@@ -124,15 +124,17 @@ Correlation input_gradient_of(const ConvShape& s, int points) {
           s.groups};
 }
 
-ProductPlan plan_correlation(const Correlation& c, bool batch_invariant) {
+ProductPlan plan_correlation(const Correlation& c, Precision precision, bool batch_invariant) {
   const int64_t planes = planes_of(c.points);
   return plan_product(
-      {c.batch, planes * c.filters, c.channels / c.groups, planes * c.groups, batch_invariant ? int64_t{1} : 0}, {});
+      {c.batch, planes * c.filters, c.channels / c.groups, planes * c.groups, batch_invariant ? int64_t{1} : 0},
+      {.algorithm = {}, .precision = precision});
 }
 
-ProductPlan plan_weight_gradient(const Correlation& c) {
+ProductPlan plan_weight_gradient(const Correlation& c, Precision precision) {
   const int64_t planes = planes_of(c.points), rows = c.channels / c.groups + 1;  // one for the bias
-  return plan_product({rows, planes * c.filters, c.batch, planes * c.groups}, {});
+  return plan_product({rows, planes * c.filters, c.batch, planes * c.groups},
+                      {.algorithm = {}, .precision = precision});
 }
 
 int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product) {

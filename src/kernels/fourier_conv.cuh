@@ -41,8 +41,8 @@ Correlation forward_of(const ConvShape& shape, int points);
 Correlation input_gradient_of(const ConvShape& shape, int points);
 
 // How the spectra are multiplied, for the forward pass as for the gradient by the weights, and what workspace it takes.
-ProductPlan plan_correlation(const Correlation& c, bool batch_invariant);
-ProductPlan plan_weight_gradient(const Correlation& forward);
+ProductPlan plan_correlation(const Correlation& c, Precision precision, bool batch_invariant);
+ProductPlan plan_weight_gradient(const Correlation& forward, Precision precision);
 int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product);
 int64_t weight_gradient_workspace_bytes(const Correlation& forward, const ProductPlan& product);
 

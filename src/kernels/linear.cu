@@ -34,24 +34,24 @@ Cost cost(const LinearShape& s) {
 
 }  // namespace
 
-LinearPlan linear_forward_plan(const LinearShape& s, std::string_view algorithm, bool batch_invariant) {
+LinearPlan linear_forward_plan(const LinearShape& s, const ProductChoice& choice, bool batch_invariant) {
   check(s);
   const int64_t image_rows = batch_invariant ? 1 : 0;
-  const ProductPlan product = plan_product({s.batch, s.outputs, s.inputs, 1, image_rows}, algorithm);
+  const ProductPlan product = plan_product({s.batch, s.outputs, s.inputs, 1, image_rows}, choice);
   return {"linear_forward", s, product, product.workspace_bytes};
 }
 
-LinearPlan linear_backward_input_plan(const LinearShape& s, std::string_view algorithm) {
+LinearPlan linear_backward_input_plan(const LinearShape& s, const ProductChoice& choice) {
   check(s);
-  const ProductPlan product = plan_product({s.inputs, s.batch, s.outputs}, algorithm);
+  const ProductPlan product = plan_product({s.inputs, s.batch, s.outputs}, choice);
   const InputGradientWorkspace sizes(s);
   return {"linear_backward_input", s, product, sizes.dy_bytes + sizes.dx_bytes + product.workspace_bytes};
 }
 
-LinearPlan linear_backward_weight_plan(const LinearShape& s, std::string_view algorithm) {
+LinearPlan linear_backward_weight_plan(const LinearShape& s, const ProductChoice& choice) {
   check(s);
   const int64_t rows = s.inputs + 1;  // the bias's gradient is one more
-  const ProductPlan product = plan_product({rows, s.outputs, s.batch}, algorithm);
+  const ProductPlan product = plan_product({rows, s.outputs, s.batch}, choice);
   return {"linear_backward_weight", s, product, product.workspace_bytes};
 }
 

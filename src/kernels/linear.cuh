@@ -28,10 +28,11 @@ struct LinearShape {
 
 using LinearPlan = OperationPlan<LinearShape>;
 
-// `algorithm` as plan_product takes it; batch_invariant: an image's bits do not depend on the batch (product_plan.cuh).
-LinearPlan linear_forward_plan(const LinearShape& shape, std::string_view algorithm = {}, bool batch_invariant = false);
-LinearPlan linear_backward_input_plan(const LinearShape& shape, std::string_view algorithm = {});
-LinearPlan linear_backward_weight_plan(const LinearShape& shape, std::string_view algorithm = {});
+// batch_invariant: an image's bits do not depend on the batch (product_plan.cuh).
+LinearPlan linear_forward_plan(const LinearShape& shape, const ProductChoice& choice = {},
+                               bool batch_invariant = false);
+LinearPlan linear_backward_input_plan(const LinearShape& shape, const ProductChoice& choice = {});
+LinearPlan linear_backward_weight_plan(const LinearShape& shape, const ProductChoice& choice = {});
 
 // bias: outputs floats, or nullptr for none.
 void linear_forward(const LinearPlan& plan, float* y, int64_t y_pitch, const float* x, int64_t x_pitch, const float* w,

@@ -69,16 +69,30 @@ constexpr int64_t kFewRows = 0, kWideColumns = 0;  // no tile is wide
 // What a product is cut for: an H100, on which training steps were measured with this choice and with others. A GPU of
 // fewer multiprocessors does the same blocks in more rounds, of which the last one, only partly full, counts for less.
 constexpr int64_t kMultiprocessors = 132;
-// Bytes a clock that its memory moves, and multiply-adds a clock of one multiprocessor in these kernels: two thirds of
-// the peak.
-constexpr double kMemoryBytes = 1690.0, kMultiplyAdds = 128 * 2.0 / 3.0;
+// Bytes a clock that its memory moves, and multiply-adds a clock of one multiprocessor in these kernels: so much of the
+// peak.
+constexpr double kMemoryBytes = 1690.0;
+constexpr double multiply_adds(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return 128 * 2.0 / 3.0;
+    case Precision::kTf32:
+      return 1024 * 0.4;
+    case Precision::kBf16:
+      return 2048 * 0.3;
+    case Precision::kTf32x3:
+      return 1024 * 0.6 / 3.0;
+  }
+  return 0.0;
+}
 
 // The number from `least` to `most` of parts for which the rounds of blocks, and then the parts' addition, take least.
 // Times are in those of one term of a round: all multiprocessors' blocks multiply it.
 template <class Tile>
 int64_t best_parts(const ProductShape& shape, int64_t blocks, int64_t least, int64_t most, Tile) {
   constexpr double kSumsOfRound = static_cast<double>(Tile::kRows) * Tile::kColumns * Tile::kBlocksPerMultiprocessor;
-  constexpr double kSumsMoved = kMemoryBytes / (2 * sizeof(float)) / kMultiplyAdds * kSumsOfRound;  // written and read
+  constexpr double kSumsMoved =
+      kMemoryBytes / (2 * sizeof(float)) / multiply_adds(Tile::kPrecision) * kSumsOfRound;  // written and read
   const auto sums = static_cast<double>(shape.rows * shape.columns);
   int64_t best = least;
   double least_time = std::numeric_limits<double>::infinity();
@@ -121,12 +135,12 @@ std::string algorithm_of(Tile) {
 }
 
 // The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw. For few rows only
-// tiles count that are wide, for others those that are not.
-std::string best_algorithm(int64_t rows, int64_t columns) {
-  const bool wide = rows <= kFewRows && columns >= kWideColumns;
+// tiles count that are wide, for others those that are not. A wide tile reads in place, so that nothing is rounded.
+std::string best_algorithm(int64_t rows, int64_t columns, Precision precision) {
+  const bool wide = rows <= kFewRows && columns >= kWideColumns && precision == Precision::kFp32;
   std::string best;
   int64_t fewest = std::numeric_limits<int64_t>::max();
-  for_each_tile([&]<class Tile>(int, Tile tile) {
+  for_each_tile(precision, [&]<class Tile>(int, Tile tile) {
     const int64_t computed = ceil_div(columns, Tile::kPanel) * Tile::kPanel;
     if (Tile::kWide == wide && computed < fewest) best = algorithm_of(tile), fewest = computed;
   });
@@ -137,28 +151,31 @@ std::string best_algorithm(int64_t rows, int64_t columns) {
 
 std::vector<std::string> product_algorithms() {
   std::vector<std::string> names;
-  for_each_tile([&](int, auto tile) { names.push_back(algorithm_of(tile)); });
+  for_each_tile(Precision::kFp32, [&](int, auto tile) { names.push_back(algorithm_of(tile)); });
   return names;
 }
 
-ProductPlan plan_product(const ProductShape& shape, std::string_view algorithm) {
-  ProductPlan plan{.algorithm = std::string(algorithm),
+ProductPlan plan_product(const ProductShape& shape, const ProductChoice& choice) {
+  ProductPlan plan{.algorithm = choice.algorithm,
+                   .precision = choice.precision,
                    .tile = -1,
                    .block_rows = 0,
                    .block_columns = 0,
                    .parts = 1,
                    .batch_invariant = shape.image_rows > 0,
                    .workspace_bytes = 0};
-  if (algorithm.empty()) plan.algorithm = best_algorithm(shape.rows, shape.columns / shape.groups);
+  if (plan.algorithm.empty()) plan.algorithm = best_algorithm(shape.rows, shape.columns / shape.groups, plan.precision);
   std::string known;
-  for_each_tile([&](int index, auto tile) {
+  for_each_tile(plan.precision, [&]<class Tile>(int index, Tile tile) {
+    if (Tile::kWide && plan.precision != Precision::kFp32) return;
     known += (index ? ", " : "") + algorithm_of(tile);
     if (algorithm_of(tile) != plan.algorithm) return;
     const BlockSize block = block_size(shape, tile);
     plan.tile = index, plan.block_rows = block.rows, plan.block_columns = block.columns;
     plan.parts = parts_of(shape, tile);
   });
-  require(plan.tile >= 0, "algorithm is '", algorithm, "'; on this device it must be one of ", known);
+  const std::string in = plan.precision == Precision::kFp32 ? "" : " and in " + precision_name(plan.precision);
+  require(plan.tile >= 0, "algorithm is '", plan.algorithm, "'; on this device", in, " it must be one of ", known);
   if (plan.parts > 1) plan.workspace_bytes = float_bytes("workspace", {plan.parts, shape.rows, shape.columns});
   return plan;
 }

@@ -11,8 +11,9 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "device/precision.cuh"
 
 namespace pyalexnet {
 
@@ -25,7 +26,8 @@ struct ProductShape {
 
 struct ProductPlan {
   std::string algorithm;          // one of product_algorithms()
-  int tile;                       // its place in Tiles
+  Precision precision;            // of the operands
+  int tile;                       // its place among the precision's tiles
   int block_rows, block_columns;  // of the result that one block computes, at most the tile's
   int64_t parts;                  // of the sums, at most
   bool batch_invariant;
@@ -48,8 +50,13 @@ struct OperationPlan {
 // more columns and is for few rows.
 std::vector<std::string> product_algorithms();
 
-// `algorithm` asks for one of product_algorithms(); empty, the rules choose. Throws std::invalid_argument naming
-// algorithm, or the workspace where it would be too large.
-ProductPlan plan_product(const ProductShape& shape, std::string_view algorithm);
+// How an operation's product is to be computed, as far as that is asked for.
+struct ProductChoice {
+  std::string algorithm;  // one of product_algorithms(); empty: the rules choose
+  Precision precision = Precision::kFp32;
+};
+
+// Throws std::invalid_argument naming algorithm, or the workspace where it would be too large.
+ProductPlan plan_product(const ProductShape& shape, const ProductChoice& choice);
 
 }  // namespace pyalexnet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp_programs import HOSTCUDA, SOURCE, case_names, compile_all, in_one, link, run_case
+from cpp_programs import HOST, HOSTCUDA, SOURCE, case_names, compile_all, in_one, link, run_case
 
 HERE = Path(__file__).parent
 MADE, SHIPPED = HERE / "race" / "kernels.cpp", HERE / "race" / "shipped.cpp"
@@ -22,7 +22,7 @@ NO_SECOND_AT_EXIT = {"TSAN_OPTIONS": "atexit_sleep_ms=0"}
 
 # A barrier is left out in cases that need it. The two products share theirs, but not how they fetch slices.
 CASES_WITH_BARRIERS_OF = {
-    "patch_product.cu": ["conv_forward_ragged_in_parts", "conv_backward_weight_ragged_in_parts"],
+    "product_block.cuh": ["conv_forward_ragged_in_parts", "conv_backward_weight_ragged_in_parts"],
     "reduce.cuh": ["reductions_in_a_row"],
     "softmax.cu": ["cross_entropy_in_place"],
     "spectra.cu": ["conv_forward_by_spectra"],
@@ -66,7 +66,7 @@ def made(executor: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped(executor: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program with the kernels of src/kernels as they are, but for the barrier that the environment names."""
     directory = tmp_path_factory.mktemp("shipped")
-    sources = [SHIPPED, SOURCE / "device" / "check.cpp", *sorted((SOURCE / "kernels").glob("*.cu"))]
+    sources = [SHIPPED, *HOST, *sorted((SOURCE / "kernels").glob("*.cu"))]
     barrier = HERE / "race" / "skip_barrier.h"
     objects = compile_all(sources, directory, SANITIZE, "-DPYALEXNET_TARGET_SIM", first=barrier)
     return link(executor + objects, directory / "shipped", SANITIZE)

@@ -10,13 +10,13 @@ using namespace pyalexnet;
 namespace {
 
 constexpr int64_t kBatch = 128;
-constexpr int kDepth = 8;  // of a GPU's slices
+constexpr ReadSteps kSteps{16, 8};  // the longest of any tile, in any precision
 alignas(16) float memory[4];
 int failures = 0;
 
 Access access_to(const Patches& patches) {
-  if (patches.reads_quads(kDepth)) return Access::kQuads;
-  return patches.reads_vectors(kDepth) ? Access::kVectors : Access::kAny;
+  if (patches.reads_quads(kSteps)) return Access::kQuads;
+  return patches.reads_vectors(kSteps) ? Access::kVectors : Access::kAny;
 }
 
 void expect(Access access, const std::string& what, const Patches& patches) {

@@ -67,9 +67,9 @@ struct ConvArrays {
   Floats x, y, w, bias;
 };
 
-void run_conv_forward(const ConvShape& s, std::string_view algorithm = {}) {
+void run_conv_forward(const ConvShape& s, const ProductChoice& choice = {}) {
   const ConvArrays a(s);
-  const ConvPlan plan = conv_forward_plan(s, algorithm);
+  const ConvPlan plan = conv_forward_plan(s, choice);
   const Bytes workspace(plan.workspace_bytes);
   conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
@@ -83,9 +83,9 @@ void run_conv_backward_input(const ConvShape& s) {
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
-void run_conv_backward_weight(const ConvShape& s, std::string_view algorithm = {}) {
+void run_conv_backward_weight(const ConvShape& s, const ProductChoice& choice = {}) {
   const ConvArrays a(s);
-  const ConvPlan plan = conv_backward_weight_plan(s, algorithm);
+  const ConvPlan plan = conv_backward_weight_plan(s, choice);
   const Bytes workspace(plan.workspace_bytes);
   conv_backward_weight(plan, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
@@ -122,10 +122,10 @@ TEST(conv_forward_in_groups) {
   run_conv_forward(in_groups());
 }
 TEST(conv_forward_by_spectra) {
-  run_conv_forward(on_small_maps(), "fourier");
+  run_conv_forward(on_small_maps(), {.algorithm = "fourier"});
 }
 TEST(conv_backward_weight_by_spectra) {
-  run_conv_backward_weight(on_small_maps(), "fourier");
+  run_conv_backward_weight(on_small_maps(), {.algorithm = "fourier"});
 }
 TEST(conv_forward_in_parts) {
   const ConvShape shape = conv_shape(1, 60, 20);
@@ -138,6 +138,17 @@ TEST(conv_forward_ragged_in_parts) {
   const ConvShape shape = conv_shape(1, 58, 20);
   CHECK(conv_forward_plan(shape).product.parts > 1);
   run_conv_forward(shape);
+}
+
+// By warps that multiply together, of more slices than there are buffers.
+TEST(conv_forward_in_tf32) {
+  run_conv_forward(conv_shape(1, 20, 20), {.algorithm = {}, .precision = Precision::kTf32});
+}
+TEST(conv_forward_in_bf16) {
+  run_conv_forward(conv_shape(1, 20, 20), {.algorithm = {}, .precision = Precision::kBf16});
+}
+TEST(conv_backward_weight_in_tf32x3) {
+  run_conv_backward_weight(conv_shape(1, 20, 20), {.algorithm = {}, .precision = Precision::kTf32x3});
 }
 
 TEST(conv_backward_input_wide) {

@@ -1,0 +1,15 @@
+// Whether a device has tensor cores that take tf32 and bf16.
+#pragma once
+
+#include "device/precision.cuh"
+
+namespace pyalexnet {
+
+// From compute capability 8.0 on. sim executes their instruction, cores round operands themselves, and the ptx target has
+// it in what is compiled for 8.0 or newer.
+bool has_tensor_cores(int device);
+
+// Throws std::invalid_argument naming precision where the current device cannot multiply in it.
+void require_precision(Precision precision);
+
+}  // namespace pyalexnet

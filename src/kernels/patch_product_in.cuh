@@ -1,0 +1,167 @@
+// The kernels of kernels/patch_product.cuh for the tiles of one precision, and how they are launched. Each precision's
+// are compiled by a file of their own, side by side.
+#pragma once
+
+#include "device/elementwise.cuh"
+#include "device/product_block.cuh"
+#include "device/sizes.h"
+#include "kernels/patch_product.cuh"
+
+namespace pyalexnet {
+
+// out = the parts of `partial`, added in their order.
+void add_parts(const Output& out, const Output& partial, int64_t columns, int parts, cudaStream_t stream);
+
+template <class Tile, Access access>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
+    patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
+  multiply_block<Tile, PatchRows<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, kUnpadded);
+}
+
+template <class Tile, Access access>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
+    transposed_patches_times_matrix_kernel(Patches patches, RightMatrix right, Output out, Cut cut) {
+  const PaddedRuns runs{patches.run, patches.padded_run};
+  multiply_block<Tile, PatchColumns<Tile, access>, RightRows<Tile, access>>(patches, right, out, cut, runs);
+}
+
+// Calls body(Tile()) with the plan's tile, one of those for a precision.
+template <Precision precision, class Body>
+void with_tile_of(const ProductPlan& plan, Body body) {
+  [&]<class... Tile>(TileList<Tile...>) {
+    int index = 0;
+    ((index++ == plan.tile ? body(Tile()) : void()), ...);
+  }(typename TilesOf<precision>::List());
+}
+
+// Calls body(access), a constant, with the best access that both matrices allow. A thread goes on by such steps where
+// quads are single accesses, and where vectors are.
+template <class Tile, class Body>
+void with_access_to(const Patches& patches, const RightMatrix& right, ReadSteps quads, ReadSteps vectors, Tile,
+                    Body body) {
+  if constexpr (Tile::kStaged) {
+    if (patches.reads_quads(quads) && right.reads_quads(Tile::kDepth)) {
+      return body(std::integral_constant<Access, Access::kQuads>());
+    }
+    if (patches.reads_vectors(vectors) && right.reads_vectors(Tile::kDepth)) {
+      return body(std::integral_constant<Access, Access::kVectors>());
+    }
+  }
+  body(std::integral_constant<Access, Access::kAny>());
+}
+
+inline Cut cut_product(const ProductPlan& plan, int64_t rows, int64_t columns, int64_t groups, int64_t terms,
+                       int slice_terms) {
+  Cut cut{};
+  cut.block_rows = plan.block_rows, cut.block_columns = plan.block_columns;
+  cut.rows = rows;
+  cut.row_blocks = ceil_div(rows, cut.block_rows);
+  cut.columns = columns / groups;
+  cut.column_blocks = static_cast<int>(ceil_div(cut.columns, cut.block_columns));
+  cut.groups = static_cast<int>(groups);
+  cut.terms = terms;
+  cut.part_terms = static_cast<int>(ceil_div(ceil_div(terms, plan.parts), slice_terms) * slice_terms);
+  cut.parts = static_cast<int>(ceil_div(terms, cut.part_terms));
+  cut.slice_terms = slice_terms;
+  return cut;
+}
+
+// The terms of a slice of P's columns: whole taps where several fit, so that runs are copied in one piece, unless slices
+// are always full.
+template <class Tile>
+int slice_of_taps(const Patches& patches, Tile) {
+  const int run = patches.padded_run, taps = patches.padded_columns() / run;
+  if (Tile::kFullSlices || run > Tile::kDepth) return Tile::kDepth;
+  const int slices = ceil_div(taps, Tile::kDepth / run);
+  return ceil_div(taps, slices) * run;
+}
+
+template <class Tile, class Left>
+Launch blocks_of(const char* kernel_name, const Cut& cut, cudaStream_t stream) {
+  const int64_t blocks = product({cut.row_blocks, cut.column_blocks, cut.groups, cut.parts}, kernel_name,
+                                 " would need more than 2**63 - 1 blocks");
+  require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
+  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream,
+          sizeof(BlockMemory<Tile, Left>)};
+}
+
+// Runs kernel(patches, right, out, cut) and, where it leaves parts of the sums in the workspace, adds them.
+template <auto kernel>
+void launch_product(const Launch& product, const Patches& patches, const RightMatrix& right, const Output& out,
+                    const Cut& cut, void* workspace) {
+  if (cut.parts == 1) return launch<kernel>(product, patches, right, out, cut);
+
+  const int64_t columns = cut.columns * cut.groups, rows = out.all_rows();
+  float* const memory = static_cast<float*>(workspace);
+  const Output partial{.data = memory,
+                       .pitch = columns,
+                       .rows = out.rows,
+                       .part_stride = rows * columns,
+                       .last_row = out.last_row ? memory + out.rows * columns : nullptr,
+                       .bias = nullptr,
+                       .relu = false,
+                       .aligned = out.aligned && vectors_aligned(memory, columns)};
+  launch<kernel>(product, patches, right, partial, cut);
+  add_parts(out, partial, columns, cut.parts, product.stream);
+}
+
+// The launchers of kernels/patch_product.cuh for a plan of the tiles of one precision.
+template <Precision precision>
+void patches_times_matrix_in(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
+                             const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
+                             void* workspace, cudaStream_t stream) {
+  with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
+    const int64_t terms = patches.padded_columns();
+    const Cut cut = cut_product(plan, patches.pixels, columns, groups, terms, slice_of_taps(patches, tile));
+    const RightMatrix matrix{right,
+                             columns,
+                             terms,
+                             {patches.run, patches.padded_run},
+                             vectors_aligned(right, cut.columns),
+                             patches.precision};
+    const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
+    const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
+    const ReadSteps steps{Tile::kDepth, 1};
+    with_access_to(patches, matrix, steps, steps, tile, [&](auto access) {
+      const char* const name = "patches_times_matrix_kernel";
+      const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
+      launch_product<patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut, workspace);
+    });
+  });
+}
+
+template <Precision precision>
+void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
+                                        const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
+                                        void* workspace, cudaStream_t stream) {
+  with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
+    const int64_t rows = patches.padded_columns() + (sums ? 1 : 0);
+    const Cut cut = cut_product(plan, rows, columns, groups, patches.pixels, Tile::kDepth);
+    const RightMatrix matrix{right,
+                             right_pitch,
+                             patches.pixels,
+                             kUnpadded,
+                             vectors_aligned(right, right_pitch, cut.columns),
+                             patches.precision};
+    const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
+    const Output output{out, columns, patches.columns(), 0, sums, nullptr, false, aligned};
+    const ReadSteps quads{1, quad_row_step<Tile>()}, vectors{1, vector_row_step<Tile>()};
+    with_access_to(patches, matrix, quads, vectors, tile, [&](auto access) {
+      const char* const name = "transposed_patches_times_matrix_kernel";
+      const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
+      launch_product<transposed_patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut,
+                                                                           workspace);
+    });
+  });
+}
+
+// Compiled in kernels/patch_product.cu and, for tensor cores, in a file each.
+#define PYALEXNET_PATCH_PRODUCT_IN(EXTERN, precision)                                                                \
+  EXTERN template void patches_times_matrix_in<precision>(const ProductPlan&, float*, int64_t, const Patches&,       \
+                                                          const float*, int64_t, int64_t, const float*, bool, void*, \
+                                                          cudaStream_t);                                             \
+  EXTERN template void transposed_patches_times_matrix_in<precision>(const ProductPlan&, float*, float*,             \
+                                                                     const Patches&, const float*, int64_t, int64_t, \
+                                                                     int64_t, void*, cudaStream_t)
+
+}  // namespace pyalexnet
