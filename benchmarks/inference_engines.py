@@ -52,7 +52,7 @@ def of_torch(way: str, device: str, batch: int, classes: int, cores: int) -> Cal
     import torch_layers
 
     memory_format = torch_layers.memory_format_of(way)
-    on = torch_layers.device_in_float32(device, cores)
+    on = torch_layers.device_for(device, cores)
     torch.backends.cudnn.benchmark = True
     net = torch_layers.whole_net(classes).eval().to(on, memory_format=memory_format)
     compute: Callable[[torch.Tensor], torch.Tensor] = torch.compile(net) if TORCH_WAYS[way].compiled else net

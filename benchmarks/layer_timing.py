@@ -3,10 +3,10 @@
     python benchmarks/layer_timing.py --batch 128 --compare torch --json layer_timing.json
 
 Each figure is the median over repeats, after a warm-up, of device time between two events; the spread is that of the
-middle half. Percentages are of the multiply-add peak that the same run measured on the same device. PyTorch, if asked
-for, computes the same net in float32 on the same device: each layer eager (grouped convolutions, LRN inside each
-tower), and the whole step eager and compiled, in both memory formats, each in a process of its own and in turn with
-ours. The fastest is the peer.
+middle half. Percentages are of the multiply-add peak in float32 that the same run measured on the same device. PyTorch,
+if asked for, computes the same net there in the same precision (bf16 by autocast, tf32x3 in float32): each layer eager
+(grouped convolutions, LRN inside each tower), and the whole step eager and compiled, in both memory formats, each in a
+process of its own and in turn with ours. The fastest is the peer.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from command_line import one_of, parser_of, positive
+from pyalexnet.architecture import Precision
 from pyalexnet.cli.parser import is_device
 from pyalexnet.device.backend import devices
 from pyalexnet.net.network import AlexNet
@@ -41,7 +42,7 @@ PAUSE_S = 0.3  # in which the threads of the last step before ours stop spinning
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print; write JSON if asked."""
     options = parse(arguments)
-    net = AlexNet(CLASSES, devices=options.device)
+    net = AlexNet(CLASSES, devices=options.device, precision=options.precision)
     watch = Stopwatch(net, options.batch)
     timings, peak_gflops = watch.time_layers(options.repeats, by_kernel=options.kernels)
     step_ms, torch_ms = time_steps(options, watch, timings)
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "description": watch.description,
         "cores": watch.cores,
         "batch": options.batch,
+        "precision": options.precision,
         "repeats": options.repeats,
         "peak_gflops": peak_gflops,
         "step_ms": statistics.median(step_ms),
@@ -72,7 +74,7 @@ def time_steps(
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Milliseconds of our steps and of PyTorch's in each way, in turn; PyTorch's layers are noted in ``timings``."""
     compared = options.compare == "torch"
-    given = (options.device[0], options.batch, CLASSES, watch.cores)
+    given = (options.device[0], options.batch, CLASSES, watch.cores, options.precision)
     if compared and not options.kernels:
         with Worker(torch_layers_of, given, options.repeats) as worker:
             for timing in timings:
@@ -81,9 +83,11 @@ def time_steps(
     torch_ms: dict[str, list[float]] = {}
     with ExitStack() as running:
         workers = {}
-        for way in TORCH_WAYS if compared else ():
+        # Compiling and warming up side by side saves minutes.
+        starting = {way: Worker(torch_step_of, way, given) for way in options.ways if compared}
+        for way, worker in starting.items():
             try:
-                workers[way] = running.enter_context(Worker(torch_step_of, way, given))
+                workers[way] = running.enter_context(worker)
             except WorkerError as error:  # the other ways are peers still
                 print(f"PyTorch, {way}: not measured: {error}", file=sys.stderr)
         for _ in range(options.repeats):
@@ -94,7 +98,7 @@ def time_steps(
     return step_ms, torch_ms
 
 
-def torch_layers_of(given: tuple[str, int, int, int], repeats: int) -> Callable[[str, str], float | None]:
+def torch_layers_of(given: tuple[str, int, int, int, str], repeats: int) -> Callable[[str, str], float | None]:
     """What measures PyTorch's layers in milliseconds."""
     import torch_layers
 
@@ -102,7 +106,7 @@ def torch_layers_of(given: tuple[str, int, int, int], repeats: int) -> Callable[
     return lambda name, direction: layers.time_layer(name, direction, repeats)
 
 
-def torch_step_of(way: str, given: tuple[str, int, int, int]) -> Callable[[], float]:
+def torch_step_of(way: str, given: tuple[str, int, int, int, str]) -> Callable[[], float]:
     """What measures PyTorch's step in milliseconds."""
     import torch_layers
 
@@ -119,6 +123,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, default=128, help="images a step")
     parser.add_argument("--repeats", type=positive, default=7, help="measurements of each figure")
     parser.add_argument("--compare", choices=["torch"], help="time PyTorch's layers and step too")
+    parser.add_list(
+        "--ways", one_of(list(TORCH_WAYS)), continues=TORCH_WAYS.__contains__, default=list(TORCH_WAYS),
+        help="how PyTorch's step is run",
+    )  # fmt: skip
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="of the operands of products")
     parser.add_argument("--kernels", action="store_true", help="a row a kernel and tower, not a layer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(arguments)

@@ -29,14 +29,19 @@ def pool(x: Tensor) -> Tensor:
     return functional.max_pool2d(x, 3, 2)
 
 
-def device_in_float32(name: str, cores: int) -> torch.device:
-    """PyTorch's device of that name, which then computes float32 in float32, not in tensor cores' shorter mantissas."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+def device_for(name: str, cores: int, precision: str = "fp32") -> torch.device:
+    """PyTorch's device of that name, which uses tensor cores in float32 where the precision is tf32 alone."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     if name.startswith("cuda"):
         return torch.device(name)
     torch.set_num_threads(cores)
     return torch.device("cpu")
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """In bf16, how PyTorch's users compute in it; else nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def elapsed_ms(device: torch.device, work: Callable[[], Any]) -> float:
@@ -63,9 +68,10 @@ def sgd(net: nn.Module) -> torch.optim.SGD:
 class TorchLayers:
     """Layers by the benchmark's row names, in order, each eager."""
 
-    def __init__(self, device: str, batch: int, classes: int, cores: int) -> None:
+    def __init__(self, device: str, batch: int, classes: int, cores: int, precision: str = "fp32") -> None:
         """Make the layers with random weights, and a random batch."""
-        self.device = device_in_float32(device, cores)
+        self.device = device_for(device, cores, precision)
+        self.precision = precision
         self.layers: dict[str, Callable[[Tensor], Tensor]] = {}
         modules = nn.ModuleDict()
         for layer in CONVOLUTIONS:
@@ -88,7 +94,7 @@ class TorchLayers:
         self.x = torch.randn(batch, 3, 227, 227, device=self.device)
         self.labels = torch.randint(classes, (batch,), device=self.device)
         self.inputs: dict[str, Tensor] = {}
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.device, precision):
             h = self.x
             for name, layer_function in self.layers.items():
                 self.inputs[name] = h
@@ -102,13 +108,14 @@ class TorchLayers:
                 for parameter in group:
                     parameter.grad = torch.zeros_like(parameter)
             return self._median(lambda: self._elapsed_ms(self.optimizer.step), repeats)
-        function: Callable[[Tensor], Tensor]
-        if name == "loss":
-            function = self._loss
-        elif name in self.layers:
-            function = self.layers[name]
-        else:
+        layer = self._loss if name == "loss" else self.layers.get(name)
+        if layer is None:
             return None
+
+        def function(x: Tensor) -> Tensor:
+            with autocast(self.device, self.precision):
+                return layer(x)
+
         x = self.inputs[name].clone().requires_grad_(name != "conv1")
         if name == "loss":  # ours computes the loss and its gradient at once, as backward
             return self._median(lambda: self._elapsed_ms(lambda: function(x).backward()), repeats)
@@ -141,14 +148,14 @@ class TorchStep:
     LRN is one operation over all channels, where the net's is one a tower: the same work, in fewer and faster calls.
     """
 
-    def __init__(self, way: str, device: str, batch: int, classes: int, cores: int) -> None:
+    def __init__(self, way: str, device: str, batch: int, classes: int, cores: int, precision: str = "fp32") -> None:
         """Make the net and a random batch, and run steps until they are at speed.
 
         Raises:
             Exception: PyTorch cannot run this way here, such as compile without a compiler of its own.
         """
         memory_format, compiled = memory_format_of(way), TORCH_WAYS[way].compiled
-        self.device = device_in_float32(device, cores)
+        self.device = device_for(device, cores, precision)
         torch.backends.cudnn.benchmark = True
         net = whole_net(classes).to(self.device, memory_format=memory_format)
         x = torch.randn(batch, 3, 227, 227, device=self.device).contiguous(memory_format=memory_format)
@@ -156,7 +163,8 @@ class TorchStep:
         optimizer = sgd(net)
 
         def loss_of_batch() -> Tensor:
-            return functional.cross_entropy(net(x), labels)
+            with autocast(self.device, precision):
+                return functional.cross_entropy(net(x), labels)
 
         loss_function = torch.compile(loss_of_batch) if compiled else loss_of_batch
 

@@ -21,15 +21,12 @@ class Worker:
     """A process that answers by a function that was made there; it ends with the ``with`` block."""
 
     def __init__(self, make: Callable[..., Answer], *arguments: Any, environment: Mapping[str, str] | None = None):
-        """Start it; it is ready when this returns.
+        """Start it, to get ready on its own.
 
         Args:
             make: a function of a module, which the process calls to get the function that answers.
             arguments: what ``make`` is called with.
             environment: variables of the process, beside this one's.
-
-        Raises:
-            WorkerError: ``make`` failed; the message has its error.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -42,13 +39,18 @@ class Worker:
             os.environ.clear()
             os.environ.update(before)
         theirs.close()
+
+    def __enter__(self) -> Self:
+        """Wait until it is ready.
+
+        Raises:
+            WorkerError: ``make`` failed; the message has its error.
+        """
         try:
             self._received()
         except WorkerError:
             self.stop()
             raise
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
