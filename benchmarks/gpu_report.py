@@ -98,17 +98,23 @@ QUARTERS, QUARTER_REGISTERS, REGISTER_UNIT, SHARED_UNIT = 4, 16 << 10, 256, 128
 # rows.cuh.
 THREADS = 256
 
-# The enumerators of template arguments, as words; they stand in src/device/patches.cuh and src/kernels/spectra.cuh.
-ENUMERATORS = {"Access": ("any", "vectors", "quads"), "Side": ("left", "right")}
+# The enumerators of template arguments, as words; they stand in src/device/patches.cuh, src/device/precision.cuh and
+# src/kernels/spectra.cuh.
+ENUMERATORS = {
+    "Access": ("any", "vectors", "quads"),
+    "Precision": ("fp32", "tf32", "bf16", "tf32x3"),
+    "Side": ("left", "right"),
+}
 
 # Which kernels a bound is for. At AlexNet's shapes products of matrices read all their arrays by whole quads, but for
 # conv1's: it has 48 filters a tower, and runs of 33 floats.
 GROUPS = {
-    "wide products": r"patches_times_matrix 128x128.* quads",
-    "narrow products": r"patches_times_matrix 128x64.* quads",
-    "conv1's products": r"patches_times_matrix 128x64.* vectors",
-    "all products": r"patches_times_matrix (.* quads|128x64.* vectors)",
-    "all others": r"^(?!.*patches_times_matrix (.* quads|128x64.* vectors))",
+    "wide products": r"patches_times_matrix 128x128/8x8 quads",
+    "narrow products": r"patches_times_matrix 128x64/8x8 quads",
+    "conv1's products": r"patches_times_matrix 128x64/8x8 vectors",
+    "all products": r"patches_times_matrix (.*/8x8 quads|128x64/8x8 vectors)",
+    "tensor cores' products": r"patches_times_matrix .* (tf32|bf16|tf32x3) quads",
+    "all others": r"^(?!.*patches_times_matrix (.*/8x8 quads|128x64/8x8 vectors|.* (tf32|bf16|tf32x3) ))",
 }
 
 
@@ -175,6 +181,8 @@ ALL = tuple(MULTIPROCESSORS)
 # Up to 8.0 a quarter of a multiprocessor takes two cycles for the multiply-adds of a warp, and other instructions find
 # place in between; from 8.6 on it takes one, and all compete for it.
 HALF_RATE, FULL_RATE = (75, 80), tuple(each for each in ALL if each > 80)
+WITH_TENSOR_CORES = tuple(each for each in ALL if each >= 80)
+_TENSOR_SHARE = "an instruction of a tensor core takes four cycles or more, in which as many others find place"
 _SHARE = "what is no multiply-add takes its place, and from 8.6 on its cycle"
 _AHEAD = "a load from shared memory takes as long as some 30 multiply-adds, more where others wait too"
 _NARROW = "an access of 4 bytes costs as much as one of 16, and a branch around it parts the loop"
@@ -196,6 +204,10 @@ BOUNDS = (
     Bound("narrow_global", "conv1's products", ALL, 6, 0, _NARROW),
     Bound("local", "all products", ALL, 0, 0, _LOCAL),
     Bound("local", "all others", ALL, 5, 0, _LOCAL),  # lrn_in_map_backward, where sums are huge
+    Bound("share", "tensor cores' products", WITH_TENSOR_CORES, 0.07, 0.3, _TENSOR_SHARE, at_least=True),
+    Bound("narrow_global", "tensor cores' products", WITH_TENSOR_CORES, 0, 0, _NARROW),
+    Bound("local", "tensor cores' products", WITH_TENSOR_CORES, 0, 0, _LOCAL),
+    Bound("blocks", "tensor cores' products", WITH_TENSOR_CORES, 1, 2, _BLOCKS, at_least=True),
     Bound("registers", "wide products", ALL, 128, 128, _REGISTERS),
     Bound("registers", "narrow products", ALL, 153, 128, _REGISTERS),
     Bound("registers", "conv1's products", ALL, 143, 128, _REGISTERS),
@@ -322,6 +334,7 @@ def short_name(demangled: str) -> str:
     """A kernel's name with its template's arguments as words: `patches_times_matrix 128x64/8x8 vectors`."""
     name, _, arguments = demangled.partition("<")
     words = re.sub(r"GpuTile<(\d+), (\d+), (\d+), (\d+)>", r"\1x\2/\3x\4", arguments.removesuffix(">"))
+    words = re.sub(r"TensorTile<(\d+), (\d+), (\d+), (\d+), ([^>]*)>", r"\1x\2/\3x\4 \5", words)
     for enumeration, enumerators in ENUMERATORS.items():
         words = re.sub(rf"\({enumeration}\)(\d)", lambda found, of=enumerators: of[int(found[1])], words)  # type: ignore[misc]
     return f"{name.removesuffix('_kernel')} {words.replace(',', '')}".strip()
@@ -357,8 +370,9 @@ def dynamic_shared(name: str) -> int:
     """Bytes of shared memory that a kernel's launcher asks for: sizeof(BlockMemory) and sizeof(RowSpectra)."""
     if product := re.search(r"^(transposed_)?patches_times_matrix (\d+)x(\d+)/.* (\w+)$", name):
         transposed, rows, columns, access = bool(product[1]), int(product[2]), int(product[3]), product[4]
-        depth, buffers, place = 8, 2, 48
-        slices = buffers * depth * (rows + 4 + columns) * 4
+        words, buffers, place = 16 if " tf32 " in name else 8, 2, 48
+        padding = 4 if "/8x8 " in name else 16
+        slices = buffers * words * (rows + columns + padding) * 4
         origins = 0 if access == "quads" else 16 * (rows // 4 if transposed else rows)
         return round_up(slices + origins + place, 64)
     if spectra := re.search(r"^(?:to|from)_spectra (\d+)", name):

@@ -287,7 +287,7 @@ def gpu_products() -> str:
     heading = ["kernel", "sm", "registers", "blocks", "instructions", "share", "LDS least", "median", "reuse", "global"]
     rows = []
     for kernel in sorted(report["kernels"], key=lambda kernel: (kernel["name"], kernel["architecture"])):
-        if not is_product(kernel):
+        if not is_product(kernel) or on_tensor_cores(kernel):
             continue
         loop = kernel["main_loop"]
         moves = [way.split(".") for way in loop["accesses"] if way.startswith("LDG")]
@@ -300,6 +300,27 @@ def gpu_products() -> str:
             ]
         )
     return f"Compiled by {report['compiler']}.\n\n{table(heading, rows, left=1)}"
+
+
+def on_tensor_cores(kernel: dict[str, Any]) -> bool:
+    """Whether the kernel's operands are rounded for tensor cores."""
+    return any(f" {precision} " in kernel["name"] for precision in ("tf32", "bf16", "tf32x3"))
+
+
+def gpu_tensor_products() -> str:
+    """The same of products on tensor cores, where a chip has them."""
+    rows = [
+        [
+            *(f"`{kernel['name']}`", str(kernel["architecture"]), str(kernel["registers"]), str(kernel["blocks"])),
+            *(str(loop["instructions"]), str(loop["multiply_adds"]), f"{loop['share']:.1%}"),
+        ]
+        for kernel in sorted(
+            measured("gpu_report.json")["kernels"], key=lambda each: (each["name"], each["architecture"])
+        )
+        if is_product(kernel) and on_tensor_cores(kernel) and kernel["name"].endswith("quads")
+        if (loop := kernel["main_loop"])
+    ]
+    return table(["kernel", "sm", "registers", "blocks", "instructions", "HMMA", "share"], rows, left=1)
 
 
 def gpu_others() -> str:
@@ -479,6 +500,7 @@ BLOCKS = (
     Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/gpu.md", "products, by benchmarks/gpu_report.py", gpu_products),
+    Block("docs/gpu.md", "tensor cores, by benchmarks/gpu_report.py", gpu_tensor_products),
     Block("docs/gpu.md", "other kernels, by benchmarks/gpu_report.py", gpu_others),
     Block("docs/gpu.md", "bounds, by benchmarks/gpu_report.py", gpu_bounds),
     Block("docs/exchange.md", "differences, by benchmarks/exchange.py", exchanged),
