@@ -110,7 +110,8 @@ def test_objects_show_themselves_in_a_line(model: Classifier, images: np.ndarray
         "0 update>",
         training.backward[0]: "<Entry: backward loss tower 0 cross_entropy(losses (2,), dlogits (2, 8), logits (2, 8), "
         "labels (2,))>",
-        training.update[0]: "<Entry: update update device 0 sgd_step(w of 30 arrays, v of 30 arrays, g of 30 arrays)>",
+        training.update[0]: "<Entry: update update device 0 sgd_step(w of 30 arrays, v of 30 arrays, g of 30 arrays, "
+        "rates of 30 arrays)>",
         evaluation: f"<Evaluation of 3 images of 4 classes, views 1: top-1 error {evaluation.top1_error:.2%}, top-5 "
         f"error {evaluation.top5_error:.2%}, loss {evaluation.loss:.4f}>",
         extract_features(model, data, "conv5"): "<Features of 3 images of 3 classes: conv5, float32 (3, 13, 13, 256)>",

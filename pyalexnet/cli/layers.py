@@ -52,19 +52,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _show(rows: Sequence[LayerRow], batch_size: int, *, by_tower: bool) -> None:
     """The table that a person reads: shapes of one image, sizes of all."""
-    headings = ("layer", "tower" if by_tower else "groups", "input", "output", "window", "then")
+    headings = ("layer", "tower" if by_tower else "groups", "output", "window", "then")
     cells = [
         (
             *(row.name, _known(row.tower if by_tower else row.groups)),
-            *(_extents(row.input_shape[1:]), _extents(row.output_shape[1:])),
+            _extents(row.output_shape[1:]),
             "" if row.kernel is None else f"{row.kernel}/{row.stride}/{row.padding}",
-            *(row.nonlinearity, f"{row.multiply_adds:,}", f"{row.parameters:,}", f"{row.output_bytes / 1e6:,.3f}"),
+            *(row.nonlinearity, f"{row.multiply_adds:,}", f"{row.parameters:,}"),
         )
         for row in rows
     ]
     images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
     print_tables(
-        table_of((*headings, "multiply-adds", "parameters", "output MB"), cells, text=[0, 5]),
+        table_of((*headings, "multiply-adds", "parameters"), cells, text=[0, 4]),
         f"{images}: {sum(row.multiply_adds for row in rows):,} multiply-adds; {sum(row.parameters for row in rows):,} "
         f"parameters in {sum(row.weight_bytes for row in rows):,} bytes",
         "window: kernel/stride/padding on each side",

@@ -371,6 +371,10 @@ void fail_with_problem(Warp& warp, const Instruction& instruction, Mask active) 
   warp.fail(std::countr_zero(active), instruction.problem);
 }
 
+void trap(Warp& warp, const Instruction&, Mask active) {
+  warp.fail(std::countr_zero(active), "trap: the kernel ends itself");
+}
+
 void shuffle(Warp& warp, const Instruction& instruction, Mask active) {
   const auto* values = warp.lanes<std::uint32_t>(instruction.from[0]);
   const auto* distances = warp.lanes<std::uint32_t>(instruction.from[1]);

@@ -26,6 +26,7 @@ void pack(Warp& warp, const Instruction& instruction, Mask active);    // to <- 
 void unpack(Warp& warp, const Instruction& instruction, Mask active);  // {to, second_to} <- from[0]
 void add_offset(Warp& warp, const Instruction& instruction, Mask active);
 void fail_with_problem(Warp& warp, const Instruction& instruction, Mask active);
+void trap(Warp& warp, const Instruction& instruction, Mask active);
 
 enum class ShuffleMode { up, down, butterfly, index };
 // from: values, lanes, clamps, masks; `offset` is the mode.

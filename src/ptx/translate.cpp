@@ -342,6 +342,8 @@ class Translator {
       set_branch(instruction, kEnd);
     } else if (kind == "ret" || kind == "exit") {
       instruction.flow = Flow::leave;
+    } else if (kind == "trap") {
+      instruction.operation = &trap;
     } else if ((opcode == "bar.sync" || opcode == "barrier.sync") && operands == std::vector<std::string>{"0"}) {
       instruction.flow = Flow::barrier;
     } else if (opcode.starts_with("shfl.sync.") && words.back() == "b32") {
