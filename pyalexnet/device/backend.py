@@ -54,11 +54,9 @@ class Device:
         """See that products can be computed in a precision, for which a GPU needs tensor cores.
 
         Raises:
-            ValueError: it cannot; whether there is such a precision at all is for plans to say.
+            ValueError: they cannot, or there is no such precision.
         """
-        if precision != "fp32" and not self.native.device_info(self.index)["tensor_cores"]:
-            reason = "which has no tensor cores for it (compute capability 8.0 or newer)"
-            raise ValueError(f"precision is {precision!r}; on {self}, {reason}, it must be 'fp32'")
+        self.native.require_precision(precision, self.index)
 
     @functools.cached_property
     def stream(self) -> NativeStream:

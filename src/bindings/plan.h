@@ -3,21 +3,17 @@
 
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
-#include <iterator>
-
 #include "bindings/own_arguments.h"
 #include "device/check.h"
+#include "device/tensor_cores.h"
 #include "kernels/product_plan.cuh"
 
 namespace pyalexnet {
 
 // The arguments algorithm and precision.
 inline ProductChoice product_choice(const OwnArguments& own) {
-  const std::string given = own.text("precision"), name = given.empty() ? "fp32" : given;
-  const auto* const found = std::find(std::begin(kPrecisionNames), std::end(kPrecisionNames), name);
-  require(found != std::end(kPrecisionNames), "precision is '", name, "'; it must be one of fp32, tf32, bf16, tf32x3");
-  return {own.text("algorithm"), static_cast<Precision>(found - std::begin(kPrecisionNames))};
+  const std::string precision = own.text("precision");
+  return {own.text("algorithm"), precision.empty() ? Precision::kFp32 : precision_named(precision)};
 }
 
 // The class `name` of plans. A plan prints as its algorithm, the parts of its sums and whether they are the same for each

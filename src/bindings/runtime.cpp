@@ -135,6 +135,10 @@ void register_runtime(py::module_& module) {
   using release_gil = py::call_guard<GilReleased>;
 
   module.def("device_count", &device_count);
+  module.def(
+      "require_precision",
+      [](const std::string& precision, int device) { require_precision(precision_named(precision), device); },
+      "precision"_a, "device"_a);
   module.def("device_info", &device_info, "device"_a);
   module.def("can_access_peer", &can_access_peer, "device"_a, "peer"_a);
   module.def("device_of", &device_of, "address"_a);

@@ -8,7 +8,8 @@
 //           2^-19.6 of the product: the low parts' product and what is behind them
 //
 // Both round to nearest, ties away from zero (tf32, as cvt.rna.tf32 does) or to even (bf16, as cvt.rn.bf16x2). NaN stays
-// NaN if it is a quiet one, as arithmetic gives; what is beyond the largest number becomes infinite, and in tf32x3 infinity becomes NaN.
+// NaN if it is a quiet one, as arithmetic gives; what is beyond the largest number becomes infinite, and in tf32x3
+// infinity becomes NaN.
 #pragma once
 
 #include <bit>

@@ -107,22 +107,6 @@ struct ColumnQuads {
   }
 };
 
-// The steps from row to row of the patch matrix in which ColumnQuads' threads go on; a quad's long one counts as two.
-template <class Tile>
-constexpr int vector_row_step() {
-  if constexpr (!Tile::kStaged)
-    return 0;
-  else
-    return ColumnQuads<Tile>::Terms::kLongestStep;
-}
-template <class Tile>
-constexpr int quad_row_step() {
-  if constexpr (!Tile::kStaged)
-    return 0;
-  else
-    return ceil_div(vector_row_step<Tile>(), ColumnQuads<Tile>::Terms::kPairs ? 2 : 1);
-}
-
 // Of a slice of the right matrix.
 template <class Tile>
 struct RightQuads {

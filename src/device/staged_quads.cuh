@@ -19,6 +19,7 @@ class StagedPatchRowQuads : RowQuads<Tile> {
 
  public:
   using Places::kOrder;
+  static constexpr ReadSteps kSteps{Tile::kDepth, 1};
   struct Shared {};
 
   PYALEXNET_INLINE StagedPatchRowQuads(const Patches& patches, int group, int64_t first_row, int rows,
@@ -102,6 +103,8 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
 
  public:
   using Places::kOrder;
+  static constexpr int kRowsOfStep = Terms::kPairs ? 2 : 1;  // of pixels, that a step is long at most
+  static constexpr ReadSteps kSteps{1, ceil_div(Terms::kLongestStep, kRowsOfStep)};
   struct Shared {};
 
   PYALEXNET_INLINE StagedPatchColumnQuads(const Patches& patches, int group, int64_t first_column, int,
@@ -138,7 +141,6 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
-  // A step is no longer than kRowsOfStep rows of pixels: see quad_row_step.
   PYALEXNET_INLINE void advance(int step) {
     x_ += step * patches_.stride;
     PYALEXNET_UNROLL
@@ -147,8 +149,6 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
       if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
     }
   }
-
-  static constexpr int kRowsOfStep = Terms::kPairs ? 2 : 1;
 
   const Patches& patches_;
   int image_;          // the pixel's, at the tap's place in its run, in floats from the input's start

@@ -25,6 +25,7 @@ class StagedPatchRows : RowQuads<Tile> {
 
  public:
   using Places::kOrder;
+  static constexpr ReadSteps kSteps{Tile::kDepth, 1};
   struct Shared {
     PatchOrigin origins[Tile::kRows];
   };
@@ -69,6 +70,7 @@ class StagedPatchColumns : ColumnQuads<Tile> {
 
  public:
   using Places::kOrder;
+  static constexpr ReadSteps kSteps{1, Terms::kLongestStep};
   struct Shared {
     TapCursor taps[kQuads];
   };

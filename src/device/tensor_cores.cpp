@@ -16,12 +16,20 @@ bool has_tensor_cores([[maybe_unused]] int device) {
 #endif
 }
 
-void require_precision(Precision precision) {
-  if (precision == Precision::kFp32) return;
-  int device = 0;
-  PYALEXNET_CHECK_CUDA(cudaGetDevice(&device));
-  require(has_tensor_cores(device), "precision is '", precision_name(precision),
-          "'; on this device, which has no tensor cores for it (compute capability 8.0 or newer), it must be fp32");
+Precision precision_named(std::string_view name) {
+  std::string known;
+  int number = 0;
+  for (const std::string_view each : kPrecisionNames) {
+    if (each == name) return static_cast<Precision>(number);
+    known += (number++ ? ", " : "") + std::string(each);
+  }
+  require(false, "precision is '", name, "'; it must be one of ", known);
+  return Precision::kFp32;
+}
+
+void require_precision(Precision precision, int device) {
+  require(precision == Precision::kFp32 || has_tensor_cores(device), "precision is '", precision_name(precision),
+          "'; on this device, which has no tensor cores for it (compute capability 8.0 or newer), it must be 'fp32'");
 }
 
 }  // namespace pyalexnet

@@ -9,7 +9,10 @@ namespace pyalexnet {
 // it in what is compiled for 8.0 or newer.
 bool has_tensor_cores(int device);
 
-// Throws std::invalid_argument naming precision where the current device cannot multiply in it.
-void require_precision(Precision precision);
+// The precision of that name. Throws std::invalid_argument naming precision where there is none.
+Precision precision_named(std::string_view name);
+
+// Throws std::invalid_argument naming precision where the device cannot multiply in it.
+void require_precision(Precision precision, int device);
 
 }  // namespace pyalexnet

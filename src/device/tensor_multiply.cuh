@@ -49,7 +49,7 @@ PYALEXNET_INLINE void multiply_add_words(Precision precision, LaneSums sums, con
           "r"(word(right.at[0])), "r"(word(right.at[1])));
   }
 #else
-  __trap();  // launchers refuse such devices
+  __trap();  // require_precision refuses such devices (device/tensor_cores.h)
 #endif
 }
 

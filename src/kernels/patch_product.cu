@@ -1,6 +1,5 @@
 #include "kernels/patch_product.cuh"
 
-#include "device/tensor_cores.h"
 #include "kernels/patch_product_in.cuh"
 
 namespace pyalexnet {
@@ -44,7 +43,6 @@ PYALEXNET_PATCH_PRODUCT_IN(extern, Precision::kTf32x3);
 void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
                           const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
                           void* workspace, cudaStream_t stream) {
-  require_precision(plan.precision);
   with_tiles_for(plan.precision, [&](auto precision) {
     patches_times_matrix_in<precision()>(plan, out, out_pitch, rounded(patches, plan.precision), right, columns, groups,
                                          bias, relu, workspace, stream);
@@ -54,7 +52,6 @@ void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch
 void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
                                      const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
                                      void* workspace, cudaStream_t stream) {
-  require_precision(plan.precision);
   with_tiles_for(plan.precision, [&](auto precision) {
     transposed_patches_times_matrix_in<precision()>(plan, out, sums, rounded(patches, plan.precision), right,
                                                     right_pitch, columns, groups, workspace, stream);

@@ -34,16 +34,14 @@ void with_tile_of(const ProductPlan& plan, Body body) {
   }(typename TilesOf<precision>::List());
 }
 
-// Calls body(access), a constant, with the best access that both matrices allow. A thread goes on by such steps where
-// quads are single accesses, and where vectors are.
-template <class Tile, class Body>
-void with_access_to(const Patches& patches, const RightMatrix& right, ReadSteps quads, ReadSteps vectors, Tile,
-                    Body body) {
+// Calls body(access), a constant, with the best access that both matrices allow.
+template <template <class, Access> class Left, class Tile, class Body>
+void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body body) {
   if constexpr (Tile::kStaged) {
-    if (patches.reads_quads(quads) && right.reads_quads(Tile::kDepth)) {
+    if (patches.reads_quads(Left<Tile, Access::kQuads>::kSteps) && right.reads_quads(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kQuads>());
     }
-    if (patches.reads_vectors(vectors) && right.reads_vectors(Tile::kDepth)) {
+    if (patches.reads_vectors(Left<Tile, Access::kVectors>::kSteps) && right.reads_vectors(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kVectors>());
     }
   }
@@ -121,8 +119,7 @@ void patches_times_matrix_in(const ProductPlan& plan, float* out, int64_t out_pi
                              patches.precision};
     const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
     const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
-    const ReadSteps steps{Tile::kDepth, 1};
-    with_access_to(patches, matrix, steps, steps, tile, [&](auto access) {
+    with_access_to<PatchRows>(patches, matrix, tile, [&](auto access) {
       const char* const name = "patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
       launch_product<patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut, workspace);
@@ -145,8 +142,7 @@ void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, flo
                              patches.precision};
     const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
     const Output output{out, columns, patches.columns(), 0, sums, nullptr, false, aligned};
-    const ReadSteps quads{1, quad_row_step<Tile>()}, vectors{1, vector_row_step<Tile>()};
-    with_access_to(patches, matrix, quads, vectors, tile, [&](auto access) {
+    with_access_to<PatchColumns>(patches, matrix, tile, [&](auto access) {
       const char* const name = "transposed_patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
       launch_product<transposed_patches_times_matrix_kernel<Tile, access>>(blocks, patches, matrix, output, cut,
