@@ -16,8 +16,6 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 HOSTCUDA = sorted((SOURCE / "hostcuda").glob("*.cpp"))
-# What kernels' launchers call.
-HOST = [SOURCE / "device" / "check.cpp", SOURCE / "device" / "tensor_cores.cpp"]
 SECONDS_A_CASE = 60  # cases take at most a second or two; the rest is for a busy machine
 
 

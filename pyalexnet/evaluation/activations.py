@@ -25,11 +25,9 @@ import numpy.typing as npt
 
 from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import image_names
-from pyalexnet.data.opening import as_dataset
-from pyalexnet.data.readable import OnError, readable
+from pyalexnet.data.readable import OnError
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation.features import Values, activation_batches, model_checksum
-from pyalexnet.evaluation.own_data import training_images
+from pyalexnet.evaluation.features import Values, activation_batches, images_to_compute, model_checksum
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.layer_table import layer_rows
 from pyalexnet.net.model_file import as_model
@@ -128,7 +126,7 @@ def save_activations(
     names = list(dict.fromkeys(layers))
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "it exists; it must be the name of a new folder", fspath(folder))
-    dataset = readable(training_images(model) if data is None else as_dataset(data), on_error)
+    dataset = images_to_compute(model, data, on_error)
     needed = len(dataset) * activation_bytes(model.net, names)
     require_room(path.parent, needed, f"what {', '.join(names)} computed of {len(dataset):,} images")
     with folder_written_atomically(path) as unfinished:

@@ -106,8 +106,7 @@ def extract_features(
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     model = _checked(model, layer, batch_size, on_images)
-    dataset = training_images(model) if data is None else as_dataset(data)
-    dataset = readable(dataset, on_error)
+    dataset = images_to_compute(model, data, on_error)
     values = np.concatenate(list(feature_batches(model, dataset, layer, batch_size, on_images)))
     return Features(layer, values, dataset.labels, tuple(image_names(dataset)), dataset.classes)
 
@@ -142,8 +141,7 @@ def save_features(
     if as_path("path", path).suffix != ".npz":
         raise ValueError(f"path is {shown(fspath(path))}; its name must end in .npz")
     model = _checked(model, layer, batch_size, on_images)
-    dataset = training_images(model) if data is None else as_dataset(data)
-    dataset = readable(dataset, on_error)
+    dataset = images_to_compute(model, data, on_error)
     batches = feature_batches(model, dataset, layer, batch_size, on_images)
     with file_written_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as part:
@@ -269,6 +267,15 @@ def activation_batches(
     for images, _ in read_ahead(dataset, batches, buffers=buffers):
         yield model.net.activations(_centres(model, images), layers)
         on_images(len(images))
+
+
+def images_to_compute(model: Classifier, data: DataSource | None, on_error: OnError) -> Dataset:
+    """The images of ``data``, or those that the model's own run learned from; unreadable ones as ``on_error`` says.
+
+    Raises:
+        DataError: the data cannot serve.
+    """
+    return readable(training_images(model) if data is None else as_dataset(data), on_error)
 
 
 def _checked(

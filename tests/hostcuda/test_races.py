@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp_programs import HOST, HOSTCUDA, SOURCE, case_names, compile_all, in_one, link, run_case
+from cpp_programs import HOSTCUDA, SOURCE, case_names, compile_all, in_one, link, run_case
 
 HERE = Path(__file__).parent
 MADE, SHIPPED = HERE / "race" / "kernels.cpp", HERE / "race" / "shipped.cpp"
@@ -66,7 +66,7 @@ def made(executor: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped(executor: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program with the kernels of src/kernels as they are, but for the barrier that the environment names."""
     directory = tmp_path_factory.mktemp("shipped")
-    sources = [SHIPPED, *HOST, *sorted((SOURCE / "kernels").glob("*.cu"))]
+    sources = [SHIPPED, SOURCE / "device" / "check.cpp", *sorted((SOURCE / "kernels").glob("*.cu"))]
     barrier = HERE / "race" / "skip_barrier.h"
     objects = compile_all(sources, directory, SANITIZE, "-DPYALEXNET_TARGET_SIM", first=barrier)
     return link(executor + objects, directory / "shipped", SANITIZE)

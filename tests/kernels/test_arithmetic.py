@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp_programs import HOST, HOSTCUDA, SOURCE, case_names, compile_all, link, run_case
+from cpp_programs import HOSTCUDA, SOURCE, case_names, compile_all, link, run_case
 
 HERE = Path(__file__).parent
 CASES = HERE / "arithmetic.cpp"
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # all kernels are compiled anew; from Python they
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cases with all kernels, for a target."""
     directory = tmp_path_factory.mktemp("arithmetic")
-    sources = [*HOSTCUDA, RUNNER, CASES, *HOST, *sorted((SOURCE / "kernels").glob("*.cu"))]
+    sources = [*HOSTCUDA, RUNNER, CASES, SOURCE / "device" / "check.cpp", *sorted((SOURCE / "kernels").glob("*.cu"))]
     objects = compile_all(sources, directory, f"-DPYALEXNET_TARGET_{request.param}", *FLAGS)
     return link(objects, directory / "arithmetic")
 
