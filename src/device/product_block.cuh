@@ -133,10 +133,21 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
 template <class Tile, SliceOrder order>
 using SliceSteps = std::conditional_t<Tile::kPrecision == Precision::kFp32, TermByTerm<Tile, order>, StepByStep<Tile>>;
 
+// Whether the chip that is compiled for has no tensor cores for the tile; require_precision refuses it
+// (device/tensor_cores.h).
+template <class Tile>
+inline constexpr bool kLacksTensorCores =
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    Tile::kPrecision != Precision::kFp32;
+#else
+    false;
+#endif
+
 // The block's part of the product. While a slice is multiplied the next one is on its way.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& right_matrix, const Output& out,
                                      const Cut& cut, PaddedRuns out_runs) {
+  if constexpr (kLacksTensorCores<Tile>) return __trap();
   constexpr SliceOrder kOrder = Left::kOrder;
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   BlockPlace& place = memory.place;
