@@ -77,7 +77,7 @@ def _calls() -> list[Call]:
         Call("linear_backward_input", {"dy": floats(3, 12), "w": floats(40, 12)}),
         Call("linear_backward_weight", {"x": x, "dy": floats(3, 12)}),
         Call("relu", {"x": x}),
-        Call("relu_backward", {"dy": x, "y": floats(3, 40)[::-1].copy()}),
+        Call("relu_backward", {"dy": x, "y": floats(3, 40)[::-1].copy()}, {"scale": 2.0}),
         Call("tanh", {"x": x}),
         Call("tanh_backward", {"dy": x, "y": np.tanh(x)}),
         Call("lrn", {"x": image}, norm),

@@ -30,6 +30,17 @@ def test_backward_equals_finite_differences(device: str, rng: np.random.Generato
     )
 
 
+@pytest.mark.parametrize("shape", [(3, 17), (128, 2048)])
+def test_backward_through_dropout_needs_no_mask(device: str, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    x.flat[3], x.flat[4], dy.flat[5] = np.nan, np.inf, np.nan
+    draw = {"p": 0.25, "seed": 7, "offset": 3}
+    y = ops.dropout(ops.relu(x, device=device), **draw)
+    in_turn = ops.relu_backward(ops.dropout_backward(dy, **draw, device=device), y)
+    assert 0 < np.count_nonzero(np.asarray(in_turn)) < dy.size
+    np.testing.assert_array_equal(np.asarray(ops.relu_backward(dy, y, scale=1 / 0.75)), np.asarray(in_turn))
+
+
 def test_nan_stays_nan(device: str) -> None:
     y = np.asarray(ops.relu(np.array([np.nan, -1.0, 2.0] * 11, np.float32), device=device))
     assert np.isnan(y[::3]).all()

@@ -43,10 +43,14 @@ def _through_activation(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref)
     if isinstance(layer, Conv):
         return _through_steps(draft, layer, tower, dy)
     if layer.hidden:
-        if draft.options.dropout:
-            row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
-            draft.call(layer.name, "dropout_backward", tower, row=row, dx=dy, dy=dy, **arguments)
-        _through_nonlinearity(draft, layer, tower, dy, draft.arrays[f"{layer.name}.y", tower])
+        y = draft.arrays[f"{layer.name}.y", tower]
+        if draft.is_relu:  # y is what dropout gave: above 0 where both let pass
+            _through_relu(draft, layer, tower, dy, y, scale=1 / (1 - draft.options.dropout))
+        else:
+            if draft.options.dropout:
+                row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
+                draft.call(layer.name, "dropout_backward", tower, row=row, dx=dy, dy=dy, **arguments)
+            _through_nonlinearity(draft, layer, tower, dy, y)
     return dy
 
 
@@ -84,7 +88,14 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
 
 def _through_nonlinearity(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref, y: Ref) -> None:
     """Back through the ReLU or tanh that gave y, in place."""
-    draft.call(layer.name, f"{draft.options.activation}_backward", tower, dx=dy, dy=dy, y=y)
+    if draft.is_relu:
+        _through_relu(draft, layer, tower, dy, y, scale=1.0)
+    else:
+        draft.call(layer.name, "tanh_backward", tower, dx=dy, dy=dy, y=y)
+
+
+def _through_relu(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref, y: Ref, *, scale: float) -> None:
+    draft.call(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=y, scale=scale)
 
 
 # Through the convolution or matrix product -----------------------------------------------------------------------

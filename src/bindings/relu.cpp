@@ -18,15 +18,15 @@ void register_relu(pybind11::module_& module) {
 
   module.def(
       "relu_backward",
-      [](const Array& dx, const Array& dy, const Array& y, const Stream& stream) {
+      [](const Array& dx, const Array& dy, const Array& y, float scale, const Stream& stream) {
         float* to = strided_floats("dx", dx, dy.shape);
         const float* from = strided_floats("dy", dy, dy.shape);
         const float* test = strided_floats("y", y, dy.shape);
         const auto [dx_rows, dy_rows, y_rows] = like_rows({{"dx", &dx}, {"dy", &dy}, {"y", &y}});
         relu_backward(to, dx_rows.pitch, from, dy_rows.pitch, test, y_rows.pitch, dy_rows.rows, dy_rows.columns,
-                      stream.on(dx, dy, y));
+                      scale, stream.on(dx, dy, y));
       },
-      "dx"_a, "dy"_a, "y"_a, "stream"_a);
+      "dx"_a, "dy"_a, "y"_a, "scale"_a, "stream"_a);
 
   define_for_arguments(module, "relu_forward_cost",
                        [](const OwnArguments& own) { return relu_forward_cost(own.elements("y")); });

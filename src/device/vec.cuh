@@ -3,7 +3,6 @@
 // extensions).
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -200,24 +199,11 @@ PYALEXNET_INLINE void store(float* to, Vec<N> value) {
 
 #endif
 
-namespace detail {
-// Out of line: kernels that unroll many accesses, nearly all of them whole, would consist of copies of this.
-__attribute__((noinline, cold)) inline void copy_lanes(float* to, const float* from, int lanes) {
-  for (int i = 0; i < lanes; ++i) to[i] = from[i];
-}
-}  // namespace detail
-
 // min(N, lanes) floats from `from`, `rest` in the other lanes. One access where all lanes are wanted and `aligned`
 // says that N floats can be read at once.
 template <int N>
 PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned, float rest = 0.0f) {
   if (aligned && lanes >= N) return load<N>(from);
-  if constexpr (kRunsOnCores) {
-    float some[N];
-    store(some, broadcast<N>(rest));
-    detail::copy_lanes(some, from, std::min(lanes, N));
-    return load<N>(some);
-  }
   Vec<N> value = broadcast<N>(rest);
   PYALEXNET_UNROLL
   for (int i = 0; i < N; ++i) {
@@ -230,11 +216,6 @@ PYALEXNET_INLINE Vec<N> load_lanes(const float* from, int lanes, bool aligned, f
 template <int N>
 PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int lanes, bool aligned) {
   if (aligned && lanes >= N) return store(to, value);
-  if constexpr (kRunsOnCores) {
-    float some[N];
-    store(some, value);
-    return detail::copy_lanes(to, some, std::min(lanes, N));
-  }
   PYALEXNET_UNROLL
   for (int i = 0; i < N; ++i) {
     if (i < lanes) to[i] = value[i];

@@ -11,7 +11,44 @@ namespace {
 using Tile = SpectrumTile;
 using Lanes = Vec<Tile::kVector>;
 constexpr int kVectors = Tile::kLanes / Tile::kVector;
-constexpr bool kAligned = true;  // a vector is one float, or one that CPU cores access anywhere
+
+#if defined(PYALEXNET_TARGET_CPU)
+// Where a map has fewer lanes than a vector. Out of line: kernels unroll hundreds of accesses.
+__attribute__((noinline)) void copy_lanes(float* to, const float* from, int lanes) {
+  for (int i = 0; i < lanes; ++i) to[i] = from[i];
+}
+PYALEXNET_INLINE Lanes load_few(const float* from, int lanes) {
+  float few[Tile::kVector] = {};
+  copy_lanes(few, from, lanes);
+  return load<Tile::kVector>(few);
+}
+PYALEXNET_INLINE void store_few(float* to, Lanes value, int lanes) {
+  float few[Tile::kVector];
+  store(few, value);
+  copy_lanes(to, few, lanes);
+}
+#else
+PYALEXNET_INLINE Lanes load_few(const float* from, int lanes) {
+  return load_lanes<Tile::kVector>(from, lanes, true);
+}
+PYALEXNET_INLINE void store_few(float* to, Lanes value, int lanes) {
+  store_lanes(to, value, lanes, true);
+}
+#endif
+
+// How the lanes of a block are accessed: without a question where it has all, which is asked once, or as many as there
+// are.
+template <bool all>
+struct LaneAccess {
+  static PYALEXNET_INLINE Lanes load(const float* from, int lanes) {
+    if constexpr (all) return pyalexnet::load<Tile::kVector>(from);
+    return load_few(from, lanes);
+  }
+  static PYALEXNET_INLINE void store(float* to, Lanes value, int lanes) {
+    if constexpr (all) return pyalexnet::store(to, value);
+    store_few(to, value, lanes);
+  }
+};
 
 // The maps' rows in spectra: a row's real parts, then its imaginary ones, as HalfSpectrum has them.
 template <int N>
@@ -29,15 +66,26 @@ struct RowSpectra {
   }
 };
 
-// The map that a block transforms, kLanes of its lanes.
+// The map that a block transforms, kLanes of its lanes or what is left of them.
 struct BlockLanes {
   int64_t map;
   int64_t first_lane;
+  int count;
 
   PYALEXNET_INLINE explicit BlockLanes(int64_t lanes) {
     const int64_t chunks = ceil_div(lanes, Tile::kLanes);
     map = blockIdx.x / chunks;
     first_lane = blockIdx.x % chunks * Tile::kLanes;
+    count = static_cast<int>(lanes - first_lane);
+  }
+
+  // Calls body(LaneAccess()).
+  template <class Body>
+  PYALEXNET_INLINE void with_access(Body body) const {
+    if constexpr (Tile::kVector > 1) {
+      if (count >= Tile::kLanes) return body(LaneAccess<true>());
+    }
+    body(LaneAccess<false>());
   }
 };
 
@@ -66,14 +114,14 @@ PYALEXNET_INLINE int first_plane_of_column(int k) {
 }
 
 // Writes the planes of a column, one after the other.
-template <Side side>
+template <Side side, class Access>
 struct PlaneWriter {
   float* next;
   int64_t stride;
   int lanes;
 
   PYALEXNET_INLINE void write(Lanes value) {
-    store_lanes(next, value, lanes, kAligned);
+    Access::store(next, value, lanes);
     next += stride;
   }
   PYALEXNET_INLINE void write(Lanes re, Lanes im) {
@@ -85,13 +133,14 @@ struct PlaneWriter {
   }
 };
 
+template <class Access>
 struct PlaneReader {
   const float* next;
   int64_t stride;
   int lanes;
 
   PYALEXNET_INLINE Lanes read() {
-    const Lanes value = load_lanes<Tile::kVector>(next, lanes, kAligned);
+    const Lanes value = Access::load(next, lanes);
     next += stride;
     return value;
   }
@@ -101,13 +150,12 @@ struct PlaneReader {
   }
 };
 
-template <int N, Side side>
-__global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spectra, Maps<const float> maps) {
+template <int N, Side side, class Access>
+PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& maps, const BlockLanes& block, Access) {
   constexpr int V = Tile::kVector, half = N / 2;
   auto& rows = shared_memory<RowSpectra<N>>();
-  const BlockLanes block(maps.lanes);
   const float* const map = maps.data + block.map * maps.stride + block.first_lane;
-  const int lanes = static_cast<int>(maps.lanes - block.first_lane);
+  const int lanes = block.count;
 
   for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
     Vec<V> x[N];
@@ -115,8 +163,7 @@ __global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spect
     for (int j = 0; j < N; ++j) {
       const int column = element_at<N>(maps.x, j);
       x[j] = column < 0 ? broadcast<V>(0.0f)
-                        : load_lanes<V>(map + row * maps.row_stride + column * maps.pixel_stride + lane, lanes - lane,
-                                        kAligned);
+                        : Access::load(map + row * maps.row_stride + column * maps.pixel_stride + lane, lanes - lane);
     }
     const HalfSpectrum<N, V> spectrum = transform<N, V>(x);
     PYALEXNET_UNROLL
@@ -129,7 +176,7 @@ __global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spect
   for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
     if (lane >= lanes) return;
     const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
-    PlaneWriter<side> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    PlaneWriter<side, Access> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
     const auto transform_column = [&](auto part) {
       Vec<V> x[N];
       PYALEXNET_UNROLL
@@ -156,17 +203,22 @@ __global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spect
   });
 }
 
-template <int N>
-__global__ void __launch_bounds__(Tile::kThreads)
-    from_spectra_kernel(Maps<float> maps, const float* products, const float* bias, bool relu) {
+template <int N, Side side>
+__global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spectra, Maps<const float> maps) {
+  const BlockLanes block(maps.lanes);
+  block.with_access([&](auto access) { block_to_spectra<N, side>(spectra, maps, block, access); });
+}
+
+template <int N, class Access>
+PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* products, const float* bias, bool relu,
+                                         const BlockLanes& block, Access) {
   constexpr int V = Tile::kVector, half = N / 2;
   auto& rows = shared_memory<RowSpectra<N>>();
-  const BlockLanes block(maps.lanes);
-  const int lanes = static_cast<int>(maps.lanes - block.first_lane);
+  const int lanes = block.count;
 
   for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
     const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
-    PlaneReader in{products + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    PlaneReader<Access> in{products + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
     const auto transform_column = [&](const HalfSpectrum<N, V>& doubled, auto keep) {
       Vec<V> x[N];
       transform_back<N, V>(x, doubled);
@@ -215,17 +267,23 @@ __global__ void __launch_bounds__(Tile::kThreads)
     }
     Vec<V> x[N];
     transform_back<N, V>(x, doubled);
-    const Vec<V> shift =
-        bias ? load_lanes<V>(bias + block.first_lane + lane, lanes - lane, kAligned) : broadcast<V>(0.0f);
+    const Vec<V> shift = bias ? Access::load(bias + block.first_lane + lane, lanes - lane) : broadcast<V>(0.0f);
     PYALEXNET_UNROLL
     for (int j = 0; j < N; ++j) {
       const int column = element_at<N>(maps.x, j);
       if (column < 0) continue;
       const Vec<V> value = fma(x[j], scale, shift);
-      store_lanes(map + row * maps.row_stride + column * maps.pixel_stride + lane,
-                  relu ? pyalexnet::relu(value) : value, lanes - lane, kAligned);
+      Access::store(map + row * maps.row_stride + column * maps.pixel_stride + lane,
+                    relu ? pyalexnet::relu(value) : value, lanes - lane);
     }
   });
+}
+
+template <int N>
+__global__ void __launch_bounds__(Tile::kThreads)
+    from_spectra_kernel(Maps<float> maps, const float* products, const float* bias, bool relu) {
+  const BlockLanes block(maps.lanes);
+  block.with_access([&](auto access) { block_from_spectra<N>(maps, products, bias, relu, block, access); });
 }
 
 // Calls body(N), a constant, with the number of points.

@@ -260,7 +260,7 @@ TEST(dropout_in_place) {
 TEST(relu_in_place) {
   const Floats x(9 * 301), y(9 * 301);
   relu_forward(y.data, y.data, 9 * 301, stream);
-  relu_backward(x.data, 301, x.data, 301, y.data, 301, 9, 301, stream);
+  relu_backward(x.data, 301, x.data, 301, y.data, 301, 9, 301, 2.0f, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(tanh_in_place) {
