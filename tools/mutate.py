@@ -83,6 +83,8 @@ MUTATIONS = (
     Mutation("weight decay makes weights grow", "src/kernels/sgd.cu",
              "broadcast<N>(-decay_lr)", "broadcast<N>(decay_lr)",
              "tests/test_sgd.py"),
+    Mutation("dropout does not scale what goes back through it", "pyalexnet/net/backward.py",
+             "scale=1 / (1 - draft.options.dropout)", "scale=1.0", "tests/test_network.py -k pytorch"),
     Mutation("a tower's gradient counts twice, the other's not", "pyalexnet/net/backward.py",
              "a=parts[0], b=parts[1])", "a=parts[0], b=parts[0])",
              "tests/test_network.py -k pytorch"),
