@@ -89,6 +89,16 @@ def test_with_other_classes_fc8_is_new(
     )
     np.testing.assert_array_equal(result.model.mean, model.mean)
     assert f"all layers but fc8, which is new: {reason}" in capsys.readouterr().out
+    assert "fine-tuning, else by size" in settings.recipe
+
+
+def test_a_new_fc8_learns_faster(model: Classifier) -> None:
+    for data, outputs, factors in (
+        (THREE, {}, {"fc8": 10.0}),
+        (CATS, {"num_classes": 5}, {"fc8": 10.0}),
+        (CATS, {}, {}),
+    ):
+        assert train(data, init=model, **SHORT, **outputs).settings.lr_layers == factors
 
 
 def test_outputs_beyond_the_classes_are_taken_too(model: Classifier) -> None:
@@ -140,6 +150,10 @@ def test_another_programs_model_serves_with_a_mean_given(model: Classifier, mode
         ({"towers": 1}, "towers is 1; it must be 2, as init, .*, has it"),
         ({"crop": 224}, "crop is 224; it must be 227, as init, .*, has it"),
         ({"preset": "paper"}, "lrn_alpha of preset paper is 'paper'; it must be 'caffe', as init, .*, has it"),
+        (
+            {"preset": "notes", "lrn_alpha": "caffe", "lrn_k": 1.0, "pool_before_lrn": True},
+            "subtract_mean of preset notes is False; it must be True, as init, .*, has a mean image",
+        ),
         ({"subtract_mean": False}, "subtract_mean is False; it must be True, as init, .*, has a mean image"),
     ],
 )
@@ -249,7 +263,7 @@ def test_fine_tuning_changes_rates_alone() -> None:
         assert fine_tuning(recipe, new_outputs=False).lr_layers == {}
 
 
-def test_the_recipe_is_chosen_as_others_are(model: Classifier) -> None:
+def test_the_recipe_is_chosen_as_others_are() -> None:
     classes = tuple(map(str, range(10)))
     recipe, name, chosen = recipe_and_data("digits", None, None, initial_classes=("cat", "dog"))
     assert (recipe, name) == (fine_tuning(DIGITS, new_outputs=True), "fine-tuning, else that of digits")
@@ -258,7 +272,6 @@ def test_the_recipe_is_chosen_as_others_are(model: Classifier) -> None:
     assert recipe_and_data("digits", None, None, initial_classes=classes)[0] == fine_tuning(DIGITS, new_outputs=False)
     assert recipe_and_data("digits", None, "caffe", initial_classes=classes)[1] == "preset caffe"
     assert recipe_and_data(CATS, 0, None, initial_classes=())[1].startswith("fine-tuning, else by size, 14 images")
-    assert train(THREE, init=model, **SHORT).settings.lr_layers == {"fc8": 10.0}
 
 
 def test_origins_compare_by_parameters() -> None:

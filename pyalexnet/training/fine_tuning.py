@@ -8,11 +8,11 @@ the first step the very features that it gave the model. Caffe's example of fine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,10 @@ class InitialModel:
         """What its outputs are called; none where its file does not tell."""
         return self.content.classes or ()
 
+    def classes_taken(self, num_classes: int | None) -> tuple[str, ...]:
+        """What fc8 was learned for; none where the user asks for another number of outputs, so that it is new."""
+        return self.classes if num_classes in (None, self.content.num_classes) else ()
+
     def options(self, asked: OptionArguments, preset: str | None) -> OptionArguments:
         """The options of the net that say what its parameters compute.
 
@@ -115,16 +119,22 @@ class InitialModel:
             require(found == value, where, found, f"{value!r}, as init, {self.origin}, has it")
         return cast(OptionArguments, models)
 
-    def subtracts_mean(self, asked: Mapping[str, Any]) -> bool:
+    def subtracts_mean(self, asked: bool | None, preset: str | None) -> bool:
         """Whether the net was trained with a mean subtracted.
 
+        Args:
+            asked: what the user said of it, if anything.
+            preset: the recipe that the user named, if any.
+
         Raises:
-            ValueError: a setting is given that says otherwise.
+            ValueError: either says otherwise.
         """
         subtracts = bool(self.mean.any())
-        given = asked.get("subtract_mean", subtracts)
         has = "a mean image" if subtracts else "no mean image"
-        require(given == subtracts, "subtract_mean", given, f"{subtracts}, as init, {self.origin}, has {has}")
+        name, found = "subtract_mean", asked
+        if found is None and preset is not None:
+            name, found = f"subtract_mean of preset {preset}", PRESETS[preset].subtract_mean
+        require(found in (None, subtracts), name, found, f"{subtracts}, as init, {self.origin}, has {has}")
         return subtracts
 
     def give_to(self, net: AlexNet, classes: Sequence[str]) -> str:

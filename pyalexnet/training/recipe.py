@@ -246,7 +246,7 @@ def recipe_and_data(
         validation: as in :func:`train`.
         preset: one of :data:`PRESETS`; by default the recipe is the data's own, else it follows from their size, and is
             made one of fine-tuning where there is a model to begin with.
-        initial_classes: those of that model; None where training begins from scratch.
+        initial_classes: those that its fc8 is taken for; None where training begins from scratch.
         **reading: as in :func:`pyalexnet.data.choice.choose_data`.
 
     Raises:
@@ -265,7 +265,7 @@ def recipe_and_data(
         recipe, name = recipe_for(images, classes), f"by size, {reason_for(images, classes)}"
     if initial_classes is None:
         return recipe, name, chosen
-    new_outputs = tuple(initial_classes) != chosen.training.classes
+    new_outputs = tuple(initial_classes) != tuple(chosen.training.classes)
     return fine_tuning(recipe, new_outputs=new_outputs), f"fine-tuning, else {name}", chosen
 
 

@@ -134,7 +134,7 @@ def _fresh(asked: Asked, display: Display) -> StartingPoint:
         _data_or_digits(asked.data, display),
         asked.validation,
         asked.settings.get("preset"),
-        initial_classes=None if init is None else init.classes,
+        initial_classes=None if init is None else init.classes_taken(asked.settings.get("num_classes")),
         on_error=conduct.on_error,
         on_stage=display.begin,
         on_images=display.advance,
@@ -203,7 +203,7 @@ def _initial_model(asked: Asked, display: Display) -> InitialModel | None:
     init = InitialModel.of(asked.init)
     require_other_folder(init.origin, asked.conduct.out)
     init.options(asked.net_options, asked.settings.get("preset"))
-    init.subtracts_mean(asked.settings)
+    init.subtracts_mean(asked.settings.get("subtract_mean"), asked.settings.get("preset"))
     display.lines(init.content.remarks)
     return init
 
@@ -265,8 +265,8 @@ def _settings(
     if init is not None:
         values["init"] = init.origin
         values["net_options"] |= init.options(asked.net_options, given.get("preset"))
-        values["subtract_mean"] = init.subtracts_mean(given)
-        if init.classes == chosen.training.classes:
+        values["subtract_mean"] = init.subtracts_mean(given.get("subtract_mean"), given.get("preset"))
+        if init.classes == tuple(chosen.training.classes):
             values["num_classes"] = init.content.num_classes
     return _self_contained(values | dict(given), given)
 
