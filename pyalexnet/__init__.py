@@ -52,6 +52,7 @@ except _PackageNotFoundError:
 # What takes a moment to import is there by its short name all the same.
 _MODULES = {
     "ablation": "pyalexnet.study.ablation",
+    "autograd": "pyalexnet.evaluation.autograd",
     "figures": "pyalexnet.study.figures",
     "ledger": "pyalexnet.study.ledger",
     "recipe": "pyalexnet.training.recipe",

@@ -17,6 +17,7 @@ from pyalexnet import Options, train
 from pyalexnet.architecture import OptionArguments
 from pyalexnet.cli import _parser
 from pyalexnet.system.declaration import Setting, arguments_of, check_fields, require_known
+from pyalexnet.training.fine_tuning import Init
 from pyalexnet.training.recipe import Recipe
 from pyalexnet.training.settings import Conduct, Settings, TrainArguments
 
@@ -106,6 +107,7 @@ def test_a_misspelling_is_told_from_what_is_unknown() -> None:
 # What a call may give in more forms than a run keeps.
 WIDER = {
     "devices": Sequence[str] | None,
+    "init": Init | None,
     "lr_layers": Mapping[str, float] | None,
     "schedule": str | PathLike[str] | Sequence[Mapping[str, object]] | None,
 }

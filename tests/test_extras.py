@@ -45,6 +45,7 @@ print(pyalexnet.evaluate(model).count)
     [
         ("matplotlib", "figures", "import pyalexnet; pyalexnet.figures"),
         ("matplotlib", "figures", "import pyalexnet; pyalexnet.report"),
+        ("torch", "torch", "import pyalexnet; pyalexnet.autograd"),
         ("jinja2", "report", "import pyalexnet; pyalexnet.report"),
         ("fontTools", "emoji", "import pyalexnet; pyalexnet.train('emoji', epochs=1)"),
         ("tensorboard", "tensorboard", "import pyalexnet; pyalexnet.train(epochs=1, out='run', tensorboard=True)"),

@@ -15,8 +15,11 @@ from pyalexnet.architecture import parameter_count, parameter_shapes
 from pyalexnet.device import backend, natives
 from pyalexnet.device.native import PtxModule
 from pyalexnet.device.tensor import Tensor
+from pyalexnet.net.entry import Entry
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.network import AlexNet
+from pyalexnet.net.program import Program
+from pyalexnet.training.watch import first_non_finite
 
 GIB = 2**30
 CLASSES = 10
@@ -264,6 +267,66 @@ def test_a_rate_of_zero_freezes_to_the_bit(batch: tuple[Any, Any]) -> None:
     assert frozen == {"conv1.weight", "conv1.bias", "conv2.weight"}
     assert frozen == {name for name in momentum if momentum[name].tobytes() == later[name].tobytes()}
     assert all(momentum[name].any() for name in frozen)
+
+
+# The lowest layer that moves, what is frozen besides, and the lowest whose gradient is there.
+LOWEST = [("conv1", (), "conv1"), ("conv2", (), "conv2"), ("conv3", ("conv4", "fc7"), "conv3"), ("fc6", (), "fc6"),
+          ("fc8", (), "fc8"), ("none", (), "conv1")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lowest", "frozen", "reached"), LOWEST)
+@pytest.mark.parametrize(
+    "kind", [{}, {"devices": ["cpu:0", "cpu:1"]}, {"towers": 1}, {"relu1_last": True, "second_lrn": True}], ids=str
+)
+def test_nothing_goes_back_below_the_lowest_layer_that_moves(
+    batch: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: dict[str, Any],
+    lowest: str,
+    frozen: tuple[str, ...],
+    reached: str,
+) -> None:
+    """The bits of what moves are those of a step that goes all the way back."""
+    rates = dict.fromkeys(LAYERS, 0.0) | {
+        name: 0.01 for name in LAYERS if lowest in LAYERS and name >= lowest and name not in frozen
+    }
+
+    def steps(*, whole: bool) -> tuple[AlexNet, dict[str, Any], list[str]]:
+        net, ran = AlexNet(CLASSES, seed=3, **kind), []
+        call = Entry.call
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                Entry, "call", lambda entry: (ran.append(f"{entry.direction} {entry.layer}"), call(entry))[1]
+            )
+            if whole:
+                patched.setattr(Program, "backward_without", lambda program, _frozen: program.backward)
+                patched.setattr(Program, "gradients_without", lambda _program, _frozen: list(net.shapes))
+            for _ in range(3):  # the last by a captured graph
+                net.train_step(*batch, lr=rates)
+        return net, net.gradients(), ran
+
+    (net, gradients, ran), (other, all_gradients, ran_whole) = steps(whole=False), steps(whole=True)
+    for kind_of, found, expected in (
+        ("parameters", net.parameters(), other.parameters()),
+        ("momentum", net.momentum(), other.momentum()),
+        ("gradients", gradients, {name: all_gradients[name] for name in gradients}),
+    ):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name].tobytes() == value.tobytes(), f"{kind_of} {name}"
+    assert {name.split(".")[0] for name in gradients} == {name for name in LAYERS if name >= reached}
+    assert {entry for entry in ran if entry.startswith("backward")} == {
+        "backward loss", *(f"backward {name}" for name in LAYERS if name >= reached)
+    }  # fmt: skip
+    assert (len(ran) < len(ran_whole)) == (reached != "conv1")
+
+
+def test_arrays_of_layers_that_nothing_goes_back_through_are_not_looked_at(batch: tuple[Any, Any]) -> None:
+    """On sim they are NaN as long as nothing writes them."""
+    net = AlexNet(CLASSES, devices=["sim:0"])
+    net.train_step(*batch, lr=dict.fromkeys(LAYERS, 0.0) | {"fc8": 0.01})
+    assert first_non_finite(net) is None
+    assert list(net.gradients()) == ["fc8.weight", "fc8.bias"]
 
 
 @pytest.mark.parametrize("devices", [["cpu:0"], ["cpu:0", "cpu:1"]], ids=len)

@@ -25,6 +25,7 @@ from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.model_file import load_model
 from pyalexnet.study.report import write_report
 from pyalexnet.training.checkpoint import CHECKPOINTS, newest_checkpoint
+from pyalexnet.training.fine_tuning import Origin
 from pyalexnet.training.recipe import PAPER
 from pyalexnet.training.result import TrainingResult
 from pyalexnet.training.settings import Settings, differences
@@ -305,6 +306,7 @@ BY_FLAG: dict[str, Any] = {
     "precision": "tf32",
 }
 NEVER: dict[str, Any] = {
+    "init": Origin("model.safetensors", 1),
     "num_classes": 3,
     "subtract_mean": False,
     "preset": "caffe",

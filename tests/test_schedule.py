@@ -205,6 +205,15 @@ def test_file_gives_rates_by_layer(tmp_path: Path) -> None:
     assert schedule.at(3).for_step() == dict.fromkeys(parameter_shapes(2), 0.001) | own
 
 
+def test_a_range_stands_for_its_layers(tmp_path: Path) -> None:
+    layers = {"conv4-fc6": 0, "fc7": 0.5, "conv5.bias": 0.25, "fc8-fc8": 0.125}
+    rates = load_schedule(written(tmp_path, [GOOD | {"layers": layers}])).at(0)
+    assert rates.by_layer == {"conv4": 0, "conv5": 0, "fc6": 0, "fc7": 0.5, "conv5.bias": 0.25, "fc8": 0.125}
+    step = rates.for_step()
+    assert isinstance(step, dict)
+    assert (step["conv5.weight"], step["conv5.bias"], step["fc8.bias"]) == (0, 0.25, 0.125)
+
+
 def test_biases_of_layers_that_are_not_named_have_a_rate_of_their_own(tmp_path: Path) -> None:
     layers = {"biases": 0.5, "conv1": 0, "conv2.weight": 0.25, "fc8.bias": 0.125}
     step = load_schedule(written(tmp_path, [GOOD | {"layers": layers}])).at(0).for_step()

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.architecture import Options
+from pyalexnet.net.judging import wilson_interval
 from pyalexnet.study.ablation import read_ablation
 from pyalexnet.study.ablation_tables import (
     RUN_HEADINGS,
@@ -260,6 +262,30 @@ def small_sets() -> str:
     ]
     where = f"With no option given, on `{report['device']}`, {report['cores']} cores of {report['description']}:"
     return f"{where}\n\n{table(heading, rows, left=1)}"
+
+
+def fine_tuning() -> str:
+    """What fine_tuning.py measured: each way's accuracy, on the mean and draw by draw."""
+    report = measured("fine_tuning.json")
+    rows = []
+    for each in report["transfers"]:
+        before, count = each["before"], each["judged_by"]
+        for way in dict.fromkeys(result["way"] for result in each["results"]):
+            accuracies = [result["accuracy"] for result in each["results"] if result["way"] == way]
+            mean = statistics.fmean(accuracies)
+            low, high = wilson_interval(round(mean * count), count)
+            rows.append(
+                [
+                    f"{each['name']}, {each['a_class']} of each of {each['classes']} classes",
+                    f"{before['images']:,} of {before['classes']}",
+                    *(way, f"**{mean:.1%}**", f"{low:.1%} to {high:.1%}"),
+                    ", ".join(f"{accuracy:.1%}" for accuracy in accuracies),
+                    f"{each['largest_share']:.1%}",
+                ]
+            )
+    heading = ["pictures", "before", "way", "accuracy", "95% interval", "by draw", "most frequent class"]
+    where = f"On `{report['device']}`, {report['cores']} cores of {report['description']}:"
+    return f"{where}\n\n{table(heading, rows, left=3)}"
 
 
 def ablation() -> str:
@@ -506,6 +532,7 @@ BLOCKS = (
     Block("docs/exchange.md", "differences, by benchmarks/exchange.py", exchanged),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
+    Block("docs/training.md", "fine-tuning, by benchmarks/fine_tuning.py", fine_tuning),
     Block("docs/ledger.md", "recipes by size, from pyalexnet/training/recipe.py", recipes),
     Block("docs/kernels.md", "counts of the ladder, by tools/ladder.py", ladder),
     Block("docs/results.md", "ablation, by pyalexnet ablate", ablation),

@@ -120,7 +120,7 @@ def convert(
     path = as_path("path", path)
     form = format_called(to, path)
     if isinstance(source, Classifier):
-        content = _given(_content_of(source), "the model", mean, classes, colours)
+        content = _given(content_of(source), "the model", mean, classes, colours)
     else:
         content = read(as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt)
     assert form.write is not None
@@ -144,16 +144,41 @@ def read(
         OSError: see there.
         ModelFileError: see there.
     """
+    return _given(_stored(path, prototxt), str(path), mean, classes, colours)
+
+
+def content_of(model: Classifier | str | PathLike[str]) -> Content:
+    """A model as it is, for images in RGB; a mean or classes that its file lacks are None.
+
+    Args:
+        model: a classifier, a run's folder or a file.
+
+    Raises:
+        OSError: as in :func:`load_model`, like the errors that follow; FileNotFoundError where there is no such file.
+        MissingLibraryError: see there.
+        ModelFileError: see there.
+    """
+    if not isinstance(model, Classifier):
+        return for_colours(_stored(Path(model), None), "rgb")
+    return Content(
+        options=model.net.options,
+        parameters=model.net.parameters(),
+        mean=model.mean,
+        classes=model.classes,
+        step=model.net.step,
+    )
+
+
+def _stored(path: Path, prototxt: str | PathLike[str] | None) -> Content:
+    """What a file holds, as :func:`read` does but for what a user says of it."""
     form = format_of(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
     if prototxt is None:
-        content = form.read(path)
-    else:
-        definition = as_path("prototxt", prototxt)
-        require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
-        content = caffe.read(path, definition)
-    return _given(content, str(path), mean, classes, colours)
+        return form.read(path)
+    definition = as_path("prototxt", prototxt)
+    require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
+    return caffe.read(path, definition)
 
 
 def _given(
@@ -207,13 +232,3 @@ def _read_mean(path: Path) -> np.ndarray[Any, Any]:
     except ValueError as error:
         raise ModelFileError(f"{path} holds no mean image: {error}") from error
     return as_mean(values[::-1].transpose(1, 2, 0) if values.ndim == 3 and len(values) == 3 else values, str(path))
-
-
-def _content_of(model: Classifier) -> Content:
-    return Content(
-        options=model.net.options,
-        parameters=model.net.parameters(),
-        mean=model.mean,
-        classes=model.classes,
-        step=model.net.step,
-    )

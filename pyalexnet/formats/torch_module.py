@@ -18,38 +18,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class AlexNet(nn.Module):
-    """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), its two towers as groups.
+class Described(nn.Module):
+    """What a state dict holds beside a net's weights, and what becomes of images.
 
     Attributes:
         about: ``classes``, ``num_classes``, ``options`` and ``step`` of the model, which state dicts have as JSON.
         classes: names of the outputs, from the first on.
+        options: the net's; see ``pyalexnet.Options``.
         mean: float32 (3, 256, 256), RGB, subtracted from images before the net sees them.
     """
 
     mean: Tensor
 
-    def __init__(self, about: dict[str, Any], hidden_units: int = 4096) -> None:
-        """A net whose weights are to be loaded.
-
-        Args:
-            about: as the attribute; for the options see ``pyalexnet.Options``.
-            hidden_units: outputs of fc6, and of fc7.
-        """
+    def __init__(self, about: dict[str, Any]) -> None:
+        """A module without layers and with a mean of 0; ``about`` is as the attribute."""
         super().__init__()
-        self.about, options = about, about["options"]
-        self.classes = about["classes"]
-        self.options = options
-        towers = options["towers"]
-        filters = (96, 256, 384, 384, 256) if towers == 2 else (48, 128, 192, 192, 256)
-        self.conv1 = nn.Conv2d(3, filters[0], 11, stride=4)
-        self.conv2 = nn.Conv2d(filters[0], filters[1], 5, padding=2, groups=towers)
-        self.conv3 = nn.Conv2d(filters[1], filters[2], 3, padding=1)
-        self.conv4 = nn.Conv2d(filters[2], filters[3], 3, padding=1, groups=towers)
-        self.conv5 = nn.Conv2d(filters[3], filters[4], 3, padding=1, groups=towers)
-        self.fc6 = nn.Linear(6 * 6 * 256, hidden_units)
-        self.fc7 = nn.Linear(hidden_units, hidden_units)
-        self.fc8 = nn.Linear(hidden_units, about["num_classes"])
+        self.about = about
+        self.classes, self.options = about["classes"], about["options"]
         self.register_buffer("mean", torch.zeros(3, 256, 256))
 
     def get_extra_state(self) -> Tensor:
@@ -62,11 +47,34 @@ class AlexNet(nn.Module):
         self.classes, self.options = self.about["classes"], self.about["options"]
 
     def prepared(self, images: Tensor) -> Tensor:
-        """The central part of 8-bit RGB images (N, 3, 256, 256), less the mean: what :meth:`forward` takes."""
+        """The central part of 8-bit RGB images (N, 3, 256, 256), less the mean: what ``forward`` takes."""
         size = self.options["crop"]
         first = (256 - size) // 2
         part = slice(first, first + size)
         return (images.float() - self.mean)[..., part, part]
+
+
+class AlexNet(Described):
+    """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), its two towers as groups."""
+
+    def __init__(self, about: dict[str, Any], hidden_units: int = 4096) -> None:
+        """A net whose weights are to be loaded.
+
+        Args:
+            about: as the attribute; for the options see ``pyalexnet.Options``.
+            hidden_units: outputs of fc6, and of fc7.
+        """
+        super().__init__(about)
+        towers = self.options["towers"]
+        filters = (96, 256, 384, 384, 256) if towers == 2 else (48, 128, 192, 192, 256)
+        self.conv1 = nn.Conv2d(3, filters[0], 11, stride=4)
+        self.conv2 = nn.Conv2d(filters[0], filters[1], 5, padding=2, groups=towers)
+        self.conv3 = nn.Conv2d(filters[1], filters[2], 3, padding=1)
+        self.conv4 = nn.Conv2d(filters[2], filters[3], 3, padding=1, groups=towers)
+        self.conv5 = nn.Conv2d(filters[3], filters[4], 3, padding=1, groups=towers)
+        self.fc6 = nn.Linear(6 * 6 * 256, hidden_units)
+        self.fc7 = nn.Linear(hidden_units, hidden_units)
+        self.fc8 = nn.Linear(hidden_units, about["num_classes"])
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of float32 (N, 3, 227, 227), or of 224 where the model's crops are."""

@@ -7,14 +7,23 @@ A layer takes dy, the gradient by what it handed on, and goes back through what 
     convolution, product    dx from dy and w, dw from x and dy, db = Σ dy
 
 Where a layer sees both towers, each tower's dx reaches back into both: their parts are added, tower 0's + tower 1's.
+Below the lowest layer that is to move, there is nothing to do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
-from pyalexnet.net.entry import EXCHANGE, LOSS
+from pyalexnet.net.entry import EXCHANGE, LOSS, Entry
+
+# What a layer does for the one below it alone.
+_FOR_THE_LAYER_BELOW = (
+    *("conv_backward_input", "linear_backward_input"),
+    *("exchange_start", "exchange_finish", "add_slices"),
+)
 
 
 def describe_backward(draft: Draft) -> None:
@@ -23,6 +32,35 @@ def describe_backward(draft: Draft) -> None:
     for layer in reversed(draft.layers):
         dy = {tower: _through_activation(draft, layer, tower, gradients[tower]) for tower in layer.computing_towers}
         gradients = _through_product(draft, layer, dy)
+
+
+def layers_without_gradients(names: Sequence[str], frozen: frozenset[str]) -> Sequence[str]:
+    """The layers that no gradient needs to reach: those below the first that moves; none where no layer moves.
+
+    Args:
+        names: all layers', in order.
+        frozen: names of parameters, such as ``conv1.weight``, that keep their bits.
+    """
+    moves = [not frozen.issuperset((f"{name}.weight", f"{name}.bias")) for name in names]
+    return names[: moves.index(True)] if True in moves else ()
+
+
+def entries_above(entries: Sequence[Entry], names: Sequence[str], skipped: Sequence[str]) -> list[Entry]:
+    """The part of a backward pass that gives the gradients of all layers but the lowest ones.
+
+    Args:
+        entries: the whole pass.
+        names: all layers', in order.
+        skipped: the names of the lowest layers.
+    """
+    if not skipped:
+        return list(entries)
+    lowest = names[len(skipped)]
+    return [
+        entry
+        for entry in entries
+        if entry.layer not in skipped and not (entry.layer == lowest and entry.operation in _FOR_THE_LAYER_BELOW)
+    ]
 
 
 def _loss(draft: Draft) -> Ref:

@@ -439,7 +439,8 @@ class AlexNet:
             labels: integers (N,) of any size, from 0 to num_classes - 1: an array, as ``x`` may be one, or a list.
             lr: learning rate; or rates by layer (``conv1``) and parameter (``conv1.bias``), where a parameter's own
                 comes before its layer's, and every parameter must have one. A parameter with rate 0 is frozen:
-                neither gradient nor momentum moves it, and its momentum waits.
+                neither gradient, weight decay nor momentum moves it, and its momentum waits. Where the lowest layers
+                are frozen, nothing goes back through them.
             momentum: share of the last step that is kept.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
 
@@ -461,7 +462,7 @@ class AlexNet:
         program = self.program(given.count, training=True)
         self.step_values.set_rates(rates, momentum, weight_decay)
         self.step_values.set_step(self.seed, self.step)
-        self._parameters.has_gradients = False
+        self._parameters.gradients_of = ()
         tower = program.loss_tower
         place = self.placement.place(tower)
         with self._work():
@@ -479,8 +480,8 @@ class AlexNet:
 
     def _run_step(self, program: Program, *, prepares: bool) -> None:
         """Queue a step's work and count the step: the update as a whole, unless the device refuses."""
-        frozen = frozenset(name for name, rate in self.step_values.lr.items() if rate == 0)
-        gradients = _with_input(program, (*program.forward, *program.backward), prepares=prepares)
+        frozen = self.step_values.frozen
+        gradients = _with_input(program, (*program.forward, *program.backward_without(frozen)), prepares=prepares)
         update = program.update_without(frozen)
         graph = self._graph(program, (prepares, frozen), (*gradients, *update))
         if not graph:
@@ -491,7 +492,7 @@ class AlexNet:
                 partial(set_parameters, "flaw", half_written("train_step()")),
                 *([partial(graph.launch)] if graph else _calls(update)),
                 partial(setattr, self, "step", self.step + 1),
-                partial(set_parameters, "has_gradients", True),
+                partial(set_parameters, "gradients_of", program.gradients_without(frozen)),
                 partial(set_parameters, "flaw", None),
             ]
         )
@@ -556,12 +557,15 @@ class AlexNet:
     def gradients(self) -> dict[str, npt.NDArray[np.float32]]:
         """Gradients of the last training step's mean loss, by parameter name, in the parameters' shapes.
 
+        Those below the lowest layer that the step moved are not computed, and not among them; a step with a rate of 0
+        for all parameters has all gradients.
+
         Raises:
             RuntimeError: there has been no training step with the present parameters.
         """
-        if not self._parameters.has_gradients:
+        if not self._parameters.gradients_of:
             raise RuntimeError("there are no gradients: no training step has been made with these parameters")
-        return self._parameters.read_all("gradient")
+        return {name: self._parameters.read(name, "gradient") for name in self._parameters.gradients_of}
 
     @_one_at_a_time
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:

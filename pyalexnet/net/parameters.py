@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +39,7 @@ class Parameters:
         shapes: names and shapes, towers side by side along the last axis.
         of_tower: for each tower, the parameters of what it computes, by name.
         has_momentum: whether there is another momentum than zeros.
-        has_gradients: whether the gradients are those of a step that led to the present values.
+        gradients_of: the parameters whose gradients are those of a step that led to the present values.
         flaw: why the values must not be used; None where they may.
     """
 
@@ -47,7 +47,8 @@ class Parameters:
         """Plan where they lie; no memory is taken here."""
         self.shapes = parameter_shapes(num_classes, towers, groups)
         self.of_tower: list[dict[str, Parameter]] = [{} for _ in range(towers)]
-        self.has_momentum = self.has_gradients = False
+        self.has_momentum = False
+        self.gradients_of: Sequence[str] = ()
         self.flaw: str | None = "the net has no parameters yet: load_parameters() gives it some"
         self._transfers = transfers
         self._values = tuple(Arena(device) for device in placement.devices)
@@ -152,7 +153,7 @@ class Parameters:
         if momentum is not None:
             self._take_memory_for_updates()
         self.flaw = half_written("load_parameters()")
-        self.has_gradients = False
+        self.gradients_of = ()
         for name, value in values.items():
             self.write(name, "value", value)
         if momentum is not None:

@@ -25,7 +25,7 @@ from functools import partial
 from pyalexnet.architecture import Options
 from pyalexnet.device.native import NativeArray, NativeGraph
 from pyalexnet.errors import CudaError
-from pyalexnet.net.backward import describe_backward
+from pyalexnet.net.backward import describe_backward, entries_above, layers_without_gradients
 from pyalexnet.net.draft import Draft
 from pyalexnet.net.entry import Entry
 from pyalexnet.net.forward import describe_forward, describe_input
@@ -161,6 +161,23 @@ class Program:
         except BaseException:
             self._placement.finish_exchanges()
             raise
+
+    def backward_without(self, frozen: frozenset[str]) -> list[Entry]:
+        """The entries that compute the loss and the gradients from the lowest layer on that moves.
+
+        Where no layer moves they are all: such a step is made to look at its gradients.
+
+        Args:
+            frozen: names of parameters that keep their bits.
+        """
+        names = [layer.name for layer in self._draft.layers]
+        return entries_above(self.backward, names, layers_without_gradients(names, frozen))
+
+    def gradients_without(self, frozen: frozenset[str]) -> list[str]:
+        """The names of the parameters whose gradients :meth:`backward_without` computes."""
+        skipped = layers_without_gradients([layer.name for layer in self._draft.layers], frozen)
+        names = dict.fromkeys(found.name for found in self._draft.all_parameters())
+        return [name for name in names if name.partition(".")[0] not in skipped]
 
     def update_without(self, frozen: frozenset[str]) -> list[Entry]:
         """The entries that apply the gradients to all parameters but some, once :meth:`build` has been called.

@@ -107,6 +107,11 @@ class StepValues:
         """Multiply what is made of 8-bit images."""
         self._scale[0, 0] = scale
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The parameters that keep their bits, since their rate is 0."""
+        return frozenset(name for name, rate in self.lr.items() if rate == 0)
+
     def draw(self, layer: str) -> tuple[int, int]:
         """The seed and the offset of a layer's dropout."""
         seed, offset = self._draws[_LAYERS.index(layer)].tolist()

@@ -7,10 +7,10 @@ A schedule file is JSON, a list of stages, each in force from its epoch to the n
       {"epoch": 30, "lr": 0.001, "layers": {"conv1": 0.0001, "conv2": 0, "fc8.bias": 0.002}, "colour_noise": 0}
     ]
 
-``epoch`` counts the epochs done and may be a fraction. ``layers`` gives layers, or single parameters, rates of their
-own, and ``biases`` among them gives one to the biases of all layers that are not named; 0 freezes. ``colour_noise``
-replaces the run's, and changes only between whole epochs. What a stage does not name it takes from no earlier one:
-layers then have ``lr``, and the colour noise is the run's.
+``epoch`` counts the epochs done and may be a fraction. ``layers`` gives layers, ranges of them (``conv1-conv5``) or
+single parameters rates of their own, and ``biases`` among them gives one to the biases of all layers that are not
+named; 0 freezes. ``colour_noise`` replaces the run's, and changes only between whole epochs. What a stage does not name
+it takes from no earlier one: layers then have ``lr``, and the colour noise is the run's.
 
 Before any of these a run may warm up: its first steps have a part of the rate that the schedule says (:func:`warm_up`).
 
@@ -398,17 +398,32 @@ def summary(description: Description) -> str:
     return description if isinstance(description, str) else ", ".join(map(_summary, description))
 
 
-def require_layer_names(name: str, by_layer: Mapping[str, float]) -> None:
-    """Refuse what names neither a layer, nor a parameter, nor the biases.
+def by_single_names(name: str, by_layer: Mapping[str, float]) -> dict[str, float]:
+    """Numbers by layers, by ranges of layers such as ``conv1-conv5``, by parameters and for all biases, without ranges.
 
     Raises:
-        ValueError: there is such a name; the message says of what.
+        ValueError: a name is of none of them, or a layer is named twice; the message says of what.
     """
-    if unknown := by_layer.keys() - _NAMES:
-        raise ValueError(
-            f"{name} has {shown(min(unknown))}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps "
-            "with .weight or .bias"
-        )
+    single: dict[str, float] = {}
+    for given, value in by_layer.items():
+        for each in _named_by(name, given):
+            if each in single:
+                raise ValueError(f"{name} has {each} twice; it must have each layer once, in a range or by itself")
+            single[each] = value
+    return single
+
+
+def _named_by(name: str, given: str) -> Sequence[str]:
+    """The names that a name stands for: itself, or the layers from the first of a range to its last."""
+    if given in _NAMES:
+        return (given,)
+    first, dash, last = given.partition("-")
+    if dash and first in _LAYERS and last in _LAYERS and _LAYERS.index(first) <= _LAYERS.index(last):
+        return _LAYERS[_LAYERS.index(first) : _LAYERS.index(last) + 1]
+    raise ValueError(
+        f"{name} has {shown(given)}; it must be biases, or one of {', '.join(_LAYERS)}, perhaps with .weight or .bias, "
+        "or a range of them such as conv1-conv5"
+    )
 
 
 def _named_for(parameter: str, by_layer: Mapping[str, float], otherwise: float) -> float:
@@ -428,8 +443,7 @@ def _from_entries(source: str, entries: object) -> FixedSchedule:
 
 def _stage(where: str, entry: object) -> Stage:
     found = STAGE_FORMAT.check(entry, where)
-    by_layer = found.get("layers", {})
-    require_layer_names(f"{where}: layers", by_layer)
+    by_layer = by_single_names(f"{where}: layers", found.get("layers", {}))
     return Stage(found["epoch"], Rates(lr=found["lr"], by_layer=by_layer, colour_noise=found.get("colour_noise")))
 
 

@@ -20,14 +20,15 @@ from pyalexnet.architecture import OptionArguments, Options
 from pyalexnet.data.readable import OnError
 from pyalexnet.system.checks import require
 from pyalexnet.system.declaration import Setting, check_fields
+from pyalexnet.training.fine_tuning import Init, Origin
 from pyalexnet.training.recipe import PRESETS
 from pyalexnet.training.schedule import (
     PLATEAU,
     SHIPPED,
     Description,
     Schedule,
+    by_single_names,
     make_schedule,
-    require_layer_names,
     summary,
 )
 
@@ -45,8 +46,9 @@ class Settings:
     """What a training run was asked to do; ``run.json`` holds it.
 
     Attributes are those of :func:`train`, with every default filled in; ``schedule`` is
-    :attr:`pyalexnet.training.schedule.Schedule.description`, which does without the file that it came from, and
-    ``recipe`` says where the settings that were not asked for came from.
+    :attr:`pyalexnet.training.schedule.Schedule.description`, which does without the file that it came from,
+    ``lr_layers`` names layers one by one, ``init`` tells the model by a checksum, and ``recipe`` says where the
+    settings that were not asked for came from.
     """
 
     epochs: Annotated[int, Setting("passes over the images", group=RECIPE, within=_AT_LEAST_1)]
@@ -100,7 +102,7 @@ class Settings:
     lr_layers: Annotated[
         dict[str, float],
         Setting(
-            "factors of the rates of layers that differ, such as conv1=0,fc8=2 or fc8.bias=0.5; 0 freezes",
+            "factors of the rates of layers that differ, such as conv1-conv5=0,fc8=2 or fc8.bias=0.5; 0 freezes",
             group=LEARNING_RATE,
             metavar="NAME=X,...",
             within=_FINITE,
@@ -111,6 +113,14 @@ class Settings:
         Setting("a source's whole recipe, which the options below change", group=RECIPE, choices=tuple(PRESETS)),
     ] = None
     recipe: str = "paper"
+    init: Annotated[
+        Origin | None,
+        Setting(
+            "fine-tune: begin with the parameters of a model, a run's folder or a file of a format that convert reads",
+            group=RECIPE,
+            metavar="MODEL",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check all values but those that the net and its data say no to.
@@ -120,7 +130,7 @@ class Settings:
             ValueError: a value makes no sense; the message names it and says what it must be.
         """
         check_fields(self)
-        require_layer_names("lr_layers", self.lr_layers)
+        object.__setattr__(self, "lr_layers", by_single_names("lr_layers", self.lr_layers))
         self.make_schedule()
 
     def make_schedule(self) -> Schedule:
@@ -183,6 +193,7 @@ class TrainArguments(OptionArguments, total=False):
     """
 
     preset: str | None
+    init: Init | None
     epochs: int | None
     batch_size: int | None
     momentum: float | None

@@ -27,15 +27,15 @@ from pyalexnet.system.declaration import arguments_of
 from pyalexnet.system.files import require_room
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
+from pyalexnet.training.fine_tuning import OPTIONS_OF_STEPS, Init, InitialModel, as_init, require_other_folder
 from pyalexnet.training.recipe import Recipe, recipe_and_data
-from pyalexnet.training.schedule import FALLING, PLATEAU, make_schedule
+from pyalexnet.training.schedule import FALLING, PLATEAU, by_single_names, make_schedule
 from pyalexnet.training.settings import SEED, Conduct, Settings, TrainArguments, differences
 from pyalexnet.training.state import RunState
 
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
 # for. So are all options of the net, but those that are only for the steps to come.
-_SETTLED = ("preset", "num_classes", "subtract_mean")
-_OPTIONS_OF_STEPS = ("dropout", "bias_update", "conv_algorithm", "precision")
+_SETTLED = ("preset", "init", "num_classes", "subtract_mean")
 
 # Parameters and momentum, as arrays and as the bytes of files.
 _COPIES_TO_SAVE = 4
@@ -51,6 +51,7 @@ class Asked:
     Attributes:
         data: what to learn from, if it was said.
         validation: what to hold out, if it was said.
+        init: the model to begin with, if any.
         settings: values of :class:`Settings` by name.
         net_options: options of the net by name.
         conduct: how to carry it out.
@@ -58,6 +59,7 @@ class Asked:
 
     data: DataSource | None
     validation: float | DataSource | None
+    init: Init | None
     settings: Mapping[str, Any]
     net_options: OptionArguments
     conduct: Conduct
@@ -72,17 +74,21 @@ class Asked:
         """
         names = TrainArguments.__annotations__.keys()
         declared = {name: argument for name, argument in arguments_of(Settings).items() if name in names}
-        settings, conduct, others = {}, {}, {}
+        settings, conduct, others, init = {}, {}, {}, None
         for name, value in arguments.items():
             if name in arguments_of(Conduct):
                 conduct[name] = value
+            elif name == "init":
+                init = value
             elif name not in declared:
                 others[name] = value
             elif value is not None:
                 settings[name] = declared[name].checked(value)
+        if "lr_layers" in settings:
+            settings["lr_layers"] = by_single_names("lr_layers", settings["lr_layers"])
         net_options = as_options(others, "train", ["data", "validation", *names])
         validation = number("validation", validation) if _is_share(validation) else validation
-        return cls(data, validation, settings, net_options, Conduct(**conduct))
+        return cls(data, validation, as_init(init), settings, net_options, Conduct(**conduct))
 
 
 @dataclass(frozen=True)
@@ -123,15 +129,17 @@ def starting_point(asked: Asked, display: Display) -> StartingPoint:
 def _fresh(asked: Asked, display: Display) -> StartingPoint:
     """A new net before its first step, with the statistics of its images."""
     conduct = asked.conduct
+    init = _initial_model(asked, display)
     recipe, recipe_name, chosen = recipe_and_data(
         _data_or_digits(asked.data, display),
         asked.validation,
         asked.settings.get("preset"),
+        initial_classes=None if init is None else init.classes_taken(asked.settings.get("num_classes")),
         on_error=conduct.on_error,
         on_stage=display.begin,
         on_images=display.advance,
     )
-    settings = _settings(recipe, recipe_name, asked.settings, asked.net_options, chosen)
+    settings = _settings(recipe, recipe_name, asked, init, chosen)
     _require_enough_images_and_outputs(settings, chosen.training)
     # The last ones, the best and, before one goes, a new one.
     _require_room_for(conduct.keep + 2, settings, conduct.out)
@@ -142,9 +150,14 @@ def _fresh(asked: Asked, display: Display) -> StartingPoint:
         seed=settings.seed,
         **settings.net_options,
     )
+    if init is not None:
+        display.line(init.give_to(net, chosen.training.classes))
     chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, saving=conduct.out is not None))
     statistics = _statistics(chosen.training, display)
-    mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
+    if init is not None:
+        mean = init.mean
+    else:
+        mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
     model = Classifier(net, chosen.training.classes, mean, learned_from=chosen.description)
     return StartingPoint(model, statistics.colour_axes, RunState(), settings, chosen)
 
@@ -154,7 +167,8 @@ def _resumed(path: Path, asked: Asked, display: Display) -> StartingPoint:
     conduct = asked.conduct
     checkpoint = _loaded(path, asked.settings.get("devices"), conduct.memory_limit)
     data, validation = data_as_before(asked.data, asked.validation, checkpoint.data)
-    settings = _settings_from_now_on(checkpoint.settings, asked.settings, asked.net_options)
+    again = {} if asked.init is None else {"init": InitialModel.of(asked.init).origin}
+    settings = _settings_from_now_on(checkpoint.settings, {**asked.settings, **again}, asked.net_options)
     _, _, chosen = recipe_and_data(
         data,
         validation,
@@ -175,6 +189,23 @@ def _resumed(path: Path, asked: Asked, display: Display) -> StartingPoint:
     chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, saving=conduct.out is not None))
     model = replace(checkpoint.model, learned_from=chosen.description)
     return StartingPoint(model, checkpoint.colour_axes, checkpoint.state, settings, chosen)
+
+
+def _initial_model(asked: Asked, display: Display) -> InitialModel | None:
+    """The model to begin with, if any, once what is asked for agrees with it.
+
+    Raises:
+        ModelFileError: as :meth:`InitialModel.of` raises it, like the errors that follow.
+        ValueError: an option, a setting or the run's folder does not go with it; the message names both.
+    """
+    if asked.init is None:
+        return None
+    init = InitialModel.of(asked.init)
+    require_other_folder(init.origin, asked.conduct.out)
+    init.options(asked.net_options, asked.settings.get("preset"))
+    init.subtracts_mean(asked.settings.get("subtract_mean"), asked.settings.get("preset"))
+    display.lines(init.content.remarks)
+    return init
 
 
 def _earlier_checkpoint(out: str | PathLike[str] | None, resume: bool) -> Path | None:
@@ -219,22 +250,25 @@ def _data_or_digits(data: DataSource | None, display: Display) -> DataSource:
 
 
 def _settings(
-    recipe: Recipe,
-    recipe_name: str,
-    asked: Mapping[str, Any],
-    net_options: OptionArguments,
-    chosen: DataChoice,
+    recipe: Recipe, recipe_name: str, asked: Asked, init: InitialModel | None, chosen: DataChoice
 ) -> Settings:
-    """What is asked for, filled up from a recipe."""
+    """What is asked for, filled up from a recipe, and from the model to begin with, if any."""
+    given = asked.settings
     values = {name: value for name, value in vars(recipe).items() if name in arguments_of(Settings)}
     if chosen.held_out is None:
-        require(not asked.get("patience"), "patience", asked.get("patience"), "0 where no images are held out")
+        require(not given.get("patience"), "patience", given.get("patience"), "0 where no images are held out")
         values["patience"] = 0
-    if "patience" in asked and values["schedule"] == FALLING:
+    if "patience" in given and values["schedule"] == FALLING:
         values["schedule"] = PLATEAU
     values |= {"devices": default_devices(), "seed": SEED, "num_classes": len(chosen.training.classes)}
-    values |= {"recipe": recipe_name, "net_options": recipe.net_options | dict(net_options)}
-    return _self_contained(values | dict(asked), asked)
+    values |= {"recipe": recipe_name, "net_options": recipe.net_options | dict(asked.net_options)}
+    if init is not None:
+        values["init"] = init.origin
+        values["net_options"] |= init.options(asked.net_options, given.get("preset"))
+        values["subtract_mean"] = init.subtracts_mean(given.get("subtract_mean"), given.get("preset"))
+        if init.classes == tuple(chosen.training.classes):
+            values["num_classes"] = init.content.num_classes
+    return _self_contained(values | dict(given), given)
 
 
 def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: OptionArguments) -> Settings:
@@ -245,9 +279,10 @@ def _settings_from_now_on(was: Settings, asked: Mapping[str, Any], net_options: 
     """
     settled = {name: getattr(was, name) for name in _SETTLED} | vars(Options(**was.net_options))
     for name, value in {**asked, **net_options}.items():
-        if name in settled and name not in _OPTIONS_OF_STEPS:
+        if name in settled and name not in OPTIONS_OF_STEPS:
             require(value == settled[name], name, value, f"{settled[name]!r} in a resumed run, as it was")
-    return _self_contained({**vars(was), **asked, "net_options": was.net_options | dict(net_options)}, asked)
+    now = {**vars(was), **asked, "init": was.init, "net_options": was.net_options | dict(net_options)}
+    return _self_contained(now, asked)
 
 
 def _self_contained(values: dict[str, Any], asked: Mapping[str, Any]) -> Settings:

@@ -51,7 +51,8 @@ def train(
 
     What is not said comes from a recipe: ``preset``'s; else the one of a named data set, such as ``"digits"``; else one
     that follows from the number of training images and classes, which for a million images is the paper's
-    (:func:`pyalexnet.training.recipe.recipe_for`). A line at the start tells it. Where ``data`` is not named, the net
+    (:func:`pyalexnet.training.recipe.recipe_for`). Where ``init`` names a model, rates are those of fine-tuning
+    (:func:`pyalexnet.training.recipe.fine_tuning`). A line at the start tells it. Where ``data`` is not named, the net
     learns scikit-learn's handwritten digits.
 
     Args:
@@ -62,6 +63,9 @@ def train(
         callback: called with a :class:`pyalexnet.TrainingEvent` after each step, evaluation and epoch; its ``stop()``
             ends the run as Ctrl-C does. So does an exception, which is raised once the run is saved.
         preset: a source's whole recipe: ``"paper"``, ``"notes"``, ``"source2012"`` or ``"caffe"``.
+        init: fine-tune: begin with the parameters of a model, its options but those of steps and initial values, and
+            its mean image: a :class:`pyalexnet.Classifier`, a run's folder, or a file of any format that
+            :func:`pyalexnet.load_model` opens. fc8 begins anew where the data has other classes.
         validation: what is held out and measured after each epoch: a part of the data (0 for nothing), the same share
             of each class; or data of its own, named as ``data`` is. By default what ``data`` itself holds out (the
             test part of IDX files and names, ``val`` of prepared folders), else a tenth (a fifth of the digits).
@@ -69,7 +73,8 @@ def train(
         batch_size: images a step.
         lr: learning rate at the start, of a plateau or falling schedule.
         lr_layers: factors by which the rates of layers differ from what the schedule says: of layers (``"conv1"``),
-            parameters (``"conv1.bias"``) or all ``"biases"``, the narrower name before the wider; 0 freezes.
+            ranges (``"conv1-conv5"``), parameters (``"conv1.bias"``) or all ``"biases"``, the narrower name before the
+            wider; 0 freezes.
         warmup: steps at the start whose rate rises evenly to the one that the schedule says; 0 for none.
         schedule: ``"plateau"``: divide ``lr`` by 10 whenever the validation error stops improving; or ``"falling"``:
             evenly from ``lr`` to ``floor`` over all epochs; or rates by epoch, such as ``"0.01@0,0.001@30"``; or
@@ -96,7 +101,7 @@ def train(
         resume: go on from the newest checkpoint in ``out``, bit for bit as if the run had not stopped, or begin if
             there is none. Settings and data that are not given are the run's own.
         allow_changes: let a resumed run have other settings or other data than it had. ``num_classes``, the classes,
-            ``subtract_mean``, ``preset`` and all options of the net but ``dropout``, ``bias_update``,
+            ``subtract_mean``, ``preset``, ``init`` and all options of the net but ``dropout``, ``bias_update``,
             ``conv_algorithm`` and ``precision`` stay.
         tensorboard: write TensorBoard's event files into ``out`` too; needs ``pyalexnet[tensorboard]``.
         report_relus: show after each epoch, by layer and tower, how many ReLUs are dead.
@@ -119,7 +124,9 @@ def train(
         DataError: the data cannot serve; the message says why.
         TypeError: an argument is of a wrong kind; the message names it. Numbers and truth values may be NumPy's.
         ValueError: an argument makes no sense, or a resumed run's settings changed; the message names them.
-        ModelFileError: the checkpoint to go on from is damaged or no checkpoint; the message names the file.
+        ModelFileError: the checkpoint to go on from is damaged or no checkpoint, or what ``init`` names is no model or
+            has no mean image; the message names the file.
+        FileNotFoundError: there is no file that ``init`` names.
         FileExistsError: ``out`` has a run already, and ``resume`` is not set.
         OutOfMemoryError: the net does not fit; the message has the table that shows why.
         DivergedError: the loss became infinite or NaN; its ``result`` has the model of the last whole epoch.

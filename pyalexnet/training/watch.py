@@ -110,7 +110,7 @@ def _in_order(net: AlexNet) -> Iterator[tuple[str, str, int, NativeArray]]:
     """Layer, kind, tower and native array of everything that a step computes, as it goes."""
     program = net.last_step()
     yield INPUT, "outputs", 0, program.array("input.joint")
-    for entry in (*program.forward, *program.backward):
+    for entry in (*program.forward, *program.backward_without(net.step_values.frozen)):
         for name, kind in _WRITTEN.items():
             if name in entry.arguments and (name != "y" or entry.direction == "forward"):  # backward only reads y
                 yield entry.layer, kind, entry.tower, entry.arguments[name]
