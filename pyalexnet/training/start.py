@@ -279,8 +279,8 @@ def _shards_agreed_on(settings: Settings, asked: Asked, chosen: DataChoice, rank
             for part in ("training", "held_out", "unreadable")
             for field, value in dict(chosen.description.get(part) or {}).items()  # type: ignore[call-overload]
         }
-        ranks.agree(values_of(settings) | {"report_relus": asked.conduct.report_relus} | images)
-        ranks.agree(describe_placement(settings.devices))
+        decided = values_of(settings) | {"devices": None, "report_relus": asked.conduct.report_relus}
+        ranks.agree(decided | images | describe_placement(settings.devices))
     return Shards(settings.shards, ranks)
 
 
