@@ -171,15 +171,24 @@ class _Between:
                 number = len(self._buckets)
                 self._buckets[place, layer] = _Bucket(number, ranks, nodes, adder, own, first, last, self._traffic)
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix="pyalexnet-gradients")
-        self.begin()
-
-    def begin(self) -> None:
-        """Stand before the first bucket of a step."""
         self._computing: deque[tuple[Future[None], _Bucket]] = deque()
         self._requests: list[MPI.Request] = []
         self._whose: list[_Bucket] = []
-        self._open = len(self._buckets)
+        self._open = 0
         self._start_time: float | None = None
+
+    def begin(self) -> None:
+        """Stand before the first bucket of a step.
+
+        Raises:
+            RuntimeError: the step before was broken off, and its messages may still be under way.
+        """
+        if self._open:
+            raise RuntimeError(
+                "a step was broken off while gradients were on their way between the ranks, which cannot go on: start "
+                "all of them anew"
+            )
+        self._open, self._start_time = len(self._buckets), None
 
     def send_when_computed(self, place: int, layer: str) -> None:
         """Let a bucket go its way once its device has done all that it was asked for so far."""
