@@ -342,12 +342,15 @@ STEPS = f"""{SMALL}
 import hashlib
 import numpy as np
 from pyalexnet import AlexNet
+from pyalexnet.net import gradient_sums
 from pyalexnet.net.shards import Shards
 from pyalexnet.system.ranks import join_ranks
 ranks = join_ranks()
 rng = np.random.default_rng(0)
 x, labels = rng.standard_normal((6, 227, 227, 3), np.float32) * 50, rng.integers(0, 10, 6)
 own = slice(6 // ranks.size * ranks.rank, 6 // ranks.size * (ranks.rank + 1))
+if sys.argv[2] == "staged":  # as with a GPU: through the host's memory
+    gradient_sums._IN_HOST_MEMORY = ()
 net = AlexNet(10, bias_init="caffe", devices=sys.argv[1].split(","))
 losses = [net.train_step(x[own], labels[own], lr=0.01, shards=Shards(6, ranks)) for _ in range(2)]
 arrays = [value for kind in (net.parameters(), net.momentum(), net.gradients()) for value in kind.values()]
@@ -360,9 +363,9 @@ if ranks.is_first:
 
 def test_steps_with_several_nodes_a_rank() -> None:
     told = {}
-    for ranks, devices in ((1, "cpu:0"), (2, "cpu:0,cpu:1"), (3, "cpu:0")):
+    for ranks, devices, way in ((1, "cpu:0", ""), (2, "cpu:0,cpu:1", "staged"), (3, "cpu:0", "")):
         finished = subprocess.run(
-            command(ranks, sys.executable, "-c", STEPS, devices),
+            command(ranks, sys.executable, "-c", STEPS, devices, way),
             capture_output=True,
             text=True,
             env=os.environ | OF_OPEN_MPI,
