@@ -21,6 +21,10 @@ class MissingLibraryError(ImportError):
     """A library is not installed that only some functions need; the message has the command that brings it."""
 
 
+class LauncherError(RuntimeError):
+    """Several processes were started that cannot train together by MPI; the message says how to start them."""
+
+
 class DeviceNotFoundError(ValueError):
     """No such device on this machine, or its target was not built."""
 

@@ -288,6 +288,7 @@ FREE: dict[str, Any] = {"devices": ["cpu:0", "cpu:1"]}
 BY_FLAG: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 3,
+    "shards": 2,
     "lr": 0.02,
     "lr_layers": {"conv1": 0.5},
     "warmup": 5,

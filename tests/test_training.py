@@ -274,6 +274,7 @@ def test_arguments_that_make_no_sense(changes: dict[str, Any], error: type[Excep
 ASKED: dict[str, tuple[Any, Any]] = {
     "epochs": (np.int64(1), 1),
     "batch_size": (np.uint8(4), 4),
+    "shards": (np.int8(2), 2),
     "lr": (np.float32(2**-20), 2**-20),  # small, so that no other value makes it diverge
     "lr_layers": ({np.str_("fc8"): np.float32(0.5), "conv1": np.int64(0)}, {"fc8": 0.5, "conv1": 0.0}),
     "warmup": (np.int16(3), 3),

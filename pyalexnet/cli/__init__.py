@@ -29,10 +29,11 @@ from pyalexnet.cli import (
 )
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.cli.status import FAILED, WRONG_INPUT, ended_by
-from pyalexnet.errors import CudaError
+from pyalexnet.errors import CudaError, LauncherError
 from pyalexnet.system.interrupt import Terminated
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import let_go, tell
+from pyalexnet.system.ranks import is_said_elsewhere
 
 # What a system says of a path that cannot serve, where it is not the system that fails.
 _WRONG_PATH = {
@@ -113,10 +114,20 @@ def _run(arguments: Sequence[str] | None) -> int:
         return ended_by(error.signal if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         return ended_by(signal.SIGPIPE)
-    except (CudaError, ArithmeticError, OSError, ValueError, TypeError, ImportError, MemoryError) as error:
+    except (
+        CudaError,
+        LauncherError,
+        ArithmeticError,
+        OSError,
+        ValueError,
+        TypeError,
+        ImportError,
+        MemoryError,
+    ) as error:
         if options.debug:
             raise
-        tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
+        if not is_said_elsewhere(error):
+            tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
         return _exit_status(error)
 
 

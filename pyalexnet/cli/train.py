@@ -22,6 +22,7 @@ from pyalexnet.net.model_file import MODEL_FILE
 from pyalexnet.system.declaration import Argument, arguments_of
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
+from pyalexnet.system.ranks import join_ranks
 from pyalexnet.training.recipe import DIGITS, LEAST_BATCH, MOST_EPOCHS, PAPER, PAPER_CLASSES, SMALL
 from pyalexnet.training.settings import LEARNING_RATE, NET, RECIPE, Conduct, Settings, TrainArguments
 from pyalexnet.training.train import train
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     """Train, and say what came of it."""
     given = {name: value for name, value in vars(options).items() if name in _NAMES and value is not None}
     result = train(options.data, **given)
+    if not join_ranks().is_first:
+        return ended_by(result.signal) if result.signal else 0
     if result.validation_accuracy is not None:
         tell(f"accuracy on held-out images: {result.validation_accuracy:.2%}")
     if options.out is not None:

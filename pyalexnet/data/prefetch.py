@@ -20,8 +20,7 @@ Result = TypeVar("Result")
 AHEAD = 2
 """Batches that are read ahead of the one in use."""
 
-_THREADS = min(8, usable_cores())
-_READERS = min(32, usable_cores())
+_MOST_THREADS, _MOST_READERS = 8, 32
 _PART = 8  # images: enough to make a part's own costs small, few enough for all threads to share a batch
 
 
@@ -30,7 +29,7 @@ def read_ahead(
     batches: Iterable[npt.NDArray[np.intp]],
     *,
     buffers: Sequence[npt.NDArray[np.uint8]] = (),
-    threads: int = _READERS,
+    threads: int | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]]:
     """Images and labels of one batch after the other, read in background threads while the last one is in use.
 
@@ -43,7 +42,7 @@ def read_ahead(
         batches: the indices of each batch, intp (n,).
         buffers: AHEAD + 1 arrays, uint8 (at least n, 256, 256, 3), that the images are read into by turns, so that a
             batch is there only until the next one is asked for; without any, each batch has new arrays.
-        threads: how many read at the same time.
+        threads: how many read at the same time; by default as many as there are cores to use.
 
     Yields:
         uint8 (n, 256, 256, 3) and int32 (n,).
@@ -51,6 +50,7 @@ def read_ahead(
     Raises:
         DataError: an image cannot be read.
     """
+    threads = min(_MOST_READERS, usable_cores()) if threads is None else threads
     with ThreadPoolExecutor(threads, thread_name_prefix="pyalexnet-data") as pool:
         pending: deque[_BatchInReading] = deque()
         try:
@@ -96,11 +96,14 @@ def _new_images(count: int) -> npt.NDArray[np.uint8]:
     return np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
 
 
-def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: int = _THREADS) -> Iterator[Result]:
+def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None) -> Iterator[Result]:
     """``make(item)`` of every item, in the items' order, up to ``threads`` results ahead of the one in use.
+
+    By default there are as many threads as cores to use, eight at most.
 
     An exception in ``make`` comes out where its result would have. Threads end when the iterator does.
     """
+    threads = min(_MOST_THREADS, usable_cores()) if threads is None else threads
     with ThreadPoolExecutor(threads, thread_name_prefix="pyalexnet-data") as pool:
         pending: deque[Future[Result]] = deque()
         try:

@@ -114,6 +114,10 @@ class Argument:
         """The array in host memory: a view of its own, or a copy from a GPU."""
         return self.data if isinstance(self.data, np.ndarray) else self.data.numpy()
 
+    def cut(self, parts: int) -> list[Argument]:
+        """It in parts of as many rows, in host memory."""
+        return [replace(self, data=part) for part in np.split(self.host(), parts)]
+
     def on(self, device: Device) -> Tensor:
         """The array on the device, which is its own if it has one (see :func:`common_device`)."""
         return self.data if isinstance(self.data, Tensor) else tensor_of(self.data, device)

@@ -89,6 +89,13 @@ def _some(names: tuple[str, ...]) -> str:
     return f"{len(names)} classes ({first}{', …' if len(names) > 3 else ''})"
 
 
-def default_devices() -> tuple[str, ...]:
-    """The first GPU where there is one, else the CPU."""
-    return (devices()[0].name,)
+def default_devices(local_rank: int = 0) -> tuple[str, ...]:
+    """A GPU where there is one, else the CPU.
+
+    Args:
+        local_rank: a process's number among those of its machine that train together: each takes another GPU, as far as
+            there are enough.
+    """
+    best = [info.name for info in devices()]
+    gpus = [name for name in best if name.startswith("cuda:")]
+    return (gpus[local_rank % len(gpus)] if gpus else best[0],)

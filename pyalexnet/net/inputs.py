@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,16 @@ class Input:
     def count(self) -> int:
         """How many images it has."""
         return next(iter(self.arrays.values())).shape[0]
+
+    def cut(self, parts: int) -> Iterator[Input]:
+        """It in so many parts of as many images, one after the other; in host memory, if there is more than one."""
+        if parts == 1:
+            yield self
+            return
+        cut = {name: array.cut(parts) for name, array in self.arrays.items() if name != "mean"}
+        for number in range(parts):
+            part = {name: cut[name][number] if name in cut else array for name, array in self.arrays.items()}
+            yield Input(part, self.scale)
 
 
 class InputArrays:

@@ -15,6 +15,7 @@ from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import Dataset, labels_among
 from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
 from pyalexnet.net.classifier import Classifier
+from pyalexnet.system.ranks import ALONE, Ranks
 
 CONFIDENCE = 0.95
 """Of the intervals around errors: how often such an interval holds the true error."""
@@ -164,31 +165,43 @@ def judge(
     batch_size: int,
     views: int = 1,
     on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Count errors and losses on labelled images.
+
+    Ranks share the images, and each comes to the whole, to the bits of one that judges all of them.
 
     Args:
         model: the classifier.
         dataset: the images, with classes of the model's names.
         batch_size: images that the net computes at a time.
         views: as in :func:`pyalexnet.evaluate`.
-        on_images: called with the number of images done since the last call.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: those that share the images, each with the same model and data.
 
     Raises:
         DataError: an image cannot be read, or the model does not know a class.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     tally = Tally(model)
-    for batch in judged_batches(model, dataset, batch_size, views):
-        tally.add(batch.probabilities, batch.labels)
-        on_images(len(batch.labels))
+    own = judged_batches(model, dataset, batch_size, views, ranks)
+    rounds = -(-len(dataset) // (batch_size * ranks.size))
+    for _ in range(rounds):
+        batch = next(own, None)
+        answers = batch and Answers.of(batch.probabilities, batch.labels)
+        of_round = [found for found in ranks.gather(answers) if found is not None]
+        for found in of_round:
+            tally.count_answers(found)
+        on_images(sum(len(found.labels) for found in of_round))
     return tally.evaluation(views)
 
 
-def judged_batches(model: Classifier, dataset: Dataset, batch_size: int, views: int) -> Iterator[Judged]:
-    """What a classifier takes a data set's images for, in order; arguments as of :func:`judge`."""
+def judged_batches(
+    model: Classifier, dataset: Dataset, batch_size: int, views: int, ranks: Ranks = ALONE
+) -> Iterator[Judged]:
+    """What a classifier takes a data set's images for, in order, or a rank's part; arguments as of :func:`judge`."""
     label_of_class = labels_among(dataset, model.classes)
-    batches = list(in_batches(np.arange(len(dataset)), batch_size))
+    batches = list(in_batches(np.arange(len(dataset)), batch_size))[ranks.rank :: ranks.size]
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for indices, (images, labels) in zip(batches, read_ahead(dataset, batches, buffers=buffers), strict=True):
         yield Judged(indices, images, mean_probabilities(model, images, views), label_of_class[labels])
@@ -210,6 +223,29 @@ def mean_probabilities(model: Classifier, images: npt.NDArray[np.uint8], views: 
     return np.asarray(np.mean(list(map(_softmax, logits)), axis=0))
 
 
+class Answers(NamedTuple):
+    """What is counted of a batch's images.
+
+    Attributes:
+        labels: int32 (n,), the outputs that are right.
+        answers: intp (n,), the outputs that count as the net's answers.
+        top5_wrong: bool (n,), whether the right one is not among the five most probable.
+        losses: float64 (n,), -log(probability of the label).
+    """
+
+    labels: npt.NDArray[np.int32]
+    answers: npt.NDArray[np.intp]
+    top5_wrong: npt.NDArray[np.bool_]
+    losses: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> Answers:
+        """What images' probabilities, float64 (n, outputs), answer."""
+        own, rank = probabilities[np.arange(len(labels)), labels], _rank(probabilities, labels)
+        losses = -np.log(np.maximum(own, np.finfo(own.dtype).tiny))  # finite where a probability is 0
+        return cls(labels, _answer(probabilities, labels, rank), rank >= 5, losses)
+
+
 class Tally:
     """Errors and losses of the images judged so far."""
 
@@ -226,11 +262,13 @@ class Tally:
 
     def add(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> None:
         """Count images by their probabilities, float64 (n, outputs), and labels, int32 (n,)."""
-        own = probabilities[np.arange(len(labels)), labels]
-        self.losses.append(-np.log(np.maximum(own, np.finfo(own.dtype).tiny)))  # finite where a probability is 0
-        rank = _rank(probabilities, labels)
-        np.add.at(self.confusion, (labels, _answer(probabilities, labels, rank)), 1)
-        np.add.at(self.top5_wrong, labels, rank >= 5)
+        self.count_answers(Answers.of(probabilities, labels))
+
+    def count_answers(self, found: Answers) -> None:
+        """Count images by what they were taken for."""
+        self.losses.append(found.losses)
+        np.add.at(self.confusion, (found.labels, found.answers), 1)
+        np.add.at(self.top5_wrong, found.labels, found.top5_wrong)
 
     def evaluation(
         self,

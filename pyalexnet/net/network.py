@@ -26,6 +26,7 @@ from pyalexnet.architecture import (
     initial_parameters,
     layers,
 )
+from pyalexnet.device.arguments import Argument
 from pyalexnet.device.backend import DEFAULT_DEVICE
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.memory import MemoryPlan
@@ -33,12 +34,14 @@ from pyalexnet.device.native import NativeArray, NativeGraph
 from pyalexnet.device.tensor import Tensor, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.net.entry import Entry
+from pyalexnet.net.gradient_sums import GradientSums, Traffic
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.inputs import Input, InputArrays, as_labels
 from pyalexnet.net.parameters import Parameters, half_written
 from pyalexnet.net.placement import Placement, device_names
 from pyalexnet.net.program import Program
 from pyalexnet.net.programs import Programs, Purpose, as_memory_limit
+from pyalexnet.net.shards import Shards, as_shards
 from pyalexnet.net.step_values import StepValues
 from pyalexnet.net.transfers import Transfers
 from pyalexnet.net.update import as_rate, rates_by_parameter
@@ -182,6 +185,7 @@ class AlexNet:
         self._parameters = Parameters(self.num_classes, towers, groups, self.placement, self._transfers)
         self.shapes = self._parameters.shapes
         self._programs = Programs(self.num_classes, self.placement, self._parameters, self._memory_limit)
+        self._sums: GradientSums | None = None
         self._last_step: Program | None = None
         self._process = os.getpid()
         self._lock = threading.RLock()
@@ -206,21 +210,25 @@ class AlexNet:
             yield
 
     @_one_at_a_time
-    def plan(self, batch_size: int, *, training: bool = True, batch_invariant: bool = True) -> MemoryPlan:
+    def plan(
+        self, batch_size: int, *, training: bool = True, batch_invariant: bool = True, shards: int | Shards = 1
+    ) -> MemoryPlan:
         """The bytes that a batch size needs on each device, layer by layer; takes no memory.
 
         Args:
-            batch_size: images at a time, at least 1.
+            batch_size: images at a time, at least 1: of a step this net's part.
             training: whether to count what the backward pass needs.
             batch_invariant: as in :meth:`forward`; a training step never is.
+            shards: as in :meth:`train_step`.
 
         Raises:
-            TypeError: ``batch_size`` is no integer, or another argument no truth value.
-            ValueError: ``batch_size`` is below 1.
+            TypeError: ``batch_size`` or ``shards`` is no integer, or another argument no truth value.
+            ValueError: ``batch_size`` is below 1, or no multiple of this net's shards.
         """
         purpose = _purpose(training, batch_invariant)
-        batch_size = at_least("batch_size", batch_size, 1)
-        return self._programs.plan(self._programs.describe(batch_size, self.options, purpose))
+        shards = as_shards(shards)
+        program = self._programs.describe(_shard_size("batch_size", batch_size, shards), self.options, purpose)
+        return self._programs.plan(program, kept_sums=shards.kept_sums)
 
     @overload
     def forward(
@@ -429,13 +437,14 @@ class AlexNet:
         lr: float | Mapping[str, float],
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
+        shards: int | Shards = 1,
     ) -> float:
         """Forward, backward and one step of gradient descent.
 
         v ← momentum·v - weight_decay·lr·w - lr·g; w ← w + v, with g the gradient of the mean loss.
 
         Args:
-            x: as in :meth:`forward`.
+            x: as in :meth:`forward`; with several ranks, this one's part of the batch.
             labels: integers (N,) of any size, from 0 to num_classes - 1: an array, as ``x`` may be one, or a list.
             lr: learning rate; or rates by layer (``conv1``) and parameter (``conv1.bias``), where a parameter's own
                 comes before its layer's, and every parameter must have one. A parameter with rate 0 is frozen:
@@ -443,59 +452,122 @@ class AlexNet:
                 are frozen, nothing goes back through them.
             momentum: share of the last step that is kept.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
+            shards: in how many parts of as many images the batch is computed, one after the other, or by several ranks
+                (:class:`pyalexnet.net.shards.Shards`). The gradients of the parts are added up in an order that follows
+                from their number alone, and each has dropout masks of its own: the bits depend on the number of shards,
+                but not on that of ranks.
 
         Returns:
-            The batch's mean loss before the step, in nats.
+            The batch's mean loss before the step, in nats; that of all ranks.
 
         Raises:
             TypeError: ``x`` is no array of float32, ``labels`` are not integers, or a rate is no number.
-            ValueError: a shape, a label or a rate is out of its range, or an array lies on a GPU that is none of the
-                net's.
+            ValueError: a shape, a label or a rate is out of its range, an array lies on a GPU that is none of the
+                net's, or the number of images is no multiple of that of this net's shards.
             OutOfMemoryError: the batch does not fit; the message has the plan.
             KeyboardInterrupt: of Ctrl-C; the step is then done whole and counted in :attr:`step`, or not at all.
         """
+        shards = as_shards(shards)
         rates = rates_by_parameter(lr, self.shapes)
         momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
         given = self._input(x)
         classes = as_labels(labels, given.count, self.num_classes)
         self._parameters.require_whole()
-        program = self.program(given.count, training=True)
-        self.step_values.set_rates(rates, momentum, weight_decay)
-        self.step_values.set_step(self.seed, self.step)
+        program = self.program(_shard_size("the number of images", given.count, shards), training=True)
+        sums = None if shards.count == 1 else self._sums_of(shards, program)
+        self.step_values.set_rates(rates, momentum, weight_decay, shards.count)
         self._parameters.gradients_of = ()
-        tower = program.loss_tower
-        place = self.placement.place(tower)
         with self._work():
-            self._upload(program, given)
-            self._transfers.upload({place: program.array("loss.labels", tower)}, classes)
-            self._run_step(program, prepares=given.scale is not None)
-            try:
-                losses = self._transfers.download(program.array("loss.losses", tower), place)
-                self._transfers.synchronize()
-            except CudaError:
-                self._parameters.flaw = half_written("train_step()")
-                raise
+            if sums is None:
+                losses = self._run_step(program, given, classes)
+            else:
+                losses = self._run_sharded_step(program, given, classes, sums)
         self._last_step, self._thread.step = program, self._uses
         return float(np.add.reduce(losses, dtype=np.float64)) / len(losses)
 
-    def _run_step(self, program: Program, *, prepares: bool) -> None:
-        """Queue a step's work and count the step: the update as a whole, unless the device refuses."""
-        frozen = self.step_values.frozen
-        gradients = _with_input(program, (*program.forward, *program.backward_without(frozen)), prepares=prepares)
-        update = program.update_without(frozen)
+    def _run_step(self, program: Program, given: Input, classes: Argument) -> npt.NDArray[np.float32]:
+        """Make a step of one pass over the whole batch; its images' losses."""
+        self._upload_step(program, given, classes, shard=0)
+        prepares, frozen = given.scale is not None, self.step_values.frozen
+        gradients, update = _gradients(program, frozen, prepares=prepares), program.update_without(frozen)
         graph = self._graph(program, (prepares, frozen), (*gradients, *update))
         if not graph:
             _at_once(_calls(gradients))
+        self._count_step(program, [partial(graph.launch)] if graph else _calls(update), shards=1)
+        return self._after_update(partial(self._losses, program))
+
+    def _run_sharded_step(
+        self, program: Program, given: Input, classes: Argument, sums: GradientSums
+    ) -> npt.NDArray[np.float32]:
+        """Make a step of this net's shards, one after the other, and what other ranks have; all images' losses."""
+        prepares, shards = given.scale is not None, sums.shards
+        frozen = self.step_values.frozen
+        gradients = _gradients(program, frozen, prepares=prepares)
+        parts = zip(given.cut(shards.per_rank), classes.cut(shards.per_rank), strict=True)
+        losses = []
+        for number, (part, of_part) in enumerate(parts):
+            self._upload_step(program, part, of_part, shard=shards.own.first + number)
+            if number == shards.per_rank - 1 and sums.is_between_ranks:
+                sums.run_last(gradients)
+            else:
+                graph = self._graph(program, (prepares, frozen, "gradients"), gradients)
+                _at_once([partial(graph.launch)] if graph else _calls(gradients))
+                sums.fold(number)
+            losses.append(self._losses(program))  # now nothing reads the part any more
+        of_ranks = shards.ranks.gather(np.concatenate(losses))
+        self._count_step(program, _calls(program.update_without(frozen)), shards=shards.count)
+        self._after_update(self._transfers.synchronize)
+        return np.concatenate(of_ranks)
+
+    def _count_step(self, program: Program, update: Iterable[partial[None]], *, shards: int) -> None:
+        """Queue the update, and count the step: as a whole, unless the device refuses."""
         set_parameters = partial(setattr, self._parameters)
         _at_once(
             [
                 partial(set_parameters, "flaw", half_written("train_step()")),
-                *([partial(graph.launch)] if graph else _calls(update)),
+                *update,
                 partial(setattr, self, "step", self.step + 1),
-                partial(set_parameters, "gradients_of", program.gradients_without(frozen)),
+                partial(set_parameters, "gradients_of", program.gradients_without(self.step_values.frozen)),
+                partial(set_parameters, "gradient_shards", shards),
                 partial(set_parameters, "flaw", None),
             ]
         )
+
+    def _after_update(self, wait: Callable[[], Returned]) -> Returned:
+        """What waits for a step's end; where the device has failed, the parameters are half written."""
+        try:
+            found = wait()
+            self._transfers.synchronize()
+        except CudaError:
+            self._parameters.flaw = half_written("train_step()")
+            raise
+        return found
+
+    def _upload_step(self, program: Program, given: Input, classes: Argument, *, shard: int) -> None:
+        """Bring a shard to the devices, and what dropout is to draw for it."""
+        self.step_values.set_step(self.seed, self.step, shard)
+        self._upload(program, given)
+        tower = program.loss_tower
+        self._transfers.upload({self.placement.place(tower): program.array("loss.labels", tower)}, classes)
+
+    def _losses(self, program: Program) -> npt.NDArray[np.float32]:
+        """Those of the images of the last pass."""
+        tower = program.loss_tower
+        return self._transfers.download(program.array("loss.losses", tower), self.placement.place(tower))
+
+    def _sums_of(self, shards: Shards, program: Program) -> GradientSums:
+        """What adds up the shards' gradients."""
+        if self._sums is None or self._sums.shards != shards:
+            self._sums = None
+            self._programs.plan(program, kept_sums=shards.kept_sums).require_fit()
+            self._parameters.gradients_of = ()
+            self._sums = GradientSums(self._parameters, self.placement, shards)
+        return self._sums
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went between the ranks in the steps so far, of the last number of shards."""
+        return Traffic() if self._sums is None else self._sums.traffic
 
     @_one_at_a_time
     def last_step(self) -> Program:
@@ -563,9 +635,7 @@ class AlexNet:
         Raises:
             RuntimeError: there has been no training step with the present parameters.
         """
-        if not self._parameters.gradients_of:
-            raise RuntimeError("there are no gradients: no training step has been made with these parameters")
-        return {name: self._parameters.read(name, "gradient") for name in self._parameters.gradients_of}
+        return self._parameters.mean_gradients()
 
     @_one_at_a_time
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -729,6 +799,23 @@ class AlexNet:
 def _with_input(program: Program, entries: Sequence[Entry], *, prepares: bool) -> Sequence[Entry]:
     """Entries of a program, and before them those that make the input, where that is of 8-bit images."""
     return (*program.prepare, *entries) if prepares else entries
+
+
+def _gradients(program: Program, frozen: frozenset[str], *, prepares: bool) -> Sequence[Entry]:
+    """The entries of a training program up to the gradients of what is not frozen."""
+    return _with_input(program, (*program.forward, *program.backward_without(frozen)), prepares=prepares)
+
+
+def _shard_size(name: str, images: int, shards: Shards) -> int:
+    """How many images each of a net's shards has.
+
+    Raises:
+        TypeError: ``images`` is no integer.
+        ValueError: it is below 1, or no multiple of the number of shards; the message calls it by the name.
+    """
+    images = at_least(name, images, 1)
+    require(images % shards.per_rank == 0, name, images, f"a multiple of the number of shards, {shards.per_rank}")
+    return images // shards.per_rank
 
 
 def _calls(entries: Iterable[Entry]) -> Iterator[partial[None]]:

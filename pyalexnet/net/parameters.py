@@ -33,13 +33,15 @@ class Parameter:
 class Parameters:
     """All parameters of a net, each on the devices of the towers that compute with it.
 
-    Momentum and gradients take memory once there is training, or a momentum to be loaded.
+    Momentum and gradients take memory once there is training, or a momentum to be loaded. The gradients lie one after
+    the other, in the layers' order.
 
     Attributes:
         shapes: names and shapes, towers side by side along the last axis.
         of_tower: for each tower, the parameters of what it computes, by name.
         has_momentum: whether there is another momentum than zeros.
         gradients_of: the parameters whose gradients are those of a step that led to the present values.
+        gradient_shards: of how many shards these are the sum, each of a mean over its images.
         flaw: why the values must not be used; None where they may.
     """
 
@@ -49,20 +51,31 @@ class Parameters:
         self.of_tower: list[dict[str, Parameter]] = [{} for _ in range(towers)]
         self.has_momentum = False
         self.gradients_of: Sequence[str] = ()
+        self.gradient_shards = 1
         self.flaw: str | None = "the net has no parameters yet: load_parameters() gives it some"
         self._transfers = transfers
         self._values = tuple(Arena(device) for device in placement.devices)
         self._updates = tuple(Arena(device) for device in placement.devices)
-        for layer in layers(num_classes, towers, groups):
-            for tower in layer.computing_towers:
-                values, updates = (arenas[placement.place(tower)] for arenas in (self._values, self._updates))
-                shape = layer.tower_weight_shape
-                for kind, part in (("weight", shape), ("bias", shape[-1:])):
-                    self.of_tower[tower][f"{layer.name}.{kind}"] = Parameter(
-                        value=values.add(layer.name, part),
-                        momentum=updates.add(layer.name, part),
-                        gradient=updates.add(layer.name, part),
-                    )
+        parts = [
+            (layer.name, tower, kind, shape)
+            for layer in layers(num_classes, towers, groups)
+            for tower in layer.computing_towers
+            for kind, shape in (("weight", layer.tower_weight_shape), ("bias", layer.tower_weight_shape[-1:]))
+        ]
+        momenta = [self._updates[placement.place(tower)].add(layer, shape) for layer, tower, _, shape in parts]
+        self._sums: tuple[Arena, ...] = tuple(Arena(device) for device in placement.devices)
+        self._first_gradient_bytes = [arena.total_bytes for arena in self._updates]
+        self._layer_gradients: list[dict[str, tuple[int, int]]] = [{} for _ in placement.devices]
+        for (layer, tower, kind, shape), momentum in zip(parts, momenta, strict=True):
+            place = placement.place(tower)
+            before, updates = self.gradient_floats(place), self._updates[place]
+            self.of_tower[tower][f"{layer}.{kind}"] = Parameter(
+                value=self._values[place].add(layer, shape),
+                momentum=momentum,
+                gradient=updates.add(layer, shape),
+            )
+            first, _ = self._layer_gradients[place].get(layer, (before, before))
+            self._layer_gradients[place][layer] = first, self.gradient_floats(place)
 
     # Memory -------------------------------------------------------------------------------------------------
 
@@ -97,17 +110,75 @@ class Parameters:
                 arena.memory = None
             raise
 
-    def bytes_needed(self, *, training: bool) -> tuple[dict[str, int], ...]:
-        """For each device, the bytes of the values and, for training or where there are some, of what moves them."""
+    def begin_sums(self, count: int) -> list[list[Ref]]:
+        """Have memory for so many sums of gradients, beside the gradients; by place, where each lies.
+
+        Raises:
+            OutOfMemoryError: a device has not that much left; those that were there before are gone then.
+        """
+        self._sums = tuple(Arena(arena.device) for arena in self._sums)
+        kept = [
+            [arena.add("sums", (self.gradient_floats(place),)) for _ in range(count)]
+            for place, arena in enumerate(self._sums)
+        ]
+        for arena in self._sums if count else ():
+            arena.allocate()
+        return kept
+
+    def bytes_needed(self, *, training: bool, kept_sums: int = 0) -> tuple[dict[str, int], ...]:
+        """For each device, the bytes of the values and, for training or where there are some, of what moves them.
+
+        Args:
+            training: whether there is to be training.
+            kept_sums: for how many sums of gradients there is to be room; where there is more, that counts.
+        """
+        sums = [
+            max(arena.total_bytes, kept_sums * 4 * self.gradient_floats(place))
+            for place, arena in enumerate(self._sums)
+        ]
         return tuple(
             {"parameters": values.total_bytes}
             | ({"updates": updates.total_bytes} if training or updates.memory else {})
-            for values, updates in zip(self._values, self._updates, strict=True)
+            | ({"sums": of_sums} if of_sums else {})
+            for values, updates, of_sums in zip(self._values, self._updates, sums, strict=True)
         )
 
     def held_bytes(self, place: int) -> int:
         """The bytes that are taken on the device at a place."""
-        return sum(arena.memory.bytes for arena in (self._values[place], self._updates[place]) if arena.memory)
+        arenas = (self._values[place], self._updates[place], self._sums[place])
+        return sum(arena.memory.bytes for arena in arenas if arena.memory)
+
+    # Gradients ----------------------------------------------------------------------------------------------
+
+    def mean_gradients(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A copy of all gradients in host memory, by name, of the mean loss of all shards.
+
+        Raises:
+            RuntimeError: there has been no training step with the present values.
+        """
+        if not self.gradients_of:
+            raise RuntimeError("there are no gradients: no training step has been made with these parameters")
+        shards = np.float32(self.gradient_shards)
+        return {name: self.read(name, "gradient") / shards for name in self.gradients_of}
+
+    def gradient_floats(self, place: int) -> int:
+        """How many floats all gradients on the device at a place take, with what lies between them."""
+        return (self._updates[place].total_bytes - self._first_gradient_bytes[place]) // 4
+
+    def gradients_on(self, place: int) -> Ref:
+        """All gradients on the device at a place, as one array, float32 (:meth:`gradient_floats`,)."""
+        return Ref(self._updates[place], self._first_gradient_bytes[place], (self.gradient_floats(place),), "float32")
+
+    def layer_gradients_on(self, place: int) -> dict[str, tuple[int, int]]:
+        """Where in that array each layer's begin and end, in the layers' order."""
+        return self._layer_gradients[place]
+
+    def clear_gradients(self) -> None:
+        """Make them zeros, with what lies between them."""
+        for place in range(len(self._updates)):
+            zeros = Argument("zeros", np.zeros(self.gradient_floats(place), np.float32))
+            self._transfers.upload({place: self.gradients_on(place).array()}, zeros)
+        self._transfers.synchronize()
 
     # Values -------------------------------------------------------------------------------------------------
 

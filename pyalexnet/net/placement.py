@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pyalexnet.architecture import TOWERS
-from pyalexnet.device.backend import Device, get_device
+from pyalexnet.device.backend import Device, get_device, instruction_set
 from pyalexnet.device.native import NativeLink, NativeStream
 from pyalexnet.errors import CudaError
 from pyalexnet.system.checks import require, shown
@@ -68,6 +68,25 @@ class Placement:
     def place(self, tower: int) -> int:
         """The position in ``devices`` of a tower's device."""
         return tower % len(self.devices)
+
+
+def describe_placement(names: tuple[str, ...]) -> dict[str, object]:
+    """What must be the same where nets are to compute the same bits, by what messages call it.
+
+    Args:
+        names: of one or two devices.
+
+    Raises:
+        DeviceNotFoundError: there is no such device.
+    """
+    devices = [get_device(name) for name in names]
+    target = devices[0].target
+    kind = instruction_set() if target == "cpu" else devices[0].native.device_info(devices[0].index)["name"]
+    return {
+        "the number of devices": len(devices),
+        "the kind of device": f"{target} ({kind})",
+        "the native module's sources": devices[0].native.source_digest,
+    }
 
 
 def device_names(devices: Iterable[str]) -> tuple[str, ...]:

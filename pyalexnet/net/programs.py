@@ -91,9 +91,9 @@ class Programs:
         program.build()
         self._ready[program.batch_size, purpose] = program
 
-    def plan(self, program: Program) -> MemoryPlan:
-        """What the parameters and a program need."""
-        parameters = self._parameters.bytes_needed(training=program.training)
+    def plan(self, program: Program, *, kept_sums: int = 0) -> MemoryPlan:
+        """What the parameters and a program need, and so many sums of gradients beside."""
+        parameters = self._parameters.bytes_needed(training=program.training, kept_sums=kept_sums)
         by_layer = tuple(
             {**of_parameters, **arena.bytes_by_layer}
             for of_parameters, arena in zip(parameters, program.arenas, strict=True)

@@ -32,6 +32,9 @@ _SEEN_AS = {"draw": "uint8", "rates": "float32", "scale": "float32"}
 
 STEP_VALUES_BYTES = _NUMBERS.itemsize
 
+# Of dropout's offset, above all steps.
+_SHARD_BIT = 48
+
 
 def part_of_step_values(whole: Ref, field: str, name: str = "") -> Ref:
     """Where some of the numbers are, in a device's memory of all of them.
@@ -74,34 +77,42 @@ class StepValues:
         memory[:] = 0
         self.array: NativeArray = host_array(on, memory)
         self.lr: Mapping[str, float] = {}
-        self._last_rates: tuple[Mapping[str, float], float, float] | None = None
+        self._last_rates: tuple[Mapping[str, float], float, float, int] | None = None
         numbers = memory.view(_NUMBERS)[0]
         self._draws, self._rates, self._scale = (numbers[field] for field in ("draw", "rates", "scale"))
         as_weights = [name.endswith(".weight") or options.bias_update == "paper" for name in _PARAMETERS]
         self._rate_factors = np.where(as_weights, 1.0, 2.0)
         self._decays = np.array(as_weights, np.float64)
 
-    def set_step(self, seed: int, step: int) -> None:
-        """Let dropout draw for a step: each step and layer has an offset of its own."""
+    def set_step(self, seed: int, step: int, shard: int = 0) -> None:
+        """Let dropout draw for a step: each shard, step and layer has an offset of its own."""
         self._draws[:, 0] = seed
-        self._draws[:, 1] = range(step * len(_LAYERS), (step + 1) * len(_LAYERS))
+        first = (shard << _SHARD_BIT) + step * len(_LAYERS)
+        self._draws[:, 1] = range(first, first + len(_LAYERS))
 
-    def set_rates(self, lr: Mapping[str, float], momentum: float, weight_decay: float) -> None:
+    def set_rates(self, lr: Mapping[str, float], momentum: float, weight_decay: float, shards: int = 1) -> None:
         """Give all parameters their rates; as an option, biases move by twice theirs and without decay.
+
+        Args:
+            lr: by parameter.
+            momentum: share of the last step that is kept.
+            weight_decay: pull of the weights to zero, scaled by the learning rate.
+            shards: the gradients are the sum over so many shards, which the kernel's rate makes their mean; what it
+                multiplies the weights by stays as it is.
 
         Raises:
             ValueError: one is too large for float32.
         """
-        if (lr, momentum, weight_decay) == self._last_rates:
+        if (lr, momentum, weight_decay, shards) == self._last_rates:
             return
         self.lr, self._last_rates = lr, None
         with np.errstate(over="ignore"):
-            self._rates[:, 0] = self._rate_factors * [lr[name] for name in _PARAMETERS]
+            self._rates[:, 0] = self._rate_factors * [lr[name] for name in _PARAMETERS] / shards
             self._rates[:, 1] = momentum
-            self._rates[:, 2] = self._decays * weight_decay
+            self._rates[:, 2] = self._decays * weight_decay * shards
         if not np.isfinite(self._rates).all():
             raise ValueError("lr, momentum or weight_decay is beyond the numbers of float32")
-        self._last_rates = (lr, momentum, weight_decay)
+        self._last_rates = (lr, momentum, weight_decay, shards)
 
     def set_scale(self, scale: float) -> None:
         """Multiply what is made of 8-bit images."""

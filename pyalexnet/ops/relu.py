@@ -48,7 +48,8 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, scale: float = 1.0, device: st
 
     Raises:
         TypeError: an argument is not a float32 array, or ``scale`` is not a number.
-        ValueError: the shapes differ, an array is empty, they lie on different devices, or ``scale`` is not above 0 and finite.
+        ValueError: the shapes differ, an array is empty, they lie on different devices, or ``scale`` is not above 0
+            and finite.
     """
     scale = number("scale", scale)
     gradient, result = Argument.of("dy", dy), Argument.of("y", y)

@@ -12,6 +12,7 @@ _EXTRAS = {
     "google": "caffe",
     "jinja2": "report",
     "matplotlib": "figures",
+    "mpi4py": "mpi",
     "onnx": "onnx",
     "tensorboard": "tensorboard",
     "torch": "torch",

@@ -98,10 +98,18 @@ class InterruptRequest:
             Interrupted: it was.
             KeyboardInterrupt: and it was asked for again.
         """
+        if self.take_stop_request() is not None:
+            raise Interrupted
+
+    def take_stop_request(self) -> signal.Signals | None:
+        """The first signal that asked to stop, if one has, for those who grant what any of several processes was asked.
+
+        Raises:
+            KeyboardInterrupt: a stop was asked for again.
+        """
         if self._ctrl_c_seen > 1:
             raise self.keyboard_interrupt()
-        if self.signal is not None:
-            raise Interrupted
+        return self.signal
 
     def take_save_request(self) -> bool:
         """Whether saving was asked for since this was last called."""

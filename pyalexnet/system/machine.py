@@ -18,6 +18,8 @@ _ROOT = Path("/")
 # Version 1 has no word for "no limit", but a number that no machine has.
 _NO_LIMIT = 2**60
 
+_sharing_processes = 1
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -66,11 +68,20 @@ class _Group:
 def usable_cores(root: Path = _ROOT) -> int:
     """How many threads compute at the same time: the cores that may be used, or as many as their time makes up.
 
+    Where several processes share them, it is this one's part.
+
     Args:
         root: where ``proc`` and ``sys`` lie.
     """
     limits = [limit for group in _groups(root, "cpu") if (limit := group.cores) is not None]
-    return min([len(os.sched_getaffinity(0)), *(max(1, math.ceil(limit)) for limit in limits)])
+    cores = min([len(os.sched_getaffinity(0)), *(max(1, math.ceil(limit)) for limit in limits)])
+    return max(1, cores // _sharing_processes)
+
+
+def let_share_cores(processes: int) -> None:
+    """From now on, :func:`usable_cores` counts with so many processes, this one included, that use the same cores."""
+    global _sharing_processes
+    _sharing_processes = processes
 
 
 def memory_bytes(root: Path = _ROOT) -> int:

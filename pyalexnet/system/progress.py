@@ -76,17 +76,26 @@ class Display:
     What cannot be shown, since the terminal or the reader is gone or the log's disk is full, is lost; the work goes on.
     """
 
-    def __init__(self, *, enabled: bool = True, on_stderr: bool = False, log_seconds: float = _LOG_SECONDS) -> None:
+    def __init__(
+        self, *, enabled: bool = True, live: bool = True, on_stderr: bool = False, log_seconds: float = _LOG_SECONDS
+    ) -> None:
         """Begin with nothing shown.
 
         Args:
             enabled: False shows nothing at all.
+            live: False shows lines even in a terminal, for output that somebody else may write into a file.
             on_stderr: show it on standard error, where standard output is for results.
             log_seconds: time from one plain line to the next, where there is no terminal.
         """
         output = LastingOutput(sys.stderr if on_stderr else sys.stdout)
-        self._console = Console(file=cast(IO[str], output), quiet=not enabled, highlight=False, emoji=False)
-        is_terminal = self._console.is_interactive and self._console.file.isatty()
+        self._console = Console(
+            file=cast(IO[str], output),
+            quiet=not enabled,
+            highlight=False,
+            emoji=False,
+            force_terminal=None if live else False,
+        )
+        is_terminal = live and self._console.is_interactive and self._console.file.isatty()
         self._log_seconds = None if is_terminal else log_seconds
         self._bar = Progress(
             *_columns(self._console.width),

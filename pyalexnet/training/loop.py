@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from pyalexnet.errors import DivergedError, SaveError
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.judging import Evaluation, judge
 from pyalexnet.net.model_file import MODEL_FILE
+from pyalexnet.net.network import AlexNet
 from pyalexnet.system.files import link_atomically
 from pyalexnet.system.interrupt import Interrupted, InterruptRequest
 from pyalexnet.system.progress import Display
@@ -47,6 +50,7 @@ from pyalexnet.training.watch import (
 _TELLING_STEPS = 100
 
 Labels = npt.NDArray[np.int32]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Run:
         """Stand at ``start``, whose state the run carries on; ``result`` shares its model and history."""
         self.result = result
         self.settings = start.settings
+        self.shards = start.shards
+        self.ranks = start.shards.ranks
         self.model = start.model
         self.net = start.model.net
         self.colour_axes = start.colour_axes
@@ -90,12 +96,14 @@ class Run:
         self.training = training = start.chosen.training
         self.held_out = held_out = start.chosen.held_out
         self.saving = saving
+        self.is_saved = self.ranks.from_first(lambda: saving is not None)
         self.logs = logs
         self.display = display
         self.interrupt = interrupt
         self.report_relus = report_relus
         self.activities: list[LayerActivity] = []
         self.callback = callback
+        self.calls_back = self.ranks.from_first(lambda: callback is not None)
         self.callback_error: Exception | None = None
         self.failing_logs: list[Log] = []
         self.steps_an_epoch = len(training) // self.settings.batch_size
@@ -108,7 +116,8 @@ class Run:
         self.held_out_count = 0 if held_out is None else len(held_out)
         self.largest_share = 0.0 if held_out is None else float(np.bincount(held_out.labels).max() / len(held_out))
         self.held_out_tells = can_tell_from_guessing(self.held_out_count, self.largest_share)
-        self.buffers = self.net.image_buffers(self.settings.batch_size, AHEAD + 1)
+        self.own_images = self.settings.batch_size // self.ranks.size  # of each batch, those that this rank looks at
+        self.buffers = self.net.image_buffers(self.own_images, AHEAD + 1)
         self.last_saved = time.monotonic()
         self.remember()
 
@@ -139,12 +148,16 @@ class Run:
             self.go_back()
             self.result.stopped = "diverged"
             error.result = self.result
-            if self.saving:
-                self.result.save(self.saving.folder)
+            self.ranks.from_first(self.write_result)
             raise
         self.save()
         if self.callback_error:
             raise self.callback_error
+
+    def write_result(self) -> None:
+        """Write the model and the run's record alone, without a checkpoint, by the rank that writes."""
+        if self.saving:
+            self.result.save(self.saving.folder)
 
     def finish_epoch(self) -> None:
         """The epoch's steps that are still to do, then the validation."""
@@ -187,6 +200,7 @@ class Run:
                 lr=rates.for_step(settings.lr_layers),
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
+                shards=self.shards,
             )
             self.require_finite(loss, "loss", of_step=True)
             now = time.perf_counter()
@@ -194,14 +208,14 @@ class Run:
             self.reached.train_seconds, self.reached.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
             if self.report_relus and len(self.reached.losses) == self.steps_an_epoch:
-                self.activities = dead_relus(self.net)  # what is computed from here on takes the step's memory
+                self.activities = self.of_last_shard(
+                    dead_relus
+                )  # what is computed from here on takes the step's memory
             self.call_back("step", loss, rates.lr)
-            self.grant_requests()
-            if self.saving and time.monotonic() - self.last_saved >= 60 * self.saving.minutes:
-                self.save()
+            self.grant_requests(may_be_due=True)
 
     def batches(self) -> Iterator[tuple[ImageBatch, Labels]]:
-        """The rest of the epoch's batches in order, read in the background: the net's input, and labels."""
+        """This rank's part of the rest of the epoch's batches, read in the background: the net's input, and labels."""
         count, settings = len(self.training), self.settings
         order = epoch_order(count, seed=settings.seed, epoch=self.reached.epoch)
         noise = self.rates().colour_noise
@@ -216,7 +230,8 @@ class Run:
             crop=self.net.options.crop,
         )
         todo = np.arange(len(self.reached.losses) * settings.batch_size, count)
-        batches = list(in_batches(todo, settings.batch_size, drop_last=True))
+        own = slice(self.ranks.rank * self.own_images, (self.ranks.rank + 1) * self.own_images)
+        batches = [positions[own] for positions in in_batches(todo, settings.batch_size, drop_last=True)]
         images_read = read_ahead(self.training, (order[positions] for positions in batches), buffers=self.buffers)
         for positions, (images, labels) in zip(batches, images_read, strict=True):
             yield self.model.input_batch(images, variations[positions]), labels
@@ -236,18 +251,32 @@ class Run:
             self.grant_requests()
             self.display.advance(count)
 
-        return judge(self.model, self.held_out, batch_size=self.settings.batch_size, on_images=on_images)
+        return judge(self.model, self.held_out, batch_size=self.own_images, on_images=on_images, ranks=self.ranks)
 
-    def grant_requests(self) -> None:
-        """Save or leave the loop, between two steps or batches, if that was asked for.
+    def grant_requests(self, *, may_be_due: bool = False) -> None:
+        """Save or leave the loop, between two steps or batches, if any rank was asked to.
+
+        Args:
+            may_be_due: whether to save if the last checkpoint is long ago, too.
 
         Raises:
             Interrupted: the loop is to be left.
         """
-        self.interrupt.raise_if_requested()
-        if self.interrupt.take_save_request() and self.saving:
+        due = may_be_due and self.saving is not None and self.seconds_since_saved() >= 60 * self.saving.minutes
+        of_ranks = self.ranks.gather((self.interrupt.take_stop_request(), self.interrupt.take_save_request(), due))
+        stops, saves, dues = zip(*of_ranks, strict=True)
+        if stop := next(filter(None, stops), None):
+            self.interrupt.signal = stop
+            raise Interrupted
+        if any(saves) and self.is_saved:
             self.save()
             self.display.line(f"saved at step {self.net.step}")
+        elif any(dues):
+            self.save()
+
+    def seconds_since_saved(self) -> float:
+        """How long the last checkpoint is ago, or the run's beginning."""
+        return time.monotonic() - self.last_saved
 
     def call_back(
         self,
@@ -263,17 +292,27 @@ class Run:
         Raises:
             Interrupted: it asks to stop, or failed; :attr:`callback_error` has its exception.
         """
-        if self.callback is None:
+        if not self.calls_back:
             return
         epoch = record.epoch if record else self.reached.epoch  # the next one is under way then
         event = TrainingEvent(kind, epoch, self.net.step, loss, lr, self.model, evaluation, record)
         try:
-            self.callback(event)
+            stop_asked = self.ranks.from_first(partial(self.is_stop_asked, event))
         except Exception as error:
             self.callback_error = error
             raise Interrupted from error
-        if event.stop_asked:
+        if stop_asked:
             raise Interrupted
+
+    def is_stop_asked(self, event: TrainingEvent) -> bool:
+        """Whether the user's function asks to stop when it is told of something."""
+        if self.callback is not None:
+            self.callback(event)
+        return event.stop_asked
+
+    def of_last_shard(self, look: Callable[[AlexNet], Found]) -> Found:
+        """What is found in the last step of the rank that computed the batch's last shard; every rank must ask."""
+        return self.ranks.gather(look(self.net))[-1]
 
     def tell_step(self, loss: float, rates: Rates) -> None:
         """Show and log a step; explain a loss that has not moved."""
@@ -285,7 +324,8 @@ class Run:
         if news == "exploded":
             self.tell(news, explain_explosion(loss, self.stuck_loss.chance, rates.lr))
         elif news == "stuck":
-            self.tell(news, explain_stuck(self.net, self.stuck_loss.chance, self.stuck_loss.peak))
+            look = partial(explain_stuck, chance=self.stuck_loss.chance, peak=self.stuck_loss.peak)
+            self.tell(news, self.of_last_shard(look))
 
     def tell_epoch(self, record: EpochRecord) -> None:
         """Log an epoch and, if asked, show each tower's share of ReLUs that its last step found dead.
@@ -375,6 +415,15 @@ class Run:
         Raises:
             SaveError: it could not be written; the checkpoints before it are as they were.
         """
+        try:
+            self.ranks.from_first(self.write_checkpoint)
+        except SaveError as error:
+            error.result = self.result
+            raise
+        self.last_saved = time.monotonic()
+
+    def write_checkpoint(self) -> None:
+        """As :meth:`save` does, by the rank that writes."""
         if self.saving is None:
             return
         folder = self.saving.folder
@@ -388,18 +437,22 @@ class Run:
             self.result.save_record(folder)
             prune_checkpoints(folder, keep=self.saving.keep, best=self.result.best)
         except OSError as error:
-            failure = SaveError(error.errno, f"{error.strerror or error}; what was there before is unchanged")
-            failure.result = self.result
-            raise failure from error
-        self.last_saved = time.monotonic()
+            raise SaveError(error.errno, f"{error.strerror or error}; what was there before is unchanged") from error
 
     def checkpoint(self) -> Checkpoint:
         """All from which the run can go on from here."""
         return Checkpoint(self.model, self.colour_axes, self.reached, self.settings, self.result.data)
 
     def remember(self) -> None:
-        """Keep the parameters of the moment, to go back to."""
+        """Keep the parameters of the moment, to go back to.
+
+        Raises:
+            ValueError: another rank has other ones: it computes otherwise, or its memory fails.
+        """
         self.last_good = (self.net.step, self.net.parameters())
+        if self.ranks.size > 1:
+            checksum = reduce(lambda before, array: zlib.crc32(array.data, before), self.last_good[1].values(), 0)
+            self.ranks.agree({f"the checksum of the net's parameters after step {self.net.step}": f"{checksum:08x}"})
 
     def go_back(self) -> None:
         """Take the last parameters that were kept."""
@@ -420,7 +473,7 @@ class Run:
         if math.isfinite(loss):
             return
         lr = self.rates().lr
-        found = first_non_finite(self.net) if of_step else None
+        found = self.of_last_shard(first_non_finite) if of_step else None
         where = f" At that step {found}." if found else ""
         raise DivergedError(
             f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.reached.epoch}, with lr "

@@ -121,6 +121,15 @@ class Settings:
             metavar="MODEL",
         ),
     ] = None
+    shards: Annotated[
+        int,
+        Setting(
+            "parts of a batch, each computed by itself, that ranks share; the same bits for any number of ranks",
+            group=RECIPE,
+            within=_AT_LEAST_1,
+            usual="as many as ranks",
+        ),
+    ] = 1
 
     def __post_init__(self) -> None:
         """Check all values but those that the net and its data say no to.
@@ -131,6 +140,8 @@ class Settings:
         """
         check_fields(self)
         object.__setattr__(self, "lr_layers", by_single_names("lr_layers", self.lr_layers))
+        whole = self.batch_size % self.shards == 0
+        require(whole, "batch_size", self.batch_size, f"a multiple of the number of shards, {self.shards}")
         self.make_schedule()
 
     def make_schedule(self) -> Schedule:
@@ -196,6 +207,7 @@ class TrainArguments(OptionArguments, total=False):
     init: Init | None
     epochs: int | None
     batch_size: int | None
+    shards: int | None
     momentum: float | None
     weight_decay: float | None
     colour_noise: float | None
@@ -231,7 +243,7 @@ def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) 
         now: the settings of the other.
         ignoring: names of settings, or of options of the net, that may differ.
     """
-    before, after = _with_options(was), _with_options(now)
+    before, after = values_of(was), values_of(now)
     return [
         f"{name} was {_readable(before[name])} and is {_readable(after[name])}"
         for name in before
@@ -239,8 +251,8 @@ def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) 
     ]
 
 
-def _with_options(settings: Settings) -> dict[str, object]:
-    """All settings and all options of the net, those that are the defaults too."""
+def values_of(settings: Settings) -> dict[str, object]:
+    """All settings and all options of the net by name, those that are the defaults too."""
     values = asdict(settings)
     return values | asdict(Options(**values.pop("net_options")))
 

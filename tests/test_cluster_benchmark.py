@@ -1,0 +1,41 @@
+"""The benchmark of ranks runs as its users run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyalexnet.architecture import parameter_count
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "cluster.py"
+SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+@pytest.mark.skipif(
+    not (shutil.which("mpirun", path=SEARCHED) and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and mpirun"
+)
+def test_measures_and_writes(tmp_path: Path) -> None:
+    report_file = tmp_path / "report.json"
+    small = ["--ranks", "1,2", "--batch-size", "2", "--shards", "2", "--steps", "1"]
+    command = [sys.executable, SCRIPT, *small, "--json", report_file]
+    environment = os.environ | {"PATH": SEARCHED}
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads(report_file.read_text())
+    alone, shared = report["runs"]
+    gradients = sum(report["bytes_by_layer"].values())
+    assert gradients == 4 * parameter_count(1000, 2)
+    assert (alone["ranks"], alone["sent_bytes"], alone["messages"]) == (1, 0, 0)
+    # Half of each layer's gradients twice; arrays begin at multiples of 256 bytes.
+    assert gradients <= shared["sent_bytes"] <= gradients + 32 * 256
+    assert shared["messages"] == 16
+    assert 0 < shared["waiting_ms"] <= shared["under_way_ms"]
+    assert alone["checksums"] == shared["checksums"]
+    assert "hidden" in finished.stdout
