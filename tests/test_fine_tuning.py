@@ -258,7 +258,8 @@ def test_fine_tuning_changes_rates_alone() -> None:
     for recipe in (recipe_for(300, 2), recipe_for(10**7, 1000), DIGITS):
         tuned = fine_tuning(recipe, new_outputs=True)
         assert (tuned.lr, tuned.lr_layers, tuned.schedule) == (0.001, {"fc8": 10.0}, "falling")
-        rates = {"lr": recipe.lr, "lr_layers": recipe.lr_layers, "schedule": recipe.schedule}
+        assert tuned.warmup == 50
+        rates = {name: getattr(recipe, name) for name in ("lr", "lr_layers", "schedule", "warmup")}
         assert replace(tuned, **rates) == recipe
         assert fine_tuning(recipe, new_outputs=False).lr_layers == {}
 
