@@ -208,9 +208,8 @@ class Run:
             self.reached.train_seconds, self.reached.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
             if self.report_relus and len(self.reached.losses) == self.steps_an_epoch:
-                self.activities = self.of_last_shard(
-                    dead_relus
-                )  # what is computed from here on takes the step's memory
+                # Now, since what is computed from here on takes the step's memory.
+                self.activities = self.of_last_shard(dead_relus)
             self.call_back("step", loss, rates.lr)
             self.grant_requests(may_be_due=True)
 
