@@ -477,7 +477,7 @@ class Run:
         raise DivergedError(
             f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.reached.epoch}, with lr "
             f"{lr:g}.{where} Try a smaller lr, such as {lr / 10:g}, or smaller initial weights (weight_init 'paper'). "
-            f"The model as of step {self.last_good[0]} is kept {self.kept_where()}."
+            f"The model as of step {self.last_good[0]} is kept {self.ranks.from_first(self.kept_where)}."
         )
 
     def kept_where(self) -> str:
