@@ -36,7 +36,7 @@ from pyalexnet.data.statistics import measure
 from pyalexnet.data.subset import sample
 from pyalexnet.device.backend import devices as known_devices
 from pyalexnet.device.backend import get_device
-from pyalexnet.errors import DataError, DivergedError
+from pyalexnet.errors import DataError, DivergedError, LauncherError
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
@@ -45,6 +45,7 @@ from pyalexnet.system.declaration import Setting, arguments_of, check_fields
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
 from pyalexnet.system.json_file import JsonFormat
+from pyalexnet.system.ranks import join_ranks
 from pyalexnet.training.recipe import Recipe, recipe_and_data
 from pyalexnet.training.train import train
 
@@ -246,7 +247,10 @@ def ablate(
         ValueError: an argument makes no sense.
         OSError: ``out`` cannot be written.
         OutOfMemoryError: a net does not fit.
+        LauncherError: a launcher started several processes, which would all measure the same.
     """
+    if join_ranks().size > 1:
+        raise LauncherError("an ablation trains its nets in one process each: start it without a launcher of MPI")
     plan = plan or Plan()
     devices = list(default_devices() if devices is None else devices)
     require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")

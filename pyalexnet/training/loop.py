@@ -208,9 +208,8 @@ class Run:
             self.reached.train_seconds, self.reached.epoch_seconds = now - start, now - epoch_start
             self.tell_step(loss, rates)
             if self.report_relus and len(self.reached.losses) == self.steps_an_epoch:
-                self.activities = self.of_last_shard(
-                    dead_relus
-                )  # what is computed from here on takes the step's memory
+                # Now, since what is computed from here on takes the step's memory.
+                self.activities = self.of_last_shard(dead_relus)
             self.call_back("step", loss, rates.lr)
             self.grant_requests(may_be_due=True)
 
@@ -478,7 +477,7 @@ class Run:
         raise DivergedError(
             f"training diverged: the {kind} is {loss} at step {self.net.step}, in epoch {self.reached.epoch}, with lr "
             f"{lr:g}.{where} Try a smaller lr, such as {lr / 10:g}, or smaller initial weights (weight_init 'paper'). "
-            f"The model as of step {self.last_good[0]} is kept {self.kept_where()}."
+            f"The model as of step {self.last_good[0]} is kept {self.ranks.from_first(self.kept_where)}."
         )
 
     def kept_where(self) -> str:
