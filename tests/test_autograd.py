@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from pyalexnet.architecture import feature_names
-from pyalexnet.evaluation.autograd import AlexNetModule
-from pyalexnet.formats import torch_module
 from pyalexnet.formats.conversion import convert, load_model
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import save_model
 from pyalexnet.net.network import AlexNet
 
 torch = pytest.importorskip("torch")
+torch_module = pytest.importorskip("pyalexnet.formats.torch_module")
+AlexNetModule = pytest.importorskip("pyalexnet.evaluation.autograd").AlexNetModule
 
 CLASSES = ("ant", "bee", "cat", "dog")
 OPTIONS: dict[str, dict[str, Any]] = {

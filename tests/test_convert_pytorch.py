@@ -18,9 +18,9 @@ import safetensors.numpy
 from exchange import NETS, channels_first, difference, images_for
 from foreign import ROUNDING, assert_equal, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
-from pyalexnet.formats import torch_module
 
 torch = pytest.importorskip("torch")
+torch_module = pytest.importorskip("pyalexnet.formats.torch_module")
 
 ENDINGS = [".pth", ".safetensors"]
 
