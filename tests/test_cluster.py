@@ -262,6 +262,15 @@ pyalexnet.AlexNet.train_step = failing
     assert_same_run(tmp_path / "run", alone)
 
 
+def test_divergence_is_said_once(tmp_path: Path) -> None:
+    failed = run(2, prepared(tmp_path), "settings |= {'lr': 1e12, 'weight_init': 'notes', 'warmup': 0}")
+    assert failed.returncode != 0
+    told = re.findall(r"^pyalexnet\.errors\.DivergedError: training diverged.*$", failed.stderr, re.MULTILINE)
+    assert len(told) == 1, failed.stderr
+    assert told[0].endswith(f"is kept in {tmp_path / 'run'}.")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stopped"] == "diverged"
+
+
 def test_the_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
     """Rank 0 alone sees that it is locked; all say so once and end."""
     from pyalexnet.system.folder_lock import locked_folder
