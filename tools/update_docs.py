@@ -2,6 +2,7 @@
 """Rewrite the tables in README.md and docs/ that come from measurements and from the package itself.
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
+    python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
     python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
@@ -47,7 +48,7 @@ from pyalexnet.system.progress import duration
 from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
-ON_CORES, ON_GPU = "layer_timing.json", "layer_timing_h100.json"
+ON_CORES, ON_AVX512, ON_GPU = "layer_timing.json", "layer_timing_avx512.json", "layer_timing_h100.json"
 NAMED_SETS = ("fashion_mnist.json", "emoji.json")
 
 
@@ -94,7 +95,7 @@ def steps() -> str:
     """A whole step on each device that layer_timing.py ran on, beside PyTorch's fastest."""
     heading = ["device", "a step", "images/s", "PyTorch at its best", "ratio"]
     rows = []
-    for report in map(measured, (ON_CORES, ON_GPU)):
+    for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU)):
         best = best_torch(report)
         rows.append(
             [
@@ -521,6 +522,7 @@ BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
+    Block("docs/speed.md", "layer times with AVX-512, by benchmarks/layer_timing.py", partial(layer_times, ON_AVX512)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
     Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
     Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
