@@ -31,7 +31,9 @@ from pyalexnet.evaluation.activations import Activations, load_activations, save
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.evaluation.features import Features, extract_features, save_features
 from pyalexnet.evaluation.neighbours import Neighbour, find_neighbours
+from pyalexnet.evaluation.occlusion import OcclusionMap, occlusion_maps
 from pyalexnet.evaluation.predict import Prediction, predict
+from pyalexnet.evaluation.strongest import StrongestImages, StrongImage, find_strongest
 from pyalexnet.formats.conversion import convert, load_model
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.image_batch import ImageBatch
@@ -95,12 +97,15 @@ __all__ = [
     "MissingLibraryError",
     "ModelFileError",
     "Neighbour",
+    "OcclusionMap",
     "Options",
     "OutOfMemoryError",
     "Prediction",
     "RunRecord",
     "SaveError",
     "StaleBuildError",
+    "StrongImage",
+    "StrongestImages",
     "Tensor",
     "TrainingEvent",
     "TrainingResult",
@@ -109,10 +114,12 @@ __all__ = [
     "evaluate",
     "extract_features",
     "find_neighbours",
+    "find_strongest",
     "layer_table",
     "load_activations",
     "load_model",
     "load_run",
+    "occlusion_maps",
     "ops",
     "predict",
     "prepare",

@@ -140,6 +140,8 @@ def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
     at = ["--devices", "cpu:0"]
     for name, arguments in {
         "filters": [run, tmp_path / "filters.png", *at],
+        "units": [run, photos, tmp_path / "units.png", "--layer", "conv2", "--units", "3,200", "--count", "2", *at],
+        "occlusion": [run, tmp_path / "occlusion.png", "--from", photos, "--sample", "1", "--stride", "90", *at],
         "predictions": [run, tmp_path / "predictions.png", "--from", photos, "--sample", "3", *at],
         "neighbours": [run, photos, tmp_path / "neighbours.svg", photos / "dark", "--count", "2", *at],
         "curves": [run, tmp_path / "curves.pdf"],
@@ -147,6 +149,8 @@ def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
         assert main(["figure", name, *map(str, arguments)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         "filters.png",
+        "units.png",
+        "occlusion.png",
         "predictions.png",
         "neighbours.svg",
         "curves.pdf",
@@ -215,6 +219,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["neighbours", "model", "/nowhere", "/nowhere.jpg"], "there is no image /nowhere.jpg"),
         (["figure", "curves", "/nowhere", "out.png"], "/nowhere holds no run: there is no run.json in it"),
         (["figure", "predictions", "model", "out.png"], "there is no model file model"),
+        (["figure", "occlusion", "model", "out.jpg"], "path is 'out.jpg'; its name must end in .png, .svg, .pdf"),
         (["features", "model", "out.npz", "--files"], "DATA is missing; with --files it must be an image file"),
         (["report", "/nowhere", "out.html"], "/nowhere holds no run: there is no run.json in it"),
         (["ablate", "digits", "--epochs", "0"], "epochs is 0; it must be at least 1"),

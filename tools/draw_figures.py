@@ -10,6 +10,7 @@ tools/draw_figures.py --fashion fashion --digits digits --emoji emoji_run
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--fashion", metavar="RUN", help="a run that learned Fashion-MNIST: predictions, neighbours")
-    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: learning curves")
+    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: learning curves, units")
     parser.add_argument("--emoji", metavar="RUN", help="a run that learned the emoji: filters")
     options = parser.parse_args(arguments)
     FIGURES.mkdir(parents=True, exist_ok=True)
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("predictions", options.fashion, ["{}", "--from", "fashion-mnist", "--seed", "4"]),
         ("neighbours", options.fashion, ["fashion-mnist", "{}", "--seed", "1", "--sample", "4"]),
         ("curves", options.digits, ["{}"]),
+        ("units", options.digits, ["{}", "--count", "6", "--quiet"]),
         ("filters", options.emoji, ["{}"]),
     ):
         if run is None:
@@ -48,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status
         with Image.open(path) as image:
             small = image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-        small.save(path, optimize=True)
+        content = io.BytesIO()
+        small.save(content, "png", optimize=True)
+        if len(content.getvalue()) < path.stat().st_size:  # soft greys are smaller as they are
+            path.write_bytes(content.getvalue())
         print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 

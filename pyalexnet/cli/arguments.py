@@ -121,11 +121,11 @@ def add_batch_size(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_layer(command: argparse.ArgumentParser) -> None:
+def add_layer(command: argparse.ArgumentParser, default: str = DEFAULT_LAYER) -> None:
     """Which layer's outputs are meant."""
     command.add_argument(
         "--layer",
-        default=DEFAULT_LAYER,
+        default=default,
         metavar="NAME",
         help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8 (default: "
         "%(default)s)",

@@ -24,15 +24,17 @@ from pyalexnet.cli.arguments import (
     open_model,
 )
 from pyalexnet.cli.output import print_tables, table_of
-from pyalexnet.cli.parser import Commands
+from pyalexnet.cli.parser import CommandParser, Commands
 from pyalexnet.data.dataset import image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.opening import as_dataset, as_test_dataset
 from pyalexnet.data.readable import readable
 from pyalexnet.data.subset import sample
 from pyalexnet.evaluation.neighbours import find_neighbours
+from pyalexnet.evaluation.occlusion import occlusion_maps, places_of
 from pyalexnet.evaluation.own_data import held_out_images, training_images
 from pyalexnet.evaluation.predict import as_images
+from pyalexnet.evaluation.strongest import DEFAULT_UNITS, find_strongest
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.system.progress import Display
 from pyalexnet.training.record import load_run
@@ -41,10 +43,14 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def add(commands: Commands) -> None:
-    """Add the command and its four figures."""
-    command = commands.add_parser("figure", help="draw filters, predictions, neighbours or learning curves")
+    """Add the command and its figures."""
+    command = commands.add_parser(
+        "figure", help="draw filters, what units and classes go by, predictions, neighbours or learning curves"
+    )
     figures = command.add_subparsers(title="figures", dest="figure", metavar="FIGURE", required=True)
     _add_filters(figures)
+    _add_units(figures)
+    _add_occlusion(figures)
     _add_predictions(figures)
     _add_neighbours(figures)
     _add_curves(figures)
@@ -61,6 +67,63 @@ def _add_filters(figures: Commands) -> None:
     )
     add_model(command)
     _add_out(command)
+    add_placement(command)
+
+
+def _add_units(figures: Commands) -> None:
+    command = add_command(
+        figures,
+        "units",
+        _draw_units,
+        "units of a layer, each with the parts of images that excite it most",
+        "Draw units of a layer, each with the images of DATA in which it is most active: of each image the part that "
+        "the unit sees at its strongest position.",
+    )
+    add_model(command)
+    command.add_argument(
+        "where",
+        nargs="?",
+        metavar="DATA",
+        help=f"where to look: {DATA_HELP}; of what comes in two parts, the held-out one (default: {OWN_HELD_OUT})",
+    )
+    _add_out(command)
+    add_layer(command, default="conv5")
+    _add_units_option(command, f"the {DEFAULT_UNITS} most active")
+    command.add_argument("--count", type=int, default=9, metavar="N", help="images each (default: %(default)s)")
+    add_batch_size(command)
+    add_on_error(command)
+    add_quiet(command)
+    add_placement(command)
+
+
+def _add_occlusion(figures: Commands) -> None:
+    command = add_command(
+        figures,
+        "occlusion",
+        _draw_occlusion,
+        "images with a class's probability while a square covers one place after the other",
+        "Draw images beside maps of how probable their class is while a grey square covers one place after the other "
+        "(Zeiler & Fergus 2014, figure 6).",
+    )
+    add_model(command)
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
+    _add_sampling(command, 4, OWN_HELD_OUT)
+    command.add_argument(
+        "--class",
+        dest="label",
+        metavar="NAME",
+        help="whose probability (default: of each image the most probable class)",
+    )
+    for name, default, text in (
+        ("size", 48, "pixels of the square, in height and width"),
+        ("stride", 12, "pixels from one place to the next"),
+        ("grey", 128, "of the square, from 0, black, to 255, white"),
+    ):
+        command.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)")
+    add_batch_size(command)
+    add_on_error(command)
+    add_quiet(command)
     add_placement(command)
 
 
@@ -115,6 +178,22 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="FILE", help="the file to write; its name ends in .png, .svg or .pdf")
 
 
+def _add_units_option(command: CommandParser, default: str) -> None:
+    command.add_list(
+        "--units",
+        _unit,
+        continues=str.isdecimal,
+        metavar="NUMBERS",
+        help=f"which of the layer's units, from 0 on, tower 0's first (default: {default})",
+    )
+
+
+def _unit(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is no number of a unit")
+    return int(text)
+
+
 def _add_sampling(command: argparse.ArgumentParser, count: int, default: str) -> None:
     command.add_argument(
         "--from",
@@ -147,6 +226,53 @@ def _draw_filters(options: argparse.Namespace) -> int:
         f"0: grey, 1: colour alone, {RANDOM_COLOUR_INDEX:.2f}: random weights",
     )
     return 0
+
+
+def _draw_units(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import require_format, save_figure, unit_rows
+
+    require_format(options.out)
+    skipped = Skipped(options)
+    model = open_model(options)
+    data = held_out_images(model) if options.where is None else as_test_dataset(options.where)
+    with Display(enabled=not options.quiet) as display:
+        display.lines(remarks_on(data))
+        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
+        display.begin("searching", len(data))
+        found = find_strongest(
+            model,
+            data,
+            options.layer,
+            units=options.units,
+            count=options.count,
+            batch_size=options.batch_size,
+            on_images=display.advance,
+        )
+    save_figure(unit_rows(found, data, crop=model.net.options.crop), options.out)
+    return skipped.exit_status()
+
+
+def _draw_occlusion(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import occlusion_panel, require_format, save_figure
+
+    require_format(options.out)
+    skipped = Skipped(options)
+    model = open_model(options)
+    images, _ = _chosen(options, model, skipped)
+    with Display(enabled=not options.quiet) as display:
+        display.begin("computing", len(images) * len(places_of(model.net.options.crop, options.stride)))
+        found = occlusion_maps(
+            model,
+            list(images),
+            label=options.label,
+            size=options.size,
+            stride=options.stride,
+            grey=options.grey,
+            batch_size=options.batch_size,
+            on_images=display.advance,
+        )
+    save_figure(occlusion_panel(list(images), found), options.out)
+    return skipped.exit_status()
 
 
 def _draw_predictions(options: argparse.Namespace) -> int:

@@ -265,7 +265,7 @@ def activation_batches(
     batches = in_batches(np.arange(len(dataset)), batch_size)
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for images, _ in read_ahead(dataset, batches, buffers=buffers):
-        yield model.net.activations(_centres(model, images), layers)
+        yield activations_of(model, images, layers)
         on_images(len(images))
 
 
@@ -292,6 +292,11 @@ def _checked(
 def features_of(model: Classifier, images: npt.NDArray[np.uint8], layer: str) -> Values:
     """What a layer computes of the centres of images, uint8 (N, 256, 256, 3)."""
     return model.net.features(_centres(model, images), layer)
+
+
+def activations_of(model: Classifier, images: npt.NDArray[np.uint8], layers: Sequence[str]) -> dict[str, Values]:
+    """What several layers compute of the centres of images, uint8 (N, 256, 256, 3), by name."""
+    return model.net.activations(_centres(model, images), layers)
 
 
 def _centres(model: Classifier, images: npt.NDArray[np.uint8]) -> ImageBatch:

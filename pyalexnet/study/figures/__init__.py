@@ -8,9 +8,11 @@ with importing_extra():
 from pyalexnet.study.figures.curves import learning_curves
 from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pictures
 from pyalexnet.study.figures.neighbours import neighbour_rows
+from pyalexnet.study.figures.occlusion import occlusion_panel
 from pyalexnet.study.figures.predictions import prediction_panel
 from pyalexnet.study.figures.save import FORMATS, encoded, require_format, save_figure
 from pyalexnet.study.figures.similarity import similarity_panel
+from pyalexnet.study.figures.units import unit_rows
 
 __all__ = [
     "FORMATS",
@@ -20,8 +22,10 @@ __all__ = [
     "filter_pictures",
     "learning_curves",
     "neighbour_rows",
+    "occlusion_panel",
     "prediction_panel",
     "require_format",
     "save_figure",
     "similarity_panel",
+    "unit_rows",
 ]
