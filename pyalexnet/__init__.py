@@ -33,6 +33,7 @@ from pyalexnet.evaluation.features import Features, extract_features, save_featu
 from pyalexnet.evaluation.neighbours import Neighbour, find_neighbours
 from pyalexnet.evaluation.occlusion import OcclusionMap, occlusion_maps
 from pyalexnet.evaluation.predict import Prediction, predict
+from pyalexnet.evaluation.projection import Projection, project_units
 from pyalexnet.evaluation.strongest import StrongestImages, StrongImage, find_strongest
 from pyalexnet.formats.conversion import convert, load_model
 from pyalexnet.net.classifier import Classifier
@@ -101,6 +102,7 @@ __all__ = [
     "Options",
     "OutOfMemoryError",
     "Prediction",
+    "Projection",
     "RunRecord",
     "SaveError",
     "StaleBuildError",
@@ -123,6 +125,7 @@ __all__ = [
     "ops",
     "predict",
     "prepare",
+    "project_units",
     "save_activations",
     "save_features",
     "save_model",

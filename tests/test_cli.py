@@ -140,8 +140,18 @@ def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
     at = ["--devices", "cpu:0"]
     for name, arguments in {
         "filters": [run, tmp_path / "filters.png", *at],
-        "units": [run, photos, tmp_path / "units.png", "--layer", "conv2", "--units", "3,200", "--count", "2", *at],
+        "units": [run, photos, tmp_path / "units.png", "--layer", "conv2", "--units", "3,99", "--count", "2", *at],
         "occlusion": [run, tmp_path / "occlusion.png", "--from", photos, "--sample", "1", "--stride", "90", *at],
+        "deconv": [
+            run,
+            tmp_path / "deconv.png",
+            photos / "dark" / "3.jpg",
+            "--layer",
+            "conv3",
+            "--rule",
+            "guided",
+            *at,
+        ],
         "predictions": [run, tmp_path / "predictions.png", "--from", photos, "--sample", "3", *at],
         "neighbours": [run, photos, tmp_path / "neighbours.svg", photos / "dark", "--count", "2", *at],
         "curves": [run, tmp_path / "curves.pdf"],
@@ -151,6 +161,7 @@ def test_figures_are_written(run: Path, photos: Path, tmp_path: Path) -> None:
         "filters.png",
         "units.png",
         "occlusion.png",
+        "deconv.png",
         "predictions.png",
         "neighbours.svg",
         "curves.pdf",

@@ -34,6 +34,8 @@ from pyalexnet.evaluation.neighbours import find_neighbours
 from pyalexnet.evaluation.occlusion import occlusion_maps, places_of
 from pyalexnet.evaluation.own_data import held_out_images, training_images
 from pyalexnet.evaluation.predict import as_images
+from pyalexnet.evaluation.projection import DEFAULT_UNITS as DEFAULT_PROJECTIONS
+from pyalexnet.evaluation.projection import RULES, project_units
 from pyalexnet.evaluation.strongest import DEFAULT_UNITS, find_strongest
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.system.progress import Display
@@ -51,6 +53,7 @@ def add(commands: Commands) -> None:
     _add_filters(figures)
     _add_units(figures)
     _add_occlusion(figures)
+    _add_deconv(figures)
     _add_predictions(figures)
     _add_neighbours(figures)
     _add_curves(figures)
@@ -124,6 +127,32 @@ def _add_occlusion(figures: Commands) -> None:
     add_batch_size(command)
     add_on_error(command)
     add_quiet(command)
+    add_placement(command)
+
+
+def _add_deconv(figures: Commands) -> None:
+    command = add_command(
+        figures,
+        "deconv",
+        _draw_deconv,
+        "images with what in them excites units of a layer",
+        "Draw what in images excites units of a layer: each unit's strongest activation, taken back to the pixels as a "
+        "deconvnet does (Zeiler & Fergus 2014, section 2.1).",
+    )
+    add_model(command)
+    _add_out(command)
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
+    _add_sampling(command, 2, OWN_HELD_OUT)
+    add_layer(command, default="conv5")
+    _add_units_option(command, f"of each image the {DEFAULT_PROJECTIONS} most active")
+    command.add_argument(
+        "--rule",
+        choices=RULES,
+        default=RULES[0],
+        help="what passes back through a ReLU. deconv: what is above 0; gradient: what comes where the ReLU let pass; "
+        "guided: both (default: %(default)s)",
+    )
+    add_on_error(command)
     add_placement(command)
 
 
@@ -272,6 +301,18 @@ def _draw_occlusion(options: argparse.Namespace) -> int:
             on_images=display.advance,
         )
     save_figure(occlusion_panel(list(images), found), options.out)
+    return skipped.exit_status()
+
+
+def _draw_deconv(options: argparse.Namespace) -> int:
+    from pyalexnet.study.figures import projection_panel, require_format, save_figure
+
+    require_format(options.out)
+    skipped = Skipped(options)
+    model = open_model(options)
+    images = list(_chosen(options, model, skipped)[0])
+    found = project_units(model, images, options.layer, units=options.units, rule=options.rule)
+    save_figure(projection_panel(images, found, crop=model.net.options.crop), options.out)
     return skipped.exit_status()
 
 

@@ -10,6 +10,7 @@ from pyalexnet.study.figures.filters import ColourIndex, colour_index, filter_pi
 from pyalexnet.study.figures.neighbours import neighbour_rows
 from pyalexnet.study.figures.occlusion import occlusion_panel
 from pyalexnet.study.figures.predictions import prediction_panel
+from pyalexnet.study.figures.projections import projection_panel
 from pyalexnet.study.figures.save import FORMATS, encoded, require_format, save_figure
 from pyalexnet.study.figures.similarity import similarity_panel
 from pyalexnet.study.figures.units import unit_rows
@@ -24,6 +25,7 @@ __all__ = [
     "neighbour_rows",
     "occlusion_panel",
     "prediction_panel",
+    "projection_panel",
     "require_format",
     "save_figure",
     "similarity_panel",
