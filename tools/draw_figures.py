@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--fashion", metavar="RUN", help="a run that learned Fashion-MNIST: predictions, neighbours")
-    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: learning curves, units, occlusion")
+    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: curves, units, occlusion")
     parser.add_argument("--emoji", metavar="RUN", help="a run that learned the emoji: filters")
     options = parser.parse_args(arguments)
     FIGURES.mkdir(parents=True, exist_ok=True)
