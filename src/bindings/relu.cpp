@@ -23,8 +23,8 @@ void register_relu(pybind11::module_& module) {
         const float* from = strided_floats("dy", dy, dy.shape);
         const float* test = strided_floats("y", y, dy.shape);
         const auto [dx_rows, dy_rows, y_rows] = like_rows({{"dx", &dx}, {"dy", &dy}, {"y", &y}});
-        relu_backward(to, dx_rows.pitch, from, dy_rows.pitch, test, y_rows.pitch, dy_rows.rows, dy_rows.columns,
-                      scale, stream.on(dx, dy, y));
+        relu_backward(to, dx_rows.pitch, from, dy_rows.pitch, test, y_rows.pitch, dy_rows.rows, dy_rows.columns, scale,
+                      stream.on(dx, dy, y));
       },
       "dx"_a, "dy"_a, "y"_a, "scale"_a, "stream"_a);
 
