@@ -184,7 +184,7 @@ def test_a_net_learns_in_it(precision: Precision, rng: np.random.Generator) -> N
     losses = {}
     for each in ("fp32", precision):
         net = AlexNet(4, devices=["cpu:0"], precision=each, conv_algorithm="direct", dropout=0.0)  # type: ignore[arg-type]
-        losses[each] = [net.train_step(x, labels, lr=1e-5) for _ in range(3)]
+        losses[each] = [net.train_step(x, labels, lr=1e-4) for _ in range(3)]
         program = net.program(4, training=True)
         entries = [entry for entry in (*program.forward, *program.backward) if "plan" in entry.arguments]
         assert {entry.arguments["plan"].precision for entry in entries} == {each}
