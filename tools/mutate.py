@@ -94,7 +94,7 @@ MUTATIONS = (
              "broadcast<N>(-decay_lr)", "broadcast<N>(decay_lr)",
              "tests/test_sgd.py"),
     Mutation("dropout does not scale what goes back through it", "pyalexnet/net/backward.py",
-             "scale=1 / (1 - draft.options.dropout)", "scale=1.0", "tests/test_network.py -k pytorch"),
+             "relu_scale=1 / (1 - dropout)", "relu_scale=1.0", "tests/test_network.py -k pytorch"),
     Mutation("a tower's gradient counts twice, the other's not", "pyalexnet/net/backward.py",
              "a=parts[0], b=parts[1])", "a=parts[0], b=parts[0])",
              "tests/test_network.py -k pytorch"),

@@ -25,7 +25,7 @@ from pyalexnet.cli.arguments import (
 )
 from pyalexnet.cli.output import print_tables, table_of
 from pyalexnet.cli.parser import CommandParser, Commands
-from pyalexnet.data.dataset import image_names, remarks_on
+from pyalexnet.data.dataset import Dataset, image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.data.opening import as_dataset, as_test_dataset
 from pyalexnet.data.readable import readable
@@ -110,8 +110,7 @@ def _add_occlusion(figures: Commands) -> None:
     )
     add_model(command)
     _add_out(command)
-    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
-    _add_sampling(command, 4, OWN_HELD_OUT)
+    _add_images(command, 4, OWN_HELD_OUT)
     command.add_argument(
         "--class",
         dest="label",
@@ -141,8 +140,7 @@ def _add_deconv(figures: Commands) -> None:
     )
     add_model(command)
     _add_out(command)
-    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
-    _add_sampling(command, 2, OWN_HELD_OUT)
+    _add_images(command, 2, OWN_HELD_OUT)
     add_layer(command, default="conv5")
     _add_units_option(command, f"of each image the {DEFAULT_PROJECTIONS} most active")
     command.add_argument(
@@ -166,8 +164,7 @@ def _add_predictions(figures: Commands) -> None:
     )
     add_model(command)
     _add_out(command)
-    command.add_argument("images", nargs="*", metavar="IMAGE", help="image files, or folders of them")
-    _add_sampling(command, 8, OWN_HELD_OUT)
+    _add_images(command, 8, OWN_HELD_OUT)
     add_views(command)
     add_batch_size(command)
     add_on_error(command)
@@ -187,8 +184,7 @@ def _add_neighbours(figures: Commands) -> None:
         "where", nargs="?", metavar="DATA", help=f"where to look: {DATA_HELP} (default: {OWN_TRAINING})"
     )
     _add_out(command)
-    command.add_argument("images", nargs="*", metavar="QUERY", help="image files, or folders of them")
-    _add_sampling(command, 5, f"DATA; without DATA {OWN_HELD_OUT}")
+    _add_images(command, 5, f"DATA; without DATA {OWN_HELD_OUT}", metavar="QUERY")
     command.add_argument("--count", type=int, default=6, metavar="N", help="neighbours each (default: %(default)s)")
     add_layer(command)
     add_batch_size(command)
@@ -223,7 +219,9 @@ def _unit(text: str) -> int:
     return int(text)
 
 
-def _add_sampling(command: argparse.ArgumentParser, count: int, default: str) -> None:
+def _add_images(command: argparse.ArgumentParser, count: int, default: str, metavar: str = "IMAGE") -> None:
+    """Images to draw: those that are named, or some of a data set's."""
+    command.add_argument("images", nargs="*", metavar=metavar, help="image files, or folders of them")
     command.add_argument(
         "--from",
         dest="data",
@@ -265,9 +263,7 @@ def _draw_units(options: argparse.Namespace) -> int:
     model = open_model(options)
     data = held_out_images(model) if options.where is None else as_test_dataset(options.where)
     with Display(enabled=not options.quiet) as display:
-        display.lines(remarks_on(data))
-        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
-        display.begin("searching", len(data))
+        data = _to_search(data, skipped, display)
         found = find_strongest(
             model,
             data,
@@ -338,9 +334,7 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
     images, labels = _chosen(options, model, skipped, default=options.where)
     data = training_images(model) if options.where is None else as_dataset(options.where)
     with Display(enabled=not options.quiet) as display:
-        display.lines(remarks_on(data))
-        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
-        display.begin("searching", len(data))
+        data = _to_search(data, skipped, display)
         found = find_neighbours(
             model,
             list(images),
@@ -359,6 +353,14 @@ def _draw_curves(options: argparse.Namespace) -> int:
 
     save_figure(learning_curves(load_run(options.folder)), options.out)
     return 0
+
+
+def _to_search(data: Dataset, skipped: Skipped, display: Display) -> Dataset:
+    """What of a data set can be read; the display then stands before a search of it."""
+    display.lines(remarks_on(data))
+    data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
+    display.begin("searching", len(data))
+    return data
 
 
 def _names_figure(text: str) -> bool:

@@ -45,6 +45,11 @@ class Dataset(Protocol):
         """
 
 
+def name_of_label(label: int, classes: Sequence[str]) -> str:
+    """What an image's label stands for; "" where it has none, which is -1."""
+    return classes[label] if label >= 0 else ""
+
+
 def image_names(dataset: Dataset) -> list[str]:
     """What a data set's images are called: by its ``names``, where it has such, else by their numbers."""
     names = getattr(dataset, "names", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data import Dataset, DataSource
-from pyalexnet.data.dataset import image_names
+from pyalexnet.data.dataset import image_names, name_of_label
 from pyalexnet.data.opening import as_dataset
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.data.readable import OnError, readable
@@ -108,7 +108,7 @@ def find_neighbours(
     distances, indices = nearest(features, batches, count)
     found = iter(
         [
-            Neighbour(int(index), names[index], _label(labels[index], classes), float(distance))
+            Neighbour(int(index), names[index], name_of_label(labels[index], classes), float(distance))
             for distance, index in zip(*row, strict=True)
         ]
         for row in zip(distances, indices, strict=True)
@@ -170,7 +170,3 @@ def _require_same(file: FeatureFile, model: Classifier, layer: str) -> None:
         raise DataError(f"{file.path} holds features of {file.layer}; they must be those of {layer}")
     if file.model != model_checksum(model):
         raise DataError(f"{file.path} holds another net's features; compute them again with this one")
-
-
-def _label(label: int, classes: Sequence[str]) -> str:
-    return classes[label] if label >= 0 else ""

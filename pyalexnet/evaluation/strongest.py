@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.data import DataSource
-from pyalexnet.data.dataset import image_names
+from pyalexnet.data.dataset import image_names, name_of_label
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
@@ -124,7 +124,7 @@ def find_strongest(
                 StrongImage(
                     int(index),
                     names[index],
-                    dataset.classes[dataset.labels[index]] if dataset.labels[index] >= 0 else "",
+                    name_of_label(dataset.labels[index], dataset.classes),
                     float(activation),
                     (int(row), int(column)),
                 )

@@ -13,6 +13,7 @@ Below the lowest layer that is to move, there is nothing to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
@@ -81,14 +82,11 @@ def _through_activation(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref)
     if isinstance(layer, Conv):
         return _through_steps(draft, layer, tower, dy)
     if layer.hidden:
-        y = draft.arrays[f"{layer.name}.y", tower]
-        if draft.is_relu:  # y is what dropout gave: above 0 where both let pass
-            _through_relu(draft, layer, tower, dy, y, scale=1 / (1 - draft.options.dropout))
-        else:
-            if draft.options.dropout:
-                row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
-                draft.call(layer.name, "dropout_backward", tower, row=row, dx=dy, dy=dy, **arguments)
-            _through_nonlinearity(draft, layer, tower, dy, y)
+        y, dropout = draft.arrays[f"{layer.name}.y", tower], draft.options.dropout
+        if dropout and not draft.is_relu:  # a ReLU goes back through it too: y is above 0 where both let pass
+            row, arguments = row_of("dropout", layer), draft.dropout_arguments(layer, tower)
+            draft.call(layer.name, "dropout_backward", tower, row=row, dx=dy, dy=dy, **arguments)
+        _through_nonlinearity(draft, layer, tower, dy, y, relu_scale=1 / (1 - dropout))
     return dy
 
 
@@ -124,16 +122,12 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
     return dx
 
 
-def _through_nonlinearity(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref, y: Ref) -> None:
-    """Back through the ReLU or tanh that gave y, in place."""
-    if draft.is_relu:
-        _through_relu(draft, layer, tower, dy, y, scale=1.0)
-    else:
-        draft.call(layer.name, "tanh_backward", tower, dx=dy, dy=dy, y=y)
-
-
-def _through_relu(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref, y: Ref, *, scale: float) -> None:
-    draft.call(layer.name, "relu_backward", tower, dx=dy, dy=dy, y=y, scale=scale)
+def _through_nonlinearity(
+    draft: Draft, layer: Conv | Linear, tower: int, dy: Ref, y: Ref, *, relu_scale: float = 1.0
+) -> None:
+    """Back through the ReLU or tanh that gave y, in place; the ReLU's with what dropout multiplied by."""
+    scale: dict[str, Any] = {"scale": relu_scale} if draft.is_relu else {}
+    draft.call(layer.name, f"{draft.options.activation}_backward", tower, dx=dy, dy=dy, y=y, **scale)
 
 
 # Through the convolution or matrix product -----------------------------------------------------------------------

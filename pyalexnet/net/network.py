@@ -493,7 +493,9 @@ class AlexNet:
         graph = self._graph(program, (prepares, frozen), (*gradients, *update))
         if not graph:
             _at_once(_calls(gradients))
-        self._count_step(program, [partial(graph.launch)] if graph else _calls(update), shards=1)
+        self._count_step(
+            [partial(graph.launch)] if graph else _calls(update), program.gradients_without(frozen), shards=1
+        )
         return self._after_update(partial(self._losses, program))
 
     def _run_sharded_step(
@@ -515,19 +517,26 @@ class AlexNet:
                 sums.fold(number)
             losses.append(self._losses(program))  # now nothing reads the part any more
         of_ranks = shards.ranks.gather(np.concatenate(losses))
-        self._count_step(program, _calls(program.update_without(frozen)), shards=shards.count)
+        update = _calls(program.update_without(frozen))
+        self._count_step(update, program.gradients_without(frozen), shards=shards.count)
         self._after_update(self._transfers.synchronize)
         return np.concatenate(of_ranks)
 
-    def _count_step(self, program: Program, update: Iterable[partial[None]], *, shards: int) -> None:
-        """Queue the update, and count the step: as a whole, unless the device refuses."""
+    def _count_step(self, update: Iterable[partial[None]], gradients_of: Sequence[str], *, shards: int) -> None:
+        """Queue the update, and count the step: as a whole, unless the device refuses.
+
+        Args:
+            update: what moves the parameters.
+            gradients_of: the parameters whose gradients the step has computed.
+            shards: of how many shards these are the sum.
+        """
         set_parameters = partial(setattr, self._parameters)
         _at_once(
             [
                 partial(set_parameters, "flaw", half_written("train_step()")),
                 *update,
                 partial(setattr, self, "step", self.step + 1),
-                partial(set_parameters, "gradients_of", program.gradients_without(self.step_values.frozen)),
+                partial(set_parameters, "gradients_of", gradients_of),
                 partial(set_parameters, "gradient_shards", shards),
                 partial(set_parameters, "flaw", None),
             ]

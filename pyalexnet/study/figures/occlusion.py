@@ -8,11 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.occlusion import OcclusionMap
 from pyalexnet.evaluation.predict import as_images
-from pyalexnet.study.figures.style import NORMAL, ORANGE, SMALL, literally, name_shown, new_figure, show_picture
+from pyalexnet.study.figures.style import (
+    NORMAL,
+    ORANGE,
+    SMALL,
+    literally,
+    name_shown,
+    new_figure,
+    seen_by_net,
+    show_picture,
+)
 
 _COLUMNS = 2  # pairs in a row
 
@@ -42,8 +50,7 @@ def occlusion_panel(images: Pictures, found: Sequence[OcclusionMap]) -> Figure:
         axes.set_axis_off()
     for number, (picture, occluded) in enumerate(zip(pixels, found, strict=True)):
         left, right = grid[number // pairs, 2 * (number % pairs) : 2 * (number % pairs) + 2]
-        start = (IMAGE_SIZE - occluded.crop) // 2
-        show_picture(left, picture[start : start + occluded.crop, start : start + occluded.crop])
+        show_picture(left, seen_by_net(picture, occluded.crop))
         _frame_square(left, occluded.size)
         title = f"{name_shown(occluded.label, 18)}  {occluded.probability:.1%}"
         left.set_title(title, fontsize=NORMAL, **literally(title))

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pyalexnet.architecture import IMAGE_SIZE, Crop
+from pyalexnet.architecture import Crop
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.predict import as_images
 from pyalexnet.evaluation.projection import Projection
 from pyalexnet.net.receptive_field import Region
-from pyalexnet.study.figures.style import SMALL, TOWER_COLOURS, new_figure, show_picture
+from pyalexnet.study.figures.style import SMALL, TOWER_COLOURS, new_figure, seen_by_net, show_picture
 
 _BRIGHTEST = 99.5  # per cent of a picture's values that are not cut off
 
@@ -43,10 +43,9 @@ def projection_panel(images: Pictures, found: Sequence[Sequence[Projection]], *,
     grid = figure.subplots(2 * len(pixels), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    start = (IMAGE_SIZE - crop) // 2
     for number, (picture, projections) in enumerate(zip(pixels, found, strict=True)):
         above, below = grid[2 * number : 2 * number + 2]
-        view = picture[start : start + crop, start : start + crop]
+        view = seen_by_net(picture, crop)
         for axes in above:
             axes.set_anchor("S")  # parts of different heights stand close to their projections
         for axes in below:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.system.names import printable, shorten
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
@@ -30,6 +32,12 @@ def show_picture(axes: Axes, pixels: npt.NDArray[Any]) -> None:
     """Fill axes with a picture, and hide their frame, ticks and numbers."""
     axes.imshow(pixels, interpolation="nearest")
     axes.set_axis_off()
+
+
+def seen_by_net(picture: npt.NDArray[np.uint8], crop: int) -> npt.NDArray[np.uint8]:
+    """The centre of an image, uint8 (256, 256, 3), of so many pixels a side, as the net judges it."""
+    start = (IMAGE_SIZE - crop) // 2
+    return picture[start : start + crop, start : start + crop]
 
 
 def name_shown(name: str, length: int) -> str:

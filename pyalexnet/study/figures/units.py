@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pyalexnet.architecture import IMAGE_SIZE, Crop
+from pyalexnet.architecture import Crop
 from pyalexnet.data import DataSource
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.evaluation.strongest import StrongestImages
@@ -20,6 +20,7 @@ from pyalexnet.study.figures.style import (
     literally,
     name_shown,
     new_figure,
+    seen_by_net,
 )
 from pyalexnet.system.checks import require
 
@@ -71,8 +72,7 @@ def part_seen(picture: npt.NDArray[np.uint8], square: Region, crop: int) -> npt.
     Returns:
         uint8 of the square's height and width, and 3 colours.
     """
-    start = (IMAGE_SIZE - crop) // 2
-    view = picture[start : start + crop, start : start + crop]
+    view = seen_by_net(picture, crop)
     part = np.full((square.bottom - square.top, square.right - square.left, view.shape[2]), _OUTSIDE, np.uint8)
     top, left, bottom, right = (min(max(edge, 0), crop) for edge in square)
     inside = np.s_[top - square.top : bottom - square.top, left - square.left : right - square.left]
