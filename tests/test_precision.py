@@ -35,10 +35,10 @@ def tensor_device(device: str) -> str:
 
 
 def rounded(x: npt.ArrayLike, precision: str) -> Floats:
-    """To the nearest number of the precision: ties go away from zero in tf32, to even in bf16."""
+    """To the nearest number of the precision, ties to even."""
     bits = np.asarray(x, np.float32).view(np.uint32)
     if precision == "tf32":
-        return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+        return ((bits + np.uint32(0xFFF) + (bits >> 13 & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
     if precision == "bf16":
         return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     return np.asarray(x, np.float32)
@@ -114,7 +114,7 @@ def test_convolution(
 
 # Ties of tf32 and of bf16, just beside them, the largest number and what rounds to infinity.
 EDGES = np.array(
-    [1.0, 1 + 2**-11, 1 + 2**-11 - 2**-23, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-23, 0.0,
+    [1.0, 1 + 2**-11, 1 + 2**-11 - 2**-23, 1 + 2**-11 + 2**-23, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-23, 0.0,
      2.0**-126, 3.3895314e38, np.finfo(np.float32).max, np.inf],
     np.float32,
 )  # fmt: skip

@@ -32,13 +32,13 @@ PYALEXNET_INLINE void clear_floats(float* to, int count) {
 // Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.
 inline void round_floats(float* floats, int count, Precision precision) {
   if (precision == Precision::kTf32) {
-    for (int i = 0; i < count; ++i) floats[i] = truncate_to_tf32(tf32_word(floats[i]));
+    for (int i = 0; i < count; ++i) floats[i] = round_to_tf32(floats[i]);
   } else if (precision == Precision::kBf16) {
     for (int i = 0; i < count; ++i) floats[i] = round_to_bf16(floats[i]);
   } else if (precision == Precision::kTf32x3) {
     for (int i = 0; i < count; ++i) {
-      const float high = high_part(floats[i]);
-      floats[i] = high + truncate_to_tf32(floats[i] - high);
+      const float high = round_to_tf32(floats[i]);
+      floats[i] = high + round_to_tf32(floats[i] - high);
     }
   }
 }

@@ -17,6 +17,9 @@ struct Launch {
 };
 
 namespace detail {
+// Of dynamic shared memory that a block of any GPU may have.
+inline constexpr size_t kSharedBytesByDefault = size_t{48} << 10;
+
 template <class Kernel>
 struct Launcher;
 
@@ -25,6 +28,10 @@ struct Launcher<void (*)(Params...)> {
   template <void (*kernel)(Params...)>
   static void run(const Launch& launch, Params... params) {
 #if defined(__CUDACC__)
+    if (launch.shared_bytes > kSharedBytesByDefault) {  // more must be asked for
+      const auto bytes = static_cast<int>(launch.shared_bytes);
+      check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), launch.kernel_name);
+    }
     kernel<<<launch.blocks, launch.threads, launch.shared_bytes, launch.stream>>>(params...);
     const cudaError_t code = cudaGetLastError();
 #else

@@ -63,4 +63,13 @@ inline constexpr int kVectorFloats = 4;
 #error "define PYALEXNET_TARGET_CPU, PYALEXNET_TARGET_SIM, PYALEXNET_TARGET_CUDA or PYALEXNET_TARGET_PTX"
 #endif
 
+// The value, which nvcc would rather work out anew at each use where registers are few.
+template <class Value>
+PYALEXNET_INLINE Value kept_in_a_register(Value value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 }  // namespace pyalexnet

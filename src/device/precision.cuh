@@ -7,9 +7,8 @@
 //   tf32x3  the sum of two tf32, high and low, so that a b = high high + (high low + low high); what is left out is at most
 //           2^-19.6 of the product: the low parts' product and what is behind them
 //
-// Both round to nearest, ties away from zero (tf32, as cvt.rna.tf32 does) or to even (bf16, as cvt.rn.bf16x2). NaN stays
-// NaN if it is a quiet one, as arithmetic gives; what is beyond the largest number becomes infinite, and in tf32x3
-// infinity becomes NaN.
+// All round to nearest, ties to even, as the conversions of sm_90 do. NaN stays NaN; what is beyond the largest number
+// becomes infinite, and in tf32x3 infinity becomes NaN.
 #pragma once
 
 #include <bit>
@@ -35,8 +34,6 @@ __host__ __device__ constexpr int terms_per_word(Precision precision) {
 
 namespace detail {
 
-inline constexpr unsigned kHalfTf32 = 0x1000u, kBelowTf32 = 0x1fffu;  // half of tf32's last bit, and what is below it
-
 __host__ __device__ inline unsigned bits_of(float value) {
 #if defined(__CUDA_ARCH__)
   return __float_as_uint(value);
@@ -61,13 +58,16 @@ __host__ __device__ inline float round_to_bf16(float value) {
   return detail::float_of(value == value ? rounded : 0x7fff0000u);
 }
 
-// A word that holds `value` rounded to tf32, of which tensor cores look at the upper 19 bits.
-__host__ __device__ inline float tf32_word(float value) {
-  return value == value ? detail::float_of(detail::bits_of(value) + detail::kHalfTf32) : value;
-}
-
-__host__ __device__ inline float truncate_to_tf32(float word) {
-  return detail::float_of(detail::bits_of(word) & ~detail::kBelowTf32);
+__host__ __device__ inline float round_to_tf32(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  unsigned word;
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(word) : "f"(value));
+  return __uint_as_float(word);
+#else
+  const unsigned bits = detail::bits_of(value);
+  const unsigned rounded = (bits + 0xfffu + (bits >> 13 & 1u)) & 0xffffe000u;
+  return detail::float_of(value == value ? rounded : 0x7fffe000u);
+#endif
 }
 
 // A word of two: `low` in its lower half.
@@ -79,11 +79,6 @@ __host__ __device__ inline float bf16_word(float low, float high) {
 #else
   return detail::float_of(detail::bits_of(round_to_bf16(low)) >> 16 | detail::bits_of(round_to_bf16(high)));
 #endif
-}
-
-// The high part of tf32x3, for which NaN is in the low part, value - high. So is what comes of infinity.
-__host__ __device__ inline float high_part(float value) {
-  return truncate_to_tf32(detail::float_of(detail::bits_of(value) + detail::kHalfTf32));
 }
 
 }  // namespace pyalexnet

@@ -129,9 +129,141 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
   }
 }
 
-// How the slices of many threads are multiplied.
-template <class Tile, SliceOrder order>
-using SliceSteps = std::conditional_t<Tile::kPrecision == Precision::kFp32, TermByTerm<Tile, order>, StepByStep<Tile>>;
+// The block's sums in its threads' registers, slices staged: while one is multiplied the next one is on its way.
+template <class Tile, class Left, class Right>
+PYALEXNET_INLINE void multiply_staged(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
+                                      const Cut& cut, PaddedRuns out_runs) {
+  constexpr SliceOrder kOrder = Left::kOrder;
+  const BlockPlace& place = memory.place;
+  int buffer = 0, terms_left = place.terms;
+  const auto fetch = [&] {
+    left.fetch(terms_left);
+    right.fetch(terms_left);
+    terms_left -= Tile::kDepth;
+  };
+  const auto commit = [&](int to) {
+    left.commit(memory.slices[to].left.at);
+    right.commit(memory.slices[to].right.at);
+    __syncthreads();
+  };
+  const auto left_at = [&](int row) { return memory.slices[buffer].left.at + row; };
+  const auto right_at = [&](int column) { return memory.slices[buffer].right.at + column; };
+
+  fetch();
+  commit(0);
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
+    RegisterTile<Tile> tile;
+    tile.clear();
+    TermByTerm<Tile, kOrder> steps;
+    steps.begin(left_at(row), right_at(column));
+    while (terms_left > 0) {
+      fetch();
+      steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+      buffer = 1 - buffer;
+      commit(buffer);
+      steps.begin(left_at(row), right_at(column));
+      steps.multiply_last(tile);
+    }
+    steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+    steps.multiply_last(tile);
+    write_tile(tile, row, column, out, cut, place, out_runs);
+  });
+}
+
+// The same, slices coming by themselves: all buffers are there or asked for. A warp has two fragments, one of which it
+// reads while it multiplies the other, the first one of a slice during the last one of the slice before.
+template <class Tile, class Left, class Right>
+PYALEXNET_INLINE void multiply_async(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
+                                     const Cut& cut, PaddedRuns out_runs) {
+  using Fragment = TensorFragment<Tile, Left::kOrder>;
+  const BlockPlace& place = memory.place;
+  int terms_to_ask_for = place.terms;
+  const auto ask_for_next = [&](unsigned buffer) {
+    if (terms_to_ask_for > 0) {
+      left.copy(terms_to_ask_for, memory.slices[buffer].left.at);
+      right.copy(terms_to_ask_for, memory.slices[buffer].right.at);
+    }
+    close_copies();
+    terms_to_ask_for -= Tile::kDepth;
+  };
+  PYALEXNET_UNROLL
+  for (unsigned buffer = 0; buffer < Tile::kBuffers; ++buffer) ask_for_next(buffer);
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
+    const LanePlaces lane = lane_places<Tile, Left::kOrder>(row, column);
+    RegisterTile<Tile> tile;
+    tile.clear();
+    unsigned buffer = 0;
+    int terms = place.terms;
+    const auto load = [&](Fragment& fragment, int step) {
+      fragment.load(memory.slices[buffer].left.at, memory.slices[buffer].right.at, lane, step);
+    };
+    // Multiplies a slice, whose first fragment is `current`. The next slice's is the one behind the last then.
+    const auto multiply_slice = [&](Fragment& current, Fragment& next) {
+      Fragment* const fragments[] = {&current, &next};
+      PYALEXNET_UNROLL
+      for (int step = 0; step < Fragment::kSteps; ++step) {
+        if (step + 1 < Fragment::kSteps) {
+          load(*fragments[(step + 1) % 2], step + 1);
+        } else if (terms > Tile::kDepth) {
+          wait_for_copies<Tile::kBuffers - 2>();
+          __syncthreads();  // all have theirs, and all have read the slice before
+          ask_for_next(buffer);
+          buffer = (buffer + 1) % Tile::kBuffers;
+          load(*fragments[(step + 1) % 2], 0);
+        }
+        fragments[step % 2]->multiply_add_to(tile);
+      }
+      terms -= Tile::kDepth;
+    };
+    Fragment first, second;
+    wait_for_copies<Tile::kBuffers - 1>();
+    __syncthreads();
+    load(first, 0);
+    if constexpr (Fragment::kSteps % 2 == 0) {
+      while (terms > 0) multiply_slice(first, second);
+    } else {
+      while (terms > 0) {
+        multiply_slice(first, second);
+        if (terms > 0) multiply_slice(second, first);
+      }
+    }
+    write_tile(tile, row, column, out, cut, place, out_runs);
+  });
+}
+
+// The sums of a block of one thread, in memory between slices.
+template <class Tile, class Left, class Right>
+PYALEXNET_INLINE void multiply_copied(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
+                                      const Cut& cut, PaddedRuns out_runs) {
+  const BlockPlace& place = memory.place;
+  auto& [left_slice, right_slice] = memory.slices[0];
+  // Adds a slice to each register tile, then calls then(tile, m, n, row, column).
+  int terms = 0;
+  const auto multiply = [&](bool first_slice, auto then) {
+    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+      RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
+      const RightPanel panel = right.panel(right_slice.at, column, terms);
+      constexpr int kRowStep = Left::kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(Left::kOrder) : 1;
+      multiply_add<Tile, Left::kOrder>(tile, left_slice.at + row * kRowStep, panel, terms);
+      then(tile, m, n, row, column);
+    });
+  };
+  for (int done = 0; done < place.terms; done += terms) {
+    terms = place.terms - done < cut.slice_terms ? place.terms - done : cut.slice_terms;
+    left.fetch(terms);
+    right.fetch(terms);
+    left.commit(left_slice.at);
+    right.commit(right_slice.at);
+    if (done + terms < place.terms) {
+      multiply(done == 0,
+               [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
+    } else {
+      multiply(done == 0, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
+        write_tile(tile, row, column, out, cut, place, out_runs);
+      });
+    }
+  }
+}
 
 // Whether the chip that is compiled for has no tensor cores for the tile; require_precision refuses it
 // (device/tensor_cores.h).
@@ -143,12 +275,11 @@ inline constexpr bool kLacksTensorCores =
     false;
 #endif
 
-// The block's part of the product. While a slice is multiplied the next one is on its way.
+// The block's part of the product.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& right_matrix, const Output& out,
                                      const Cut& cut, PaddedRuns out_runs) {
   if constexpr (kLacksTensorCores<Tile>) return __trap();
-  constexpr SliceOrder kOrder = Left::kOrder;
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut);
@@ -156,72 +287,9 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   Left left(patches, place.group, place.first_row, place.rows, place.first_term, memory.left_shared);
   Right right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
   __syncthreads();
-
-  int buffer = 0, terms = 0, terms_left = place.terms;
-  const auto fetch = [&] {
-    const int slice_terms = Tile::kFullSlices ? Tile::kDepth : cut.slice_terms;
-    terms = Tile::kFullSlices || terms_left < slice_terms ? terms_left : slice_terms;
-    terms_left -= slice_terms;
-    left.fetch(terms);
-    right.fetch(terms);
-  };
-  const auto commit = [&](int to) {
-    left.commit(memory.slices[to].left.at);
-    right.commit(memory.slices[to].right.at);
-    __syncthreads();
-  };
-  // Where a register tile's first row and first column are in the current slices.
-  const auto left_at = [&](int row) {
-    constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
-    return memory.slices[buffer].left.at + row * kRowStep;
-  };
-  const auto right_at = [&](int column) {  // of the first panel alone: nvcc makes the better code where all are counted
-    return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth + column % Tile::kPanel;
-  };
-
-  fetch();
-  commit(0);
-  if constexpr (Tile::kSumsInRegisters) {
-    Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
-      RegisterTile<Tile> tile;
-      tile.clear();
-      SliceSteps<Tile, kOrder> steps;
-      steps.begin(left_at(row), right_at(column));
-      while (terms_left > 0) {
-        fetch();
-        steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-        buffer = 1 - buffer;
-        commit(buffer);
-        steps.begin(left_at(row), right_at(column));
-        steps.multiply_last(tile);
-      }
-      steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-      steps.multiply_last(tile);
-      write_tile(tile, row, column, out, cut, place, out_runs);
-    });
-  } else {
-    // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). The block is one thread,
-    // which is done with its one buffer then.
-    const auto multiply = [&](bool first_slice, auto then) {
-      Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-        RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
-        const RightPanel panel = right.panel(memory.slices[0].right.at, column, terms);
-        multiply_add<Tile, kOrder>(tile, left_at(row), panel, terms);
-        then(tile, m, n, row, column);
-      });
-    };
-    bool first_slice = true;
-    while (terms_left > 0) {
-      multiply(first_slice,
-               [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
-      first_slice = false;
-      fetch();
-      commit(0);
-    }
-    multiply(first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
-      write_tile(tile, row, column, out, cut, place, out_runs);
-    });
-  }
+  if constexpr (Tile::kWay == SliceWay::kStaged) multiply_staged<Tile>(left, right, memory, out, cut, out_runs);
+  if constexpr (Tile::kWay == SliceWay::kAsync) multiply_async<Tile>(left, right, memory, out, cut, out_runs);
+  if constexpr (Tile::kWay == SliceWay::kCopied) multiply_copied<Tile>(left, right, memory, out, cut, out_runs);
 }
 
 }  // namespace pyalexnet

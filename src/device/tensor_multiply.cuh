@@ -55,9 +55,14 @@ PYALEXNET_INLINE void multiply_add_words(Precision precision, LaneSums sums, con
 
 namespace detail {
 
+// What the instruction looks at of a word of tf32.
+inline float upper_bits(float word) {
+  return float_of(bits_of(word) & 0xffffe000u);
+}
+
 // sum + the products of a word of each side.
 inline float add_word(Precision precision, float sum, float left, float right) {
-  if (precision != Precision::kBf16) return sum + truncate_to_tf32(left) * truncate_to_tf32(right);
+  if (precision != Precision::kBf16) return sum + upper_bits(left) * upper_bits(right);
   const unsigned l = bits_of(left), r = bits_of(right);
   sum += float_of(l << 16) * float_of(r << 16);
   return sum + float_of(l & 0xffff0000u) * float_of(r & 0xffff0000u);

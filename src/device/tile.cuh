@@ -4,18 +4,15 @@
 // its threads put into __shared__ memory together: kDepth columns of the left matrix and as many rows of the right one.
 // A thread holds the sums of a register tile of kThreadRows x kThreadColumns.
 //
-// There are two families of tiles, and what a kernel must know of their difference it asks the tile:
+// There are three families of tiles, and what a kernel must know of their difference it asks the tile:
 //
-//   kStaged           The next slice waits in registers while the current one is multiplied; else it is copied straight
-//                     to where it is read.
+//   kWay              On which way slices come into shared memory.
 //   kFullSlices       Every slice has kDepth terms, zeros behind the last one, so that its loop can be unrolled.
 //   kSumsInRegisters  A thread has one register tile, whose sums stay where they are over all slices; else it has
 //                     kRowTiles x kColumnTiles, one after the other in registers, and their sums wait in memory.
 //   kLeftQuads        A thread's rows come by four neighbours, which one access reads.
 //   kPanel            So many columns of a right slice lie together; its panels follow each other.
 //   kWide             For few rows: reading the right matrix is what takes the time, which is done in place.
-//
-// A GPU has a third family, for its tensor cores: TensorTile.
 #pragma once
 
 #include "device/launch.cuh"
@@ -26,6 +23,13 @@ namespace pyalexnet {
 
 // Where an element of the left matrix's slice lies: terms of one row next to each other, or rows of one term.
 enum class SliceOrder { kRowMajor, kDepthMajor };
+
+// How a slice comes from device into shared memory.
+enum class SliceWay {
+  kCopied,  // by a thread alone, straight to where it is read
+  kStaged,  // the next one waits in registers while the current one is multiplied
+  kAsync,   // by copies that go on by themselves, several slices ahead
+};
 
 // A block of many threads, for a GPU and for the target that executes what a GPU does.
 //
@@ -41,9 +45,9 @@ struct GpuTile {
   // So many that nothing spills: 128 registers a thread for 256 threads, 168 for fewer, which stage more.
   static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 384 / kThreads;
   static constexpr int kBuffers = 2;
-  static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
+  static constexpr SliceWay kWay = SliceWay::kStaged;
+  static constexpr bool kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
   static constexpr Precision kPrecision = Precision::kFp32;
-  static constexpr int kWords = kDepth;
   static constexpr int kVector = 4;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
@@ -53,7 +57,12 @@ struct GpuTile {
   // banks (4 * (kRows + 4) mod 32): see RowQuads.
   __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 4; }
   __host__ __device__ static constexpr int right_pitch() { return kColumns; }
-  __host__ __device__ static constexpr int swizzled(int row, int) { return row; }
+  static constexpr SliceOrder kOrderOfRows = SliceOrder::kDepthMajor;
+  // Where an element is in its slice.
+  __host__ __device__ static constexpr int left_place(SliceOrder order, int row, int term) {
+    return term * left_pitch(order) + row;
+  }
+  __host__ __device__ static constexpr int right_place(int term, int column) { return term * right_pitch() + column; }
   static_assert(kRows % 32 == 0, "the bank arithmetic of left_pitch");
   static_assert(kThreadRows % 4 == 0 && kThreadColumns % 4 == 0, "rows and columns come by quads");
   static_assert(kRows % kWarpRows == 0 && kColumns % kWarpColumns == 0, "whole warps fill the block");
@@ -76,49 +85,76 @@ struct GpuTile {
   }
 };
 
-// A block whose warps multiply on tensor cores (device/tensor_multiply.cuh), each WarpRows x WarpColumns of the result.
+// A block whose warps multiply on tensor cores (device/tensor_steps.cuh), each WarpRows x WarpColumns of the result.
 //
-// A slice's terms lie in words of 32 bits, one or two. Which of the instruction's rows are which of the result's is free:
-// of 16, a lane has two neighbours, which it reads together and finds in the registers that the instruction takes.
+// Slices lie in shared memory as they are in device memory, by quads. Which of the instruction's terms, rows and columns
+// are which of the slices' is free, so that what a lane reads at once is a pair: with group = lane / 4 and place =
+// lane % 4, of every eight terms 2 place and 2 place + 1; of every 8 rows of the left slice the one at `group`; of every 16
+// columns of the right one 2 group and 2 group + 1.
 //
-// Pitches of 8 words more than a multiple of 32 put the four words that an access reads side by side into different
-// banks. Rows are moved by a multiple of 8 as swizzled(row, word) says, so that a row's words, which its threads store one
-// by one, do not meet in a bank either: a warp stores 32 / (kDepth / 4) rows of kDepth / 4 quads at a time.
+// The order of a line's quads, of eight in 32 banks, depends on the line, so that the lanes which an access serves at a
+// time find theirs in different banks: a warp, or half of one, of these pairs.
 template <int Rows, int Columns, int WarpRows, int WarpColumns, Precision precision>
 struct TensorTile {
   static constexpr Precision kPrecision = precision;
-  static constexpr int kRows = Rows, kColumns = Columns;
-  static constexpr int kWords = (precision == Precision::kTf32 ? 16 : 8), kDepth = kWords * terms_per_word(precision);
+  static constexpr int kRows = Rows, kColumns = Columns, kDepth = 16;
   static constexpr int kWarpRows = WarpRows, kWarpColumns = WarpColumns;
-  static constexpr int kThreadRows = WarpRows / 8, kThreadColumns = WarpColumns / 4;
+  static constexpr int kThreadRows = WarpRows / 4, kThreadColumns = WarpColumns / 8;
   static constexpr int kThreads = Rows / WarpRows * (Columns / WarpColumns) * 32;
   // So many that nothing spills: tf32x3 holds an operand in two registers.
-  static constexpr int kBlocksPerMultiprocessor =
-      (Rows * Columns > 128 * 64 ? 2 : 3) - (precision == Precision::kTf32x3 ? 1 : 0);
-  static constexpr int kBuffers = 2;
-  static constexpr bool kStaged = true, kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
+  static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 1 : 2;
+  static constexpr int kBuffers = 4;
+  static constexpr SliceWay kWay = SliceWay::kAsync;
+  static constexpr bool kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
   static constexpr int kVector = 2;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
-  __host__ __device__ static constexpr int left_pitch(SliceOrder) { return kRows + 8; }
-  __host__ __device__ static constexpr int right_pitch() { return kColumns + 8; }
-  __host__ __device__ static constexpr int swizzled(int row, int word) {
-    return row ^ (32 / (kDepth / 4) * (word / 4)) % 32;
+  __host__ __device__ static constexpr int left_pitch(SliceOrder order) {
+    return order == SliceOrder::kRowMajor ? kDepth : kRows;
+  }
+  __host__ __device__ static constexpr int right_pitch() { return kColumns; }
+  static constexpr SliceOrder kOrderOfRows = SliceOrder::kRowMajor;
+  // Where an element is in its slice.
+  __host__ __device__ static constexpr int left_place(SliceOrder order, int row, int term) {
+    if (order == SliceOrder::kDepthMajor) return term * kRows + (row ^ swizzle_of(term));
+    return row * kDepth + (term ^ row / 2 % 2 * 8);
+  }
+  __host__ __device__ static constexpr int right_place(int term, int column) {
+    return term * kColumns + (column ^ swizzle_of(term));
+  }
+  // The places of the rest of what a lane reads, from its first row, column and term on, those among the first 8, 16 and
+  // 8: nearly all are constants beside the first place, which take no registers and no instructions.
+  __host__ __device__ static constexpr int left_place_from(SliceOrder order, int first, int rows, int terms) {
+    if (order == SliceOrder::kDepthMajor) return right_place_from(first, terms, rows, kRows);
+    return (first ^ terms) + rows * kDepth;  // terms: 0 or 8
+  }
+  __host__ __device__ static constexpr int right_place_from(int first, int terms, int columns, int pitch = kColumns) {
+    return (first ^ columns % 32) + terms * pitch + columns / 32 * 32;
+  }
+  // The same for what a thread brings, terms further on by a multiple of what lies between the threads'.
+  __host__ __device__ static constexpr int brought_row_from(int first, int rows) { return first + rows * kDepth; }
+  __host__ __device__ static constexpr int brought_term_from(int first, int terms, int pitch) {
+    return (first ^ swizzle_of(terms)) + terms * pitch;
   }
   static_assert(precision != Precision::kFp32, "tensor cores round operands");
-  static_assert(kRows % 32 == 0 && kColumns % 32 == 0, "the bank arithmetic of the pitches");
-  static_assert(kWarpRows % 32 == 0 && kWarpColumns % 8 == 0, "whole instructions fill the warp's rows and columns");
+  static_assert(kDepth == 16, "two rows share a line of banks");
+  static_assert(kRows % 32 == 0 && kColumns % 32 == 0, "whole lines of banks");
+  static_assert(kWarpRows % 8 == 0 && kWarpColumns % 16 == 0, "whole instructions fill the warp's rows and columns");
   static_assert(kRows % kWarpRows == 0 && kColumns % kWarpColumns == 0, "whole warps fill the block");
 
-  __host__ __device__ static constexpr int row(int i) { return i / 2 * 16 + i % 2; }
-  __host__ __device__ static constexpr int column(int j) { return j * 8; }
+  __host__ __device__ static constexpr int row(int i) { return i / 2 * 8 + i % 2; }
+  __host__ __device__ static constexpr int column(int j) { return j * 16; }
 
   template <class Body>
   PYALEXNET_INLINE static void for_each_register_tile(int, int, Body body) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int warps_down = kRows / kWarpRows;
-    body(0, 0, warp % warps_down * kWarpRows + lane / 4 * 2, warp / warps_down * kWarpColumns + lane % 4 * 2);
+    body(0, 0, warp % warps_down * kWarpRows + lane % 4 * 2, warp / warps_down * kWarpColumns + lane / 4 * 2);
   }
+
+ private:
+  // What the columns of a term are moved by: a bit of it for each bit of the number of the term's pair, of four.
+  __host__ __device__ static constexpr int swizzle_of(int term) { return term / 2 % 2 * 16 + term / 4 % 2 * 8; }
 };
 
 // A block that is one thread on a CPU core, so that __syncthreads costs nothing.
@@ -132,8 +168,8 @@ struct CoreTile {
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
-  static constexpr int kWords = kDepth;
-  static constexpr bool kStaged = false, kFullSlices = false, kSumsInRegisters = false, kLeftQuads = false;
+  static constexpr SliceWay kWay = SliceWay::kCopied;
+  static constexpr bool kFullSlices = false, kSumsInRegisters = false, kLeftQuads = false;
   static constexpr bool kWide = kDepth < 128;
   static constexpr int kVector = kVectorFloats;
   static constexpr int kPanel = kThreadColumns;
@@ -189,8 +225,12 @@ inline constexpr int kRunMultiple = kRunsOnCores ? 1 : 4;
 // The tiles for a precision: a GPU has tensor cores, and cores round operands as they copy them, for the same tiles.
 template <Precision precision>
 struct TilesOf {
-  static constexpr int kWarpColumns = precision == Precision::kTf32x3 ? 32 : 64;
-  using List = TileList<TensorTile<128, 128, 64, kWarpColumns, precision>, TensorTile<128, 64, 64, 32, precision>>;
+  using List = TileList<TensorTile<128, 128, 64, 64, precision>, TensorTile<256, 64, 64, 64, precision>>;
+};
+template <>
+struct TilesOf<Precision::kTf32x3> {
+  using List =
+      TileList<TensorTile<128, 128, 64, 32, Precision::kTf32x3>, TensorTile<128, 64, 64, 32, Precision::kTf32x3>>;
 };
 template <>
 struct TilesOf<Precision::kFp32> {

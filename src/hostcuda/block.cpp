@@ -99,6 +99,9 @@ std::optional<Failure> Block::run(const Kernel& kernel, std::uint64_t position) 
   context_.block_index = unravel(rank, kernel.grid);
   context_.block_dim = kernel.block;
   context_.grid_dim = kernel.grid;
+  if (std::exchange(copies_in_use_, false)) {
+    for (Copies& copies : copies_) copies = {};
+  }
   if (kernel.fill_shared) std::memset(context_.dynamic_shared, 0xff, kernel.dynamic_shared_bytes);
 
   threads_ = kernel.block.x * kernel.block.y * kernel.block.z;
@@ -472,6 +475,37 @@ std::string Block::where(bool with_thread) const {
   return text;
 }
 
+// ---- asynchronous copies ----
+
+void Block::ask_for_copy(const AsyncCopy& copy) {
+  copies_in_use_ = true;
+  copies_[context_.thread.rank].asked_for.push_back(copy);
+}
+
+void Block::close_copies() {
+  copies_in_use_ = true;
+  Copies& copies = copies_[context_.thread.rank];
+  std::size_t closed = 0;
+  for (const std::size_t count : copies.groups) closed += count;
+  copies.groups.push_back(copies.asked_for.size() - closed);
+}
+
+bool Block::take_copy(AsyncCopy& copy, int groups) {
+  Copies& copies = copies_[context_.thread.rank];
+  while (copies.groups.size() > static_cast<std::size_t>(groups)) {
+    const std::size_t count = copies.groups.front();
+    if (copies.made < count) {
+      copy = copies.asked_for[copies.made++];
+      return true;
+    }
+    const auto end_of_group = copies.asked_for.begin() + static_cast<std::ptrdiff_t>(count);
+    copies.asked_for.erase(copies.asked_for.begin(), end_of_group);
+    copies.groups.erase(copies.groups.begin());
+    copies.made = 0;
+  }
+  return false;
+}
+
 // ---- what kernels call ----
 
 bool next_thread(Block& block) {
@@ -492,6 +526,18 @@ unsigned warp_ballot(unsigned mask, bool predicate) {
 
 std::uint64_t warp_shuffle(unsigned mask, std::uint64_t bits, unsigned source_lane) {
   return Block::running().wait_in_warp(WarpOperation::shuffle, mask, bits, source_lane);
+}
+
+void copy_async(float* to, const float* from, int size, int floats) {
+  Block::running().ask_for_copy({to, from, size, floats});
+}
+
+void close_copies() {
+  Block::running().close_copies();
+}
+
+bool take_copy(AsyncCopy& copy, int groups) {
+  return Block::running().take_copy(copy, groups);
 }
 
 void trap() {

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace hostcuda {
 
@@ -66,6 +67,9 @@ class Block {
   bool next_thread();
   int wait_at_barrier(BlockBarrier barrier, int predicate);
   std::uint64_t wait_in_warp(WarpOperation operation, unsigned mask, std::uint64_t value, unsigned source_lane);
+  void ask_for_copy(const AsyncCopy& copy);
+  void close_copies();
+  bool take_copy(AsyncCopy& copy, int groups);
   [[noreturn]] void fail(cudaError_t error, const std::string& what);
 
  private:
@@ -91,6 +95,13 @@ class Block {
     std::array<std::uint64_t, 32> value;
     std::array<std::uint64_t, 32> result;
     std::array<char, 32> arrival_points, departure_points;  // for the race checker, as addresses only
+  };
+
+  // A thread's asynchronous copies, and how many of them are in each closed group that it has not waited for.
+  struct Copies {
+    std::vector<AsyncCopy> asked_for;
+    std::vector<std::size_t> groups;
+    std::size_t made = 0;  // of the first group that is left
   };
 
   Block();
@@ -139,6 +150,8 @@ class Block {
   std::array<FiberId, kMaxThreads> free_;
   std::array<Fiber, kMaxThreads> fiber_;
   std::array<Warp, kMaxThreads / 32> warps_;
+  std::array<Copies, kMaxThreads> copies_;
+  bool copies_in_use_ = false;  // by the running block: clearing them costs more than many a block
 
   // For the race checker: each thread as it knows it, and addresses to meet at.
   std::array<void*, kMaxThreads> race_threads_;

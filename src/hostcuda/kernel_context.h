@@ -67,6 +67,23 @@ void warp_sync(unsigned mask);
 unsigned warp_ballot(unsigned mask, bool predicate);
 std::uint64_t warp_shuffle(unsigned mask, std::uint64_t bits, unsigned source_lane);
 
+// Asynchronous copies (cp.async): to[0..size) becomes `floats` of them from `from` and zeros behind. What a thread has asked
+// for since it last closed a group is the next one. Copies are made as late as they may be, when the thread waits until
+// all of its groups but the last `groups` are there.
+struct AsyncCopy {
+  float* to;
+  const float* from;
+  int size, floats;
+};
+void copy_async(float* to, const float* from, int size, int floats);
+void close_copies();
+bool take_copy(AsyncCopy& copy, int groups);  // the next one that such a wait makes; false: none is left
+inline void wait_for_copies(int groups) {
+  for (AsyncCopy copy; take_copy(copy, groups);) {
+    for (int i = 0; i < copy.size; ++i) copy.to[i] = i < copy.floats ? copy.from[i] : 0.0f;
+  }
+}
+
 [[noreturn]] void trap();
 
 }  // namespace hostcuda

@@ -37,7 +37,7 @@ void with_tile_of(const ProductPlan& plan, Body body) {
 // Calls body(access), a constant, with the best access that both matrices allow.
 template <template <class, Access> class Left, class Tile, class Body>
 void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body body) {
-  if constexpr (Tile::kStaged) {
+  if constexpr (Tile::kWay != SliceWay::kCopied) {
     if (patches.reads_quads(Left<Tile, Access::kQuads>::kSteps) && right.reads_quads(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kQuads>());
     }

@@ -62,6 +62,7 @@ void Warp::start(unsigned lanes_in_use) {
   current = nullptr;
   state = State::ready;
   executed = 0;
+  for (AsyncCopies& lane : copies) lane.asked_for.clear(), lane.closed_groups = 0;
 }
 
 Warp::State Warp::run() {

@@ -6,6 +6,7 @@
 // is parked and none is complete, they wait for each other for ever, and the block fails.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -70,6 +71,18 @@ struct BlockState {
   RegionCache regions;
 };
 
+// A lane's copies that it has not waited for (cp.async).
+struct AsyncCopies {
+  struct Copy {
+    const Instruction* instruction;
+    std::uint64_t to, from;
+    std::uint32_t bytes_read;
+    unsigned group;
+  };
+  std::vector<Copy> asked_for;
+  unsigned closed_groups = 0;
+};
+
 class Warp {
  public:
   template <class T>
@@ -96,6 +109,7 @@ class Warp {
   int barrier = -1;  // where it waits
   State state = State::ready;
   std::uint64_t executed = 0;  // instructions of this block
+  std::array<AsyncCopies, kLanes> copies;
 
  private:
   struct Group {

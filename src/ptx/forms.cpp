@@ -419,6 +419,10 @@ u32 bf16_bits(f32 value) {
   const u32 bits = std::bit_cast<u32>(value);
   return value == value ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : 0x7fffu;
 }
+u32 tf32_bits(f32 value) {
+  const u32 bits = std::bit_cast<u32>(value);
+  return value == value ? (bits + 0xfffu + (bits >> 13 & 1u)) & 0xffffe000u : 0x7fffe000u;
+}
 
 void add_conversions(Table& table) {
   add_conversions_to<u8>(table, "u8"), add_conversions_to<std::int8_t>(table, "s8");
@@ -439,6 +443,7 @@ void add_conversions(Table& table) {
     table.add("cvt.rpi" + flush + ".f32.f32", [](f32 a) { return std::ceil(flushed(a)); });
   }
   table.add("cvt.rn.bf16x2.f32", [](f32 high, f32 low) { return bf16_bits(high) << 16 | bf16_bits(low); });
+  table.add("cvt.rn.tf32.f32", [](f32 a) { return tf32_bits(a); });
   table.add("cvt.rzi.f64.f64", [](f64 a) { return std::trunc(a); });
   table.add("cvt.ftz.sat.f32.f32", [](f32 a) { return a > 0.0f ? (a < 1.0f ? flushed(a) : 1.0f) : 0.0f; });
   table.add("cvt.ftz.f64.f32", [](f32 a) { return f64{flushed(a)}; });

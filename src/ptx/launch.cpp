@@ -21,7 +21,8 @@ namespace ptx {
 
 namespace {
 
-constexpr std::size_t kSharedBytesOfBlock = 48 << 10;  // without asking for more, which no kernel here does
+// Of shared memory: what a block has without asking for more, and the most that any GPU gives that has tensor cores.
+constexpr std::size_t kSharedBytesByDefault = 48 << 10, kMostSharedBytes = 99 << 10;
 
 struct FatBinary {
   explicit FatBinary(const void* data) : data(data) {}
@@ -39,6 +40,7 @@ struct RegisteredKernel {
   FatBinary* fat_binary;
   std::string name;
   std::shared_ptr<const Program> program;  // null before the first launch
+  std::size_t shared_bytes = kSharedBytesByDefault;
 };
 
 struct Registry {
@@ -66,15 +68,15 @@ std::shared_ptr<const Program> program_named(const Module& module, const std::st
   return std::make_shared<const Program>(translate(module, *function));
 }
 
-// Throws std::runtime_error where there is no such kernel or it cannot be translated.
-std::shared_ptr<const Program> program_of(const void* stub) {
+// The kernel with its program. Throws std::runtime_error where there is no such kernel or it cannot be translated.
+RegisteredKernel kernel_of(const void* stub) {
   Registry& known = registry();
   const std::lock_guard lock(known.mutex);
   const auto found = known.kernels.find(stub);
   if (found == known.kernels.end()) throw std::runtime_error("a kernel that was never registered");
   RegisteredKernel& kernel = found->second;
   if (!kernel.program) kernel.program = program_named(kernel.fat_binary->parsed(), kernel.name);
-  return kernel.program;
+  return kernel;
 }
 
 std::vector<std::byte> packed_parameters(const Program& program, const void* const* arguments) {
@@ -85,8 +87,8 @@ std::vector<std::byte> packed_parameters(const Program& program, const void* con
   return packed;
 }
 
-cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 block, const void* const* arguments,
-                   std::size_t dynamic_shared_bytes, cudaStream_t stream) {
+cudaError_t launch(std::shared_ptr<const Program> translated, std::size_t most_shared_bytes, dim3 grid, dim3 block,
+                   const void* const* arguments, std::size_t dynamic_shared_bytes, cudaStream_t stream) {
   const Program& program = *translated;
   const auto launch = std::make_shared<const Launch>(Launch{.program = std::move(translated),
                                                             .grid = grid,
@@ -99,10 +101,10 @@ cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 bl
                                                        " threads; __launch_bounds__ allows " +
                                                        std::to_string(program.most_threads));
   }
-  if (launch->shared_bytes() > kSharedBytesOfBlock) {
+  if (launch->shared_bytes() > most_shared_bytes) {
     return hostcuda::refuse(cudaErrorInvalidValue, program.name + ": " + std::to_string(launch->shared_bytes()) +
                                                        " bytes of shared memory; a block has " +
-                                                       std::to_string(kSharedBytesOfBlock));
+                                                       std::to_string(most_shared_bytes));
   }
   const auto run_block = [launch](const hostcuda::BlockPlace& place) {
     return Executor::of_thread().run(*launch, place);
@@ -113,7 +115,8 @@ cudaError_t launch(std::shared_ptr<const Program> translated, dim3 grid, dim3 bl
 cudaError_t launch_stub(const void* stub, dim3 grid, dim3 block, void** arguments, std::size_t dynamic_shared_bytes,
                         cudaStream_t stream) {
   try {
-    return launch(program_of(stub), grid, block, arguments, dynamic_shared_bytes, stream);
+    const RegisteredKernel kernel = kernel_of(stub);
+    return launch(kernel.program, kernel.shared_bytes, grid, block, arguments, dynamic_shared_bytes, stream);
   } catch (const std::runtime_error& error) {
     return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());
   }
@@ -141,7 +144,7 @@ cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3
       }
       pointers.push_back(arguments[i].data());
     }
-    return launch(program, grid, block, pointers.data(), dynamic_shared_bytes, stream);
+    return launch(program, kSharedBytesByDefault, grid, block, pointers.data(), dynamic_shared_bytes, stream);
   } catch (const std::runtime_error& error) {
     return hostcuda::refuse(cudaErrorInvalidDeviceFunction, error.what());
   }
@@ -156,7 +159,7 @@ std::vector<std::string> unknown_instructions() {
   }
   std::vector<std::string> problems;
   for (const void* stub : stubs) {
-    for (std::string& problem : problems_of(*program_of(stub))) problems.push_back(std::move(problem));
+    for (std::string& problem : problems_of(*kernel_of(stub).program)) problems.push_back(std::move(problem));
   }
   return problems;
 }
@@ -179,7 +182,7 @@ void __cudaRegisterFunction(void** fat_binary, const char* stub, char*, const ch
                             void*, int*) {
   ptx::Registry& known = ptx::registry();
   const std::lock_guard lock(known.mutex);
-  known.kernels[stub] = {reinterpret_cast<ptx::FatBinary*>(fat_binary), name, nullptr};
+  known.kernels[stub] = {.fat_binary = reinterpret_cast<ptx::FatBinary*>(fat_binary), .name = name};
 }
 
 unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, cudaStream_t stream) {
@@ -206,6 +209,23 @@ cudaError_t __cudaGetKernel(const void** kernel, const void* stub) {
 cudaError_t __cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
                                std::size_t dynamic_shared_bytes, cudaStream_t stream) {
   return ptx::launch_stub(kernel, grid, block, arguments, dynamic_shared_bytes, stream);
+}
+// The enumeration's values are CUDA's.
+cudaError_t cudaFuncSetAttribute(const void* stub, int attribute, int value) {
+  constexpr int kMaxDynamicSharedMemorySize = 8;
+  ptx::Registry& known = ptx::registry();
+  const std::lock_guard lock(known.mutex);
+  const auto found = known.kernels.find(stub);
+  if (found == known.kernels.end()) {
+    return hostcuda::refuse(cudaErrorInvalidDeviceFunction, "a kernel that was never registered");
+  }
+  if (attribute != kMaxDynamicSharedMemorySize || value < 0 ||
+      static_cast<std::size_t>(value) > ptx::kMostSharedBytes) {
+    return hostcuda::refuse(cudaErrorInvalidValue, found->second.name + ": attribute " + std::to_string(attribute) +
+                                                       " is to be " + std::to_string(value));
+  }
+  found->second.shared_bytes = static_cast<std::size_t>(value);
+  return cudaSuccess;
 }
 // What older nvcc calls.
 cudaError_t cudaLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments,

@@ -2,9 +2,11 @@
 //
 // A warp's access to whole words goes the fast way, which looks at all lanes before it touches a register. Where that
 // finds something that may be wrong, and for all other accesses, each lane is looked at by itself, which tells what.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "ptx/executor.h"
 #include "ptx/operations.h"
@@ -16,16 +18,21 @@ namespace {
 // One lane's access.
 struct Lane {
   Warp& warp;
-  const Instruction& instruction;
+  Space space;
+  unsigned size;  // of the access, in bytes
   int number;
   bool is_store;
   std::uint64_t address;
 
-  unsigned bytes() const { return unsigned{instruction.access.elements} * instruction.access.element_bytes; }
+  unsigned bytes() const { return size; }
   unsigned thread() const { return warp.index * kLanes + static_cast<unsigned>(number); }
   [[noreturn]] void fail(const std::string& what) const { warp.fail(number, what); }
   std::string action() const { return std::to_string(bytes()) + (is_store ? " bytes written" : " bytes read"); }
 };
+
+unsigned bytes_of(const Access& access) {
+  return unsigned{access.elements} * access.element_bytes;
+}
 
 Addresses addresses_of(Warp& warp, const Instruction& instruction) {
   Addresses addresses;
@@ -142,7 +149,7 @@ std::byte* in_parameters(const Lane& lane, std::uint64_t offset) {
 // Where the lane's bytes lie, if it may touch them.
 std::byte* place_of(const Lane& lane) {
   const std::uint64_t address = lane.address;
-  switch (lane.instruction.access.space) {
+  switch (lane.space) {
     case Space::global:
       return in_global(lane, address);
     case Space::shared:
@@ -189,7 +196,7 @@ void count(Warp& warp, const Access& access, const Addresses& addresses, Mask ac
   Traffic* const traffic = warp.block->launch->traffic.get();
   if (!traffic) return;
   const auto way = way_of(access, addresses[static_cast<std::size_t>(std::countr_zero(active))], is_store);
-  if (way) traffic->add(*way, addresses, active, unsigned{access.elements} * access.element_bytes);
+  if (way) traffic->add(*way, addresses, active, bytes_of(access));
 }
 
 // The active lanes that have another address than the lane before them, or whose lane before them is not active.
@@ -306,6 +313,24 @@ bool load_fast(Warp& warp, const Access& access, const Addresses& addresses, Mas
   return false;
 }
 
+// Word by word, since a part may be read; aligned as a whole.
+void make_copy(Warp& warp, int lane, const AsyncCopies::Copy& copy) {
+  const unsigned bytes = bytes_of(copy.instruction->access);
+  const Instruction* const waiting = std::exchange(warp.current, copy.instruction);
+  std::byte* const to = place_of({warp, Space::shared, bytes, lane, /*is_store=*/true, copy.to});
+  const Lane reader{warp, Space::global, bytes, lane, /*is_store=*/false, copy.from};
+  if (copy.bytes_read > bytes || copy.bytes_read % kWordBytes != 0) {
+    reader.fail("a copy of " + std::to_string(bytes) + " bytes reads " + std::to_string(copy.bytes_read));
+  }
+  if (copy.bytes_read > 0) check_alignment(reader, copy.from, "global");
+  std::memset(to, 0, bytes);
+  for (unsigned done = 0; done < copy.bytes_read; done += kWordBytes) {
+    const Lane word{warp, Space::global, kWordBytes, lane, /*is_store=*/false, copy.from + done};
+    std::memcpy(to + done, place_of(word), kWordBytes);
+  }
+  warp.current = waiting;
+}
+
 }  // namespace
 
 void load(Warp& warp, const Instruction& instruction, Mask active) {
@@ -314,8 +339,8 @@ void load(Warp& warp, const Instruction& instruction, Mask active) {
   count(warp, access, addresses, active, /*is_store=*/false);
   if (load_fast(warp, access, addresses, active)) return;
   for_each(active, [&](int lane) {
-    const std::byte* from =
-        place_of({warp, instruction, lane, /*is_store=*/false, addresses[static_cast<std::size_t>(lane)]});
+    const std::byte* from = place_of(
+        {warp, access.space, bytes_of(access), lane, /*is_store=*/false, addresses[static_cast<std::size_t>(lane)]});
     for (unsigned element = 0; element < access.elements; ++element, from += access.element_bytes) {
       const std::uint64_t value = extended(from, access.element_bytes, access.is_signed);
       if (access.register_bytes[element] == 8) {
@@ -332,13 +357,48 @@ void store(Warp& warp, const Instruction& instruction, Mask active) {
   const Addresses addresses = addresses_of(warp, instruction);
   count(warp, access, addresses, active, /*is_store=*/true);
   for_each(active, [&](int lane) {
-    std::byte* to = place_of({warp, instruction, lane, /*is_store=*/true, addresses[static_cast<std::size_t>(lane)]});
+    std::byte* to = place_of(
+        {warp, access.space, bytes_of(access), lane, /*is_store=*/true, addresses[static_cast<std::size_t>(lane)]});
     for (unsigned element = 0; element < access.elements; ++element, to += access.element_bytes) {
       const std::uint64_t value = access.register_bytes[element] == 8
                                       ? warp.lanes<std::uint64_t>(access.values[element])[lane]
                                       : warp.lanes<std::uint32_t>(access.values[element])[lane];
       std::memcpy(to, &value, access.element_bytes);
     }
+  });
+}
+
+void ask_for_copy(Warp& warp, const Instruction& instruction, Mask active) {
+  const Addresses to = addresses_of(warp, instruction);
+  Addresses from;
+  const auto* const sources = warp.lanes<std::uint64_t>(instruction.from[1]);
+  const auto* const bytes_read = warp.lanes<std::uint32_t>(instruction.from[2]);
+  Mask reading = 0;
+  for_each(active, [&](int lane) {
+    const auto number = static_cast<std::size_t>(lane);
+    AsyncCopies& copies = warp.copies[number];
+    from[number] = sources[lane];
+    copies.asked_for.push_back({&instruction, to[number], from[number], bytes_read[lane], copies.closed_groups});
+    if (bytes_read[lane] > 0) reading |= Mask{1} << lane;
+  });
+  Traffic* const traffic = warp.block->launch->traffic.get();
+  if (!traffic) return;
+  traffic->add(Way::shared_store, to, active, bytes_of(instruction.access));
+  if (reading) traffic->add(Way::global_load, from, reading, bytes_of(instruction.access));
+}
+
+void close_copies(Warp& warp, const Instruction&, Mask active) {
+  for_each(active, [&](int lane) { ++warp.copies[static_cast<std::size_t>(lane)].closed_groups; });
+}
+
+void wait_for_copies(Warp& warp, const Instruction& instruction, Mask active) {
+  for_each(active, [&](int lane) {
+    AsyncCopies& copies = warp.copies[static_cast<std::size_t>(lane)];
+    const unsigned last_groups = std::min(copies.closed_groups, static_cast<unsigned>(instruction.offset));
+    const auto is_due = [&](const AsyncCopies::Copy& copy) { return copy.group < copies.closed_groups - last_groups; };
+    const auto first_left = std::find_if_not(copies.asked_for.begin(), copies.asked_for.end(), is_due);
+    for (auto copy = copies.asked_for.begin(); copy != first_left; ++copy) make_copy(warp, lane, *copy);
+    copies.asked_for.erase(copies.asked_for.begin(), first_left);
   });
 }
 

@@ -28,6 +28,12 @@ void add_offset(Warp& warp, const Instruction& instruction, Mask active);
 void fail_with_problem(Warp& warp, const Instruction& instruction, Mask active);
 void trap(Warp& warp, const Instruction& instruction, Mask active);
 
+// cp.async: to the shared address in from[0] from the global one in from[1], as many bytes as the access has; from[2] says
+// how many of them are read, the others are zeros. It is done as late as it may be, by the wait for its group.
+void ask_for_copy(Warp& warp, const Instruction& instruction, Mask active);
+void close_copies(Warp& warp, const Instruction& instruction, Mask active);
+void wait_for_copies(Warp& warp, const Instruction& instruction, Mask active);  // all but the last `offset` groups
+
 enum class ShuffleMode { up, down, butterfly, index };
 // from: values, lanes, clamps, masks; `offset` is the mode.
 void shuffle(Warp& warp, const Instruction& instruction, Mask active);

@@ -350,6 +350,8 @@ class Translator {
       set_shuffle(instruction, words.at(2), operands);
     } else if (kind == "mma") {
       set_matrix_product(instruction, opcode, operands);
+    } else if (opcode.starts_with("cp.async.")) {
+      set_async_copy(instruction, opcode, operands);
     } else if (kind == "ld" || kind == "st") {
       set_access(instruction, words, operands);
     } else if (kind == "cvta") {
@@ -436,6 +438,26 @@ class Translator {
     product.bf16 = bf16;
     fill(product.to, operands[0]), fill(product.left, operands[1]);
     fill(product.right, operands[2]), fill(product.added, operands[3]);
+  }
+
+  void set_async_copy(Instruction& instruction, const std::string& opcode, const std::vector<std::string>& operands) {
+    if (opcode == "cp.async.commit_group") {
+      instruction.operation = &close_copies;
+    } else if (opcode == "cp.async.wait_group") {
+      instruction.operation = &wait_for_copies;
+      instruction.offset = static_cast<std::int64_t>(number_in(operands.at(0)));
+    } else if ((opcode == "cp.async.ca.shared.global" || opcode == "cp.async.cg.shared.global") &&
+               operands.size() == 4) {
+      instruction.operation = &ask_for_copy;
+      instruction.access.space = Space::shared;
+      instruction.access.element_bytes = 4;
+      instruction.access.elements = static_cast<std::uint8_t>(number_in(operands[2]) / 4);
+      set_address(instruction, operands[0]);
+      instruction.from[1] = operand(inside_brackets(operands[1]), 8);
+      instruction.from[2] = operand(operands[3], 4);
+    } else {
+      fail("'" + opcode + "' is not known");
+    }
   }
 
   static std::optional<Space> space_named(const std::string& name) {

@@ -1,6 +1,6 @@
-// Slices for GPUs where all quads are read in one access or not at all (Access::kQuads): the slices of
-// device/staged_slices.cuh with what they work out for each quad worked out once. What is left in the loop over slices
-// has no branch, so that it is scheduled among the multiply-adds.
+// Where a thread's quads come from where all are read in one access or not at all (Access::kQuads): the walks of
+// device/vector_walks.cuh with what they work out for each quad worked out once. What is left in the loop over slices has
+// no branch, so that it is scheduled among the multiply-adds.
 #pragma once
 
 #include "device/patches.cuh"
@@ -8,49 +8,44 @@
 
 namespace pyalexnet {
 
-// Left slices whose rows are rows of the patch matrix. What a thread knows of a row of its own is where its patch is and, a
-// bit each, which taps see the image.
+// Of left slices whose rows are rows of the patch matrix. What a thread knows of a row of its own is where its patch is and,
+// a bit each, which taps see the image.
 template <class Tile>
-class StagedPatchRowQuads : RowQuads<Tile> {
-  using Places = RowQuads<Tile>;
-  using Places::kPasses;
-  using Places::quad;
-  using Places::row;
-
+class PatchRowQuadWalk {
  public:
-  using Places::kOrder;
+  using Places = RowQuads<Tile>;
+  static constexpr SliceOrder kOrder = Places::kOrder;
+  static constexpr Access kAccess = Access::kQuads;
   static constexpr ReadSteps kSteps{Tile::kDepth, 1};
   struct Shared {};
 
-  PYALEXNET_INLINE StagedPatchRowQuads(const Patches& patches, int group, int64_t first_row, int rows,
-                                       int64_t first_column, Shared&)
+  PYALEXNET_INLINE PatchRowQuadWalk(const Patches& patches, int group, int64_t first_row, int rows,
+                                    int64_t first_column, Shared&)
       : patches_(patches) {
     const PixelCursor first(patches, group, first_row);
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      const int x = first.out_x() + row(i), y = first.out_y() + x / patches.out_width;
+    for (int i = 0; i < Places::kPasses; ++i) {
+      const int x = first.out_x() + Places::row(i), y = first.out_y() + x / patches.out_width;
       const int image = static_cast<int>(first.image() + y / patches.out_height * patches.image_stride);
       place_row(i, image, y % patches.out_height, x % patches.out_width);
-      if (row(i) >= rows) taps_seen_[i] = 0;
+      if (Places::row(i) >= rows) taps_seen_[i] = 0;
     }
-    const TapCursor tap(patches, static_cast<int>(first_column) + quad() * 4);
+    const TapCursor tap(patches, static_cast<int>(first_column) + Places::quad() * 4);
     tap_x_ = tap.x, place_ = tap.place;
     tap_bit_ = 1u << (tap.y * patches.kernel_width + tap.x);
     tap_offset_ =
         tap.y * static_cast<int>(patches.row_stride) + tap.x * static_cast<int>(patches.pixel_stride) + tap.place;
   }
 
-  PYALEXNET_INLINE void fetch(int) {
+  template <class Bring>
+  PYALEXNET_INLINE void next_slice(int, Bring bring) {
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      staged_[i] =
-          taps_seen_[i] & tap_bit_ ? load<4>(patches_.input + (offsets_[i] + tap_offset_)) : broadcast<4>(0.0f);
+    for (int i = 0; i < Places::kPasses; ++i) {
+      bring(i, QuadSource{patches_.input + (offsets_[i] + tap_offset_), taps_seen_[i] & tap_bit_ ? 4 : 0});
     }
     place_ += Tile::kDepth, tap_offset_ += Tile::kDepth;
     next_tap();
   }
-
-  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
   // Pass i takes the patch of this output pixel.
@@ -84,34 +79,28 @@ class StagedPatchRowQuads : RowQuads<Tile> {
   }
 
   const Patches& patches_;
-  int offsets_[kPasses];  // of the row's patch, in floats from the input's start
-  unsigned taps_seen_[kPasses];
+  int offsets_[Places::kPasses];  // of the row's patch, in floats from the input's start
+  unsigned taps_seen_[Places::kPasses];
   int tap_x_, place_, tap_offset_;
   unsigned tap_bit_;
-  Vec<4> staged_[kPasses];
 };
 
-// Left slices whose rows are columns of the patch matrix. A thread's tap stays the same, so that it follows the pixel that
+// Of left slices whose rows are columns of the patch matrix. A thread's tap stays the same, so that it follows the pixel that
 // its tap sees.
 template <class Tile>
-class StagedPatchColumnQuads : ColumnQuads<Tile> {
-  using Places = ColumnQuads<Tile>;
-  using Places::kPasses;
-  using Places::quad;
-  using Places::term;
-  using typename Places::Terms;
-
+class PatchColumnQuadWalk {
  public:
-  using Places::kOrder;
-  static constexpr int kRowsOfStep = Terms::kPairs ? 2 : 1;  // of pixels, that a step is long at most
-  static constexpr ReadSteps kSteps{1, ceil_div(Terms::kLongestStep, kRowsOfStep)};
+  using Places = ColumnQuads<Tile>;
+  static constexpr SliceOrder kOrder = Places::kOrder;
+  static constexpr Access kAccess = Access::kQuads;
+  static constexpr ReadSteps kSteps{1, Places::kStep};
   struct Shared {};
 
-  PYALEXNET_INLINE StagedPatchColumnQuads(const Patches& patches, int group, int64_t first_column, int,
-                                          int64_t first_pixel, Shared&)
+  PYALEXNET_INLINE PatchColumnQuadWalk(const Patches& patches, int group, int64_t first_column, int,
+                                       int64_t first_pixel, Shared&)
       : patches_(patches) {
-    const PixelCursor pixel(patches, group, first_pixel + term(0));
-    const TapCursor tap(patches, static_cast<int>(first_column) + quad() * 4);
+    const PixelCursor pixel(patches, group, first_pixel + Places::term(0));
+    const TapCursor tap(patches, static_cast<int>(first_column) + Places::quad() * 4);
     const int top = tap.y - patches.padding_top, left = tap.x - patches.padding_left;
     y_ = pixel.out_y() * patches.stride + top, x_ = pixel.out_x() * patches.stride + left;
     y_end_ = patches.out_height * patches.stride + top, x_end_ = patches.out_width * patches.stride + left;
@@ -123,31 +112,25 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
     unseen_ = ones ? 1.0f : 0.0f;
   }
 
-  PYALEXNET_INLINE void fetch(int terms) {
+  template <class Bring>
+  PYALEXNET_INLINE void next_slice(int terms, Bring bring) {
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      const bool there = term(i) < terms;
+    for (int i = 0; i < Places::kPasses; ++i) {
+      const bool there = Places::term(i) < terms;
       const bool seen = static_cast<unsigned>(y_) < static_cast<unsigned>(height_) &&
                         static_cast<unsigned>(x_) < static_cast<unsigned>(patches_.width);
       const int offset =
           image_ + y_ * static_cast<int>(patches_.row_stride) + x_ * static_cast<int>(patches_.pixel_stride);
-      staged_[i] = broadcast<4>(0.0f);
-      staged_[i].set(0, there ? unseen_ : 0.0f);
-      if (there && seen) staged_[i] = load<4>(patches_.input + offset);
-      advance(Terms::step(i));
+      bring(i, QuadSource{patches_.input + offset, there && seen ? 4 : 0, there ? unseen_ : 0.0f});
+      advance();
     }
   }
 
-  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
-
  private:
-  PYALEXNET_INLINE void advance(int step) {
-    x_ += step * patches_.stride;
-    PYALEXNET_UNROLL
-    for (int i = 0; i < kRowsOfStep; ++i) {
-      if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
-      if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
-    }
+  PYALEXNET_INLINE void advance() {
+    x_ += Places::kStep * patches_.stride;
+    if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
+    if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
   }
 
   const Patches& patches_;
@@ -156,43 +139,39 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
   int y_end_, x_end_;  // behind the last ones that it may see
   int height_;
   float unseen_;
-  Vec<4> staged_[kPasses];
 };
 
-// Slices of the right matrix.
+// Of slices of the right matrix.
 template <class Tile>
-class StagedRightQuads : RightQuads<Tile> {
-  using Places = RightQuads<Tile>;
-  using Places::column;
-  using Places::kPasses;
-  using Places::term;
-  using typename Places::Terms;
-
+class RightQuadWalk {
  public:
-  PYALEXNET_INLINE StagedRightQuads(const RightMatrix& matrix, int64_t first_column, const int& columns,
-                                    int64_t first_term)
+  using Places = RightQuads<Tile>;
+  static constexpr Access kAccess = Access::kQuads;
+
+  PYALEXNET_INLINE RightQuadWalk(const RightMatrix& matrix, int64_t first_column, const int& columns,
+                                 int64_t first_term)
       : matrix_(matrix) {
-    const int64_t first = first_term + term(0);
-    next_ = static_cast<int>(first * matrix.pitch + first_column + column());
-    least_terms_ = column() < columns ? term(0) + 1 : INT32_MAX / 2;
+    const int64_t first = first_term + Places::term(0);
+    next_ = static_cast<int>(first * matrix.pitch + first_column + Places::column());
+    least_terms_ = Places::column() < columns ? Places::term(0) + 1 : INT32_MAX / 2;
   }
 
-  PYALEXNET_INLINE void fetch(int terms) {
+  template <class Bring>
+  PYALEXNET_INLINE void next_slice(int terms, Bring bring) {
+    const int spare = terms - least_terms_;
     PYALEXNET_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      const float* const from = matrix_.data + (next_ + Terms::offset(i) * static_cast<int>(matrix_.pitch));
-      staged_[i] = terms >= least_terms_ + Terms::offset(i) ? load<4>(from) : broadcast<4>(0.0f);
+    for (int i = 0; i < Places::kPasses; ++i) {
+      const int offset = i * Places::kStep;
+      const float* const from = matrix_.data + (next_ + offset * static_cast<int>(matrix_.pitch));
+      bring(i, QuadSource{from, spare >= offset ? 4 : 0});
     }
     next_ += Tile::kDepth * static_cast<int>(matrix_.pitch);
   }
-
-  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
  private:
   const RightMatrix& matrix_;
   int next_;         // floats from the matrix's start
   int least_terms_;  // that must be left if the thread's first quad is to be there
-  Vec<4> staged_[kPasses];
 };
 
 }  // namespace pyalexnet
