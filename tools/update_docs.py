@@ -4,6 +4,7 @@
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
     python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
+    python benchmarks/roofline.py --json benchmarks/roofline.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
@@ -49,6 +50,7 @@ from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_CORES, ON_AVX512, ON_GPU = "layer_timing.json", "layer_timing_avx512.json", "layer_timing_h100.json"
+ON_GPU_IN = {"fp32": ON_GPU} | {name: f"layer_timing_h100_{name}.json" for name in ("tf32x3", "tf32", "bf16")}
 NAMED_SETS = ("fashion_mnist.json", "emoji.json")
 
 
@@ -152,6 +154,65 @@ def milliseconds(ms: float) -> str:
 def compared(torch_ms: float | None, ms: float) -> list[str]:
     """PyTorch's milliseconds and how many times ours they are; empty where it has no such step."""
     return [milliseconds(torch_ms), f"{torch_ms / ms:.2f}×"] if torch_ms else ["", ""]
+
+
+def roofline_steps() -> str:
+    """What roofline.py allows a step on each GPU, and what part of the measured time that is."""
+    report = measured("roofline.json")
+    heading = [
+        *("GPU", "products in", "TFLOP/s", "GB/s", "ms by direct sums", "images/s"),
+        *("ms as planned", "images/s", "measured ms", "by direct sums", "as planned"),
+    ]
+    rows = []
+    for gpu in report["gpus"]:
+        for precision, tflops in gpu["tflops"].items():
+            direct, planned = (report[step]["least_ms"][gpu["name"]][precision] for step in ("step", "step_as_planned"))
+            cells = [gpu["name"], f"`{precision}`", f"{tflops:,.4g}", f"{gpu['gb_per_s']:,}"]
+            for ms in (direct, planned):
+                cells += [milliseconds(ms), f"{1e3 * report['batch'] / ms:,.0f}"]
+            timing = timing_on(gpu, precision, report["batch"])
+            if timing:
+                step_ms = timing["step_ms"]
+                cells += [milliseconds(step_ms), f"{direct / step_ms:.0%}", f"{planned / step_ms:.0%}"]
+            else:
+                cells += [""] * 3
+            rows.append(cells)
+    sources = "; ".join(f"{gpu['name']}: {gpu['source']}" for gpu in report["gpus"])
+    return f"{table(heading, rows, left=2)}\n\nPeaks and bandwidths: {sources}."
+
+
+def roofline_layers() -> str:
+    """What roofline.py allows each layer, and what part of the measured time that is where it was measured."""
+    report = measured("roofline.json")
+    columns = [(gpu, precision) for gpu in report["gpus"] for precision in gpu["tflops"]]
+    times = {
+        (gpu["name"], precision): {(layer["name"], layer["direction"]): layer["ms"] for layer in timing["layers"]}
+        for gpu, precision in columns
+        if (timing := timing_on(gpu, precision, report["batch"]))
+    }
+    by_spectra = {(row["name"], row["direction"]): row for row in report["by_spectra"]}
+    heading = ["layer", "direction", "GFLOP", "MB", *(f"{gpu['name']} {precision}" for gpu, precision in columns)]
+    rows = []
+    for row in report["layers"]:
+        key = (row["name"], row["direction"])
+        for counted, name in ((row, row["name"]), (by_spectra.get(key), f"{row['name']}, by spectra")):
+            if counted is None:
+                continue
+            cells = [name, row["direction"], f"{counted['flops'] / 1e9:.1f}", f"{counted['bytes'] / 1e6:,.0f}"]
+            for gpu, precision in columns:
+                least = counted["least_ms"][gpu["name"]].get(precision)
+                ms = times.get((gpu["name"], precision), {}).get(key)
+                cells.append("" if least is None else f"{least:.3g}" + (f" ({least / ms:.0%})" if ms else ""))
+            rows.append(cells)
+    return table(heading, rows, left=2)
+
+
+def timing_on(gpu: dict[str, Any], precision: str, batch: int) -> dict[str, Any] | None:
+    """What layer_timing.py measured of a step of that many images on a GPU in a precision, if it did."""
+    if not (ROOT / "benchmarks" / ON_GPU_IN[precision]).exists():
+        return None
+    report: dict[str, Any] = measured(ON_GPU_IN[precision])
+    return report if (report["description"], report["batch"]) == (gpu["device"], batch) else None
 
 
 def inference() -> str:
@@ -524,6 +585,8 @@ BLOCKS = (
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times with AVX-512, by benchmarks/layer_timing.py", partial(layer_times, ON_AVX512)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
+    Block("docs/speed.md", "least times of a step, by benchmarks/roofline.py", roofline_steps),
+    Block("docs/speed.md", "least times of its layers, by benchmarks/roofline.py", roofline_layers),
     Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
     Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
