@@ -3,7 +3,7 @@
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
-    python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
+    python benchmarks/gpu_day.py --out gpu_day  (tools/update_docs.py --gpu-day gpu_day)
     python benchmarks/roofline.py --json benchmarks/roofline.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
@@ -18,6 +18,7 @@
     tools/update_docs.py
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
+``--gpu-day`` first takes an H100's times of layers, in each precision that passed there, from what gpu_day.py left.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from pyalexnet.study.ablation_tables import (
     search_rows,
 )
 from pyalexnet.study.ledger import LEDGER, SOURCES, Way
+from pyalexnet.system.files import write_atomically
 from pyalexnet.system.progress import duration
 from pyalexnet.training.recipe import recipe_for
 
@@ -71,12 +73,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is not up to date")
+    parser.add_argument("--gpu-day", type=Path, metavar="FOLDER", help="what benchmarks/gpu_day.py left of an H100")
     options = parser.parse_args(arguments)
+    if options.gpu_day is not None:
+        if options.check:
+            parser.error("--check writes nothing, and --gpu-day does")
+        take_gpu_day(options.gpu_day)
     stale = [block for block in BLOCKS if update(block, write=not options.check)]
     outcome = "is not up to date; run tools/update_docs.py" if options.check else "written"
     for block in stale:
         print(f"{block.file}: {block.name} {outcome}")
     return 1 if stale and options.check else 0
+
+
+def take_gpu_day(folder: Path) -> None:
+    """Make the times of layers that gpu_day.py left in a folder those of the documents, all that passed or none."""
+    passed = {part["name"] for part in left_by_gpu_day(folder / "gpu_day.json")["parts"] if part["status"] == "passed"}
+    taken = {}
+    for precision, file in ON_GPU_IN.items():
+        name = "layers" if precision == "fp32" else f"layers_{precision}"
+        if name in passed:
+            taken[file] = left_by_gpu_day(folder / f"{name}.json")
+            require_comparable(taken[file], folder / f"{name}.json", precision)
+    if not taken:
+        raise SystemExit(f"{folder} has no times of layers: no part of gpu_day.py that measures them passed")
+    for file, report in taken.items():
+        write_atomically(ROOT / "benchmarks" / file, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"benchmarks/{file}: taken over")
+
+
+def left_by_gpu_day(path: Path) -> dict[str, Any]:
+    """What a file of gpu_day.py's folder has."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path} cannot be read ({error}); --gpu-day must name what gpu_day.py left") from error
+    return found
+
+
+def require_comparable(report: dict[str, Any], path: Path, precision: str) -> None:
+    """Refuse what the documents do not tell of: other GPUs, batches and precisions, and times without a peer."""
+    for name, wanted in (("description", "NVIDIA H100 80GB HBM3"), ("batch", 128), ("precision", precision)):
+        if report.get(name) != wanted:
+            raise SystemExit(f"{path}: {name} is {report.get(name)!r}; in the documents it is {wanted!r}")
+    if report.get("best_torch") is None:
+        raise SystemExit(f"{path}: PyTorch was not measured, and the documents show it beside pyalexnet")
 
 
 def update(block: Block, *, write: bool) -> bool:
@@ -95,20 +136,38 @@ def update(block: Block, *, write: bool) -> bool:
 
 def steps() -> str:
     """A whole step on each device that layer_timing.py ran on, beside PyTorch's fastest."""
-    heading = ["device", "a step", "images/s", "PyTorch at its best", "ratio"]
-    rows = []
-    for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU)):
-        best = best_torch(report)
-        rows.append(
-            [
-                device_text(report),
-                f"**{milliseconds(report['step_ms'])} ms**",
-                f"{1e3 * report['batch'] / report['step_ms']:,.0f}",
-                f"{milliseconds(best['ms'])} ms ({best['way']})",
-                f"**{best['ms'] / report['step_ms']:.2f}×**",
-            ]
-        )
+    heading = ["device", *STEP_HEADINGS]
+    rows = [[device_text(report), *step_cells(report)] for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU))]
     return table(heading, rows, left=1)
+
+
+def precisions() -> str:
+    """A whole step on a GPU in each precision that was measured, beside PyTorch's fastest in the same one."""
+    reports = {precision: measured(file) for precision, file in ON_GPU_IN.items() if exists(file)}
+    missing = [precision for precision in ON_GPU_IN if precision not in reports]
+    names, parts = ", ".join(f"`{each}`" for each in missing), " ".join(f"layers_{each}" for each in missing)
+    still = f"Not measured beside PyTorch yet: {names} (`python benchmarks/gpu_day.py --parts {parts}`)."
+    sentence = [still] if missing else []
+    if len(reports) > 1:
+        rows = [[f"`{precision}`", *step_cells(report)] for precision, report in reports.items()]
+        where = " and ".join(dict.fromkeys(map(device_text, reports.values())))
+        batch = reports["fp32"]["batch"]
+        sentence[:0] = [f"Batch {batch} on {where}:", table(["precision", *STEP_HEADINGS], rows, left=1)]
+    return "\n\n".join(sentence)
+
+
+STEP_HEADINGS = ("a step", "images/s", "PyTorch at its best", "ratio")
+
+
+def step_cells(report: dict[str, Any]) -> list[str]:
+    """A whole step beside PyTorch's fastest, under :data:`STEP_HEADINGS`."""
+    best = best_torch(report)
+    return [
+        f"**{milliseconds(report['step_ms'])} ms**",
+        f"{1e3 * report['batch'] / report['step_ms']:,.0f}",
+        f"{milliseconds(best['ms'])} ms ({best['way']})",
+        f"**{best['ms'] / report['step_ms']:.2f}×**",
+    ]
 
 
 def layer_times(file: str) -> str:
@@ -209,7 +268,7 @@ def roofline_layers() -> str:
 
 def timing_on(gpu: dict[str, Any], precision: str, batch: int) -> dict[str, Any] | None:
     """What layer_timing.py measured of a step of that many images on a GPU in a precision, if it did."""
-    if not (ROOT / "benchmarks" / ON_GPU_IN[precision]).exists():
+    if not exists(ON_GPU_IN[precision]):
         return None
     report: dict[str, Any] = measured(ON_GPU_IN[precision])
     return report if (report["description"], report["batch"]) == (gpu["device"], batch) else None
@@ -310,7 +369,7 @@ def named_sets() -> str:
 
 def small_sets() -> str:
     """What small_sets.py measured; the way to measure it where that was not done."""
-    if not (ROOT / "benchmarks" / "small_sets.json").exists():
+    if not exists("small_sets.json"):
         return "`python benchmarks/small_sets.py` makes five sets of 2 to 50 classes, trains on each and compares."
     report = measured("small_sets.json")
     heading = ["set", "images", "classes", "epochs", "accuracy", "nearest mean colour", "most frequent class", "time"]
@@ -579,12 +638,18 @@ def measured(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / name).read_text())
 
 
+def exists(name: str) -> bool:
+    """Whether a benchmark has written figures."""
+    return (ROOT / "benchmarks" / name).exists()
+
+
 BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times with AVX-512, by benchmarks/layer_timing.py", partial(layer_times, ON_AVX512)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
+    Block("docs/speed.md", "steps by precision, by benchmarks/layer_timing.py", precisions),
     Block("docs/speed.md", "least times of a step, by benchmarks/roofline.py", roofline_steps),
     Block("docs/speed.md", "least times of its layers, by benchmarks/roofline.py", roofline_layers),
     Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
