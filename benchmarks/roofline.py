@@ -122,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     report = report_of(options.batch)
     if options.json:
-        write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+        try:
+            write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+        except OSError as error:
+            raise SystemExit(f"--json: {error.strerror}") from error
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     batch = f"A training step of {options.batch} images"
     tables = [table_of_rows(report, f"{batch} by direct sums: the least ms by the roofline", "layers", "step")]

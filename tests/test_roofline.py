@@ -199,7 +199,14 @@ def test_prints_at_80_columns_and_writes_json(batch: str, tmp_path: Path) -> Non
     assert written["step"]["flops"] > 0
 
 
-def test_wrong_arguments_are_refused() -> None:
-    finished = subprocess.run([sys.executable, SCRIPT, "--batch", "0"], capture_output=True, text=True, timeout=60)
-    assert finished.returncode == 2
-    assert "0 is not at least 1" in finished.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--batch", "0"], "0 is not at least 1"), (["--json", "nowhere/roofline.json"], "cannot write nowhere/roof")],
+)
+def test_wrong_arguments_are_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert finished.returncode != 0
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stderr

@@ -3,7 +3,7 @@
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
-    python benchmarks/gpu_day.py --out gpu_day  (tools/update_docs.py --gpu-day gpu_day)
+    python benchmarks/gpu_day.py --out gpu_day
     python benchmarks/roofline.py --json benchmarks/roofline.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
@@ -15,10 +15,10 @@
     tools/ladder.py --json docs/kernels/ladder.json
     python benchmarks/gpu_report.py --build --arch 75 80 90 120 --json benchmarks/gpu_report.json
     python benchmarks/exchange.py --json benchmarks/exchange.json
-    tools/update_docs.py
+    tools/update_docs.py --gpu-day gpu_day
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
-``--gpu-day`` first takes an H100's times of layers, in each precision that passed there, from what gpu_day.py left.
+``--gpu-day`` first makes layer_timing_h100.json, and one for each precision more, of what gpu_day.py left of an H100.
 """
 
 from __future__ import annotations
