@@ -1,11 +1,12 @@
-"""All that is to be done on a machine with a GPU, by one command: tests, times beside PyTorch, copies, a training run.
+"""All that is to be done on a machine with a GPU, by one command: tests, times beside PyTorch, copies, training runs.
 
-    python benchmarks/gpu_day.py --out gpu_day          # about 10 minutes on one GPU
-    python benchmarks/gpu_day.py --parts layers copies
+    python benchmarks/gpu_day.py --out gpu_day          # about 20 minutes on one GPU
+    python benchmarks/gpu_day.py --parts layers layers_bf16 copies
+    tools/update_docs.py --gpu-day gpu_day              # its times of layers become the documents'
 
 Each part is a command of its own with a time limit; whatever becomes of one, the others run. The folder then holds the
-output and the figures of every part, and gpu_day.json what came of it all, written anew after each part. The exit
-status is 1 if a part failed.
+output and the figures of every part, and gpu_day.json what came of it all, written anew after each part. What a machine
+lacks something for is left out, and said. The exit status is 1 if a part failed.
 """
 
 from __future__ import annotations
@@ -20,18 +21,32 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from command_line import one_of, parser_of
+from pyalexnet.architecture import Precision
 from pyalexnet.cli.parser import is_device
-from pyalexnet.device.backend import DEFAULT_DEVICE, devices
+from pyalexnet.device.backend import DEFAULT_DEVICE, devices, get_device
 from pyalexnet.system.files import write_atomically
 
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 PYALEXNET = (sys.executable, "-m", "pyalexnet")
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+def of_precision(name: str, precision: str) -> str:
+    """A name of its own for each precision but float32."""
+    return name if precision == "fp32" else f"{name}_{precision}"
+
+
+PARTS = (
+    *("tests", *(of_precision("layers", precision) for precision in PRECISIONS), "direct", "forward", "copies"),
+    *(*(of_precision("training", precision) for precision in PRECISIONS), "memcheck"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,17 +58,22 @@ class Part:
         what: for the table.
         command: what runs.
         limit_s: after so many seconds it counts as failed.
+        lacks: what this machine lacks for it; empty where it can run.
     """
 
     name: str
     what: str
     command: tuple[str, ...]
     limit_s: int
+    lacks: str = ""
 
 
 @dataclass
 class Outcome:
-    """What came of a part: ``passed``, ``failed`` or ``timed out``, in how many seconds, and its last line."""
+    """What came of a part: ``passed``, ``failed`` or ``timed out``, in how many seconds, and its last line.
+
+    Or ``left out``, and why.
+    """
 
     name: str
     status: str
@@ -75,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     for part in parts(options):
         console.print(f"{part.name}: {part.what} …")
-        outcomes.append(run(part, out))
+        outcomes.append(Outcome(part.name, "left out", 0, part.lacks) if part.lacks else run(part, out))
         report["parts"] = [asdict(outcome) for outcome in outcomes]
         write_atomically(out / "gpu_day.json", (json.dumps(report, indent=2) + "\n").encode())
     table = Table(title=f"{', '.join(options.devices)}, in {out}")
@@ -84,11 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for outcome in outcomes:
         table.add_row(outcome.name, outcome.status, f"{outcome.seconds:.0f}", outcome.last_line)
     console.print(table)
-    return 0 if all(outcome.status == "passed" for outcome in outcomes) else 1
+    return 0 if all(outcome.status in ("passed", "left out") for outcome in outcomes) else 1
 
 
 def parts(options: argparse.Namespace) -> list[Part]:
-    """The parts that are asked for and that this machine can do, the most important first."""
+    """The parts that are asked for, the most important first."""
     first, target = options.devices[0], options.devices[0].split(":")[0]
     quick = options.quick
     torch = () if options.without_torch else ("--compare", "torch")
@@ -99,16 +119,29 @@ def parts(options: argparse.Namespace) -> list[Part]:
     def script(name: str, *rest: str) -> tuple[str, ...]:
         return (sys.executable, str(BENCHMARKS / name), *rest)
 
+    def layers(precision: str) -> Part:
+        name = of_precision("layers", precision)
+        few = ("--batch", "2", "--repeats", "1") if quick else ("--repeats", "15")
+        command = script("layer_timing.py", "--device", first, "--precision", precision, *torch, *figures(name), *few)
+        return Part(name, f"layers and steps in {precision}, and PyTorch's", command, 300, lacking[precision])
+
+    def training(precision: str) -> Part:
+        name = of_precision("training", precision)
+        few = ("--epochs", "1", "--batch-size", "128") if quick else ()
+        command = (*PYALEXNET, "train", "digits", "--devices", ",".join(options.devices), "--precision", precision,
+                   "--out", str(options.out / of_precision("run", precision)), "--quiet", *few)  # fmt: skip
+        return Part(name, f"a run on the digits in {precision}", command, 300, lacking[precision])
+
     tests = (sys.executable, "-m", "pytest", "-q", "-n", str(min(8, os.cpu_count() or 1)), "-p", "no:cacheprovider")
     which = ("tests/test_relu.py",) if quick else ()
     times = ("time", "--devices", first, "--batch-size", "2" if quick else "128", "--format", "json", "--quiet")
+    sanitizer = target == "cuda" and shutil.which("compute-sanitizer") is not None
+    lacking = {precision: what_is_lacking(precision, options.devices) for precision in PRECISIONS}
     every = [
         Part("tests", f"every test that runs on {target}",
              (*tests, "-k", f"{target} and not hostcuda", *which), 600),
-        Part("layers", "layers and steps, and PyTorch's",
-             script("layer_timing.py", "--device", first, *torch, *figures("layers"),
-                    *(("--batch", "2", "--repeats", "1") if quick else ("--repeats", "15"))), 300),
-        Part("direct", "the same by direct sums alone",
+        *map(layers, PRECISIONS),
+        Part("direct", "layers and steps by direct sums alone",
              (*PYALEXNET, *times, "--conv-algorithm", "direct", "--output", str(options.out / "direct.json")), 120),
         Part("forward", "the forward pass, and PyTorch's",
              script("inference.py", "--device", first, *torch, *figures("forward"),
@@ -116,16 +149,23 @@ def parts(options: argparse.Namespace) -> list[Part]:
         Part("copies", "copies between host and devices",
              script("copies.py", "--device", ",".join(options.devices), *figures("copies"),
                     *(("--mib", "1") if quick else ())), 60),
-        Part("training", "a run on the digits",
-             (*PYALEXNET, "train", "digits", "--devices", ",".join(options.devices), "--out", str(options.out / "run"),
-              "--quiet", *(("--epochs", "1", "--batch-size", "128") if quick else ())), 300),
+        *map(training, PRECISIONS),
         Part("memcheck", "a training step under compute-sanitizer",
              ("compute-sanitizer", "--error-exitcode", "1", *PYALEXNET, *times, "--batch-size", "2", "--repeats", "1",
-              "--output", str(options.out / "memcheck.json")), 300),
+              "--output", str(options.out / "memcheck.json")), 300,
+             "" if sanitizer else "a GPU and compute-sanitizer are needed"),
     ]  # fmt: skip
-    can_check = target == "cuda" and shutil.which("compute-sanitizer") is not None
-    possible = [part for part in every if part.name != "memcheck" or can_check]
-    return [part for part in possible if not options.parts or part.name in options.parts]
+    return [part for part in every if not options.parts or part.name in options.parts]
+
+
+def what_is_lacking(precision: str, names: Sequence[str]) -> str:
+    """Why some device does not multiply in a precision; empty where all do."""
+    try:
+        for name in names:
+            get_device(name).require_precision(precision)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def run(part: Part, out: Path) -> Outcome:
@@ -157,14 +197,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     default = gpus[:2] or [DEFAULT_DEVICE]
     parser.add_list("--devices", one_of(names), continues=is_device, default=default, help="one or two")
     parser.add_argument("--out", type=Path, default=Path("gpu_day"), metavar="FOLDER", help="what it leaves")
-    every = ("tests", "layers", "direct", "forward", "copies", "training", "memcheck")
-    some = f"some of {', '.join(every)}"
-    parser.add_list("--parts", str, continues=every.__contains__, default=[], help=f"these alone: {some}")
+    some = f"some of {', '.join(PARTS)}"
+    parser.add_list("--parts", str, continues=PARTS.__contains__, default=[], help=f"these alone: {some}")
     parser.add_argument("--without-torch", action="store_true", help="compare with nothing")
     parser.add_argument("--quick", action="store_true", help="as little of each part as shows that it runs")
     options = parser.parse_args(arguments)
     for name in options.parts:
-        if name not in every:
+        if name not in PARTS:
             parser.error(f"--parts has {name}; it must be {some}")
     options.out = options.out.resolve()
     return options

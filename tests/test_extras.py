@@ -47,6 +47,7 @@ print(pyalexnet.evaluate(model).count)
         ("matplotlib", "figures", "import pyalexnet; pyalexnet.report"),
         ("torch", "torch", "import pyalexnet; pyalexnet.autograd"),
         ("jinja2", "report", "import pyalexnet; pyalexnet.report"),
+        ("nvtx", "profile", "from pyalexnet.net.timing import nvtx_ranges; nvtx_ranges()"),
         ("fontTools", "emoji", "import pyalexnet; pyalexnet.train('emoji', epochs=1)"),
         ("tensorboard", "tensorboard", "import pyalexnet; pyalexnet.train(epochs=1, out='run', tensorboard=True)"),
     ],

@@ -32,6 +32,14 @@ def test_kernels_stand_in_the_sources_word_by_word() -> None:
     assert [snippet for snippet in shown if not any(snippet in source for source in sources)] == []
 
 
+def test_kernels_that_profiling_names_are_there() -> None:
+    text = (ROOT / "docs" / "profiling.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(\w+_kernel)\b", text))
+    kernels = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "kernels").glob("*.cu*"))
+    assert len(named) > 10
+    assert {name for name in named if not re.search(rf"\b{name}\(", kernels)} == set()
+
+
 def test_links_lead_to_files_and_headings() -> None:
     broken = []
     for document in DOCUMENTS:

@@ -3,7 +3,8 @@
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
-    python benchmarks/layer_timing.py --device cuda:0 --compare torch --json benchmarks/layer_timing_h100.json
+    python benchmarks/gpu_day.py --out gpu_day
+    python benchmarks/roofline.py --json benchmarks/roofline.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
     python benchmarks/scaling.py --json benchmarks/scaling.json --figure docs/figures/scaling.png
     python benchmarks/loader_speed.py --compare torch --json benchmarks/loader_speed.json
@@ -14,9 +15,10 @@
     tools/ladder.py --json docs/kernels/ladder.json
     python benchmarks/gpu_report.py --build --arch 75 80 90 120 --json benchmarks/gpu_report.json
     python benchmarks/exchange.py --json benchmarks/exchange.json
-    tools/update_docs.py
+    tools/update_docs.py --gpu-day gpu_day
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
+``--gpu-day`` first makes layer_timing_h100.json, and one for each precision more, of what gpu_day.py left of an H100.
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ from pyalexnet.study.ablation_tables import (
     search_rows,
 )
 from pyalexnet.study.ledger import LEDGER, SOURCES, Way
+from pyalexnet.system.files import write_atomically
 from pyalexnet.system.progress import duration
 from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_CORES, ON_AVX512, ON_GPU = "layer_timing.json", "layer_timing_avx512.json", "layer_timing_h100.json"
+ON_GPU_IN = {"fp32": ON_GPU} | {name: f"layer_timing_h100_{name}.json" for name in ("tf32x3", "tf32", "bf16")}
 NAMED_SETS = ("fashion_mnist.json", "emoji.json")
 
 
@@ -69,12 +73,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is not up to date")
+    parser.add_argument("--gpu-day", type=Path, metavar="FOLDER", help="what benchmarks/gpu_day.py left of an H100")
     options = parser.parse_args(arguments)
+    if options.gpu_day is not None:
+        if options.check:
+            parser.error("--check writes nothing, and --gpu-day does")
+        take_gpu_day(options.gpu_day)
     stale = [block for block in BLOCKS if update(block, write=not options.check)]
     outcome = "is not up to date; run tools/update_docs.py" if options.check else "written"
     for block in stale:
         print(f"{block.file}: {block.name} {outcome}")
     return 1 if stale and options.check else 0
+
+
+def take_gpu_day(folder: Path) -> None:
+    """Make the times of layers that gpu_day.py left in a folder those of the documents, all that passed or none."""
+    passed = {part["name"] for part in left_by_gpu_day(folder / "gpu_day.json")["parts"] if part["status"] == "passed"}
+    taken = {}
+    for precision, file in ON_GPU_IN.items():
+        name = "layers" if precision == "fp32" else f"layers_{precision}"
+        if name in passed:
+            taken[file] = left_by_gpu_day(folder / f"{name}.json")
+            require_comparable(taken[file], folder / f"{name}.json", precision)
+    if not taken:
+        raise SystemExit(f"{folder} has no times of layers: no part of gpu_day.py that measures them passed")
+    for file, report in taken.items():
+        write_atomically(ROOT / "benchmarks" / file, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"benchmarks/{file}: taken over")
+
+
+def left_by_gpu_day(path: Path) -> dict[str, Any]:
+    """What a file of gpu_day.py's folder has."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{path} cannot be read ({error}); --gpu-day must name what gpu_day.py left") from error
+    return found
+
+
+def require_comparable(report: dict[str, Any], path: Path, precision: str) -> None:
+    """Refuse what the documents do not tell of: other GPUs, batches and precisions, and times without a peer."""
+    for name, wanted in (("description", "NVIDIA H100 80GB HBM3"), ("batch", 128), ("precision", precision)):
+        if report.get(name) != wanted:
+            raise SystemExit(f"{path}: {name} is {report.get(name)!r}; in the documents it is {wanted!r}")
+    if report.get("best_torch") is None:
+        raise SystemExit(f"{path}: PyTorch was not measured, and the documents show it beside pyalexnet")
 
 
 def update(block: Block, *, write: bool) -> bool:
@@ -93,20 +136,38 @@ def update(block: Block, *, write: bool) -> bool:
 
 def steps() -> str:
     """A whole step on each device that layer_timing.py ran on, beside PyTorch's fastest."""
-    heading = ["device", "a step", "images/s", "PyTorch at its best", "ratio"]
-    rows = []
-    for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU)):
-        best = best_torch(report)
-        rows.append(
-            [
-                device_text(report),
-                f"**{milliseconds(report['step_ms'])} ms**",
-                f"{1e3 * report['batch'] / report['step_ms']:,.0f}",
-                f"{milliseconds(best['ms'])} ms ({best['way']})",
-                f"**{best['ms'] / report['step_ms']:.2f}×**",
-            ]
-        )
+    heading = ["device", *STEP_HEADINGS]
+    rows = [[device_text(report), *step_cells(report)] for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU))]
     return table(heading, rows, left=1)
+
+
+def precisions() -> str:
+    """A whole step on a GPU in each precision that was measured, beside PyTorch's fastest in the same one."""
+    reports = {precision: measured(file) for precision, file in ON_GPU_IN.items() if exists(file)}
+    missing = [precision for precision in ON_GPU_IN if precision not in reports]
+    names, parts = ", ".join(f"`{each}`" for each in missing), " ".join(f"layers_{each}" for each in missing)
+    still = f"Not measured beside PyTorch yet: {names} (`python benchmarks/gpu_day.py --parts {parts}`)."
+    sentence = [still] if missing else []
+    if len(reports) > 1:
+        rows = [[f"`{precision}`", *step_cells(report)] for precision, report in reports.items()]
+        where = " and ".join(dict.fromkeys(map(device_text, reports.values())))
+        batch = reports["fp32"]["batch"]
+        sentence[:0] = [f"Batch {batch} on {where}:", table(["precision", *STEP_HEADINGS], rows, left=1)]
+    return "\n\n".join(sentence)
+
+
+STEP_HEADINGS = ("a step", "images/s", "PyTorch at its best", "ratio")
+
+
+def step_cells(report: dict[str, Any]) -> list[str]:
+    """A whole step beside PyTorch's fastest, under :data:`STEP_HEADINGS`."""
+    best = best_torch(report)
+    return [
+        f"**{milliseconds(report['step_ms'])} ms**",
+        f"{1e3 * report['batch'] / report['step_ms']:,.0f}",
+        f"{milliseconds(best['ms'])} ms ({best['way']})",
+        f"**{best['ms'] / report['step_ms']:.2f}×**",
+    ]
 
 
 def layer_times(file: str) -> str:
@@ -152,6 +213,65 @@ def milliseconds(ms: float) -> str:
 def compared(torch_ms: float | None, ms: float) -> list[str]:
     """PyTorch's milliseconds and how many times ours they are; empty where it has no such step."""
     return [milliseconds(torch_ms), f"{torch_ms / ms:.2f}×"] if torch_ms else ["", ""]
+
+
+def roofline_steps() -> str:
+    """What roofline.py allows a step on each GPU, and what part of the measured time that is."""
+    report = measured("roofline.json")
+    heading = [
+        *("GPU", "products in", "TFLOP/s", "GB/s", "ms by direct sums", "images/s"),
+        *("ms as planned", "images/s", "measured ms", "by direct sums", "as planned"),
+    ]
+    rows = []
+    for gpu in report["gpus"]:
+        for precision, tflops in gpu["tflops"].items():
+            direct, planned = (report[step]["least_ms"][gpu["name"]][precision] for step in ("step", "step_as_planned"))
+            cells = [gpu["name"], f"`{precision}`", f"{tflops:,.4g}", f"{gpu['gb_per_s']:,}"]
+            for ms in (direct, planned):
+                cells += [milliseconds(ms), f"{1e3 * report['batch'] / ms:,.0f}"]
+            timing = timing_on(gpu, precision, report["batch"])
+            if timing:
+                step_ms = timing["step_ms"]
+                cells += [milliseconds(step_ms), f"{direct / step_ms:.0%}", f"{planned / step_ms:.0%}"]
+            else:
+                cells += [""] * 3
+            rows.append(cells)
+    sources = "; ".join(f"{gpu['name']}: {gpu['source']}" for gpu in report["gpus"])
+    return f"{table(heading, rows, left=2)}\n\nPeaks and bandwidths: {sources}."
+
+
+def roofline_layers() -> str:
+    """What roofline.py allows each layer, and what part of the measured time that is where it was measured."""
+    report = measured("roofline.json")
+    columns = [(gpu, precision) for gpu in report["gpus"] for precision in gpu["tflops"]]
+    times = {
+        (gpu["name"], precision): {(layer["name"], layer["direction"]): layer["ms"] for layer in timing["layers"]}
+        for gpu, precision in columns
+        if (timing := timing_on(gpu, precision, report["batch"]))
+    }
+    by_spectra = {(row["name"], row["direction"]): row for row in report["by_spectra"]}
+    heading = ["layer", "direction", "GFLOP", "MB", *(f"{gpu['name']} {precision}" for gpu, precision in columns)]
+    rows = []
+    for row in report["layers"]:
+        key = (row["name"], row["direction"])
+        for counted, name in ((row, row["name"]), (by_spectra.get(key), f"{row['name']}, by spectra")):
+            if counted is None:
+                continue
+            cells = [name, row["direction"], f"{counted['flops'] / 1e9:.1f}", f"{counted['bytes'] / 1e6:,.0f}"]
+            for gpu, precision in columns:
+                least = counted["least_ms"][gpu["name"]].get(precision)
+                ms = times.get((gpu["name"], precision), {}).get(key)
+                cells.append("" if least is None else f"{least:.3g}" + (f" ({least / ms:.0%})" if ms else ""))
+            rows.append(cells)
+    return table(heading, rows, left=2)
+
+
+def timing_on(gpu: dict[str, Any], precision: str, batch: int) -> dict[str, Any] | None:
+    """What layer_timing.py measured of a step of that many images on a GPU in a precision, if it did."""
+    if not exists(ON_GPU_IN[precision]):
+        return None
+    report: dict[str, Any] = measured(ON_GPU_IN[precision])
+    return report if (report["description"], report["batch"]) == (gpu["device"], batch) else None
 
 
 def inference() -> str:
@@ -249,7 +369,7 @@ def named_sets() -> str:
 
 def small_sets() -> str:
     """What small_sets.py measured; the way to measure it where that was not done."""
-    if not (ROOT / "benchmarks" / "small_sets.json").exists():
+    if not exists("small_sets.json"):
         return "`python benchmarks/small_sets.py` makes five sets of 2 to 50 classes, trains on each and compares."
     report = measured("small_sets.json")
     heading = ["set", "images", "classes", "epochs", "accuracy", "nearest mean colour", "most frequent class", "time"]
@@ -518,12 +638,20 @@ def measured(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / name).read_text())
 
 
+def exists(name: str) -> bool:
+    """Whether a benchmark has written figures."""
+    return (ROOT / "benchmarks" / name).exists()
+
+
 BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
     Block("docs/speed.md", "layer times with AVX-512, by benchmarks/layer_timing.py", partial(layer_times, ON_AVX512)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
+    Block("docs/speed.md", "steps by precision, by benchmarks/layer_timing.py", precisions),
+    Block("docs/speed.md", "least times of a step, by benchmarks/roofline.py", roofline_steps),
+    Block("docs/speed.md", "least times of its layers, by benchmarks/roofline.py", roofline_layers),
     Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
     Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from pyalexnet.architecture import Options
 from pyalexnet.cli.arguments import add_command, add_placement, add_quiet
@@ -12,7 +13,7 @@ from pyalexnet.cli.output import add_output, print_tables, table_of, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.device.backend import DEFAULT_DEVICE
 from pyalexnet.net.network import AlexNet
-from pyalexnet.net.timing import Stopwatch, Timing, spread
+from pyalexnet.net.timing import Stopwatch, Timing, nvtx_ranges, spread
 from pyalexnet.system.checks import at_least
 from pyalexnet.system.progress import Display
 
@@ -43,6 +44,9 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="what products round to: fp32, tf32, bf16 or tf32x3 (default: %(default)s)",
     )
+    command.add_argument(
+        "--nvtx", action="store_true", help="mark steps and layers for NVIDIA's profilers (the extra 'profile')"
+    )
     add_output(command)
     add_quiet(command)
     add_placement(command)
@@ -51,6 +55,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
     repeats, batch_size = at_least("repeats", options.repeats, 1), at_least("batch_size", options.batch_size, 1)
+    range_of = nvtx_ranges() if options.nvtx else nullcontext
     net = AlexNet(
         devices=options.devices or (DEFAULT_DEVICE,),
         memory_limit=options.memory_limit,
@@ -59,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with Display(enabled=not options.quiet) as display:
         display.stage("one step to warm up")
-        watch = Stopwatch(net, batch_size)
+        watch = Stopwatch(net, batch_size, range_of=range_of)
         display.stage("layers")
         timings, peak_gflops = watch.time_layers(repeats, by_kernel=options.kernels)
         display.stage("whole steps")

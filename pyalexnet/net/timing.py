@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +18,10 @@ from pyalexnet.device.tensor import Tensor
 from pyalexnet.net.costs import Cost, cost_of
 from pyalexnet.net.entry import Entry
 from pyalexnet.net.network import AlexNet
+from pyalexnet.system.extras import importing_extra
+
+# What a profiler is to show what happens within a ``with`` block by.
+Range: TypeAlias = Callable[[str], AbstractContextManager[Any]]
 
 
 @dataclass
@@ -50,8 +58,15 @@ class Stopwatch:
         cores: of that device.
     """
 
-    def __init__(self, net: AlexNet, batch_size: int) -> None:
+    def __init__(self, net: AlexNet, batch_size: int, *, range_of: Range = nullcontext) -> None:
         """Run one step, so that everything is allocated and warm.
+
+        Args:
+            net: what is timed.
+            batch_size: images a step.
+            range_of: what makes a range of a profiler of a name, such as :func:`nvtx_ranges` gives. A whole step is in
+                a range ``step``. Where layers are timed, ``forward``, ``backward`` and ``update`` are ranges, and each
+                layer is one within.
 
         Raises:
             OutOfMemoryError: the batch does not fit; the message has the plan.
@@ -61,6 +76,7 @@ class Stopwatch:
         self.x = Tensor.from_array(images, device=net.devices[0])
         self.labels = rng.integers(0, net.num_classes, batch_size)
         self.net = net
+        self._range_of = range_of
         self.device = net.placement.devices[0]
         info = self.device.native.device_info(self.device.index)
         self.description, self.cores = info["name"], info["multiprocessors"]
@@ -70,7 +86,8 @@ class Stopwatch:
     def time_step(self) -> float:
         """Milliseconds of one whole training step, from images on the first device to the loss in host memory."""
         start = time.perf_counter()
-        self.net.train_step(self.x, self.labels, lr=1e-6)
+        with self._range_of("step"):
+            self.net.train_step(self.x, self.labels, lr=1e-6)
         return (time.perf_counter() - start) * 1e3
 
     def measure_peak(self) -> float:
@@ -117,8 +134,17 @@ class Stopwatch:
 
     def _time_once(self, entries: Sequence[Entry]) -> list[tuple[Entry, float]]:
         """Each entry alone between two events; an exchange from its start to its finish, with nothing beside it."""
-        timed = []
+        timed: list[tuple[Entry, float]] = []
         pending: dict[int, Entry] = {}
+        for direction, in_direction in groupby(entries, lambda entry: entry.direction):
+            with self._range_of(direction):
+                for layer, of_layer in groupby(in_direction, lambda entry: entry.layer):
+                    with self._range_of(layer if layer == direction else f"{layer} {direction}"):
+                        timed += self._time_each(of_layer, pending)
+        return timed
+
+    def _time_each(self, entries: Iterable[Entry], pending: dict[int, Entry]) -> Iterator[tuple[Entry, float]]:
+        """The same of some entries; exchanges that have only started stay in ``pending``, by tower."""
         for entry in entries:
             if entry.operation == "exchange_start":
                 pending[entry.tower] = entry
@@ -132,8 +158,7 @@ class Stopwatch:
                 entry.run()
 
             shown = pending.get(entry.tower, entry) if entry.operation == "exchange_finish" else entry
-            timed.append((shown, self._between_events(stream, run)))
-        return timed
+            yield shown, self._between_events(stream, run)
 
     def _between_events(self, stream: NativeStream, work: Callable[[], None]) -> float:
         start, end = (self.device.native.Event(stream.device) for _ in range(2))
@@ -142,6 +167,18 @@ class Stopwatch:
         stream.record(end)
         end.synchronize()
         return float(end.elapsed_ms_since(start))
+
+
+def nvtx_ranges() -> Range:
+    """Ranges that NVIDIA's profilers show, in the domain ``pyalexnet``.
+
+    Raises:
+        MissingLibraryError: NVTX is not installed.
+    """
+    with importing_extra():
+        import nvtx
+
+    return partial(nvtx.annotate, domain="pyalexnet")
 
 
 def spread(values: Sequence[float]) -> float:

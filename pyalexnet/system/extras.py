@@ -13,6 +13,7 @@ _EXTRAS = {
     "jinja2": "report",
     "matplotlib": "figures",
     "mpi4py": "mpi",
+    "nvtx": "profile",
     "onnx": "onnx",
     "tensorboard": "tensorboard",
     "torch": "torch",
