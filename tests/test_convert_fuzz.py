@@ -14,9 +14,10 @@ from foreign import BVLC, PAPER, model_of
 from fuzzing import damaged
 from pyalexnet import ModelFileError, architecture, convert
 from pyalexnet.formats.conversion import read
+from test_convert_cuda_convnet import checkpoint, of_python_2
 
 EXAMPLES = int(os.environ.get("PYALEXNET_FUZZ_EXAMPLES", "25"))
-ENDINGS = (".pth", ".safetensors", ".onnx", ".caffemodel", ".npy")
+WRITTEN = (".pth", ".safetensors", ".onnx", ".caffemodel")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,16 +33,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for library in ("torch", "onnx", "google.protobuf"):
         pytest.importorskip(library)
     folder = tmp_path_factory.mktemp("fuzz")
-    for ending in ENDINGS[:-1]:
+    for ending in WRITTEN:
         convert(model_of(PAPER), folder / f"good{ending}", to="pytorch" if ending == ".safetensors" else None)
     parameters = model_of(BVLC).net.parameters()
     names = dict.fromkeys(name.partition(".")[0] for name in parameters)
     layers = {name: [parameters[f"{name}.weight"], parameters[f"{name}.bias"]] for name in names}
     np.save(folder / "good.npy", np.array(layers), allow_pickle=True)
+    (folder / "good.pkl").write_bytes(of_python_2(checkpoint(model_of(PAPER))))
     return folder
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [*WRITTEN, ".npy", ".pkl"])
 def test_damaged_files(folder: Path, ending: str) -> None:
     good, path = (folder / f"good{ending}").read_bytes(), folder / f"damaged{ending}"
     for seed in range(EXAMPLES):

@@ -17,7 +17,7 @@ import pytest
 from exchange import difference, images_for
 from foreign import BVLC, ROUNDING, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
-from pyalexnet.formats import numpy_dict
+from pyalexnet.formats import pickles
 
 HEADER = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }"
 LAYERS = (*(f"conv{number}" for number in range(1, 6)), "fc6", "fc7", "fc8")
@@ -187,7 +187,7 @@ def test_other_pickles_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "other.npy").write_bytes(npy(content))
     with pytest.raises(ModelFileError, match=message):
         load_model(tmp_path / "other.npy")
-    assert not vars(numpy_dict._encode)
+    assert not vars(pickles._encode)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import pyalexnet
+from pyalexnet import cli
 from pyalexnet.data import Digits, Subset
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.neighbours import find_neighbours
@@ -201,6 +202,23 @@ def test_curves_without_a_log_or_held_out_images(digits_run: Path) -> None:
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", ["filters", "units", "occlusion", "deconv", "predictions", "neighbours", "curves"])
+def test_formats_are_checked_before_any_work(
+    figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no such model, which is found out later."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["figure", figure, "nothing", "out.jpg"]) == 2
+    assert "path is 'out.jpg'; its name must end in .png, .svg, .pdf" in capsys.readouterr().err
+
+
+def test_every_figure_is_checked() -> None:
+    """Those of the command are those of the test above."""
+    (mark,) = test_formats_are_checked_before_any_work.pytestmark  # type: ignore[attr-defined]
+    drawn = {name.removeprefix("_draw_") for name in vars(cli.figure) if name.startswith("_draw_")}
+    assert {*mark.args[1]} == drawn
 
 
 def test_figures_are_written_in_the_format_of_their_name(digits_run: Path, tmp_path: Path) -> None:

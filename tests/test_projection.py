@@ -233,6 +233,12 @@ def test_tanh_has_a_gradient_alone(torch: Any) -> None:
             project_units(model, IMAGE, rule=rule)
 
 
+def test_progress_is_told_image_by_image() -> None:
+    counts: list[int] = []
+    found = project_units(model_of(), [IMAGE, IMAGE, IMAGE], units=[3], on_images=counts.append)
+    assert (len(found), counts) == (3, [1, 1, 1])
+
+
 def test_arguments_that_make_no_sense() -> None:
     model = model_of()
     with pytest.raises(ValueError, match="rule is 'relu'; it must be one of 'deconv', 'guided', 'gradient'"):

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--fashion", metavar="RUN", help="a run that learned Fashion-MNIST: predictions, neighbours")
-    parser.add_argument("--digits", metavar="RUN", help="a run that learned the digits: curves, units, occlusion")
+    parser.add_argument(
+        "--digits", metavar="RUN", help="a run that learned the digits: curves, units, deconv, occlusion"
+    )
     parser.add_argument("--emoji", metavar="RUN", help="a run that learned the emoji: filters")
     options = parser.parse_args(arguments)
     FIGURES.mkdir(parents=True, exist_ok=True)
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("neighbours", options.fashion, ["fashion-mnist", "{}", "--seed", "1", "--sample", "4"]),
         ("curves", options.digits, ["{}"]),
         ("units", options.digits, ["{}", "--count", "6", "--quiet"]),
+        ("deconv", options.digits, ["{}", "--quiet"]),
         ("occlusion", options.digits, ["{}", "--grey", "0", "--quiet"]),
         ("filters", options.emoji, ["{}"]),
     ):

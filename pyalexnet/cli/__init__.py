@@ -26,6 +26,7 @@ from pyalexnet.cli import (
     similarity,
     time,
     train,
+    verify,
 )
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.cli.status import FAILED, WRONG_INPUT, ended_by
@@ -52,6 +53,7 @@ _COMMANDS = (
     figure,
     report,
     convert,
+    verify,
     ablate,
     layers,
     time,
@@ -74,6 +76,7 @@ examples:
   pyalexnet figure filters run filters.png       conv1's filters, tower 0 above tower 1
   pyalexnet report run report.html               all about a run in one file
   pyalexnet convert run alexnet.onnx             the model for ONNX Runtime; .pth for PyTorch, .caffemodel
+  pyalexnet verify model.safetensors             whether a model file is whole and computes here what it should
   pyalexnet ablate fashion-mnist                 ReLU against tanh, LRN on and off, ...: what each brings
   pyalexnet layers --format csv                  shapes, windows, parameters and multiply-adds of each layer
   pyalexnet time --batch-size 32                 how long each layer of a training step takes here

@@ -151,6 +151,7 @@ def _add_deconv(figures: Commands) -> None:
         "guided: both (default: %(default)s)",
     )
     add_on_error(command)
+    add_quiet(command)
     add_placement(command)
 
 
@@ -234,9 +235,10 @@ def _add_images(command: argparse.ArgumentParser, count: int, default: str, meta
 
 
 def _draw_filters(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import filter_pictures, save_figure
+    from pyalexnet.study.figures import filter_pictures, require_format, save_figure
     from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 
+    require_format(options.out)
     model = open_model(options)
     save_figure(filter_pictures(model), options.out)
     rows = [
@@ -307,14 +309,19 @@ def _draw_deconv(options: argparse.Namespace) -> int:
     skipped = Skipped(options)
     model = open_model(options)
     images = list(_chosen(options, model, skipped)[0])
-    found = project_units(model, images, options.layer, units=options.units, rule=options.rule)
+    with Display(enabled=not options.quiet) as display:
+        display.begin("computing", len(images))
+        found = project_units(
+            model, images, options.layer, units=options.units, rule=options.rule, on_images=display.advance
+        )
     save_figure(projection_panel(images, found, crop=model.net.options.crop), options.out)
     return skipped.exit_status()
 
 
 def _draw_predictions(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import prediction_panel, save_figure
+    from pyalexnet.study.figures import prediction_panel, require_format, save_figure
 
+    require_format(options.out)
     skipped = Skipped(options)
     model = open_model(options)
     images, labels = _chosen(options, model, skipped)
@@ -324,11 +331,12 @@ def _draw_predictions(options: argparse.Namespace) -> int:
 
 
 def _draw_neighbours(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import neighbour_rows, save_figure
+    from pyalexnet.study.figures import neighbour_rows, require_format, save_figure
 
     if options.where is not None and _names_figure(options.where):  # the file to write, and then come the images
         options.images.insert(0, options.out)
         options.where, options.out = None, options.where
+    require_format(options.out)
     skipped = Skipped(options)
     model = open_model(options)
     images, labels = _chosen(options, model, skipped, default=options.where)
@@ -349,8 +357,9 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
 
 
 def _draw_curves(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import learning_curves, save_figure
+    from pyalexnet.study.figures import learning_curves, require_format, save_figure
 
+    require_format(options.out)
     save_figure(learning_curves(load_run(options.folder)), options.out)
     return 0
 

@@ -14,7 +14,7 @@ leaves normalisations out, as Zeiler & Fergus do; the other ways take LRN's grad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, TypeAlias, get_args
@@ -72,6 +72,7 @@ def project_units(
     *,
     units: Sequence[int] | None = None,
     rule: Rule = "deconv",
+    on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Projection]]:
     """Units' strongest activations in the centre of each image, taken back to its pixels.
 
@@ -85,6 +86,7 @@ def project_units(
         units: which of its units, the towers' side by side; by default, of each image the :data:`DEFAULT_UNITS` that
             are most active there.
         rule: what happens at a ReLU, as the module's docstring tells.
+        on_images: called with the number of images done since the last call.
 
     Returns:
         For each image a projection of each unit; of a unit that is 0 everywhere all zeros, but of rule ``gradient``
@@ -108,10 +110,12 @@ def project_units(
     chosen = None if units is None else as_units(net, layer, units)
     path = _path_to(layer, net)
     parameters = net.parameters()
-    return [
-        _projections(net, activations_of(model, image[None], [layer, *_needed(path)]), path, parameters, chosen, rule)
-        for image in as_images(images)
-    ]
+    found = []
+    for image in as_images(images):
+        outputs = activations_of(model, image[None], [layer, *_needed(path)])
+        found.append(_projections(net, outputs, path, parameters, chosen, rule))
+        on_images(1)
+    return found
 
 
 # The way up, and what of it the way back reads -----------------------------------------------------------------------

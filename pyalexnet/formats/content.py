@@ -8,7 +8,7 @@ width) and a fully connected layer's as (outputs, inputs), the inputs of fc6 cha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +17,11 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, parameter_shapes
 from pyalexnet.errors import ModelFileError
+from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_DESCRIPTION, ModelDescription, described
+from pyalexnet.net.network import AlexNet
+from pyalexnet.net.origin import UNKNOWN, Origin
+from pyalexnet.net.proof import Accuracy
 from pyalexnet.net.tensor_file import FORMAT, Tensors
 
 Colours: TypeAlias = Literal["rgb", "bgr"]
@@ -40,6 +44,8 @@ class Content:
         classes: names of the outputs, from the first on; None where the file has none.
         step: training steps done.
         colours: in which order ``conv1.weight`` takes an image's colours.
+        origin: where it came from.
+        accuracy: how often it was wrong; None where nobody measured it, or it is no more the same.
         remarks: what who converts should know of it.
     """
 
@@ -49,12 +55,29 @@ class Content:
     classes: tuple[str, ...] | None = None
     step: int = 0
     colours: Colours = "rgb"
+    origin: Origin = UNKNOWN
+    accuracy: Accuracy | None = None
     remarks: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         """Outputs of fc8."""
         return self.parameters["fc8.bias"].size
+
+    def classifier(self, devices: Sequence[str], memory_limit: int | None = None) -> Classifier:
+        """The model on devices; it must have a mean, and be for images in RGB.
+
+        Raises:
+            ValueError: ``devices`` makes no sense for the net.
+            DeviceNotFoundError: there is no such device.
+            OutOfMemoryError: the net does not fit.
+        """
+        assert self.mean is not None
+        assert self.colours == "rgb"
+        net = AlexNet.unfilled(self.num_classes, devices=devices, memory_limit=memory_limit, **vars(self.options))
+        net.load_parameters(self.parameters)
+        net.step = self.step
+        return Classifier(net, self.classes or (), self.mean, origin=self.origin)
 
     def description(self) -> str:
         """All but the arrays, as JSON that :func:`read_description` reads."""

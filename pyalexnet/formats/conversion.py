@@ -19,12 +19,12 @@ from pyalexnet.formats.content import Colours, Content, as_mean, for_colours
 from pyalexnet.formats.registry import format_called, format_of
 from pyalexnet.net import model_file
 from pyalexnet.net.classifier import Classifier, default_devices
-from pyalexnet.net.network import AlexNet
+from pyalexnet.net.origin import FileOrigin
 from pyalexnet.net.placement import device_names
 from pyalexnet.net.programs import as_memory_limit
 from pyalexnet.system.array_file import array_from, read_array_header
-from pyalexnet.system.checks import as_path, require, shown
-from pyalexnet.system.files import read_regular_file, write_atomically
+from pyalexnet.system.checks import as_path, flag, require, shown
+from pyalexnet.system.files import file_sha256, read_regular_file, write_atomically
 from pyalexnet.system.json_file import require_distinct
 
 Mean: TypeAlias = "str | PathLike[str] | Sequence[float] | np.ndarray[Any, Any]"
@@ -45,6 +45,7 @@ def load_model(
     classes: Classes | None = None,
     colours: Colours | None = None,
     prototxt: str | PathLike[str] | None = None,
+    verify: bool = False,
 ) -> Classifier:
     """Read a classifier from a model file, this package's or another program's; docs/exchange.md lists the formats.
 
@@ -58,29 +59,29 @@ def load_model(
         colours: in which order another program's net takes an image's colours, ``rgb`` or ``bgr``; by default as nets
             of that format usually do.
         prototxt: the definition of a net of Caffe, where that of its ``.caffemodel`` is not the one that is meant.
+        verify: whether the net must compute, on these devices, the logits of a known image that were written with it,
+            but for rounding (:func:`pyalexnet.net.proof.tolerance`). Checksums of this package's files are always
+            checked; files of earlier versions and other programs have no logits, and are refused.
 
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument makes no sense, or ``mean`` is not given and the file has none.
         OSError: a file cannot be read; FileNotFoundError where there is none.
         MissingLibraryError: a library is not installed that the format needs.
-        ModelFileError: it is no model, of a net that this package does not compute, of a newer format, or damaged; the
-            message says which.
+        ModelFileError: it is no model, of a net that this package does not compute, of a newer format, or damaged, or
+            it does not prove itself; the message says which.
     """
-    path = as_path("path", path)
+    path, verify = as_path("path", path), flag("verify", verify)
     given = mean is not None or classes is not None or colours is not None or prototxt is not None
     if not given and (path.is_dir() or format_of(path).name == "pyalexnet"):
-        return model_file.load_model(path, devices=devices, memory_limit=memory_limit)
+        return model_file.load_model(path, devices=devices, memory_limit=memory_limit, verify=verify)
+    require(not verify, "verify", verify, f"False for {path}, as only a model file as it is has logits to verify")
     devices = default_devices() if devices is None else device_names(devices)
     memory_limit = as_memory_limit(memory_limit)
     content = read(path, mean=mean, classes=classes, colours=colours, prototxt=prototxt)
     for remark in content.remarks:
         warnings.warn(remark, stacklevel=2)
-    net = AlexNet.unfilled(content.num_classes, devices=devices, memory_limit=memory_limit, **vars(content.options))
-    net.load_parameters(content.parameters)
-    net.step = content.step
-    assert content.mean is not None
-    return Classifier(net, content.classes or (), content.mean)
+    return content.classifier(devices, memory_limit)
 
 
 def convert(
@@ -95,7 +96,8 @@ def convert(
 ) -> tuple[str, ...]:
     """Write a model for another program, or another program's as a model file; docs/exchange.md lists the formats.
 
-    Nothing is computed but the order of values, which stay as they are.
+    Nothing is computed but the order of values, which stay as they are, and the logits that a model file has for its
+    proof.
 
     Args:
         source: a classifier, or what :func:`load_model` takes.
@@ -113,6 +115,7 @@ def convert(
         TypeError: an argument is of another type.
         ValueError: an argument makes no sense, ``mean`` is not given and the file has none, or the format cannot hold
             the net.
+        OutOfMemoryError: there is no room for the net that computes the logits of a model file.
         OSError: a file cannot be read or written; nothing is half-written.
         MissingLibraryError: a library is not installed that a format needs.
         ModelFileError: as in :func:`load_model`.
@@ -166,6 +169,7 @@ def content_of(model: Classifier | str | PathLike[str]) -> Content:
         mean=model.mean,
         classes=model.classes,
         step=model.net.step,
+        origin=model.origin,
     )
 
 
@@ -175,10 +179,14 @@ def _stored(path: Path, prototxt: str | PathLike[str] | None) -> Content:
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
     if prototxt is None:
-        return form.read(path)
-    definition = as_path("prototxt", prototxt)
-    require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
-    return caffe.read(path, definition)
+        content = form.read(path)
+    else:
+        definition = as_path("prototxt", prototxt)
+        require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
+        content = caffe.read(path, definition)
+    path = model_file.file_of(path)
+    file = FileOrigin(name=path.name, format=form.name, sha256=file_sha256(path))
+    return replace(content, origin=content.origin.through(file))
 
 
 def _given(
@@ -189,6 +197,8 @@ def _given(
     content = for_colours(replace(content, colours=colours or content.colours), "rgb")
     if mean is not None:
         content = replace(content, mean=_mean(mean))
+    if mean is not None or colours is not None:
+        content = replace(content, accuracy=None)  # that of a net which sees other images
     if content.mean is None:
         raise ValueError(
             f"mean is None, but {source} has no mean image; it must be its file, or numbers for red, green and blue, "

@@ -1,12 +1,13 @@
-"""This package's own model files, without a net on any device."""
+"""This package's own model files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pyalexnet.formats.content import Content, as_mean
-from pyalexnet.net.model_file import MEAN, MODEL_DESCRIPTION, MODEL_FILE, described, model_shapes
-from pyalexnet.net.tensor_file import open_tensors, pack
+from pyalexnet.net.model_file import MEAN, MODEL_DESCRIPTION, file_of, model_content, model_shapes
+from pyalexnet.net.origin import UNKNOWN
+from pyalexnet.net.tensor_file import open_tensors
 
 
 def read(path: Path) -> Content:
@@ -16,15 +17,26 @@ def read(path: Path) -> Content:
         FileNotFoundError: there is no such file.
         ModelFileError: it is no model of this package, of a newer format, or damaged.
     """
-    path = path / MODEL_FILE if path.is_dir() else path
+    path = file_of(path)
     with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
         about, tensors = file.description, file.tensors()
     mean = as_mean(tensors.pop(MEAN), str(path))
-    return Content(options=about.options, parameters=tensors, mean=mean, classes=about.classes or None, step=about.step)
+    return Content(
+        options=about.options,
+        parameters=tensors,
+        mean=mean,
+        classes=about.classes or None,
+        step=about.step,
+        origin=about.proof.origin if about.proof else UNKNOWN,
+        accuracy=about.proof.accuracy if about.proof else None,
+    )
 
 
 def write(content: Content) -> bytes:
-    """A model file; the content must have a mean."""
-    assert content.mean is not None
-    about = described(content.classes or (), content.num_classes, content.options, content.step)
-    return pack({**content.parameters, MEAN: content.mean}, about)
+    """A model file, with the logits that a CPU core computes; the content must have a mean.
+
+    Raises:
+        OutOfMemoryError: the net does not fit into the computer's memory once more.
+    """
+    model = content.classifier(["cpu:0"])
+    return model_content(model, content.parameters, accuracy=content.accuracy)

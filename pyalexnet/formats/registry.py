@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe, numpy_dict, onnx_graph, own, pytorch
+from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch
 from pyalexnet.formats.content import Content
 from pyalexnet.net.tensor_file import require_short_header
 
@@ -42,16 +42,17 @@ FORMATS = (
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
     Format("caffe", (".caffemodel",), caffe.read, caffe.write),
     Format("numpy", (".npy",), numpy_dict.read, None),
+    Format("cuda-convnet", (".pkl", ".pickle"), cuda_convnet.read, None),
 )
 NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
 """Those in which a user can ask for a file."""
 
 
 def format_of(path: Path) -> Format:
-    """By its ending, or its content where an ending stands for several; what has none is this package's."""
+    """By its ending, or its content where that stands for several or none; what tells nothing is this package's."""
     found = list(_with_ending(path))
     if not found:
-        return FORMATS[0]
+        return FORMATS[-1] if cuda_convnet.is_checkpoint(path) else FORMATS[0]
     return FORMATS[1] if len(found) > 1 and _is_state_dict(path) else found[0]
 
 

@@ -17,6 +17,7 @@ from pyalexnet.device.backend import devices
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.network import AlexNet
+from pyalexnet.net.origin import UNKNOWN, Origin
 from pyalexnet.system.checks import shown
 from pyalexnet.system.json_file import require_distinct
 
@@ -31,12 +32,14 @@ class Classifier:
         mean: float32 (256, 256, 3), subtracted from images before the net sees them.
         learned_from: what its training images were, as :attr:`pyalexnet.data.choice.DataChoice.description` has it, or
             the folder of its model file, beside which ``run.json`` may tell; None where nobody knows.
+        origin: where it came from, which its file will tell.
     """
 
     net: AlexNet
     classes: tuple[str, ...]
     mean: npt.NDArray[np.float32]
     learned_from: DataDescription | Path | None = None
+    origin: Origin = UNKNOWN
 
     def __post_init__(self) -> None:
         """Check the parts; ``classes`` may be any list of names, ``mean`` an array of any library.

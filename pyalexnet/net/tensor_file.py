@@ -44,6 +44,10 @@ class Description:
     format: int
     checksum: int
 
+    def damage(self, tensors: Tensors) -> str:
+        """How tensors differ from those that were described; empty where they do not."""
+        return "" if checksum(tensors) == self.checksum else "its content does not match its checksum"
+
 
 D = TypeVar("D", bound=Description)
 
@@ -74,8 +78,8 @@ class TensorFile(Generic[D]):
             ModelFileError: one is damaged, or a value is NaN or infinite.
         """
         tensors = {name: self._file.get_tensor(name) for name in self._file.keys()}  # noqa: SIM118
-        if checksum(tensors) != self.description.checksum:
-            raise ModelFileError(f"{self.path} is damaged: its content does not match its checksum")
+        if damage := self.description.damage(tensors):
+            raise ModelFileError(f"{self.path} is damaged: {damage}")
         for name, values in tensors.items():
             if not np.isfinite(values).all():
                 bad = np.count_nonzero(~np.isfinite(values))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -79,6 +80,19 @@ def read_regular_file(path: str | PathLike[str], max_bytes: int) -> bytes:
             reason = f"it has {size:,} bytes; it must have at most {max_bytes:,}"
             raise OSError(errno.EFBIG, reason, fspath(path))
         return file.read(size)
+
+
+def file_sha256(path: str | PathLike[str]) -> str:
+    """The SHA-256 of a regular file's content, in lower-case hexadecimal digits.
+
+    Raises:
+        OSError: see :func:`open_regular_file`.
+    """
+    found = hashlib.sha256()
+    with open_regular_file(path) as file:
+        while block := file.read(1 << 24):
+            found.update(block)
+    return found.hexdigest()
 
 
 def write_atomically(path: str | PathLike[str], content: bytes) -> None:

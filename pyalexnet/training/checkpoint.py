@@ -42,7 +42,7 @@ from pyalexnet.system.files import (
 )
 from pyalexnet.system.json_file import JsonFormat
 from pyalexnet.training.settings import Settings
-from pyalexnet.training.state import EpochRecord, RunDescription, RunState, require_in_order
+from pyalexnet.training.state import EpochRecord, RunDescription, RunState, accuracy_after, require_in_order
 from pyalexnet.training.watch import StuckLoss
 
 CHECKPOINTS = "checkpoints"
@@ -89,7 +89,9 @@ class Checkpoint:
         if path.exists():
             return path
         contents = {
-            MODEL_FILE: model_content(self.model, parameters),
+            MODEL_FILE: model_content(
+                self.model, parameters, accuracy=accuracy_after(self.model.net.step, self.state.history, self.data)
+            ),
             MOMENTUM_FILE: pack({**self.model.net.momentum(), _COLOUR_AXES: self.colour_axes}, {}),
         }
         contents[STATE_FILE] = self._state_content({name: zlib.crc32(content) for name, content in contents.items()})
@@ -133,7 +135,7 @@ class Checkpoint:
         _require_checksum(path / MOMENTUM_FILE, found.checksums["momentum.safetensors"])
         state, settings = found.state, found.settings
         devices = settings.devices if devices is None else devices
-        model, parameters = read_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
+        model, parameters, _ = read_model(path / MODEL_FILE, devices=devices, memory_limit=memory_limit)
         model.net.seed = settings.seed
         _require_steps(path / STATE_FILE, state, model.net.step)
         with open_tensors(

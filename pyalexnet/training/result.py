@@ -11,10 +11,10 @@ from typing import Literal
 
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.net.classifier import Classifier
-from pyalexnet.net.model_file import MODEL_FILE, save_model
+from pyalexnet.net.model_file import MODEL_FILE, model_content
 from pyalexnet.system.files import write_atomically
 from pyalexnet.training.settings import Settings
-from pyalexnet.training.state import EpochRecord, best_epoch
+from pyalexnet.training.state import EpochRecord, accuracy_after, best_epoch
 
 BEST_FILE, RUN_FILE = "best.safetensors", "run.json"
 
@@ -66,7 +66,8 @@ class TrainingResult:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(folder / MODEL_FILE, self.model)
+        accuracy = accuracy_after(self.model.net.step, self.history, self.data)
+        write_atomically(folder / MODEL_FILE, model_content(self.model, accuracy=accuracy))
         self.save_record(folder)
 
     def save_record(self, folder: Path) -> None:

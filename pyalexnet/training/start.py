@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pyalexnet.data.statistics import Statistics, measure
 from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
+from pyalexnet.net.origin import Origin, RunOrigin
 from pyalexnet.net.placement import describe_placement
 from pyalexnet.net.shards import Shards
 from pyalexnet.system.checks import number, require
@@ -173,7 +174,7 @@ def _fresh(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
         mean = init.mean
     else:
         mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
-    model = Classifier(net, chosen.training.classes, mean, learned_from=chosen.description)
+    model = _of_run(Classifier(net, chosen.training.classes, mean), settings, chosen)
     return StartingPoint(model, statistics.colour_axes, RunState(), settings, chosen, shards)
 
 
@@ -207,8 +208,14 @@ def _resumed(path: Path, asked: Asked, display: Display, ranks: Ranks) -> Starti
     net = checkpoint.model.net
     display.line(f"going on at step {net.step}, in epoch {checkpoint.state.epoch}")
     chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, shards, saving=conduct.out is not None))
-    model = replace(checkpoint.model, learned_from=chosen.description)
+    model = _of_run(checkpoint.model, settings, chosen)
     return StartingPoint(model, checkpoint.colour_axes, checkpoint.state, settings, chosen, shards)
+
+
+def _of_run(model: Classifier, settings: Settings, chosen: DataChoice) -> Classifier:
+    """A classifier that says which run learned it."""
+    origin = Origin(run=RunOrigin.of(chosen.description, asdict(settings)))
+    return replace(model, learned_from=chosen.description, origin=origin)
 
 
 def _initial_model(asked: Asked, display: Display) -> InitialModel | None:

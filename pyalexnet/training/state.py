@@ -11,6 +11,8 @@ from annotated_types import Ge, Le
 
 from pyalexnet.architecture import Options
 from pyalexnet.data.choice import DataDescription
+from pyalexnet.net.origin import DataOrigin
+from pyalexnet.net.proof import Accuracy
 from pyalexnet.system.checks import require
 from pyalexnet.system.json_file import JsonFormat, require_distinct
 from pyalexnet.training.settings import Settings
@@ -62,6 +64,19 @@ def best_epoch(history: Sequence[EpochRecord]) -> EpochRecord | None:
     """The first epoch with the lowest validation error; None where none was measured."""
     measured = [(record.validation_error, record) for record in history if record.validation_error is not None]
     return min(measured, key=lambda pair: pair[0], default=(None, None))[1]
+
+
+def accuracy_after(step: int, history: Sequence[EpochRecord], data: DataDescription) -> Accuracy | None:
+    """What was measured of a run's net at this step; None within an epoch, or where no images are held out."""
+    held_out, last = data["held_out"], history[-1] if history else None
+    if held_out is None or last is None or last.steps != step or last.validation_error is None:
+        return None
+    return Accuracy(
+        data=DataOrigin.of(data).held_out_name,
+        images=held_out["images"],
+        views=1,
+        top1_error=last.validation_error,
+    )
 
 
 @dataclass
