@@ -114,8 +114,8 @@ def test_convolution(
 
 # Ties of tf32 and of bf16, just beside them, the largest number and what rounds to infinity.
 EDGES = np.array(
-    [1.0, 1 + 2**-11, 1 + 2**-11 - 2**-23, 1 + 2**-11 + 2**-23, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-23, 0.0,
-     2.0**-126, 3.3895314e38, np.finfo(np.float32).max, np.inf],
+    [1.0, 1 + 2**-11, 1 + 2**-11 - 2**-23, 1 + 2**-11 + 2**-23, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8,
+     1 + 2**-8 + 2**-23, 0.0, 2.0**-126, 3.3895314e38, np.finfo(np.float32).max, np.inf],
     np.float32,
 )  # fmt: skip
 

@@ -182,7 +182,7 @@ void __cudaRegisterFunction(void** fat_binary, const char* stub, char*, const ch
                             void*, int*) {
   ptx::Registry& known = ptx::registry();
   const std::lock_guard lock(known.mutex);
-  known.kernels[stub] = {.fat_binary = reinterpret_cast<ptx::FatBinary*>(fat_binary), .name = name};
+  known.kernels[stub] = {reinterpret_cast<ptx::FatBinary*>(fat_binary), name, nullptr};
 }
 
 unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, cudaStream_t stream) {
