@@ -370,9 +370,8 @@ def dynamic_shared(name: str) -> int:
     """Bytes of shared memory that a kernel's launcher asks for: sizeof(BlockMemory) and sizeof(RowSpectra)."""
     if product := re.search(r"^(transposed_)?patches_times_matrix (\d+)x(\d+)/.* (\w+)$", name):
         transposed, rows, columns, access = bool(product[1]), int(product[2]), int(product[3]), product[4]
-        words, buffers, place = 16 if " tf32 " in name else 8, 2, 48
-        padding = 4 if "/8x8 " in name else 16
-        slices = buffers * words * (rows + columns + padding) * 4
+        terms, buffers, padding = (8, 2, 4) if "/8x8 " in name else (16, 4, 0)
+        slices, place = buffers * terms * (rows + columns + padding) * 4, 48
         origins = 0 if access == "quads" else 16 * (rows // 4 if transposed else rows)
         return round_up(slices + origins + place, 64)
     if spectra := re.search(r"^(?:to|from)_spectra (\d+)", name):

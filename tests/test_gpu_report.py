@@ -247,13 +247,17 @@ def test_enumerators_are_those_of_the_sources() -> None:
 
 
 def test_shared_memory_is_what_the_launchers_ask_for(tmp_path: Path) -> None:
+    warps_of = {
+        "tf32": ((128, 128, 64), (256, 64, 64)), "bf16": ((128, 128, 64), (256, 64, 64)),
+        "tf32x3": ((128, 128, 32), (128, 64, 32)),
+    }  # fmt: skip
     tiles = [(f"GpuTile<128, {columns}, 8, 8>", f"128x{columns}/8x8") for columns in (128, 64)] + [
         (
-            f"TensorTile<128, {columns}, 64, {columns // 2}, Precision::k{name.capitalize()}>",
-            f"128x{columns}/64x{columns // 2} {name}",
+            f"TensorTile<{rows}, {columns}, 64, {of_warp}, Precision::k{name.capitalize()}>",
+            f"{rows}x{columns}/64x{of_warp} {name}",
         )
-        for columns in (128, 64)
-        for name in ("tf32", "bf16", "tf32x3")
+        for name, sizes in warps_of.items()
+        for rows, columns, of_warp in sizes
     ]
     checks = [
         f"static_assert(sizeof(BlockMemory<{tile}, {left}<{tile}, Access::k{access.title()}>>) == "
