@@ -425,7 +425,9 @@ class Hostile:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize(
-    "hostile", [Hostile(os.system, "mkdir planted"), Hostile(eval, "1"), Hostile(getattr, "", "join"), {1, 2}], ids=str
+    "hostile",
+    [Hostile(os.system, "mkdir planted"), Hostile(eval, "1"), Hostile(getattr, "", "join"), {1, 2}],
+    ids=["a command", "an expression", "a method", "a set"],
 )
 def test_no_pickle_is_executed(hostile: Any, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

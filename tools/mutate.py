@@ -37,7 +37,7 @@ MUTATIONS = (
              "if (!inside) return nullptr;",
              "if (!inside && (row < -1 || column < -1)) return nullptr;",
              "tests/test_conv.py -k forward"),
-    Mutation("taps left of the image are seen", "src/device/quad_walks.cuh",
+    Mutation("taps left of the image are seen", "src/device/staged_quads.cuh",
              " & ~taps_inside(-x, p.kernel_width)", "", "tests/test_conv.py -k forward"),
     Mutation("a part of the sums is lost", "src/kernels/patch_product.cu",
              "for (int p = 1; p < parts; ++p) sum",

@@ -129,48 +129,7 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
   }
 }
 
-// The block's sums in its threads' registers, slices staged: while one is multiplied the next one is on its way.
-template <class Tile, class Left, class Right>
-PYALEXNET_INLINE void multiply_staged(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
-                                      const Cut& cut, PaddedRuns out_runs) {
-  constexpr SliceOrder kOrder = Left::kOrder;
-  const BlockPlace& place = memory.place;
-  int buffer = 0, terms_left = place.terms;
-  const auto fetch = [&] {
-    left.fetch(terms_left);
-    right.fetch(terms_left);
-    terms_left -= Tile::kDepth;
-  };
-  const auto commit = [&](int to) {
-    left.commit(memory.slices[to].left.at);
-    right.commit(memory.slices[to].right.at);
-    __syncthreads();
-  };
-  const auto left_at = [&](int row) { return memory.slices[buffer].left.at + row; };
-  const auto right_at = [&](int column) { return memory.slices[buffer].right.at + column; };
-
-  fetch();
-  commit(0);
-  Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
-    RegisterTile<Tile> tile;
-    tile.clear();
-    TermByTerm<Tile, kOrder> steps;
-    steps.begin(left_at(row), right_at(column));
-    while (terms_left > 0) {
-      fetch();
-      steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-      buffer = 1 - buffer;
-      commit(buffer);
-      steps.begin(left_at(row), right_at(column));
-      steps.multiply_last(tile);
-    }
-    steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-    steps.multiply_last(tile);
-    write_tile(tile, row, column, out, cut, place, out_runs);
-  });
-}
-
-// The same, slices coming by themselves: all buffers are there or asked for. A warp has two fragments, one of which it
+// The sums of a block whose slices come by themselves: all buffers are there or asked for. A warp has two fragments, one of which it
 // reads while it multiplies the other, the first one of a slice during the last one of the slice before.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_async(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
@@ -231,40 +190,6 @@ PYALEXNET_INLINE void multiply_async(Left& left, Right& right, BlockMemory<Tile,
   });
 }
 
-// The sums of a block of one thread, in memory between slices.
-template <class Tile, class Left, class Right>
-PYALEXNET_INLINE void multiply_copied(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
-                                      const Cut& cut, PaddedRuns out_runs) {
-  const BlockPlace& place = memory.place;
-  auto& [left_slice, right_slice] = memory.slices[0];
-  // Adds a slice to each register tile, then calls then(tile, m, n, row, column).
-  int terms = 0;
-  const auto multiply = [&](bool first_slice, auto then) {
-    Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-      RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
-      const RightPanel panel = right.panel(right_slice.at, column, terms);
-      constexpr int kRowStep = Left::kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(Left::kOrder) : 1;
-      multiply_add<Tile, Left::kOrder>(tile, left_slice.at + row * kRowStep, panel, terms);
-      then(tile, m, n, row, column);
-    });
-  };
-  for (int done = 0; done < place.terms; done += terms) {
-    terms = place.terms - done < cut.slice_terms ? place.terms - done : cut.slice_terms;
-    left.fetch(terms);
-    right.fetch(terms);
-    left.commit(left_slice.at);
-    right.commit(right_slice.at);
-    if (done + terms < place.terms) {
-      multiply(done == 0,
-               [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
-    } else {
-      multiply(done == 0, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
-        write_tile(tile, row, column, out, cut, place, out_runs);
-      });
-    }
-  }
-}
-
 // Whether the chip that is compiled for has no tensor cores for the tile; require_precision refuses it
 // (device/tensor_cores.h).
 template <class Tile>
@@ -275,11 +200,12 @@ inline constexpr bool kLacksTensorCores =
     false;
 #endif
 
-// The block's part of the product.
+// The block's part of the product. While a slice is multiplied the next one is on its way.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& right_matrix, const Output& out,
                                      const Cut& cut, PaddedRuns out_runs) {
   if constexpr (kLacksTensorCores<Tile>) return __trap();
+  constexpr SliceOrder kOrder = Left::kOrder;
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut);
@@ -287,9 +213,78 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   Left left(patches, place.group, place.first_row, place.rows, place.first_term, memory.left_shared);
   Right right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
   __syncthreads();
-  if constexpr (Tile::kWay == SliceWay::kStaged) multiply_staged<Tile>(left, right, memory, out, cut, out_runs);
-  if constexpr (Tile::kWay == SliceWay::kAsync) multiply_async<Tile>(left, right, memory, out, cut, out_runs);
-  if constexpr (Tile::kWay == SliceWay::kCopied) multiply_copied<Tile>(left, right, memory, out, cut, out_runs);
+
+  if constexpr (Tile::kWay == SliceWay::kAsync) {
+    multiply_async<Tile>(left, right, memory, out, cut, out_runs);
+  } else {
+    int buffer = 0, terms = 0, terms_left = place.terms;
+    const auto fetch = [&] {
+      const int slice_terms = Tile::kFullSlices ? Tile::kDepth : cut.slice_terms;
+      terms = Tile::kFullSlices || terms_left < slice_terms ? terms_left : slice_terms;
+      terms_left -= slice_terms;
+      left.fetch(terms);
+      right.fetch(terms);
+    };
+    const auto commit = [&](int to) {
+      left.commit(memory.slices[to].left.at);
+      right.commit(memory.slices[to].right.at);
+      __syncthreads();
+    };
+    // Where a register tile's first row and first column are in the current slices.
+    const auto left_at = [&](int row) {
+      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
+      return memory.slices[buffer].left.at + row * kRowStep;
+    };
+    const auto right_at =
+        [&](int column) {  // of the first panel alone: nvcc makes the better code where all are counted
+          return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth +
+                 column % Tile::kPanel;
+        };
+
+    fetch();
+    commit(0);
+    if constexpr (Tile::kSumsInRegisters) {
+      Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
+        RegisterTile<Tile> tile;
+        tile.clear();
+        TermByTerm<Tile, kOrder> steps;
+        steps.begin(left_at(row), right_at(column));
+        while (terms_left > 0) {
+          fetch();
+          steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+          buffer = 1 - buffer;
+          commit(buffer);
+          steps.begin(left_at(row), right_at(column));
+          steps.multiply_last(tile);
+        }
+        steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+        steps.multiply_last(tile);
+        write_tile(tile, row, column, out, cut, place, out_runs);
+      });
+    } else {
+      // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). The block is one thread,
+      // which is done with its one buffer then.
+      const auto multiply = [&](bool first_slice, auto then) {
+        Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+          RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
+          const RightPanel panel = right.panel(memory.slices[0].right.at, column, terms);
+          multiply_add<Tile, kOrder>(tile, left_at(row), panel, terms);
+          then(tile, m, n, row, column);
+        });
+      };
+      bool first_slice = true;
+      while (terms_left > 0) {
+        multiply(first_slice,
+                 [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
+        first_slice = false;
+        fetch();
+        commit(0);
+      }
+      multiply(first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
+        write_tile(tile, row, column, out, cut, place, out_runs);
+      });
+    }
+  }
 }
 
 }  // namespace pyalexnet

@@ -5,8 +5,10 @@
 // Left slices are told how many rows the block has: single threads copy no more, many take the whole tile's.
 #pragma once
 
-#include "device/carried_slices.cuh"
+#include "device/async_slices.cuh"
 #include "device/copied_slices.cuh"
+#include "device/staged_quads.cuh"
+#include "device/staged_slices.cuh"
 
 namespace pyalexnet {
 
@@ -20,31 +22,29 @@ struct RightSlice {
   alignas(64) float at[Tile::kDepth * Tile::right_pitch()];
 };
 
-// What brings slices for a tile: the copy of a single thread, or a walk for the access on the tile's way.
-template <class Tile, Access access, class Copied, class QuadWalk, class Walk>
-struct SliceBy {
-  using ByWalk = std::conditional_t<access == Access::kQuads, QuadWalk, Walk>;
-  using Type = std::conditional_t<Tile::kWay == SliceWay::kStaged, StagedSlice<ByWalk>, AsyncSlice<ByWalk>>;
-};
-template <class Tile, Access access, class Copied, class QuadWalk, class Walk>
-  requires(Tile::kWay == SliceWay::kCopied)
-struct SliceBy<Tile, access, Copied, QuadWalk, Walk> {
-  using Type = Copied;
-};
+// What brings slices for a tile: by its way, and on a GPU by what the access allows.
+template <class Tile, Access access, class Copied, class StagedQuads, class Staged, class QuadWalk, class Walk>
+using SliceBy = std::conditional_t<
+    Tile::kWay == SliceWay::kCopied, std::type_identity<Copied>,
+    std::conditional_t<
+        Tile::kWay == SliceWay::kStaged,
+        std::conditional_t<access == Access::kQuads, std::type_identity<StagedQuads>, std::type_identity<Staged>>,
+        std::type_identity<AsyncSlice<std::conditional_t<access == Access::kQuads, QuadWalk, Walk>>>>>::type;
 
 // Rows of the patch matrix, for out = P right.
 template <class Tile, Access access>
-using PatchRows =
-    typename SliceBy<Tile, access, CopiedPatchRows<Tile>, PatchRowQuadWalk<Tile>, PatchRowWalk<Tile, access>>::Type;
+using PatchRows = SliceBy<Tile, access, CopiedPatchRows<Tile>, StagedPatchRowQuads<Tile>, StagedPatchRows<Tile, access>,
+                          PatchRowQuadWalk<Tile>, PatchRowWalk<Tile, access>>;
 
 // Columns of the patch matrix as rows, for out = P^T right. One more behind the last holds ones.
 template <class Tile, Access access>
-using PatchColumns = typename SliceBy<Tile, access, CopiedPatchColumns<Tile>, PatchColumnQuadWalk<Tile>,
-                                      PatchColumnWalk<Tile, access>>::Type;
+using PatchColumns =
+    SliceBy<Tile, access, CopiedPatchColumns<Tile>, StagedPatchColumnQuads<Tile>, StagedPatchColumns<Tile, access>,
+            PatchColumnQuadWalk<Tile>, PatchColumnWalk<Tile, access>>;
 
 template <class Tile, Access access>
 using RightRows =
-    typename SliceBy<Tile, access, std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>,
-                     RightQuadWalk<Tile>, RightRowWalk<Tile, access>>::Type;
+    SliceBy<Tile, access, std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>,
+            StagedRightQuads<Tile>, StagedRightRows<Tile, access>, RightQuadWalk<Tile>, RightRowWalk<Tile, access>>;
 
 }  // namespace pyalexnet

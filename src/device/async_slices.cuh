@@ -1,4 +1,5 @@
-// The two ways on which a block of many threads brings the quads of a slice into shared memory.
+// Slices for tensor cores, by walks: device/staged_slices.cuh and device/staged_quads.cuh bring the same through registers.
+// (One source for both would be shorter, but of it nvcc makes code for float32 that spills on sm_120.)
 #pragma once
 
 #include "device/async_copy.cuh"
@@ -7,39 +8,7 @@
 
 namespace pyalexnet {
 
-// Through registers, in which a thread's quads of the next slice wait while the current one is multiplied: fetch() reads
-// device memory, commit() writes shared memory.
-template <class Walk>
-class StagedSlice : public Walk {
-  using Places = typename Walk::Places;
-
- public:
-  using Walk::Walk;
-
-  PYALEXNET_INLINE void fetch(int terms) {
-    Walk::next_slice(terms, [&](int pass, QuadSource source) { staged_[pass] = read(source); });
-  }
-
-  PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
-
- private:
-  PYALEXNET_INLINE Vec<4> read(QuadSource source) const {
-    Vec<4> quad = broadcast<4>(0.0f);
-    quad.set(0, source.instead);
-    if constexpr (Walk::kAccess == Access::kQuads) {
-      if (source.lanes > 0) quad = load<4>(source.from);
-    } else if constexpr (Walk::kAccess == Access::kVectors) {
-      if (source.lanes > 0) quad = load_lanes<4>(source.from, source.lanes, true);
-    } else {
-      if (source.lanes > 0) quad = load_lanes<4>(source.from, source.lanes, Walk::is_aligned());
-    }
-    return quad;
-  }
-
-  Vec<4> staged_[Places::kPasses];
-};
-
-// By asynchronous copies, straight to where they are read.
+// The quads of a walk by asynchronous copies, straight to where they are read.
 template <class Walk>
 class AsyncSlice : public Walk {
   using Places = typename Walk::Places;
