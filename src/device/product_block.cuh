@@ -129,8 +129,8 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
   }
 }
 
-// The sums of a block whose slices come by themselves: all buffers are there or asked for. A warp has two fragments, one of which it
-// reads while it multiplies the other, the first one of a slice during the last one of the slice before.
+// The sums of a block whose slices come by themselves: all buffers are there or asked for. A warp has two fragments, one of
+// which it reads while it multiplies the other, the first one of a slice during the last one of the slice before.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_async(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
                                      const Cut& cut, PaddedRuns out_runs) {
@@ -235,11 +235,11 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
       constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
       return memory.slices[buffer].left.at + row * kRowStep;
     };
-    const auto right_at =
-        [&](int column) {  // of the first panel alone: nvcc makes the better code where all are counted
-          return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth +
-                 column % Tile::kPanel;
-        };
+    // Of the first panel alone: nvcc makes the better code where all are counted.
+    const auto right_at = [&](int column) {
+      return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth +
+             column % Tile::kPanel;
+    };
 
     fetch();
     commit(0);

@@ -22,29 +22,28 @@ struct RightSlice {
   alignas(64) float at[Tile::kDepth * Tile::right_pitch()];
 };
 
-// What brings slices for a tile: by its way, and on a GPU by what the access allows.
-template <class Tile, Access access, class Copied, class StagedQuads, class Staged, class QuadWalk, class Walk>
+// The first of these types that fits: for a tile that is copied, for quads alone, for any other access; staged, or by
+// asynchronous copies.
+template <class Tile, Access access, class Copied, class Quads, class Any, class AsyncQuads, class AsyncAny>
 using SliceBy = std::conditional_t<
-    Tile::kWay == SliceWay::kCopied, std::type_identity<Copied>,
-    std::conditional_t<
-        Tile::kWay == SliceWay::kStaged,
-        std::conditional_t<access == Access::kQuads, std::type_identity<StagedQuads>, std::type_identity<Staged>>,
-        std::type_identity<AsyncSlice<std::conditional_t<access == Access::kQuads, QuadWalk, Walk>>>>>::type;
+    Tile::kWay == SliceWay::kCopied, Copied,
+    std::conditional_t<Tile::kWay == SliceWay::kStaged, std::conditional_t<access == Access::kQuads, Quads, Any>,
+                       std::conditional_t<access == Access::kQuads, AsyncQuads, AsyncAny>>>;
 
 // Rows of the patch matrix, for out = P right.
 template <class Tile, Access access>
 using PatchRows = SliceBy<Tile, access, CopiedPatchRows<Tile>, StagedPatchRowQuads<Tile>, StagedPatchRows<Tile, access>,
-                          PatchRowQuadWalk<Tile>, PatchRowWalk<Tile, access>>;
+                          AsyncPatchRowQuads<Tile>, AsyncPatchRows<Tile, access>>;
 
 // Columns of the patch matrix as rows, for out = P^T right. One more behind the last holds ones.
 template <class Tile, Access access>
 using PatchColumns =
     SliceBy<Tile, access, CopiedPatchColumns<Tile>, StagedPatchColumnQuads<Tile>, StagedPatchColumns<Tile, access>,
-            PatchColumnQuadWalk<Tile>, PatchColumnWalk<Tile, access>>;
+            AsyncPatchColumnQuads<Tile>, AsyncPatchColumns<Tile, access>>;
 
 template <class Tile, Access access>
 using RightRows =
     SliceBy<Tile, access, std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>,
-            StagedRightQuads<Tile>, StagedRightRows<Tile, access>, RightQuadWalk<Tile>, RightRowWalk<Tile, access>>;
+            StagedRightQuads<Tile>, StagedRightRows<Tile, access>, AsyncRightQuads<Tile>, AsyncRightRows<Tile, access>>;
 
 }  // namespace pyalexnet

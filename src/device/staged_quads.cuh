@@ -43,14 +43,20 @@ class StagedPatchRowQuads : RowQuads<Tile> {
   PYALEXNET_INLINE void fetch(int) {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      staged_[i] =
-          taps_seen_[i] & tap_bit_ ? load<4>(patches_.input + (offsets_[i] + tap_offset_)) : broadcast<4>(0.0f);
+      staged_[i] = is_seen(i) ? load<4>(from(i)) : broadcast<4>(0.0f);
     }
-    place_ += Tile::kDepth, tap_offset_ += Tile::kDepth;
-    next_tap();
+    advance();
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
+
+ protected:
+  PYALEXNET_INLINE bool is_seen(int pass) const { return taps_seen_[pass] & tap_bit_; }
+  PYALEXNET_INLINE const float* from(int pass) const { return patches_.input + (offsets_[pass] + tap_offset_); }
+  PYALEXNET_INLINE void advance() {
+    place_ += Tile::kDepth, tap_offset_ += Tile::kDepth;
+    next_tap();
+  }
 
  private:
   // Pass i takes the patch of this output pixel.
@@ -126,26 +132,34 @@ class StagedPatchColumnQuads : ColumnQuads<Tile> {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       const bool there = term(i) < terms;
-      const bool seen = static_cast<unsigned>(y_) < static_cast<unsigned>(height_) &&
-                        static_cast<unsigned>(x_) < static_cast<unsigned>(patches_.width);
-      const int offset =
-          image_ + y_ * static_cast<int>(patches_.row_stride) + x_ * static_cast<int>(patches_.pixel_stride);
+      const bool seen = is_seen();
+      const int offset = this->offset();
       staged_[i] = broadcast<4>(0.0f);
       staged_[i].set(0, there ? unseen_ : 0.0f);
       if (there && seen) staged_[i] = load<4>(patches_.input + offset);
-      advance(kStep);
+      advance();
     }
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
- private:
-  PYALEXNET_INLINE void advance(int step) {
-    x_ += step * patches_.stride;
+ protected:
+  PYALEXNET_INLINE bool is_seen() const {
+    return static_cast<unsigned>(y_) < static_cast<unsigned>(height_) &&
+           static_cast<unsigned>(x_) < static_cast<unsigned>(patches_.width);
+  }
+  PYALEXNET_INLINE int offset() const {
+    return image_ + y_ * static_cast<int>(patches_.row_stride) + x_ * static_cast<int>(patches_.pixel_stride);
+  }
+  PYALEXNET_INLINE const float* from() const { return patches_.input + offset(); }
+  PYALEXNET_INLINE float unseen() const { return unseen_; }
+  PYALEXNET_INLINE void advance() {
+    x_ += kStep * patches_.stride;
     if (x_ >= x_end_) x_ -= patches_.out_width * patches_.stride, y_ += patches_.stride;
     if (y_ >= y_end_) y_ -= patches_.out_height * patches_.stride, image_ += static_cast<int>(patches_.image_stride);
   }
 
+ private:
   const Patches& patches_;
   int image_;          // the pixel's, at the tap's place in its run, in floats from the input's start
   int y_, x_;          // the pixel that the tap sees
@@ -176,13 +190,19 @@ class StagedRightQuads : RightQuads<Tile> {
   PYALEXNET_INLINE void fetch(int terms) {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const float* const from = matrix_.data + (next_ + i * kStep * static_cast<int>(matrix_.pitch));
-      staged_[i] = terms >= least_terms_ + i * kStep ? load<4>(from) : broadcast<4>(0.0f);
+      staged_[i] = is_there(i, terms) ? load<4>(from(i)) : broadcast<4>(0.0f);
     }
-    next_ += Tile::kDepth * static_cast<int>(matrix_.pitch);
+    advance();
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
+
+ protected:
+  PYALEXNET_INLINE bool is_there(int pass, int terms) const { return terms >= least_terms_ + pass * kStep; }
+  PYALEXNET_INLINE const float* from(int pass) const {
+    return matrix_.data + (next_ + pass * kStep * static_cast<int>(matrix_.pitch));
+  }
+  PYALEXNET_INLINE void advance() { next_ += Tile::kDepth * static_cast<int>(matrix_.pitch); }
 
  private:
   const RightMatrix& matrix_;

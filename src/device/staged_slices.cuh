@@ -39,16 +39,24 @@ class StagedPatchRows : RowQuads<Tile> {
   }
 
   PYALEXNET_INLINE void fetch(int terms) {
-    const int lanes = quad() * 4 < terms ? patches_.run - tap_.place : 0;
+    const int lanes = lanes_there(terms);
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const float* run = shared_.origins[row(i)].template run<access>(patches_, tap_.y, tap_.x);
-      staged_[i] = run ? load_quad<access>(run + tap_.place, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      const float* const run = run_seen(i);
+      staged_[i] = run ? load_quad<access>(run + place(), lanes, patches_.aligned) : broadcast<4>(0.0f);
     }
-    tap_.template advance<access>(patches_, Tile::kDepth);
+    advance();
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
+
+ protected:
+  PYALEXNET_INLINE int lanes_there(int terms) const { return quad() * 4 < terms ? patches_.run - tap_.place : 0; }
+  PYALEXNET_INLINE const float* run_seen(int pass) const {
+    return shared_.origins[row(pass)].template run<access>(patches_, tap_.y, tap_.x);
+  }
+  PYALEXNET_INLINE int place() const { return tap_.place; }
+  PYALEXNET_INLINE void advance() { tap_.template advance<access>(patches_, Tile::kDepth); }
 
  private:
   const Patches& patches_;
@@ -84,22 +92,34 @@ class StagedPatchColumns : ColumnQuads<Tile> {
   }
 
   PYALEXNET_INLINE void fetch(int) {
-    const TapCursor tap = shared_.taps[quad()];
+    const TapCursor tap = this->tap();
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const PatchOrigin origin = pixel_.origin(patches_);
-      if (tap.y < patches_.kernel_height) {
-        const float* run = origin.template run<access>(patches_, tap.y, tap.x);
-        const int lanes = patches_.run - tap.place;
-        staged_[i] = run ? load_quad<access>(run + tap.place, lanes, patches_.aligned) : broadcast<4>(0.0f);
+      const PatchOrigin origin = this->origin();
+      if (!is_behind(tap)) {
+        const float* const run = run_seen(tap, origin);
+        staged_[i] = run ? load_quad<access>(run + tap.place, lanes_there(tap), patches_.aligned) : broadcast<4>(0.0f);
       } else {
-        staged_[i] = broadcast<4>(origin.y == PatchOrigin::kNowhere ? 0.0f : 1.0f);
+        staged_[i] = broadcast<4>(one_at(origin));
       }
-      pixel_.template advance<access>(patches_, kStep);
+      advance();
     }
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
+
+ protected:
+  PYALEXNET_INLINE TapCursor tap() const { return shared_.taps[quad()]; }
+  PYALEXNET_INLINE bool is_behind(const TapCursor& tap) const { return tap.y >= patches_.kernel_height; }
+  PYALEXNET_INLINE const float* run_seen(const TapCursor& tap, const PatchOrigin& origin) const {
+    return origin.template run<access>(patches_, tap.y, tap.x);
+  }
+  PYALEXNET_INLINE PatchOrigin origin() const { return pixel_.origin(patches_); }
+  PYALEXNET_INLINE int lanes_there(const TapCursor& tap) const { return patches_.run - tap.place; }
+  PYALEXNET_INLINE static float one_at(const PatchOrigin& origin) {
+    return origin.y == PatchOrigin::kNowhere ? 0.0f : 1.0f;
+  }
+  PYALEXNET_INLINE void advance() { pixel_.template advance<access>(patches_, kStep); }
 
  private:
   const Patches& patches_;
@@ -133,21 +153,22 @@ class StagedRightRows : RightQuads<Tile> {
   PYALEXNET_INLINE void fetch(int) {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
-      const bool there = left_ > 0 && place_ < matrix_.runs.run;
-      // With vectors, columns come by the quad.
-      const int lanes = access == Access::kVectors ? 4 : columns_ - column();
-      staged_[i] = there ? load_quad<access>(matrix_.data + next_, lanes, matrix_.aligned) : broadcast<4>(0.0f);
-      advance(kStep);
+      staged_[i] = is_there() ? load_quad<access>(from(), lanes_there(), matrix_.aligned) : broadcast<4>(0.0f);
+      advance();
     }
   }
 
   PYALEXNET_INLINE void commit(float* slice) const { Places::commit(slice, staged_); }
 
- private:
-  PYALEXNET_INLINE void advance(int step) {
-    left_ -= step;
-    next_ += step * static_cast<Offset>(matrix_.pitch);
-    place_ += step;
+ protected:
+  PYALEXNET_INLINE bool is_there() const { return left_ > 0 && place_ < matrix_.runs.run; }
+  PYALEXNET_INLINE const float* from() const { return matrix_.data + next_; }
+  // With vectors, columns come by the quad.
+  PYALEXNET_INLINE int lanes_there() const { return access == Access::kVectors ? 4 : columns_ - column(); }
+  PYALEXNET_INLINE void advance() {
+    left_ -= kStep;
+    next_ += kStep * static_cast<Offset>(matrix_.pitch);
+    place_ += kStep;
     if constexpr (access == Access::kVectors) {
       if (place_ >= matrix_.runs.padded_run) skip_padding();
     } else {
@@ -155,6 +176,7 @@ class StagedRightRows : RightQuads<Tile> {
     }
   }
 
+ private:
   PYALEXNET_INLINE void skip_padding() {
     place_ -= matrix_.runs.padded_run;
     next_ -= (matrix_.runs.padded_run - matrix_.runs.run) * static_cast<Offset>(matrix_.pitch);

@@ -105,7 +105,7 @@ struct TensorTile {
   static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 1 : 2;
   static constexpr int kBuffers = 4;
   static constexpr SliceWay kWay = SliceWay::kAsync;
-  static constexpr bool kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
+  static constexpr bool kFullSlices = true, kSumsInRegisters = true, kWide = false;
   static constexpr int kVector = 2;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
