@@ -151,6 +151,56 @@ def test_an_unknown_instruction_that_is_not_reached_does_not_matter(native: PtxM
     run(native, kernel_of("bra $end;\nfrobnicate.b32;\n$end:"), "k", Tensor.empty((1,), device="ptx:0"))
 
 
+# A thread's quad by an asynchronous copy, and what it then finds at byte READ of it.
+COPIED = """
+.shared .align 16 .b8 tile[1024];
+mov.u32 %r2, %tid.x;\nshl.b32 %r3, %r2, 4;\nmul.wide.u32 %rd4, %r2, 16;
+ld.param.u64 %rd2, [k_param_1];\nadd.s64 %rd2, %rd2, %rd4;\nadd.s64 %rd2, %rd2, SHIFT;
+mov.u32 %r4, tile;\nadd.s32 %r4, %r4, %r3;\nmov.u32 %r5, BYTES;
+cp.async.cg.shared.global [%r4], [%rd2], 16, %r5;\nCOMMIT\nWAIT
+ld.shared.f32 %f1, [%r4+READ];
+mul.wide.u32 %rd4, %r2, 4;\nadd.s64 %rd1, %rd1, %rd4;\nst.global.f32 [%rd1], %f1;
+"""
+
+
+def copied(native: PtxModule, **given: int | str) -> Tensor:
+    """What each thread finds; ``given`` takes the place of the capitals."""
+    values = {"SHIFT": 0, "BYTES": 16, "READ": 0, "COMMIT": "cp.async.commit_group;", "WAIT": "cp.async.wait_group 0;"}
+    text = kernel_of(COPIED).replace("k_param_0)", "k_param_0, .param .u64 k_param_1)")
+    for name, value in {**values, **given}.items():
+        text = text.replace(name, str(value))
+    to = Tensor.empty((THREADS,), device="ptx:0")
+    run(native, text, "k", to, Tensor.from_array(np.arange(1, 4 * THREADS + 1, dtype="f"), device="ptx:0"))
+    return to
+
+
+def test_an_asynchronous_copy_is_there_behind_its_wait(native: PtxModule) -> None:
+    quads = np.arange(1, 4 * THREADS + 1).reshape(THREADS, 4)
+    for place in range(4):
+        np.testing.assert_array_equal(copied(native, READ=4 * place), quads[:, place])
+    np.testing.assert_array_equal(copied(native, READ=4, BYTES=8), quads[:, 1])
+    np.testing.assert_array_equal(copied(native, READ=8, BYTES=8), 0)  # nothing is read behind them
+    np.testing.assert_array_equal(copied(native, READ=0, BYTES=0, SHIFT=1 << 40), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"WAIT": ""}, "shared memory read that nothing has written"),
+        ({"WAIT": "cp.async.wait_group 1;"}, "shared memory read that nothing has written"),
+        ({"COMMIT": ""}, "shared memory read that nothing has written"),
+        ({"SHIFT": 4}, "misaligned access to global memory: 16 bytes read"),
+        ({"SHIFT": 16}, "out of bounds of global memory: 4 bytes read"),
+        ({"BYTES": 20}, "a copy of 16 bytes reads 20"),
+    ],
+)
+def test_what_an_asynchronous_copy_does_wrong_is_told(
+    native: PtxModule, given: dict[str, int | str], told: str
+) -> None:
+    with pytest.raises(CudaError, match=told):
+        copied(native, **given)
+
+
 def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
     to = Tensor.empty((1,), device="ptx:0")
     with pytest.raises(CudaError, match=r"PTX line 4: '\.frobnicate' is not known"):

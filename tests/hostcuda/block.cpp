@@ -311,3 +311,37 @@ TEST(new_memory_is_filled_on_request) {
   }));
   for (unsigned value : seen.to_host()) CHECK_EQUAL(value, 0xffffffffu);
 }
+
+TEST(asynchronous_copies_are_made_by_the_wait_for_their_group) {
+  constexpr unsigned threads = 40;
+  const DeviceArray<float> from(4 * threads), seen(5 * threads);
+  for (unsigned i = 0; i < 4 * threads; ++i) from.data[i] = static_cast<float>(i + 1);
+  for (int launch = 0; launch < 2; ++launch) {  // what the first leaves undone is no concern of the second
+    CHECK_CUDA(hostcuda::launch("copies", 3, threads, 16 * threads, nullptr, [from = from.data, seen = seen.data] {
+      const unsigned t = threadIdx.x;
+      float* const mine = hostcuda::dynamic_shared<float>() + 4 * t;
+      for (int e = 0; e < 4; ++e) mine[e] = -1.0f;
+      hostcuda::copy_async(mine, from + 4 * t, 1, 1);
+      hostcuda::close_copies();
+      hostcuda::copy_async(mine + 1, from + 4 * t + 1, 2, 1);  // a float, and a zero behind it
+      hostcuda::close_copies();
+      hostcuda::close_copies();  // an empty group
+      hostcuda::copy_async(mine + 3, from + 4 * t + 3, 1, 1);
+      seen[5 * t] = mine[0];
+      hostcuda::wait_for_copies(2);
+      seen[5 * t + 1] = mine[0], seen[5 * t + 2] = mine[1];
+      __syncthreads();
+      hostcuda::wait_for_copies(0);
+      seen[5 * t + 3] = mine[1] + mine[2];
+      seen[5 * t + 4] = mine[3];  // its group was never closed
+    }));
+    const std::vector<float> result = seen.to_host();
+    for (unsigned t = 0; t < threads; ++t) {
+      CHECK_EQUAL(result[5 * t], -1.0f);
+      CHECK_EQUAL(result[5 * t + 1], static_cast<float>(4 * t + 1));
+      CHECK_EQUAL(result[5 * t + 2], -1.0f);
+      CHECK_EQUAL(result[5 * t + 3], static_cast<float>(4 * t + 2));
+      CHECK_EQUAL(result[5 * t + 4], -1.0f);
+    }
+  }
+}
