@@ -269,7 +269,10 @@ def of_earlier_version(path: Path) -> None:
     rewrite(path, lambda about: about.pop("proof"))
 
 
-def test_a_file_of_an_earlier_version(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_an_earlier_version(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # in which no cell takes two lines
     of_earlier_version(file)
     assert load_model(file, devices=CPU).classes == CLASSES
     with pytest.raises(ModelFileError, match="it has no SHA-256 and no logits to verify, as files of earlier versions"):

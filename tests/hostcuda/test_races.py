@@ -26,6 +26,7 @@ CASES_WITH_BARRIERS_OF = {
     "reduce.cuh": ["reductions_in_a_row"],
     "softmax.cu": ["cross_entropy_in_place"],
     "spectra.cu": ["conv_forward_by_spectra"],
+    "tensor_block.cuh": ["conv_forward_in_tf32", "conv_backward_weight_in_tf32x3"],
 }
 
 
