@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -211,6 +213,17 @@ def test_text_that_is_not_understood_is_refused(native: PtxModule) -> None:
         run(native, kernel_of(""), "k", to, 1)
     with pytest.raises(CudaError, match="k: argument 0 has 4 bytes, not 8"):
         run(native, kernel_of(""), "k", bytes(4))
+
+
+def test_the_environment_says_which_architecture_is_executed(native: PtxModule) -> None:
+    code = "from pyalexnet.device import backend; print(backend.native_module('ptx').architecture())"
+
+    def run_python(architecture: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYALEXNET_PTX_ARCHITECTURE": architecture}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    assert run_python(str(native.architecture())).stdout == f"{native.architecture()}\n"
+    assert "PYALEXNET_PTX_ARCHITECTURE is 'sm_75'; this module has PTX for " in run_python("sm_75").stderr
 
 
 def test_all_instructions_of_the_kernels_are_known(native: PtxModule) -> None:

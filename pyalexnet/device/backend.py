@@ -175,7 +175,7 @@ def instruction_set() -> str:
 
 
 def _device_count(target: str) -> int:
-    if target == "cuda" and not natives.is_built("_cuda"):
+    if target != "cpu" and not natives.is_built(f"_{target}"):
         return 0
     return native_module(target).device_count()
 
@@ -184,5 +184,6 @@ def _absence(target: str, count: int) -> str:
     if count:
         return f"{target} has only {count} devices"
     if not natives.is_built(f"_{target}"):
-        return f"pyalexnet was installed without the {target!r} target (it needs nvcc at build time)"
+        needed = "it needs nvcc at build time" if target == "cuda" else natives.what_to_run()
+        return f"pyalexnet was installed without the {target!r} target ({needed})"
     return f"the {target} driver reports no device"

@@ -120,10 +120,26 @@ std::vector<std::string> packed(const std::vector<Argument>& arguments) {
   return all;
 }
 
+// PYALEXNET_PTX_ARCHITECTURE, or the oldest that the module was built for.
+int architecture_to_execute() {
+  const std::vector<int> built = ptx::architectures();
+  const char* text = std::getenv("PYALEXNET_PTX_ARCHITECTURE");
+  if (text == nullptr) return built.at(0);
+  std::string known;
+  for (const int architecture : built) {
+    if (std::to_string(architecture) == text) return architecture;
+    known += (known.empty() ? "" : ", ") + std::to_string(architecture);
+  }
+  require(false, "PYALEXNET_PTX_ARCHITECTURE is '", text, "'; this module has PTX for ", known);
+  return 0;
+}
+
 // How the interpreter rounds, what it counts, and kernels from text, for tests of the interpreter itself.
 void register_ptx(py::module_& module) {
   using namespace pybind11::literals;
 
+  ptx::set_architecture(architecture_to_execute());
+  module.def("architecture", &ptx::architecture);
   module.def("set_fused", &ptx::set_fused, "fused"_a);
   module.def("count_traffic", &ptx::count_traffic, "on"_a);
   module.def("take_traffic", &take_traffic);

@@ -2,6 +2,10 @@
 
 #include "device/check.h"
 
+#if defined(PYALEXNET_TARGET_PTX)
+#include "ptx/launch.h"
+#endif
+
 namespace pyalexnet {
 
 bool has_tensor_cores([[maybe_unused]] int device) {
@@ -10,7 +14,7 @@ bool has_tensor_cores([[maybe_unused]] int device) {
   PYALEXNET_CHECK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   return major >= 8;
 #elif defined(PYALEXNET_TARGET_PTX)
-  return PYALEXNET_PTX_ARCHITECTURE >= 80;
+  return ptx::architecture() >= 80;
 #else
   return true;
 #endif

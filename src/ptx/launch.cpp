@@ -27,8 +27,13 @@ constexpr std::size_t kSharedBytesByDefault = 48 << 10, kMostSharedBytes = 99 <<
 struct FatBinary {
   explicit FatBinary(const void* data) : data(data) {}
 
-  const Module& parsed() {
-    if (!module) module = std::make_unique<Module>(read_module(ptx_of(data)));
+  const Module& parsed(int architecture) {
+    if (!module) {
+      const auto texts = ptx_of(data);
+      const auto text = texts.find(architecture);
+      if (text == texts.end()) throw std::runtime_error("there is no PTX for sm_" + std::to_string(architecture));
+      module = std::make_unique<Module>(read_module(std::string(text->second)));
+    }
     return *module;
   }
 
@@ -46,6 +51,7 @@ struct RegisteredKernel {
 struct Registry {
   std::mutex mutex;
   std::map<const void*, RegisteredKernel> kernels;
+  int architecture = 0;
 };
 
 // Objects register their kernels before main, in no order that is known.
@@ -75,7 +81,7 @@ RegisteredKernel kernel_of(const void* stub) {
   const auto found = known.kernels.find(stub);
   if (found == known.kernels.end()) throw std::runtime_error("a kernel that was never registered");
   RegisteredKernel& kernel = found->second;
-  if (!kernel.program) kernel.program = program_named(kernel.fat_binary->parsed(), kernel.name);
+  if (!kernel.program) kernel.program = program_named(kernel.fat_binary->parsed(known.architecture), kernel.name);
   return kernel;
 }
 
@@ -123,6 +129,30 @@ cudaError_t launch_stub(const void* stub, dim3 grid, dim3 block, void** argument
 }
 
 }  // namespace
+
+std::vector<int> architectures() {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  std::vector<int> all;
+  if (known.kernels.empty()) return all;
+  // Every object is compiled alike.
+  for (const auto& [architecture, text] : ptx_of(known.kernels.begin()->second.fat_binary->data)) {
+    all.push_back(architecture);
+  }
+  return all;
+}
+
+int architecture() {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  return known.architecture;
+}
+
+void set_architecture(int architecture) {
+  Registry& known = registry();
+  const std::lock_guard lock(known.mutex);
+  known.architecture = architecture;
+}
 
 cudaError_t launch_text(const std::string& text, const std::string& kernel, dim3 grid, dim3 block,
                         std::size_t dynamic_shared_bytes, cudaStream_t stream,

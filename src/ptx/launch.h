@@ -1,4 +1,5 @@
-// Launching a kernel from PTX text, and what of the kernels here is not known, for tests of the interpreter itself.
+// What the kernels here are executed as; launching one from PTX text, and what of them is not known, for tests of the
+// interpreter itself.
 #pragma once
 
 #include <string>
@@ -7,6 +8,13 @@
 #include "hostcuda.h"
 
 namespace ptx {
+
+// The compute capabilities for which this module has PTX, ascending; 75 is 7.5.
+std::vector<int> architectures();
+
+// The one whose PTX is executed. It must be among them, and set before any launch.
+int architecture();
+void set_architecture(int architecture);
 
 // Each parameter takes the first bytes of its argument. Asynchronous. Returns cudaErrorInvalidDeviceFunction where the
 // text is not understood or has no such kernel, and where the arguments are not those that it takes.
