@@ -38,6 +38,14 @@ def test_a_target_names_its_first_device() -> None:
     assert str(backend.get_device("sim")) == "sim:0"
 
 
+def test_a_target_that_was_not_built_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = natives.is_built
+    monkeypatch.setattr(natives, "is_built", lambda name: name != "_sim" and built(name))
+    assert not [info.name for info in pyalexnet.devices() if info.name.startswith("sim")]
+    with pytest.raises(DeviceNotFoundError, match=r"'sim:5', but .* without the 'sim' target \(run 'pip install "):
+        backend.get_device("sim:5")
+
+
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120

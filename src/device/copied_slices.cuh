@@ -29,6 +29,15 @@ PYALEXNET_INLINE void clear_floats(float* to, int count) {
   store(to + count - N, broadcast<N>(0.0f));
 }
 
+// Rows lie pages apart, and each is too short for the processor to see that it is read on and on: while one is copied,
+// another one so many rows on is asked for, where it is this long.
+inline constexpr int kRowsAhead = 4, kLongRun = 64;
+
+PYALEXNET_INLINE void ask_for(const float* from, int count) {
+  constexpr int kLine = 64 / sizeof(float);
+  for (int i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+}
+
 // Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.
 inline void round_floats(float* floats, int count, Precision precision) {
   if (precision == Precision::kTf32) {
@@ -52,6 +61,10 @@ PYALEXNET_INLINE int copy_patches(float* to, const Patches& patches, const Patch
   while (done < columns && tap.y < patches.kernel_height) {
     const int count = std::min(patches.run - tap.place, columns - done);
     for (int r = 0; r < rows; ++r) {
+      if (count >= kLongRun && r + kRowsAhead < rows) {
+        const float* ahead = origins[r + kRowsAhead].run(patches, tap.y, tap.x);
+        if (ahead) ask_for(ahead + tap.place, count);
+      }
       const float* run = origins[r].run(patches, tap.y, tap.x);
       if (run) {
         copy_floats(to + r * kPitch + done, run + tap.place, count);
@@ -143,6 +156,7 @@ class CopiedRightRows {
 
   PYALEXNET_INLINE void commit(float* slice) {
     for (int k = 0; k < terms_; ++k, next_ += pitch_) {
+      if (k + kRowsAhead < terms_) ask_for(next_ + kRowsAhead * pitch_, columns_);
       for (int n = 0; n < columns_; n += Tile::kPanel) {
         float* to = slice + n * Tile::kDepth + k * Tile::kPanel;
         const int count = std::min(Tile::kPanel, columns_ - n);

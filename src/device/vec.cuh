@@ -3,12 +3,17 @@
 // extensions).
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "device/platform.cuh"
+
+#if defined(PYALEXNET_TARGET_CPU) && defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace pyalexnet {
 
@@ -220,6 +225,21 @@ PYALEXNET_INLINE void store_lanes(float* to, Vec<N> value, int lanes, bool align
   for (int i = 0; i < N; ++i) {
     if (i < lanes) to[i] = value[i];
   }
+}
+
+// store, but on x86 cores past the caches, where the address is aligned to the whole vector: for what is read when caches
+// have long forgotten it. An ordinary store first reads the line that it writes to. Only vectors of whole lines gain, of
+// 64 bytes. Other threads see it after the kernel's end, as a GPU has it.
+template <int N>
+PYALEXNET_INLINE void store_past_caches(float* to, Vec<N> value) {
+#if defined(PYALEXNET_TARGET_CPU) && defined(__AVX512F__)
+  if constexpr (N == 16) {
+    if (reinterpret_cast<uintptr_t>(to) % sizeof value == 0) {
+      return _mm512_stream_ps(to, std::bit_cast<__m512>(value));
+    }
+  }
+#endif
+  store(to, value);
 }
 
 // Whether a kernel may use load and store at the array and at all multiples of the strides (in floats) from there: a

@@ -119,7 +119,11 @@ void Runtime::execute(Block& block, Work& work) {
     const std::uint64_t share = (work.items - begin) / (8 * static_cast<std::uint64_t>(core_count));
     const std::uint64_t end = begin + std::clamp(share, std::uint64_t{1}, kMostItemsClaimed);
     if (!work.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-    if (std::optional<Failure> failure = work.run(block, begin, end)) {
+    std::optional<Failure> failure = work.run(block, begin, end);
+#if defined(__SSE2__)
+    __builtin_ia32_sfence();  // what kernels stored past the caches is there before others are told
+#endif
+    if (failure) {
       work.next = work.items;
       const std::lock_guard lock(mutex);
       fail(work.stream->device, std::move(*failure));

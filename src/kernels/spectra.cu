@@ -40,6 +40,8 @@ PYALEXNET_INLINE void store_few(float* to, Lanes value, int lanes) {
 // are.
 template <bool all>
 struct LaneAccess {
+  static constexpr bool kAll = all;
+
   static PYALEXNET_INLINE Lanes load(const float* from, int lanes) {
     if constexpr (all) return pyalexnet::load<Tile::kVector>(from);
     return load_few(from, lanes);
@@ -113,15 +115,27 @@ PYALEXNET_INLINE int first_plane_of_column(int k) {
   return k == 0 ? 0 : k == half ? real_column : 2 * real_column + (k - 1) * 3 * N;
 }
 
+// Whether spectra of so many floats are out of a CPU core's caches before the product reads them: its share of the last
+// one is some MiB.
+PYALEXNET_INLINE bool outgrow_caches(int64_t floats) {
+  constexpr int64_t kCachedBytes = int64_t{16} << 20;
+  return kRunsOnCores && floats * int64_t{sizeof(float)} > kCachedBytes;
+}
+
 // Writes the planes of a column, one after the other.
 template <Side side, class Access>
 struct PlaneWriter {
   float* next;
   int64_t stride;
   int lanes;
+  bool past_caches;
 
   PYALEXNET_INLINE void write(Lanes value) {
-    Access::store(next, value, lanes);
+    if (Access::kAll && past_caches) {
+      store_past_caches(next, value);
+    } else {
+      Access::store(next, value, lanes);
+    }
     next += stride;
   }
   PYALEXNET_INLINE void write(Lanes re, Lanes im) {
@@ -156,6 +170,7 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
   auto& rows = shared_memory<RowSpectra<N>>();
   const float* const map = maps.data + block.map * maps.stride + block.first_lane;
   const int lanes = block.count;
+  const bool past_caches = outgrow_caches(maps.count * planes_of(N) * maps.lanes);
 
   for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
     Vec<V> x[N];
@@ -176,7 +191,8 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
   for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
     if (lane >= lanes) return;
     const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
-    PlaneWriter<side, Access> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    PlaneWriter<side, Access> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane,
+                                  past_caches};
     const auto transform_column = [&](auto part) {
       Vec<V> x[N];
       PYALEXNET_UNROLL
