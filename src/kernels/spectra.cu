@@ -40,8 +40,6 @@ PYALEXNET_INLINE void store_few(float* to, Lanes value, int lanes) {
 // are.
 template <bool all>
 struct LaneAccess {
-  static constexpr bool kAll = all;
-
   static PYALEXNET_INLINE Lanes load(const float* from, int lanes) {
     if constexpr (all) return pyalexnet::load<Tile::kVector>(from);
     return load_few(from, lanes);
@@ -49,6 +47,12 @@ struct LaneAccess {
   static PYALEXNET_INLINE void store(float* to, Lanes value, int lanes) {
     if constexpr (all) return pyalexnet::store(to, value);
     store_few(to, value, lanes);
+  }
+  static PYALEXNET_INLINE void store_plane(float* to, Lanes value, int lanes, bool past_caches) {
+    if constexpr (all) {
+      if (past_caches) return store_past_caches(to, value);
+    }
+    store(to, value, lanes);
   }
 };
 
@@ -131,11 +135,7 @@ struct PlaneWriter {
   bool past_caches;
 
   PYALEXNET_INLINE void write(Lanes value) {
-    if (Access::kAll && past_caches) {
-      store_past_caches(next, value);
-    } else {
-      Access::store(next, value, lanes);
-    }
+    Access::store_plane(next, value, lanes, past_caches);
     next += stride;
   }
   PYALEXNET_INLINE void write(Lanes re, Lanes im) {
