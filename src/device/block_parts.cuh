@@ -7,10 +7,11 @@
 
 namespace pyalexnet {
 
-// Where rows of sums go: row r of part p to data + p part_stride + r pitch, but row `rows` to last_row + p part_stride.
+// Where rows of sums go: row r of part p to data + p part_stride + r pitch, but row `rows` to last_row + p part_stride;
+// those of group g from there g group_stride on.
 struct Output {
   float* data;
-  int64_t pitch, rows, part_stride;
+  int64_t pitch, group_stride, rows, part_stride;
   float* last_row;    // nullptr where there is none
   const float* bias;  // nullptr: none
   bool relu;
@@ -98,13 +99,15 @@ struct BlockMemory {
 template <class Tile>
 PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, const Output& out, const Cut& cut,
                                  const BlockPlace& place, PaddedRuns out_runs) {
-  const int64_t out_column = place.group * cut.columns + place.first_column + column;
+  const int64_t group_column = place.first_column + column;
+  const int64_t bias_column = place.group * cut.columns + group_column;
+  const int64_t out_column = place.group * out.group_stride + group_column;
   PYALEXNET_UNROLL
   for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
     const int lanes = place.columns - column - Tile::column(j);
     PYALEXNET_UNROLL
     for (int i = 0; i < Tile::kThreadRows; ++i) {
-      if (lanes > 0) tile.sums[i][j] = out.finish(tile.sums[i][j], out_column + Tile::column(j), lanes);
+      if (lanes > 0) tile.sums[i][j] = out.finish(tile.sums[i][j], bias_column + Tile::column(j), lanes);
     }
   }
   PYALEXNET_UNROLL

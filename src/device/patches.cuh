@@ -188,11 +188,10 @@ struct PaddedRuns {
 // Each is a row.
 inline constexpr PaddedRuns kUnpadded{kMaxTerms, kMaxTerms};
 
-// The right factor of a product: row-major, with a row for each term that is no padding. A group's columns lie side by
-// side.
+// The right factor of a product: row-major, with a row for each term that is no padding.
 struct RightMatrix {
   const float* data;
-  int64_t pitch;
+  int64_t pitch, group_stride;
   int64_t terms;    // padding counted
   PaddedRuns runs;  // of the terms
   bool aligned;

@@ -34,7 +34,8 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   if (threadIdx.x == 0) place.find(cut);
   __syncthreads();
   Left left(patches, place.group, place.first_row, place.rows, place.first_term, memory.left_shared);
-  Right right(right_matrix, place.group * cut.columns + place.first_column, place.columns, place.first_term);
+  Right right(right_matrix, place.group * right_matrix.group_stride + place.first_column, place.columns,
+              place.first_term);
   __syncthreads();
 
   if constexpr (Tile::kWay == SliceWay::kAsync) {

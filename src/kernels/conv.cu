@@ -157,8 +157,9 @@ void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStr
   if (plan.points) {
     return correlate(forward_of(s, plan.points), plan.product, y, x, x_strides, w, bias, relu, workspace, stream);
   }
-  patches_times_matrix(plan.product, y, s.filters, patches_of_x(s, x, x_strides), w, s.filters, s.groups, bias, relu,
-                       workspace, stream);
+  const MatrixLayout layout = side_by_side(s.filters, s.groups);
+  patches_times_matrix(plan.product, y, layout, patches_of_x(s, x, x_strides), w, layout, s.filters, s.groups, bias,
+                       relu, workspace, stream);
 }
 
 void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
@@ -172,7 +173,8 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
     const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
     return correlate(c, plan.product, dx, dy, dense, flipped, nullptr, false, rest, stream);
   }
-  patches_times_matrix(plan.product, dx, s.channels, patches_of_dy(s, dy), flipped, s.channels, s.groups, nullptr,
+  const MatrixLayout layout = side_by_side(s.channels, s.groups);
+  patches_times_matrix(plan.product, dx, layout, patches_of_dy(s, dy), flipped, layout, s.channels, s.groups, nullptr,
                        false, rest, stream);
 }
 
@@ -182,7 +184,8 @@ void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const floa
   if (plan.points) {
     return correlate_for_weights(forward_of(s, plan.points), plan.product, dw, db, x, x_strides, dy, workspace, stream);
   }
-  transposed_patches_times_matrix(plan.product, dw, db, patches_of_x(s, x, x_strides), dy, s.filters, s.filters,
+  const MatrixLayout layout = side_by_side(s.filters, s.groups);
+  transposed_patches_times_matrix(plan.product, dw, db, layout, patches_of_x(s, x, x_strides), dy, layout, s.filters,
                                   s.groups, workspace, stream);
 }
 

@@ -22,9 +22,24 @@ constexpr int64_t kElementMultiplyAdds = 48;
 constexpr int64_t kElementMultiplyAdds = 128;
 #endif
 
-// Of `count` times `lanes` maps, rounded up so that what follows is aligned.
-int64_t spectra_bytes(const Correlation& c, int64_t count, int64_t lanes) {
-  return ceil_div(float_bytes("workspace", {count, planes_of(c.points), lanes}), 256) * 256;
+// The spectra of images, of weights, and of weights' gradients, which have a row more for the bias's.
+SpectraLayout of_images(const Correlation& c, int64_t channels) {
+  return {c.batch, channels / c.groups, c.groups};
+}
+SpectraLayout of_weights(const Correlation& c) {
+  return {c.channels / c.groups, c.filters / c.groups, c.groups};
+}
+SpectraLayout of_weight_gradients(const Correlation& c) {
+  return {c.channels / c.groups + 1, c.filters / c.groups, c.groups};
+}
+
+// Rounded up so that what follows is aligned.
+int64_t spectra_bytes(const Correlation& c, const SpectraLayout& layout) {
+  return ceil_div(float_bytes("workspace", {planes_of(c.points), layout.plane_stride()}), 256) * 256;
+}
+
+MatrixLayout matrices_of(const SpectraLayout& layout) {
+  return {layout.columns, layout.group_stride()};
 }
 
 // A piece of the workspace after the other.
@@ -50,16 +65,17 @@ MapAxis axis(int64_t extent, int sign, int64_t offset, int points) {
 
 // Images with sign 1, reversed ones with -1.
 template <class Float>
-Maps<Float> images(Float* data, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                   const ImageStrides& strides, int sign, int points) {
+Maps<Float> images(Float* data, const Correlation& c, int64_t height, int64_t width, int64_t channels,
+                   const ImageStrides& strides, int sign) {
   return {data,
-          batch,
+          c.batch,
           channels,
+          c.groups,
           strides.image,
           strides.row,
           strides.pixel,
-          axis(height, sign, 0, points),
-          axis(width, sign, 0, points)};
+          axis(height, sign, 0, c.points),
+          axis(width, sign, 0, c.points)};
 }
 
 ImageStrides dense(int64_t height, int64_t width, int64_t channels) {
@@ -74,6 +90,7 @@ Maps<Float> filters(Float* data, const Correlation& c, int sign) {
   return {data,
           depth,
           c.filters,
+          c.groups,
           c.filters,
           c.kernel_width * depth * c.filters,
           depth * c.filters,
@@ -138,59 +155,64 @@ ProductPlan plan_weight_gradient(const Correlation& c, Precision precision) {
 }
 
 int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product) {
-  return spectra_bytes(c, c.batch, c.channels) + spectra_bytes(c, c.channels / c.groups, c.filters) +
-         spectra_bytes(c, c.batch, c.filters) + product.workspace_bytes;
+  return spectra_bytes(c, of_images(c, c.channels)) + spectra_bytes(c, of_weights(c)) +
+         spectra_bytes(c, of_images(c, c.filters)) + product.workspace_bytes;
 }
 
 int64_t weight_gradient_workspace_bytes(const Correlation& c, const ProductPlan& product) {
-  return spectra_bytes(c, c.batch, c.channels) + spectra_bytes(c, c.batch, c.filters) +
-         spectra_bytes(c, c.channels / c.groups, c.filters) + spectra_bytes(c, 1, c.filters) + product.workspace_bytes;
+  return spectra_bytes(c, of_images(c, c.channels)) + spectra_bytes(c, of_images(c, c.filters)) +
+         spectra_bytes(c, of_weight_gradients(c)) + product.workspace_bytes;
 }
 
 void correlate(const Correlation& c, const ProductPlan& product, float* out, const float* in,
                const ImageStrides& in_strides, const float* w, const float* bias, bool relu, void* workspace,
                cudaStream_t stream) {
-  const int64_t planes = planes_of(c.points), depth = c.channels / c.groups;
+  const int64_t planes = planes_of(c.points);
+  const SpectraLayout in_layout = of_images(c, c.channels), w_layout = of_weights(c),
+                      out_layout = of_images(c, c.filters);
   Pieces pieces(workspace);
-  float* const in_hat = pieces.take(spectra_bytes(c, c.batch, c.channels));
-  float* const w_hat = pieces.take(spectra_bytes(c, depth, c.filters));
-  float* const out_hat = pieces.take(spectra_bytes(c, c.batch, c.filters));
+  float* const in_hat = pieces.take(spectra_bytes(c, in_layout));
+  float* const w_hat = pieces.take(spectra_bytes(c, w_layout));
+  float* const out_hat = pieces.take(spectra_bytes(c, out_layout));
 
-  to_spectra(in_hat, c.points, Side::kLeft,
-             images(in, c.batch, c.in_height, c.in_width, c.channels, in_strides, 1, c.points), stream);
-  to_spectra(w_hat, c.points, Side::kRight, filters(w, c, -1), stream);
-  patches_times_matrix(product, out_hat, planes * c.filters,
-                       patches_of_rows(in_hat, c.batch, depth, planes * c.channels, planes * c.groups), w_hat,
-                       planes * c.filters, planes * c.groups, nullptr, false, pieces.rest(), stream);
-  from_spectra(images(out, c.batch, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters),
-                      1, c.points),
-               c.points, out_hat, bias, relu, stream);
+  to_spectra(in_hat, in_layout, c.points, Side::kLeft,
+             images(in, c, c.in_height, c.in_width, c.channels, in_strides, 1), stream);
+  to_spectra(w_hat, w_layout, c.points, Side::kRight, filters(w, c, -1), stream);
+  patches_times_matrix(product, out_hat, matrices_of(out_layout),
+                       patches_of_rows(in_hat, c.batch, in_layout.columns, in_layout.columns, in_layout.group_stride()),
+                       w_hat, matrices_of(w_layout), planes * c.filters, planes * c.groups, nullptr, false,
+                       pieces.rest(), stream);
+  from_spectra(images(out, c, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters), 1),
+               c.points, out_hat, out_layout, bias, relu, stream);
 }
 
 void correlate_for_weights(const Correlation& c, const ProductPlan& product, float* dw, float* db, const float* x,
                            const ImageStrides& x_strides, const float* dy, void* workspace, cudaStream_t stream) {
-  const int64_t planes = planes_of(c.points), depth = c.channels / c.groups;
+  const int64_t planes = planes_of(c.points);
+  const SpectraLayout x_layout = of_images(c, c.channels), dy_layout = of_images(c, c.filters),
+                      dw_layout = of_weight_gradients(c);
   Pieces pieces(workspace);
-  float* const x_hat = pieces.take(spectra_bytes(c, c.batch, c.channels));
-  float* const dy_hat = pieces.take(spectra_bytes(c, c.batch, c.filters));
-  float* const dw_hat = pieces.take(spectra_bytes(c, depth, c.filters));
-  float* const sums = pieces.take(spectra_bytes(c, 1, c.filters));
+  float* const x_hat = pieces.take(spectra_bytes(c, x_layout));
+  float* const dy_hat = pieces.take(spectra_bytes(c, dy_layout));
+  float* const dw_hat = pieces.take(spectra_bytes(c, dw_layout));
+  float* const sums = dw_hat + (dw_layout.rows - 1) * dw_layout.columns;
 
-  to_spectra(x_hat, c.points, Side::kLeft,
-             images(x, c.batch, c.in_height, c.in_width, c.channels, x_strides, 1, c.points), stream);
-  to_spectra(dy_hat, c.points, Side::kRight,
-             images(dy, c.batch, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters), -1,
-                    c.points),
+  to_spectra(x_hat, x_layout, c.points, Side::kLeft, images(x, c, c.in_height, c.in_width, c.channels, x_strides, 1),
              stream);
-  transposed_patches_times_matrix(product, dw_hat, db ? sums : nullptr,
-                                  patches_of_rows(x_hat, c.batch, depth, planes * c.channels, planes * c.groups),
-                                  dy_hat, planes * c.filters, planes * c.filters, planes * c.groups, pieces.rest(),
-                                  stream);
-  from_spectra(filters(dw, c, 1), c.points, dw_hat, nullptr, false, stream);
+  to_spectra(dy_hat, dy_layout, c.points, Side::kRight,
+             images(dy, c, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters), -1),
+             stream);
+  transposed_patches_times_matrix(
+      product, dw_hat, db ? sums : nullptr, matrices_of(dw_layout),
+      patches_of_rows(x_hat, c.batch, x_layout.columns, x_layout.columns, x_layout.group_stride()), dy_hat,
+      matrices_of(dy_layout), planes * c.filters, planes * c.groups, pieces.rest(), stream);
+  from_spectra(filters(dw, c, 1), c.points, dw_hat, dw_layout, nullptr, false, stream);
+  if (!db) return;
   // The first plane is that of frequency 0, a map's sum.
-  if (db) {
-    PYALEXNET_CHECK_CUDA(
-        cudaMemcpyAsync(db, sums, static_cast<size_t>(c.filters) * sizeof(float), cudaMemcpyDeviceToDevice, stream));
+  for (int64_t group = 0; group < c.groups; ++group) {
+    PYALEXNET_CHECK_CUDA(cudaMemcpyAsync(db + group * dw_layout.columns, sums + group * dw_layout.group_stride(),
+                                         static_cast<size_t>(dw_layout.columns) * sizeof(float),
+                                         cudaMemcpyDeviceToDevice, stream));
   }
 }
 

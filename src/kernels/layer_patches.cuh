@@ -58,11 +58,12 @@ inline Patches patches_of_dy(const ConvShape& s, const float* dy) {
 }
 
 // A matrix of rows x columns as the patch matrix of 1x1 kernels: each of its rows is a pixel of images of one row. Several
-// groups have matrices of their own, side by side.
-inline Patches patches_of_rows(const float* matrix, int64_t rows, int64_t columns, int64_t pitch, int64_t groups = 1) {
+// groups have matrices of their own, so far apart.
+inline Patches patches_of_rows(const float* matrix, int64_t rows, int64_t columns, int64_t pitch,
+                               int64_t group_stride = 0) {
   Patches p{};
   p.input = matrix;
-  p.group_stride = columns;
+  p.group_stride = group_stride;
   p.width = p.out_width = 1024;  // any number: where one image ends and the next begins makes no difference
   p.pixel_stride = pitch;
   p.image_stride = p.width * pitch;
@@ -70,7 +71,7 @@ inline Patches patches_of_rows(const float* matrix, int64_t rows, int64_t column
   p.run = static_cast<int>(columns);
   p.padded_run = padded_run_of(columns);
   p.pixels = rows;
-  p.aligned = vectors_aligned(matrix, pitch, groups == 1 ? 0 : columns);
+  p.aligned = vectors_aligned(matrix, pitch, group_stride);
   return p;
 }
 

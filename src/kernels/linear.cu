@@ -58,8 +58,8 @@ LinearPlan linear_backward_weight_plan(const LinearShape& s, const ProductChoice
 void linear_forward(const LinearPlan& plan, float* y, int64_t y_pitch, const float* x, int64_t x_pitch, const float* w,
                     const float* bias, bool relu, void* workspace, cudaStream_t stream) {
   const LinearShape& s = plan.shape;
-  patches_times_matrix(plan.product, y, y_pitch, patches_of_rows(x, s.batch, s.inputs, x_pitch), w, s.outputs, 1, bias,
-                       relu, workspace, stream);
+  patches_times_matrix(plan.product, y, {y_pitch, 0}, patches_of_rows(x, s.batch, s.inputs, x_pitch), w, {s.outputs, 0},
+                       s.outputs, 1, bias, relu, workspace, stream);
 }
 
 void linear_backward_input(const LinearPlan& plan, float* dx, const float* dy, int64_t dy_pitch, const float* w,
@@ -71,16 +71,16 @@ void linear_backward_input(const LinearPlan& plan, float* dx, const float* dy, i
   float* const dx_transposed = reinterpret_cast<float*>(memory + sizes.dy_bytes);
   void* const rest = memory + sizes.dy_bytes + sizes.dx_bytes;
   transpose(dy_transposed, dy, one_matrix(s.batch, s.outputs, dy_pitch), stream);
-  patches_times_matrix(plan.product, dx_transposed, s.batch, patches_of_rows(w, s.inputs, s.outputs, s.outputs),
-                       dy_transposed, s.batch, 1, nullptr, false, rest, stream);
+  patches_times_matrix(plan.product, dx_transposed, {s.batch, 0}, patches_of_rows(w, s.inputs, s.outputs, s.outputs),
+                       dy_transposed, {s.batch, 0}, s.batch, 1, nullptr, false, rest, stream);
   transpose(dx, dx_transposed, one_matrix(s.inputs, s.batch, s.batch), stream);
 }
 
 void linear_backward_weight(const LinearPlan& plan, float* dw, float* db, const float* x, int64_t x_pitch,
                             const float* dy, int64_t dy_pitch, void* workspace, cudaStream_t stream) {
   const LinearShape& s = plan.shape;
-  transposed_patches_times_matrix(plan.product, dw, db, patches_of_rows(x, s.batch, s.inputs, x_pitch), dy, dy_pitch,
-                                  s.outputs, 1, workspace, stream);
+  transposed_patches_times_matrix(plan.product, dw, db, {s.outputs, 0}, patches_of_rows(x, s.batch, s.inputs, x_pitch),
+                                  dy, {dy_pitch, 0}, s.outputs, 1, workspace, stream);
 }
 
 Cost linear_forward_cost(const LinearShape& s) {

@@ -13,14 +13,24 @@
 
 namespace pyalexnet {
 
-// `right` is dense. `bias` has a value a column or is nullptr. `out` has a row a pixel, out_pitch floats apart.
-void patches_times_matrix(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
-                          const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
-                          void* workspace, cudaStream_t stream);
+// How far it is from a matrix's row to the next one, and from a group's matrix to the next group's, in floats.
+struct MatrixLayout {
+  int64_t pitch, group_stride;
+};
 
-// `right` has a row a pixel, right_pitch floats apart. `sums` may be nullptr. `out` is dense.
-void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
-                                     const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
-                                     void* workspace, cudaStream_t stream);
+// Groups' columns side by side.
+inline MatrixLayout side_by_side(int64_t columns, int64_t groups) {
+  return {columns, columns / groups};
+}
+
+// `columns` are those of all groups. `bias` has a value for each of them or is nullptr. `out` has a row a pixel.
+void patches_times_matrix(const ProductPlan& plan, float* out, const MatrixLayout& out_layout, const Patches& patches,
+                          const float* right, const MatrixLayout& right_layout, int64_t columns, int64_t groups,
+                          const float* bias, bool relu, void* workspace, cudaStream_t stream);
+
+// `right` has a row a pixel. `sums`, which may be nullptr, is a row like those of `out`.
+void transposed_patches_times_matrix(const ProductPlan& plan, float* out, float* sums, const MatrixLayout& out_layout,
+                                     const Patches& patches, const float* right, const MatrixLayout& right_layout,
+                                     int64_t columns, int64_t groups, void* workspace, cudaStream_t stream);
 
 }  // namespace pyalexnet

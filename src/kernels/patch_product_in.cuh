@@ -9,8 +9,8 @@
 
 namespace pyalexnet {
 
-// out = the parts of `partial`, added in their order.
-void add_parts(const Output& out, const Output& partial, int64_t columns, int parts, cudaStream_t stream);
+// out = the parts of `partial`, added in their order. `columns` are a group's.
+void add_parts(const Output& out, const Output& partial, int64_t columns, int groups, int parts, cudaStream_t stream);
 
 template <class Tile, Access access>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
@@ -93,32 +93,40 @@ void launch_product(const Launch& product, const Patches& patches, const RightMa
   float* const memory = static_cast<float*>(workspace);
   const Output partial{.data = memory,
                        .pitch = columns,
+                       .group_stride = cut.columns,
                        .rows = out.rows,
                        .part_stride = rows * columns,
                        .last_row = out.last_row ? memory + out.rows * columns : nullptr,
                        .bias = nullptr,
                        .relu = false,
-                       .aligned = out.aligned && vectors_aligned(memory, columns)};
+                       .aligned = out.aligned && vectors_aligned(memory, columns, cut.columns)};
   launch<kernel>(product, patches, right, partial, cut);
-  add_parts(out, partial, columns, cut.parts, product.stream);
+  add_parts(out, partial, cut.columns, cut.groups, cut.parts, product.stream);
+}
+
+inline bool is_aligned(const float* matrix, const MatrixLayout& layout, int64_t group_columns) {
+  return vectors_aligned(matrix, layout.pitch, layout.group_stride, group_columns);
 }
 
 // The launchers of kernels/patch_product.cuh for a plan of the tiles of one precision.
 template <Precision precision>
-void patches_times_matrix_in(const ProductPlan& plan, float* out, int64_t out_pitch, const Patches& patches,
-                             const float* right, int64_t columns, int64_t groups, const float* bias, bool relu,
-                             void* workspace, cudaStream_t stream) {
+void patches_times_matrix_in(const ProductPlan& plan, float* out, const MatrixLayout& out_layout,
+                             const Patches& patches, const float* right, const MatrixLayout& right_layout,
+                             int64_t columns, int64_t groups, const float* bias, bool relu, void* workspace,
+                             cudaStream_t stream) {
   with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
     const int64_t terms = patches.padded_columns();
     const Cut cut = cut_product(plan, patches.pixels, columns, groups, terms, slice_of_taps(patches, tile));
     const RightMatrix matrix{right,
-                             columns,
+                             right_layout.pitch,
+                             right_layout.group_stride,
                              terms,
                              {patches.run, patches.padded_run},
-                             vectors_aligned(right, cut.columns),
+                             is_aligned(right, right_layout, cut.columns),
                              patches.precision};
-    const bool aligned = vectors_aligned(out, out_pitch, cut.columns) && vectors_aligned(bias);
-    const Output output{out, out_pitch, patches.pixels, 0, nullptr, bias, relu, aligned};
+    const bool aligned = is_aligned(out, out_layout, cut.columns) && vectors_aligned(bias, cut.columns);
+    const Output output{out,  out_layout.pitch, out_layout.group_stride, patches.pixels, 0, nullptr, bias,
+                        relu, aligned};
     with_access_to<PatchRows>(patches, matrix, tile, [&](auto access) {
       const char* const name = "patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
@@ -128,20 +136,23 @@ void patches_times_matrix_in(const ProductPlan& plan, float* out, int64_t out_pi
 }
 
 template <Precision precision>
-void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, float* sums, const Patches& patches,
-                                        const float* right, int64_t right_pitch, int64_t columns, int64_t groups,
+void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, float* sums,
+                                        const MatrixLayout& out_layout, const Patches& patches, const float* right,
+                                        const MatrixLayout& right_layout, int64_t columns, int64_t groups,
                                         void* workspace, cudaStream_t stream) {
   with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
     const int64_t rows = patches.padded_columns() + (sums ? 1 : 0);
     const Cut cut = cut_product(plan, rows, columns, groups, patches.pixels, Tile::kDepth);
     const RightMatrix matrix{right,
-                             right_pitch,
+                             right_layout.pitch,
+                             right_layout.group_stride,
                              patches.pixels,
                              kUnpadded,
-                             vectors_aligned(right, right_pitch, cut.columns),
+                             is_aligned(right, right_layout, cut.columns),
                              patches.precision};
-    const bool aligned = vectors_aligned(out, cut.columns) && vectors_aligned(sums);
-    const Output output{out, columns, patches.columns(), 0, sums, nullptr, false, aligned};
+    const bool aligned = is_aligned(out, out_layout, cut.columns) && is_aligned(sums, out_layout, cut.columns);
+    const Output output{out,   out_layout.pitch, out_layout.group_stride, patches.columns(), 0, sums, nullptr,
+                        false, aligned};
     with_access_to<PatchColumns>(patches, matrix, tile, [&](auto access) {
       const char* const name = "transposed_patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
@@ -152,12 +163,12 @@ void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, flo
 }
 
 // Compiled in kernels/patch_product.cu and, for tensor cores, in a file each.
-#define PYALEXNET_PATCH_PRODUCT_IN(EXTERN, precision)                                                                \
-  EXTERN template void patches_times_matrix_in<precision>(const ProductPlan&, float*, int64_t, const Patches&,       \
-                                                          const float*, int64_t, int64_t, const float*, bool, void*, \
-                                                          cudaStream_t);                                             \
-  EXTERN template void transposed_patches_times_matrix_in<precision>(const ProductPlan&, float*, float*,             \
-                                                                     const Patches&, const float*, int64_t, int64_t, \
-                                                                     int64_t, void*, cudaStream_t)
+#define PYALEXNET_PATCH_PRODUCT_IN(EXTERN, precision)                                                                 \
+  EXTERN template void patches_times_matrix_in<precision>(const ProductPlan&, float*, const MatrixLayout&,            \
+                                                          const Patches&, const float*, const MatrixLayout&, int64_t, \
+                                                          int64_t, const float*, bool, void*, cudaStream_t);          \
+  EXTERN template void transposed_patches_times_matrix_in<precision>(                                                 \
+      const ProductPlan&, float*, float*, const MatrixLayout&, const Patches&, const float*, const MatrixLayout&,     \
+      int64_t, int64_t, void*, cudaStream_t)
 
 }  // namespace pyalexnet

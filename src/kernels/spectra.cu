@@ -72,17 +72,22 @@ struct RowSpectra {
   }
 };
 
-// The map that a block transforms, kLanes of its lanes or what is left of them.
+// The map that a block transforms, kLanes of a group's lanes or what is left of them, and where its spectra are from
+// those of the first one on.
 struct BlockLanes {
-  int64_t map;
-  int64_t first_lane;
+  int64_t map, first_lane;
   int count;
+  int64_t spectrum, plane_stride;
 
-  PYALEXNET_INLINE explicit BlockLanes(int64_t lanes) {
-    const int64_t chunks = ceil_div(lanes, Tile::kLanes);
-    map = blockIdx.x / chunks;
-    first_lane = blockIdx.x % chunks * Tile::kLanes;
-    count = static_cast<int>(lanes - first_lane);
+  PYALEXNET_INLINE explicit BlockLanes(const SpectraLayout& layout) {
+    const auto chunks = static_cast<unsigned>(ceil_div(layout.columns, Tile::kLanes));
+    const auto groups = static_cast<unsigned>(layout.groups);
+    const int64_t group = blockIdx.x / chunks % groups, first = int64_t{blockIdx.x % chunks} * Tile::kLanes;
+    map = blockIdx.x / chunks / groups;
+    first_lane = group * layout.columns + first;
+    count = static_cast<int>(layout.columns - first);
+    spectrum = group * layout.group_stride() + map * layout.columns + first;
+    plane_stride = layout.plane_stride();
   }
 
   // Calls body(LaneAccess()).
@@ -190,9 +195,8 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
 
   for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
     if (lane >= lanes) return;
-    const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
-    PlaneWriter<side, Access> out{spectra + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane,
-                                  past_caches};
+    float* const first_plane = spectra + block.spectrum + first_plane_of_column<N>(k) * block.plane_stride;
+    PlaneWriter<side, Access> out{first_plane + lane, block.plane_stride, lanes - lane, past_caches};
     const auto transform_column = [&](auto part) {
       Vec<V> x[N];
       PYALEXNET_UNROLL
@@ -220,8 +224,9 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
 }
 
 template <int N, Side side>
-__global__ void __launch_bounds__(Tile::kThreads) to_spectra_kernel(float* spectra, Maps<const float> maps) {
-  const BlockLanes block(maps.lanes);
+__global__ void __launch_bounds__(Tile::kThreads)
+    to_spectra_kernel(float* spectra, SpectraLayout layout, Maps<const float> maps) {
+  const BlockLanes block(layout);
   block.with_access([&](auto access) { block_to_spectra<N, side>(spectra, maps, block, access); });
 }
 
@@ -233,8 +238,8 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
   const int lanes = block.count;
 
   for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
-    const int64_t plane = block.map * planes_of(N) + first_plane_of_column<N>(k);
-    PlaneReader<Access> in{products + plane * maps.lanes + block.first_lane + lane, maps.lanes, lanes - lane};
+    const float* const first_plane = products + block.spectrum + first_plane_of_column<N>(k) * block.plane_stride;
+    PlaneReader<Access> in{first_plane + lane, block.plane_stride, lanes - lane};
     const auto transform_column = [&](const HalfSpectrum<N, V>& doubled, auto keep) {
       Vec<V> x[N];
       transform_back<N, V>(x, doubled);
@@ -297,8 +302,8 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
 
 template <int N>
 __global__ void __launch_bounds__(Tile::kThreads)
-    from_spectra_kernel(Maps<float> maps, const float* products, const float* bias, bool relu) {
-  const BlockLanes block(maps.lanes);
+    from_spectra_kernel(Maps<float> maps, const float* products, SpectraLayout layout, const float* bias, bool relu) {
+  const BlockLanes block(layout);
   block.with_access([&](auto access) { block_from_spectra<N>(maps, products, bias, relu, block, access); });
 }
 
@@ -312,30 +317,32 @@ void with_points(int points, Body body) {
 
 template <int N, class Float>
 Launch blocks_of(const char* kernel_name, const Maps<Float>& maps, cudaStream_t stream) {
+  const int64_t chunks = ceil_div(maps.lanes / maps.groups, Tile::kLanes);
   const int64_t blocks =
-      product({maps.count, ceil_div(maps.lanes, Tile::kLanes)}, kernel_name, " would need more than 2**63 - 1 blocks");
+      product({maps.count, maps.groups, chunks}, kernel_name, " would need more than 2**63 - 1 blocks");
   require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
   return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(RowSpectra<N>)};
 }
 
 }  // namespace
 
-void to_spectra(float* spectra, int points, Side side, const Maps<const float>& maps, cudaStream_t stream) {
+void to_spectra(float* spectra, const SpectraLayout& layout, int points, Side side, const Maps<const float>& maps,
+                cudaStream_t stream) {
   with_points(points, [&]<int N>(std::integral_constant<int, N>) {
     const Launch blocks = blocks_of<N>("to_spectra_kernel", maps, stream);
     if (side == Side::kLeft) {
-      launch<to_spectra_kernel<N, Side::kLeft>>(blocks, spectra, maps);
+      launch<to_spectra_kernel<N, Side::kLeft>>(blocks, spectra, layout, maps);
     } else {
-      launch<to_spectra_kernel<N, Side::kRight>>(blocks, spectra, maps);
+      launch<to_spectra_kernel<N, Side::kRight>>(blocks, spectra, layout, maps);
     }
   });
 }
 
-void from_spectra(const Maps<float>& maps, int points, const float* products, const float* bias, bool relu,
-                  cudaStream_t stream) {
+void from_spectra(const Maps<float>& maps, int points, const float* products, const SpectraLayout& layout,
+                  const float* bias, bool relu, cudaStream_t stream) {
   with_points(points, [&]<int N>(std::integral_constant<int, N>) {
     const Launch blocks = blocks_of<N>("from_spectra_kernel", maps, stream);
-    launch<from_spectra_kernel<N>>(blocks, maps, products, bias, relu);
+    launch<from_spectra_kernel<N>>(blocks, maps, products, layout, bias, relu);
   });
 }
 
