@@ -108,8 +108,10 @@ def test_spectra_take_the_workspace_that_the_kernels_ask_for() -> None:
     assert {each.layer for each in entries} == {"conv2", "conv3", "conv4", "conv5"}
     for each in entries:
         plan = each.arguments["plan"]
-        assert plan.parts == 1  # so the product needs no workspace beside the spectra, each rounded up to 256 bytes
-        assert 0 <= plan.workspace_bytes - spectral_costs(each)[-1].bytes < 3 * 256
+        assert plan.parts == 1  # so the product needs no workspace beside the three spectra
+        planes = 1348 if each.layer == "conv2" else 292
+        most_padding = 31 * 4 * planes + 255  # up to an odd number of lines a plane, and up to 256 bytes
+        assert 0 <= plan.workspace_bytes - spectral_costs(each)[-1].bytes <= 3 * most_padding
 
 
 def test_a_program_costs_the_same_before_and_after_it_is_built() -> None:
