@@ -73,7 +73,9 @@ def test_every_instruction_set_computes(instruction_set: str) -> None:
 def test_environment_variables_are_checked() -> None:
     finished = run_python("import pyalexnet; pyalexnet.devices()", PYALEXNET_CPU_ISA="mmx")
     assert "PYALEXNET_CPU_ISA is 'mmx'; it must be one of" in finished.stderr
-    finished = run_python("import pyalexnet; pyalexnet.devices()", PYALEXNET_NUM_THREADS="many")
-    assert "PYALEXNET_NUM_THREADS is 'many'" in finished.stderr
+    for wrong in ("many", "0", "-1", "4097", "2.5", ""):
+        finished = run_python("import pyalexnet; pyalexnet.devices()", PYALEXNET_NUM_THREADS=wrong)
+        refused = f"ValueError: PYALEXNET_NUM_THREADS is {wrong!r}; it must be a whole number from 1 to 4096\n"
+        assert finished.stderr.endswith(refused)
     finished = run_python("import pyalexnet; print(pyalexnet.devices()[0].cores)", PYALEXNET_NUM_THREADS="3")
     assert finished.stdout.strip() == "3", finished.stderr

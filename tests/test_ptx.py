@@ -223,7 +223,7 @@ def test_the_environment_says_which_architecture_is_executed(native: PtxModule) 
         environment = {**os.environ, "PYALEXNET_PTX_ARCHITECTURE": architecture}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
-    pattern = r"PYALEXNET_PTX_ARCHITECTURE is 'sm_75'; this module has PTX for ([\d, ]+)"
+    pattern = r"ValueError: PYALEXNET_PTX_ARCHITECTURE is 'sm_75'; this module has PTX for ([\d, ]+)"
     refused = re.search(pattern, run_python("sm_75").stderr)
     assert refused is not None
     built = refused[1].split(", ")

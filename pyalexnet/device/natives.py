@@ -10,11 +10,14 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from pyalexnet.device.native import NativeModule
+from pyalexnet.device.native import CoresModule, NativeModule, PtxModule
 from pyalexnet.errors import StaleBuildError
+from pyalexnet.system.machine import memory_bytes, threads_to_use
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _SOURCE_SUFFIXES = (".cpp", ".cu", ".cuh", ".h")
@@ -27,10 +30,11 @@ def is_built(name: str) -> bool:
 
 @functools.cache
 def load(name: str) -> NativeModule:
-    """A native module.
+    """A native module, ready for use.
 
     Raises:
         StaleBuildError: it does not go with this package; the message names the command that builds it anew.
+        ValueError: a variable of the environment that says how to use it has no such value.
     """
     try:
         module = importlib.import_module(f"pyalexnet.{name}")
@@ -41,6 +45,10 @@ def load(name: str) -> NativeModule:
         raise StaleBuildError(
             f"{module.__file__} was built from other sources than those in {_CHECKOUT / 'src'}; {what_to_run()}"
         )
+    if name == "_ptx":
+        cast(PtxModule, module).set_architecture(_architecture_to_execute(module.architectures()))
+    if name != "_cuda":
+        cast(CoresModule, module).configure(threads_to_use(), memory_bytes())
     return cast(NativeModule, module)
 
 
@@ -49,6 +57,14 @@ def what_to_run() -> str:
     if digest_of_sources() is None:
         return "run 'pip install --force-reinstall pyalexnet'"
     return f"run 'pip install {_CHECKOUT}', or tools/develop.py"
+
+
+def _architecture_to_execute(built: Sequence[int]) -> int:
+    asked = os.environ.get("PYALEXNET_PTX_ARCHITECTURE", str(built[0]))
+    known = [str(architecture) for architecture in built]
+    if asked not in known:
+        raise ValueError(f"PYALEXNET_PTX_ARCHITECTURE is {asked!r}; this module has PTX for {', '.join(known)}")
+    return int(asked)
 
 
 @functools.cache

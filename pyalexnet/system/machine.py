@@ -18,6 +18,8 @@ _ROOT = Path("/")
 # Version 1 has no word for "no limit", but a number that no machine has.
 _NO_LIMIT = 2**60
 
+_MOST_THREADS = 4096
+
 _sharing_processes = 1
 
 
@@ -63,6 +65,20 @@ class _Group:
         else:
             quota, period = self.text("cpu.cfs_quota_us").strip(), self.text("cpu.cfs_period_us")
         return int(quota) / int(period) if quota.isdecimal() and int(period or 0) else None
+
+
+def threads_to_use() -> int:
+    """How many threads execute kernels: ``PYALEXNET_NUM_THREADS`` of the environment, or :func:`usable_cores`.
+
+    Raises:
+        ValueError: the variable holds no such number.
+    """
+    asked = os.environ.get("PYALEXNET_NUM_THREADS")
+    if asked is None:
+        return usable_cores()
+    if not asked.isdecimal() or not 1 <= int(asked) <= _MOST_THREADS:
+        raise ValueError(f"PYALEXNET_NUM_THREADS is {asked!r}; it must be a whole number from 1 to {_MOST_THREADS}")
+    return int(asked)
 
 
 def usable_cores(root: Path = _ROOT) -> int:

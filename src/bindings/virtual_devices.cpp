@@ -1,7 +1,6 @@
 // What only CPU cores have: the settings of the virtual devices, and the choice of an instruction set.
 #include <pybind11/stl.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <variant>
@@ -42,17 +41,6 @@ std::string processor_name() {
   return "CPU";
 }
 
-// PYALEXNET_NUM_THREADS or what the machine leaves to this process, which Python finds out for all that share cores.
-int cores_to_use(const py::module_& machine) {
-  const char* text = std::getenv("PYALEXNET_NUM_THREADS");
-  if (text == nullptr) return machine.attr("usable_cores")().cast<int>();
-  char* end = nullptr;
-  const long cores = std::strtol(text, &end, 10);
-  require(end != text && *end == '\0' && cores >= 1 && cores <= 4096, "PYALEXNET_NUM_THREADS is '", text,
-          "'; it must be a whole number from 1 to 4096");
-  return static_cast<int>(cores);
-}
-
 // The instruction sets, best first, that modules are built for and this processor has.
 std::vector<std::string> supported_instruction_sets() {
 #if defined(__x86_64__)
@@ -82,6 +70,23 @@ hostcuda::Order order_named(const std::string& name) {
   if (name == "descending") return hostcuda::Order::descending;
   require(name == "random", "order is '", name, "'; it must be 'ascending', 'descending' or 'random'");
   return hostcuda::Order::random;
+}
+
+// How many threads execute, and what each device's memory is. Once, before anything else is asked of the module.
+void configure(int cores, uint64_t memory_bytes) {
+  hostcuda::Configuration configuration;
+  configuration.cores = cores;
+  configuration.memory_per_device = memory_bytes;
+  configuration.device_name = processor_name();
+  // Where the target exists to find mistakes, memory that no kernel has written reads as NaN, and what lies beside an
+  // allocation is guarded.
+  configuration.fill_new_memory = !kRunsOnCores;
+#if defined(PYALEXNET_TARGET_PTX)
+  configuration.memory_observer = &ptx::Shadow::of_process();
+#else
+  if (!kRunsOnCores) check_cuda(hostcuda::guard_memory(), "hostcuda::guard_memory");
+#endif
+  check_cuda(hostcuda::configure(configuration), "hostcuda::configure");
 }
 
 #if defined(PYALEXNET_TARGET_PTX)
@@ -120,26 +125,13 @@ std::vector<std::string> packed(const std::vector<Argument>& arguments) {
   return all;
 }
 
-// PYALEXNET_PTX_ARCHITECTURE, or the oldest that the module was built for.
-int architecture_to_execute() {
-  const std::vector<int> built = ptx::architectures();
-  const char* text = std::getenv("PYALEXNET_PTX_ARCHITECTURE");
-  if (text == nullptr) return built.at(0);
-  std::string known;
-  for (const int architecture : built) {
-    if (std::to_string(architecture) == text) return architecture;
-    known += (known.empty() ? "" : ", ") + std::to_string(architecture);
-  }
-  require(false, "PYALEXNET_PTX_ARCHITECTURE is '", text, "'; this module has PTX for ", known);
-  return 0;
-}
-
-// How the interpreter rounds, what it counts, and kernels from text, for tests of the interpreter itself.
+// What the interpreter executes and how it rounds, what it counts, and kernels from text, for tests of it.
 void register_ptx(py::module_& module) {
   using namespace pybind11::literals;
 
-  ptx::set_architecture(architecture_to_execute());
+  module.def("architectures", &ptx::architectures);
   module.def("architecture", &ptx::architecture);
+  module.def("set_architecture", &ptx::set_architecture, "architecture"_a);
   module.def("set_fused", &ptx::set_fused, "fused"_a);
   module.def("count_traffic", &ptx::count_traffic, "on"_a);
   module.def("take_traffic", &take_traffic);
@@ -161,22 +153,10 @@ void register_ptx(py::module_& module) {
 void register_virtual_devices(py::module_& module) {
   using namespace pybind11::literals;
 
-  const py::module_ machine = py::module_::import("pyalexnet.system.machine");
-  hostcuda::Configuration configuration;
-  configuration.cores = cores_to_use(machine);
-  configuration.memory_per_device = machine.attr("memory_bytes")().cast<std::size_t>();
-  configuration.device_name = processor_name();
-  // Where the target exists to find mistakes, memory that no kernel has written reads as NaN, and what lies beside an
-  // allocation is guarded.
-  configuration.fill_new_memory = !kRunsOnCores;
 #if defined(PYALEXNET_TARGET_PTX)
-  configuration.memory_observer = &ptx::Shadow::of_process();
   register_ptx(module);
-#else
-  if (!kRunsOnCores) check_cuda(hostcuda::guard_memory(), "hostcuda::guard_memory");
 #endif
-  check_cuda(hostcuda::configure(configuration), "hostcuda::configure");
-
+  module.def("configure", &configure, "cores"_a, "memory_bytes"_a);
   module.def("supported_instruction_sets", &supported_instruction_sets);
   module.def("core_count", &hostcuda::core_count);
   module.def(
