@@ -224,8 +224,13 @@ def cross_entropy(logits: Array, labels: npt.NDArray[np.int32]) -> Array:
     return np.log(np.exp(x - maximum[:, None]).sum(axis=1)) + maximum - x[np.arange(len(x)), labels]
 
 
-def sgd_step(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> tuple[Array, Array]:
+def sgd_step(
+    w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float, trust: float | None = None
+) -> tuple[Array, Array]:
     w, v, g = (array.astype(np.float64) for array in (w, v, g))
+    norms = [np.linalg.norm(array) for array in (w, g)]
+    if trust is not None and all(norms):
+        lr *= float(trust * norms[0] / (norms[1] + weight_decay * norms[0]))
     v = momentum * v - weight_decay * lr * w - lr * g
     return w + v, v
 

@@ -76,6 +76,7 @@ PAPERS = {
     "schedule": "plateau",
     "patience": 5,
     "warmup": 0,
+    "lars": None,
     "floor": None,
     "reflect": True,
     "colour_noise": 0.1,
@@ -83,6 +84,10 @@ PAPERS = {
     "subtract_mean": True,
     "validation": 0.1,
 }
+
+
+# By preset, its batch and its warm-up.
+LARGE_BATCHES = {"lars4096": (4096, 1250), "lars8192": (8192, 600)}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,26 @@ PAPERS = {
                 "schedule": "0.01@0,0.001@20,0.0001@40,0.00001@60,0.000001@80",
             },
         ),
+        *(
+            (
+                preset,
+                {
+                    "weight_init": "caffe",
+                    "bias_init": "caffe",
+                    "lrn_alpha": "caffe",
+                    "lrn_k": 1.0,
+                    "colour_noise": 0.0,
+                    "batch_size": batch_size,
+                    "lr": 10.0,
+                    "warmup": warmup,
+                    "lars": 0.001,
+                    "schedule": "poly",
+                    "floor": 0.0,
+                    "epochs": 100,
+                },
+            )
+            for preset, (batch_size, warmup) in LARGE_BATCHES.items()
+        ),
     ],
 )
 def test_presets_are_their_sources(preset: str, changes: dict[str, Any]) -> None:
@@ -125,7 +150,7 @@ def test_presets_are_their_sources(preset: str, changes: dict[str, Any]) -> None
 
 
 def test_all_presets_are_tested() -> None:
-    assert list(PRESETS) == ["paper", "notes", "source2012", "caffe"]
+    assert list(PRESETS) == ["paper", "notes", "source2012", "caffe", *LARGE_BATCHES]
     assert PRESETS["paper"] is PAPER
 
 
@@ -133,7 +158,8 @@ def test_all_presets_are_tested() -> None:
 def test_recipes_hold_together(recipe: Recipe) -> None:
     rates = {name: getattr(recipe, name) for name in ("lr", "patience", "floor", "epochs")}
     schedule = make_schedule(recipe.schedule, **rates)
-    assert 0 < schedule.at(recipe.epochs).lr <= schedule.at(0).lr
+    last_step = recipe.epochs - 1e-4  # of 10,000 an epoch
+    assert 0 < schedule.at(last_step).lr <= schedule.at(0).lr
 
 
 # From a handful of images to more than ImageNet has, each a twentieth more than the one before.
@@ -223,7 +249,7 @@ def test_settings_survive_json() -> None:
     [
         (
             {"preset": "alexnet"},
-            "preset is 'alexnet'; it must be one of 'paper', 'notes', 'source2012', 'caffe', or None",
+            "preset is 'alexnet'; it must be one of 'paper', 'notes', 'source2012', 'caffe', 'lars4096', ",
         ),
         ({"floor": 0.02}, r"floor is 0\.02; it must be from 0 to lr = 0\.01"),
         ({"schedule": [{"epoch": 0}]}, "schedule: stage 1: lr is missing"),

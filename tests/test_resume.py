@@ -292,6 +292,7 @@ BY_FLAG: dict[str, Any] = {
     "lr": 0.02,
     "lr_layers": {"conv1": 0.5},
     "warmup": 5,
+    "lars": 0.01,
     "momentum": 0.8,
     "weight_decay": 0.0,
     "patience": 2,

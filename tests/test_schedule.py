@@ -15,6 +15,7 @@ from pyalexnet.training.schedule import (
     FallingSchedule,
     FixedSchedule,
     PlateauSchedule,
+    PolySchedule,
     Rates,
     Schedule,
     Stage,
@@ -131,6 +132,14 @@ def test_wrong_falling_arguments_are_named(arguments: dict[str, Any], message: s
         FallingSchedule(**({"lr": 1.0, "epochs": 3} | arguments))
 
 
+def test_poly_goes_to_its_floor_with_the_square_of_what_is_left() -> None:
+    schedule = make_schedule("poly", lr=8.0, epochs=4, floor=0)
+    assert [schedule.at(epoch).lr for epoch in (0, 1, 2, 3, 4, 5)] == [8.0, 4.5, 2.0, 0.5, 0, 0]
+    assert make_schedule("poly", lr=8.0, epochs=4).at(4).lr == pytest.approx(0.008)
+    with pytest.raises(ValueError, match="a poly schedule has no state; got"):
+        schedule.load_state({"lr": 1.0})
+
+
 def test_warm_up_rises_evenly() -> None:
     assert [warm_up(step, 4) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
     assert [warm_up(step, 0) for step in (0, 1, 10**9)] == [1.0, 1.0, 1.0]
@@ -171,7 +180,7 @@ def test_text_gives_rates_by_epoch() -> None:
     [
         (
             "fast",
-            r"schedule is 'fast'; it must be 'plateau', 'falling', 'source2012', 'source2012-4gpu', a \.json file",
+            r"schedule is 'fast'; it must be 'plateau', 'falling', 'poly', 'source2012', 'source2012-4gpu', a \.json",
         ),
         ("", "schedule is ''"),
         ("0.01@", "schedule is '0.01@'"),
@@ -305,9 +314,10 @@ def test_a_description_makes_the_same_schedule() -> None:
     again = make_schedule(plateau.description, lr=0.5, patience=3, floor=0.1)
     assert isinstance(again, PlateauSchedule)
     assert (again.lr, again.patience, again.floor) == (0.5, 3, 0.1)
-    falling = make_schedule(make_schedule("falling", lr=0.5, epochs=3).description, lr=0.5, epochs=3, floor=0.1)
-    assert isinstance(falling, FallingSchedule)
-    assert (falling.lr, falling.epochs, falling.floor) == (0.5, 3, 0.1)
+    for text, kind in (("falling", FallingSchedule), ("poly", PolySchedule)):
+        falling = make_schedule(make_schedule(text, lr=0.5, epochs=3).description, lr=0.5, epochs=3, floor=0.1)
+        assert type(falling) is kind
+        assert (falling.lr, falling.epochs, falling.floor) == (0.5, 3, 0.1)
     for text in ("0.01@0,0.003@0.25", *SHIPPED):
         fixed = make_schedule(text, lr=1)
         copy = make_schedule(json.loads(json.dumps(fixed.description)), lr=1)

@@ -35,6 +35,11 @@ def _cross_entropy(rng: np.random.Generator, device: str) -> Results:
     return np.asarray(losses), np.asarray(dlogits), np.asarray(ops.softmax(logits, device=device))
 
 
+def _lars(rng: np.random.Generator, device: str) -> Results:
+    w, v = ops.sgd_step(*rng.standard_normal((3, 70_000), dtype=np.float32), lr=9, trust=0.001, device=device)
+    return np.asarray(w), np.asarray(v)
+
+
 def _sgd_step(rng: np.random.Generator, device: str) -> Results:
     w, v = ops.sgd_step(*rng.standard_normal((3, 5000), dtype=np.float32), lr=0.1, device=device)
     return np.asarray(w), np.asarray(v)
@@ -56,7 +61,7 @@ def host_device(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "operation",
-    [_lrn, _max_pool2d, _dropout, _cross_entropy, _sgd_step, _prepare_input],
+    [_lrn, _max_pool2d, _dropout, _cross_entropy, _sgd_step, _lars, _prepare_input],
     ids=lambda o: o.__name__[1:],
 )
 def test_every_order_gives_the_same_bits(

@@ -278,6 +278,7 @@ ASKED: dict[str, tuple[Any, Any]] = {
     "lr": (np.float32(2**-20), 2**-20),  # small, so that no other value makes it diverge
     "lr_layers": ({np.str_("fc8"): np.float32(0.5), "conv1": np.int64(0)}, {"fc8": 0.5, "conv1": 0.0}),
     "warmup": (np.int16(3), 3),
+    "lars": (np.float32(2**-10), 2**-10),
     "patience": (np.array(2), 2),
     "floor": (np.float16(2**-22), 2**-22),
     "momentum": (np.float64(0.5), 0.5),

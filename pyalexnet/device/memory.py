@@ -71,6 +71,14 @@ class Ref:
             strides=tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))),
         )
 
+    def row(self, index: int) -> Ref:
+        """One of a contiguous matrix."""
+        rows, columns = self.shape
+        if not 0 <= index < rows:
+            raise IndexError(f"index is {index}; it must be from 0 to {rows - 1}")
+        offset_bytes = self.offset_bytes + index * columns * DTYPES[self.dtype].itemsize
+        return replace(self, offset_bytes=offset_bytes, shape=(columns,))
+
     def reshaped(self, *shape: int) -> Ref:
         """The memory of a contiguous array in another shape."""
         return replace(self, shape=shape)

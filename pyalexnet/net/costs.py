@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pyalexnet.device.memory import Ref
 from pyalexnet.device.native import NativeModule
 from pyalexnet.net.entry import Entry
 
@@ -37,17 +36,14 @@ def cost_of(entry: Entry, native: NativeModule) -> Cost:
     """The cost of an entry, as its kernel's own file states it; an exchange moves bytes only.
 
     Args:
-        entry: an entry of a program, whose parameters have memory; whether it is built does not matter.
+        entry: an entry of a program; whether it is built does not matter.
         native: the native module that runs it.
     """
     if entry.operation == "exchange_finish":
         return Cost(0, 0)
     if entry.operation == "exchange_start":
         return Cost(0, 2 * 4 * math.prod(entry.arguments["to"].shape))
-    arguments = entry.arguments
-    if entry.operation == "sgd_step":
-        arguments = {"w": [part.array() if isinstance(part, Ref) else part for part in arguments["w"]]}
-    cost = getattr(native, f"{entry.operation}_cost")(**arguments)
+    cost = getattr(native, f"{entry.operation}_cost")(**entry.arguments)
     return Cost(cost.flops, cost.bytes)
 
 

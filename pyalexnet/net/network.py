@@ -437,6 +437,7 @@ class AlexNet:
         lr: float | Mapping[str, float],
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
+        lars: float | None = None,
         shards: int | Shards = 1,
     ) -> float:
         """Forward, backward and one step of gradient descent.
@@ -452,6 +453,9 @@ class AlexNet:
                 are frozen, nothing goes back through them.
             momentum: share of the last step that is kept.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
+            lars: scale each parameter's rate by lars·‖w‖ / (‖g‖ + weight_decay·‖w‖), with the norms of what a tower has
+                of it (layer-wise adaptive rate scaling, You et al. 2017; ``ops.sgd_step`` has the whole rule). None
+                leaves the rates as they are.
             shards: in how many parts of as many images the batch is computed, one after the other, or by several ranks
                 (:class:`pyalexnet.net.shards.Shards`). The gradients of the parts are added up in an order that follows
                 from their number alone, and each has dropout masks of its own: the bits depend on the number of shards,
@@ -470,12 +474,13 @@ class AlexNet:
         shards = as_shards(shards)
         rates = rates_by_parameter(lr, self.shapes)
         momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
+        trust = None if lars is None else as_rate("lars", lars)
         given = self._input(x)
         classes = as_labels(labels, given.count, self.num_classes)
         self._parameters.require_whole()
         program = self.program(_shard_size("the number of images", given.count, shards), training=True)
         sums = None if shards.count == 1 else self._sums_of(shards, program)
-        self.step_values.set_rates(rates, momentum, weight_decay, shards.count)
+        self.step_values.set_rates(rates, momentum, weight_decay, shards.count, trust)
         self._parameters.gradients_of = ()
         with self._work():
             if sums is None:
@@ -488,9 +493,11 @@ class AlexNet:
     def _run_step(self, program: Program, given: Input, classes: Argument) -> npt.NDArray[np.float32]:
         """Make a step of one pass over the whole batch; its images' losses."""
         self._upload_step(program, given, classes, shard=0)
-        prepares, frozen = given.scale is not None, self.step_values.frozen
-        gradients, update = _gradients(program, frozen, prepares=prepares), program.update_without(frozen)
-        graph = self._graph(program, (prepares, frozen), (*gradients, *update))
+        prepares = given.scale is not None
+        frozen, follows_norms = self.step_values.frozen, self.step_values.follows_norms
+        gradients = _gradients(program, frozen, prepares=prepares)
+        update = program.update_without(frozen, follows_norms=follows_norms)
+        graph = self._graph(program, (prepares, frozen, follows_norms), (*gradients, *update))
         if not graph:
             _at_once(_calls(gradients))
         self._count_step(
@@ -517,7 +524,7 @@ class AlexNet:
                 sums.fold(number)
             losses.append(self._losses(program))  # now nothing reads the part any more
         of_ranks = shards.ranks.gather(np.concatenate(losses))
-        update = _calls(program.update_without(frozen))
+        update = _calls(program.update_without(frozen, follows_norms=self.step_values.follows_norms))
         self._count_step(update, program.gradients_without(frozen), shards=shards.count)
         self._after_update(self._transfers.synchronize)
         return np.concatenate(of_ranks)

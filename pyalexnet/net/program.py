@@ -31,7 +31,7 @@ from pyalexnet.net.entry import Entry
 from pyalexnet.net.forward import describe_forward, describe_input
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
-from pyalexnet.net.update import describe_update
+from pyalexnet.net.update import describe_update, plan_scaled_rates
 
 # Of a program: training freezes other parameters now and then, and a net may be given both kinds of images.
 _MOST_GRAPHS = 4
@@ -99,12 +99,14 @@ class Program:
         self.forward = draft.entries("forward", describe_forward)
         self.backward = draft.entries("backward", describe_backward) if training else []
         self.update = draft.entries("update", describe_update) if training else []
+        if training:
+            plan_scaled_rates(draft)
         draft.place_workspaces()
         self._draft = draft
         self._placement = placement
         self._graphs: dict[Hashable, NativeGraph | None] = {}
         self._refused: set[Hashable] = set()  # keys of what could not be captured
-        self._last_update = frozenset[str](), self.update
+        self._last_update: tuple[frozenset[str], bool, list[Entry]] = (frozenset(), False, self.update)
 
     def __str__(self) -> str:
         return "\n".join(map(str, (*self.forward, *self.backward, *self.update)))
@@ -179,15 +181,19 @@ class Program:
         names = dict.fromkeys(found.name for found in self._draft.all_parameters())
         return [name for name in names if name.partition(".")[0] not in skipped]
 
-    def update_without(self, frozen: frozenset[str]) -> list[Entry]:
+    def update_without(self, frozen: frozenset[str], *, follows_norms: bool = False) -> list[Entry]:
         """The entries that apply the gradients to all parameters but some, once :meth:`build` has been called.
 
         Args:
             frozen: names of those that keep their bits.
+            follows_norms: whether the others' rates are scaled by their norms.
         """
-        if self._last_update[0] != frozen:
-            update = self._draft.entries("update", partial(describe_update, frozen=frozen)) if frozen else self.update
+        if self._last_update[:2] != (frozen, follows_norms):
+            update = self.update
+            if frozen or follows_norms:
+                describe = partial(describe_update, frozen=frozen, follows_norms=follows_norms)
+                update = self._draft.entries("update", describe)
             for entry in update:
                 entry.bind()
-            self._last_update = frozen, update
-        return self._last_update[1]
+            self._last_update = frozen, follows_norms, update
+        return self._last_update[-1]

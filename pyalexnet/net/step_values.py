@@ -23,12 +23,13 @@ _NUMBERS = np.dtype(
     [
         ("draw", "uint64", (len(_LAYERS), 2)),  # of each layer's dropout: seed and offset
         ("rates", "float32", (len(_PARAMETERS), 3)),  # of each parameter: learning rate, momentum, weight decay
+        ("trust", "float32", (1, 1)),  # where rates follow norms
         ("scale", "float32", (1, 1)),  # of the input
     ]
 )
-_ROWS = {"draw": _LAYERS, "rates": _PARAMETERS, "scale": ("",)}
+_ROWS = {"draw": _LAYERS, "rates": _PARAMETERS, "trust": ("",), "scale": ("",)}
 # Native arrays have no integers of 64 bits.
-_SEEN_AS = {"draw": "uint8", "rates": "float32", "scale": "float32"}
+_SEEN_AS = {"draw": "uint8", "rates": "float32", "trust": "float32", "scale": "float32"}
 
 STEP_VALUES_BYTES = _NUMBERS.itemsize
 
@@ -41,7 +42,7 @@ def part_of_step_values(whole: Ref, field: str, name: str = "") -> Ref:
 
     Args:
         whole: uint8 (STEP_VALUES_BYTES,).
-        field: ``draw``, ``rates`` or ``scale``.
+        field: ``draw``, ``rates``, ``trust`` or ``scale``.
         name: the layer of a draw, such as ``fc6``, or the parameter that the rates are of, such as ``fc6.bias``.
     """
     numbers, first_byte = _NUMBERS[field], _NUMBERS.fields[field][1] if _NUMBERS.fields else 0
@@ -61,6 +62,7 @@ class StepValues:
     Attributes:
         array: all of them, uint8 (STEP_VALUES_BYTES,), in page-locked memory.
         lr: the learning rates by parameter.
+        follows_norms: whether they are scaled by the parameters' norms.
     """
 
     def __init__(self, on: Device, options: Options) -> None:
@@ -77,9 +79,10 @@ class StepValues:
         memory[:] = 0
         self.array: NativeArray = host_array(on, memory)
         self.lr: Mapping[str, float] = {}
-        self._last_rates: tuple[Mapping[str, float], float, float, int] | None = None
+        self.follows_norms = False
+        self._last_rates: tuple[Mapping[str, float], float, float, int, float | None] | None = None
         numbers = memory.view(_NUMBERS)[0]
-        self._draws, self._rates, self._scale = (numbers[field] for field in ("draw", "rates", "scale"))
+        self._draws, self._rates, self._trust, self._scale = (numbers[field] for field in _ROWS)
         as_weights = [name.endswith(".weight") or options.bias_update == "paper" for name in _PARAMETERS]
         self._rate_factors = np.where(as_weights, 1.0, 2.0)
         self._decays = np.array(as_weights, np.float64)
@@ -90,7 +93,14 @@ class StepValues:
         first = (shard << _SHARD_BIT) + step * len(_LAYERS)
         self._draws[:, 1] = range(first, first + len(_LAYERS))
 
-    def set_rates(self, lr: Mapping[str, float], momentum: float, weight_decay: float, shards: int = 1) -> None:
+    def set_rates(
+        self,
+        lr: Mapping[str, float],
+        momentum: float,
+        weight_decay: float,
+        shards: int = 1,
+        trust: float | None = None,
+    ) -> None:
         """Give all parameters their rates; as an option, biases move by twice theirs and without decay.
 
         Args:
@@ -98,21 +108,24 @@ class StepValues:
             momentum: share of the last step that is kept.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
             shards: the gradients are the sum over so many shards, which the kernel's rate makes their mean; what it
-                multiplies the weights by stays as it is.
+                multiplies the weights by stays as it is, and so does what norms make of the rate.
+            trust: what they are scaled with by the norms of parameters and gradients; None to leave them as they are.
 
         Raises:
             ValueError: one is too large for float32.
         """
-        if (lr, momentum, weight_decay, shards) == self._last_rates:
+        asked = lr, momentum, weight_decay, shards, trust
+        if asked == self._last_rates:
             return
         self.lr, self._last_rates = lr, None
         with np.errstate(over="ignore"):
             self._rates[:, 0] = self._rate_factors * [lr[name] for name in _PARAMETERS] / shards
             self._rates[:, 1] = momentum
             self._rates[:, 2] = self._decays * weight_decay * shards
-        if not np.isfinite(self._rates).all():
-            raise ValueError("lr, momentum or weight_decay is beyond the numbers of float32")
-        self._last_rates = (lr, momentum, weight_decay, shards)
+            self._trust[0, 0] = (trust or 0) * shards
+        if not (np.isfinite(self._rates).all() and np.isfinite(self._trust).all()):
+            raise ValueError("lr, momentum, weight_decay or lars is beyond the numbers of float32")
+        self.follows_norms, self._last_rates = trust is not None, asked
 
     def set_scale(self, scale: float) -> None:
         """Multiply what is made of 8-bit images."""

@@ -1,12 +1,13 @@
-"""Stochastic gradient descent with momentum and weight decay."""
+"""Stochastic gradient descent with momentum and weight decay, at a rate that may follow from norms."""
 
 from __future__ import annotations
 
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.backend import Device
 from pyalexnet.device.foreign import ArrayLike
+from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import Tensor
-from pyalexnet.ops._memory import empty, settings
+from pyalexnet.ops._memory import empty, settings, workspace
 from pyalexnet.system.checks import number
 
 
@@ -18,11 +19,15 @@ def sgd_step(
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    trust: float | None = None,
     device: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One update as Krizhevsky et al. 2012, section 5 write it; the arguments stay as they are.
 
     v ← momentum · v - weight_decay · lr · w - lr · g, then w ← w + v.
+
+    With ``trust`` the rate follows from Euclidean norms: lr · trust · ‖w‖ / (‖g‖ + weight_decay · ‖w‖) takes the place
+    of lr, unless w or g is all zeros (layer-wise adaptive rate scaling, LARS, of You, Gitman and Ginsburg 2017).
 
     Args:
         w: float32 array of any shape, the weights.
@@ -31,6 +36,7 @@ def sgd_step(
         lr: learning rate, not negative.
         momentum: share of ``v`` that stays, not negative.
         weight_decay: not negative.
+        trust: not negative; None for a rate that is ``lr``.
         device: where to compute when no array is on a device yet.
 
     Returns:
@@ -44,10 +50,20 @@ def sgd_step(
     velocity, gradient = Argument.of("v", v, shape=weights.shape), Argument.of("g", g, shape=weights.shape)
     on = common_device(device, weights, velocity, gradient)
     rates = settings(on, number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
-    new_w, new_v = _copy(weights, on), _copy(velocity, on)
-    on.native.sgd_step([new_w.array], [new_v.array], [gradient.native(on)], [rates], on.stream)
+    new_w, new_v, native_g = _copy(weights, on), _copy(velocity, on), gradient.native(on)
+    if trust is not None:
+        rates = _scaled(new_w.array, native_g, rates, number("trust", trust), on)
+    on.native.sgd_step([new_w.array], [new_v.array], [native_g], [rates], on.stream)
     on.stream.synchronize()
     return new_w, new_v
+
+
+def _scaled(w: NativeArray, g: NativeArray, rates: NativeArray, trust: float, on: Device) -> NativeArray:
+    """The rates on the device, of which the first follows from norms; not synchronised."""
+    scaled = empty(tuple(rates.shape), on)
+    sums = workspace(on.native.lars_rates_workspace_bytes(w=[w]), on)
+    on.native.lars_rates([w], [g], [rates], [scaled.array], settings(on, trust), sums.array, on.stream)
+    return scaled.array
 
 
 def _copy(source: Argument, on: Device) -> Tensor:

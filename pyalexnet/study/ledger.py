@@ -2,7 +2,8 @@
 
 Sources: ``paper`` (Krizhevsky, Sutskever, Hinton, NIPS 2012); ``notes``, reading notes on it; ``source2012``, the 2012
 source code as released in 2025 (net 145: ``layers-145.cfg`` and ``layer-params-145-2010.cfg``, whose run on ILSVRC-2010
-gave the paper's errors); ``caffe``, BVLC AlexNet; ``torchvision``, which has the net of a later paper and a recipe of
+gave the paper's errors); ``caffe``, BVLC AlexNet; ``lars4096`` and ``lars8192``, the same with the solver files for
+large batches of LARS's authors (borisgin/nvcaffe); ``torchvision``, which has the net of a later paper and a recipe of
 its own.
 """
 
@@ -19,6 +20,8 @@ SOURCES = {
     "notes": "notes",
     "source2012": "2012 code",
     "caffe": "Caffe",
+    "lars4096": "LARS, 4,096",
+    "lars8192": "LARS, 8,192",
     "torchvision": "torchvision",
 }
 
@@ -64,14 +67,17 @@ def _row(
     notes: str | None = None,
     source2012: str | None = None,
     caffe: str | Way | None = None,
+    lars: str | Way | None = None,
     torchvision: str | Way | None = None,
 ) -> Row:
     """A row of texts, whose values are the presets'; a Way says a value that no preset has.
 
-    A source of which nothing is said does as the paper does, or has a number for a value that is told by itself.
+    A source of which nothing is said does as the paper does, or has a number for a value that is told by itself; LARS's
+    authors took Caffe's net.
     """
+    lars = caffe if lars is None else lars
     ways: dict[str, Way] = {}
-    for source, told in zip(SOURCES, (paper, notes, source2012, caffe, torchvision), strict=True):
+    for source, told in zip(SOURCES, (paper, notes, source2012, caffe, lars, lars, torchvision), strict=True):
         values = _VALUES.get(source, {})
         if isinstance(told, Way):
             ways[source] = told
@@ -190,12 +196,14 @@ LEDGER = (
     _row("learning rate at first", "lr"),
     _row("layers' own rates", "lr_layers", paper="none"),
     _row("warm-up of the rate", "warmup", paper="none"),
+    _row("rates by norms", "lars", paper="none", lars="LARS"),
     _row(
         "schedule",
         "schedule",
         paper="÷10 when validation stops improving",
         source2012="by hand: its log, replayed",
         caffe="÷10 every 20 epochs",
+        lars="with the square of what is left",
         torchvision=Way("÷10 every 30 epochs", "0.01@0,0.001@30,0.0001@60"),
     ),
     _row("momentum", "momentum"),
@@ -206,6 +214,7 @@ LEDGER = (
         paper="as the weights'",
         source2012="twice the rate, no decay",
         caffe="twice the rate, no decay",
+        lars="as the weights'",
     ),
     _row("epochs", "epochs"),
     _row(

@@ -200,6 +200,7 @@ class Run:
                 lr=rates.for_step(settings.lr_layers),
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
+                lars=settings.lars,
                 shards=self.shards,
             )
             self.require_finite(loss, "loss", of_step=True)

@@ -1,4 +1,4 @@
-"""Learning rates over a training run: the paper's, by plateau; falling evenly; or fixed ones, from a text or a file.
+"""Learning rates over a training run: the paper's, by plateau; falling to its end; or fixed ones, by text or file.
 
 A schedule file is JSON, a list of stages, each in force from its epoch to the next one's::
 
@@ -39,6 +39,7 @@ from pyalexnet.system.json_file import JsonFormat
 
 PLATEAU: Final = "plateau"
 FALLING: Final = "falling"
+POLY: Final = "poly"
 SHIPPED = ("source2012", "source2012-4gpu")
 
 _Rate = Annotated[float, Ge(0)]
@@ -54,7 +55,7 @@ class StageDescription(TypedDict):
 
 
 # What JSON can hold of a schedule: its kind, or its stages.
-Description = Literal["plateau", "falling"] | list[StageDescription]
+Description = Literal["plateau", "falling", "poly"] | list[StageDescription]
 
 _DIVISOR = 10
 _REDUCTIONS = 3
@@ -271,7 +272,21 @@ class FallingSchedule(_ScheduleByEpoch):
 
     def at(self, epoch: float) -> Rates:
         """The one rate for all layers; the floor from the run's end on."""
-        return Rates(self.lr + min(1.0, epoch / self.epochs) * (self.floor - self.lr))
+        return Rates(self.lr + self._fallen(min(1.0, epoch / self.epochs)) * (self.floor - self.lr))
+
+    def _fallen(self, done: float) -> float:
+        """The part of the way to the floor, by the part of the run that is done."""
+        return done
+
+
+class PolySchedule(FallingSchedule):
+    """A rate that falls with the square of what is left of the run: Caffe's policy ``poly`` with a power of 2."""
+
+    kind = "poly"
+    description: Description = POLY
+
+    def _fallen(self, done: float) -> float:
+        return done * (2 - done)  # 1 - (1 - done)²
 
 
 @dataclass(frozen=True)
@@ -339,9 +354,10 @@ def make_schedule(
     """A schedule from what a user names, or from a schedule's own description.
 
     Args:
-        schedule: ``"plateau"``; or ``"falling"``; or rates as :func:`parse_fixed` reads them; or ``"source2012"``, the
-            2012 run's; or the path of a schedule file, which ends in ``.json``; or stages as such a file holds them.
-        lr: the first rate of a plateau or falling schedule; a fixed one has its own.
+        schedule: ``"plateau"``; or ``"falling"``; or ``"poly"``; or rates as :func:`parse_fixed` reads them;
+            or ``"source2012"``, the 2012 run's; or the path of a schedule file, which ends in ``.json``; or stages as
+            such a file holds them.
+        lr: the first rate of a plateau, falling or poly schedule; a fixed one has its own.
         patience: see :class:`PlateauSchedule`.
         floor: see :class:`PlateauSchedule` and :class:`FallingSchedule`.
         epochs: see :class:`FallingSchedule`.
@@ -354,6 +370,8 @@ def make_schedule(
         return PlateauSchedule(lr, patience, floor)
     if schedule == FALLING:
         return FallingSchedule(lr, epochs, floor)
+    if schedule == POLY:
+        return PolySchedule(lr, epochs, floor)
     if isinstance(schedule, PathLike) or (isinstance(schedule, str) and schedule.endswith(".json")):
         return load_schedule(schedule)
     if schedule in SHIPPED:
@@ -373,7 +391,7 @@ def parse_fixed(text: str) -> FixedSchedule:
         try:
             stages.append({"epoch": float(epoch) if at else 0, "lr": float(rate)})
         except ValueError:
-            kinds = ", ".join(map(repr, (PLATEAU, FALLING, *SHIPPED)))
+            kinds = ", ".join(map(repr, (PLATEAU, FALLING, POLY, *SHIPPED)))
             kinds += ", a .json file, or rates such as '0.01@0,0.001@30'"
             raise ValueError(f"schedule is {text!r}; it must be {kinds}") from None
     return _from_entries(f"schedule {text!r}", stages)

@@ -82,8 +82,8 @@ class Settings:
         Description,
         Setting(
             "plateau: divide the rate by 10 when the held-out images' error stops improving; falling: evenly from --lr "
-            "to --floor over all epochs; or rates by epoch, such as 0.01@0,0.001@30; or "
-            f"{' or '.join(SHIPPED)}; or a schedule file, FILE.json",
+            "to --floor over all epochs; poly: with the square of what is left of them; or rates by epoch, such as "
+            f"0.01@0,0.001@30; or {' or '.join(SHIPPED)}; or a schedule file, FILE.json",
             group=LEARNING_RATE,
             metavar="RATES",
         ),
@@ -108,6 +108,16 @@ class Settings:
             within=_FINITE,
         ),
     ] = field(default_factory=dict)
+    lars: Annotated[
+        float | None,
+        Setting(
+            "let each parameter's rate follow from its norm and its gradient's, times this trust coefficient, such as "
+            "0.001; for large batches",
+            group=LEARNING_RATE,
+            within=_ABOVE_0,
+            usual="rates as the schedule says",
+        ),
+    ] = None
     preset: Annotated[
         str | None,
         Setting("a source's whole recipe, which the options below change", group=RECIPE, choices=tuple(PRESETS)),
@@ -154,6 +164,8 @@ class Settings:
         rate = f"lr {self.lr:g}"
         if self.lr_layers:
             rate += f" ({', '.join(f'{name} ×{factor:g}' for name, factor in self.lr_layers.items())})"
+        if self.lars is not None:
+            rate += f" by norms ×{self.lars:g}"
         return (
             f"recipe: {self.recipe}: {rate}, {summary(self.schedule)}, warm-up {self.warmup} steps, dropout "
             f"{options.dropout:g}, weights {options.weight_init}, biases {options.bias_init}"
@@ -219,6 +231,7 @@ class TrainArguments(OptionArguments, total=False):
     lr_layers: Mapping[str, float] | None
     schedule: str | PathLike[str] | Sequence[Mapping[str, object]] | None
     warmup: int | None
+    lars: float | None
     patience: int | None
     floor: float | None
     out: str | PathLike[str] | None

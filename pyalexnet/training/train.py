@@ -69,7 +69,8 @@ def train(
             :class:`pyalexnet.data.Dataset`.
         callback: called with a :class:`pyalexnet.TrainingEvent` after each step, evaluation and epoch; its ``stop()``
             ends the run as Ctrl-C does. So does an exception, which is raised once the run is saved.
-        preset: a source's whole recipe: ``"paper"``, ``"notes"``, ``"source2012"`` or ``"caffe"``.
+        preset: a source's whole recipe: ``"paper"``, ``"notes"``, ``"source2012"``, ``"caffe"``, or for large batches
+            ``"lars4096"`` or ``"lars8192"``.
         init: fine-tune: begin with the parameters of a model, its options but those of steps and initial values, and
             its mean image: a :class:`pyalexnet.Classifier`, a run's folder, or a file of any format that
             :func:`pyalexnet.load_model` opens. fc8 begins anew where the data has other classes.
@@ -86,12 +87,15 @@ def train(
             ranges (``"conv1-conv5"``), parameters (``"conv1.bias"``) or all ``"biases"``, the narrower name before the
             wider; 0 freezes.
         warmup: steps at the start whose rate rises evenly to the one that the schedule says; 0 for none.
+        lars: let the rate of each parameter be ``lr`` · ``lars`` · ‖w‖ / (‖g‖ + ``weight_decay`` · ‖w‖), with the
+            Euclidean norms of what a tower has of it and of its gradient (You et al. 2017); by default it is ``lr``.
         schedule: ``"plateau"``: divide ``lr`` by 10 whenever the validation error stops improving; or ``"falling"``:
-            evenly from ``lr`` to ``floor`` over all epochs; or rates by epoch, such as ``"0.01@0,0.001@30"``; or
-            ``"source2012"``; or a schedule file (:mod:`pyalexnet.training.schedule`).
+            evenly from ``lr`` to ``floor`` over all epochs; or ``"poly"``: with the square of what is left of them; or
+            rates by epoch, such as ``"0.01@0,0.001@30"``; or ``"source2012"``; or a schedule file
+            (:mod:`pyalexnet.training.schedule`).
         patience: how many epochs in a row without a lower validation error make a plateau; 0 keeps ``lr``. Given
             without a schedule, it asks for ``"plateau"``.
-        floor: these two schedules go no lower (default: ``lr`` / 1000).
+        floor: these three schedules go no lower (default: ``lr`` / 1000).
         momentum: the part of the last update that is kept.
         weight_decay: pull of weights towards 0, relative to ``lr``.
         devices: one device, or two with a tower each, such as ``["cuda:0", "cuda:1"]``; by default the first

@@ -24,6 +24,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_dropout(module);
   register_softmax(module);
   register_sgd(module);
+  register_lars(module);
   register_augment(module);
   register_add(module);
   register_peak(module);

@@ -32,6 +32,15 @@ class OwnArguments {
 
   // The array's elements, its rows (all axes but the last one, as one) and its columns.
   int64_t elements(const char* name) const { return rows(name) * columns(name); }
+  // Of each array of a list, its elements.
+  std::vector<int64_t> elements_of_each(const char* name) const {
+    std::vector<int64_t> counts;
+    for (const auto& array : pybind11::list(get(name))) {
+      counts.push_back(1);
+      for (const int64_t extent : array.attr("shape").cast<std::vector<int64_t>>()) counts.back() *= extent;
+    }
+    return counts;
+  }
   int64_t rows(const char* name) const {
     int64_t rows = 1;
     const std::vector<int64_t> extents = shape(name);

@@ -23,6 +23,7 @@ void register_maxpool(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);
 void register_softmax(pybind11::module_& module);
 void register_sgd(pybind11::module_& module);
+void register_lars(pybind11::module_& module);
 void register_augment(pybind11::module_& module);
 void register_add(pybind11::module_& module);
 void register_peak(pybind11::module_& module);

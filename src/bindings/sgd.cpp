@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <functional>
+#include <numeric>
 
 #include "bindings/own_arguments.h"
 #include "bindings/register.h"
@@ -40,9 +41,8 @@ void register_sgd(pybind11::module_& module) {
   module.def("sgd_arrays_a_launch", &sgd_arrays_a_launch);
 
   define_for_arguments(module, "sgd_step_cost", [](const OwnArguments& own) {
-    int64_t count = 0;
-    for (const Array& w : own.object<Arrays>("w")) count += w.size();
-    return sgd_step_cost(count);
+    const std::vector<int64_t> counts = own.elements_of_each("w");
+    return sgd_step_cost(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
   });
 }
 

@@ -63,18 +63,6 @@ std::string index_text(size_t i) {
   return text;
 }
 
-void check(const SgdArray& array, const std::string& index) {
-  require(array.count >= 1, "count", index, " is ", array.count, "; it must be at least 1");
-  const auto check_rate = [&](const char* name, float rate) {
-    require(std::isfinite(rate) && rate >= 0, name, index, " is ", rate, "; it must be finite and not negative");
-  };
-  if (array.sgd.place) return;
-  const Sgd& sgd = array.sgd.value;
-  check_rate("lr", sgd.lr);
-  check_rate("momentum", sgd.momentum);
-  check_rate("weight_decay", sgd.weight_decay);
-}
-
 void append(Table& table, const SgdArray& array) {
   const bool vectors = vectors_aligned(array.w) && vectors_aligned(array.v) && vectors_aligned(array.g);
   const int64_t begin = table.count > 0 ? table.rows[table.count - 1].end : 0;
@@ -89,13 +77,25 @@ void append(Table& table, const SgdArray& array) {
 
 }  // namespace
 
+void check_sgd(const Setting<Sgd>& sgd, int64_t count, size_t index, size_t arrays) {
+  const std::string which = arrays > 1 ? index_text(index) : "";
+  require(count >= 1, "count", which, " is ", count, "; it must be at least 1");
+  const auto check_rate = [&](const char* name, float rate) {
+    require(std::isfinite(rate) && rate >= 0, name, which, " is ", rate, "; it must be finite and not negative");
+  };
+  if (sgd.place) return;
+  check_rate("lr", sgd.value.lr);
+  check_rate("momentum", sgd.value.momentum);
+  check_rate("weight_decay", sgd.value.weight_decay);
+}
+
 int sgd_arrays_a_launch() {
   return kRows;
 }
 
 void sgd_step(const std::vector<SgdArray>& arrays, cudaStream_t stream) {
   require(!arrays.empty(), "there are no arrays; there must be at least one");
-  for (size_t i = 0; i < arrays.size(); ++i) check(arrays[i], arrays.size() > 1 ? index_text(i) : "");
+  for (size_t i = 0; i < arrays.size(); ++i) check_sgd(arrays[i].sgd, arrays[i].count, i, arrays.size());
   for (size_t first = 0; first < arrays.size(); first += kRows) {
     Table table;
     for (size_t i = first; i < std::min(first + kRows, arrays.size()); ++i) append(table, arrays[i]);

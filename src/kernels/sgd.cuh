@@ -32,6 +32,10 @@ struct SgdArray {
   Setting<Sgd> sgd;
 };
 
+// Throws std::invalid_argument where array `index` of `arrays` has a count < 1, or rates that are negative or not finite
+// and do not lie on the device.
+void check_sgd(const Setting<Sgd>& sgd, int64_t count, size_t index, size_t arrays);
+
 // As many arrays as fit into a kernel's parameters; a step of more is several launches.
 int sgd_arrays_a_launch();
 

@@ -6,6 +6,7 @@
 #include "kernels/augment.cuh"
 #include "kernels/conv.cuh"
 #include "kernels/dropout.cuh"
+#include "kernels/lars.cuh"
 #include "kernels/linear.cuh"
 #include "kernels/lrn.cuh"
 #include "kernels/lrn_in_map.cuh"
@@ -278,6 +279,13 @@ TEST(sgd) {
   const Floats w(5001), v(5001), g(5001), bias(7), bias_v(7), bias_g(7);
   sgd_step({{w.data, v.data, g.data, 5001, {{.lr = 0.1f}}}, {bias.data, bias_v.data, bias_g.data, 7, {{.lr = 0.2f}}}},
            stream);
+  CHECK_CUDA(cudaDeviceSynchronize());
+}
+TEST(rates_by_norms) {
+  const Floats w(70001), g(70001), bias(7), bias_g(7), scaled(6), sums(8);
+  Sgd* const rates = reinterpret_cast<Sgd*>(scaled.data);
+  lars_rates({{w.data, g.data, 70001, {{.lr = 0.1f}}, rates}, {bias.data, bias_g.data, 7, {{.lr = 0.2f}}, rates + 1}},
+             {0.001f}, sums.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 TEST(transpose_odd_matrices) {
