@@ -1,7 +1,7 @@
 """What training by several ranks costs on this machine: time a step, what is sent, and what of it backward hides.
 
     python benchmarks/cluster.py --ranks 1 2 4 --json benchmarks/cluster.json
-    python benchmarks/cluster.py --ranks 2 --batch-size 64 --shards 8
+    python benchmarks/cluster.py --ranks 2 --batch-size 64 --shards 8 --fc-factors
 
 Each number of ranks is a program of its own, started by mpirun; the steps are of random images, by the paper's net. All
 ranks have the same shards, and so compute the same bits, which is checked. On one machine the ranks share the cores, so
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "shards": options.shards,
         "steps": options.steps,
         "bytes_by_layer": bytes_by_layer(),
-        "runs": [measure(options, ranks) for ranks in options.ranks],
+        "runs": [measure(options, *run) for run in runs_of(options)],
     }
     require_same_bits(report["runs"])
     show(report)
@@ -63,15 +63,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive, default=32, help="images a step, of all ranks together")
     parser.add_argument("--shards", type=positive, default=4, help="parts of a batch, a multiple of each number")
     parser.add_argument("--steps", type=positive, default=8, help="steps that are measured")
+    parser.add_argument("--fc-factors", action="store_true", help="send factors of fc6 to fc8 too, to compare")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--as-rank", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:
+def runs_of(options: argparse.Namespace) -> list[tuple[int, bool]]:
+    """Each number of ranks, sending gradients and, where that is asked for, factors of fully connected layers' too."""
+    ways = (False, True) if options.fc_factors else (False,)
+    return [(ranks, factors) for ranks in options.ranks for factors in (ways if ranks > 1 else ways[:1])]
+
+
+def measure(options: argparse.Namespace, ranks: int, factors: bool) -> dict[str, Any]:
     """What so many ranks find."""
     own = [sys.executable, __file__, "--as-rank", f"--batch-size={options.batch_size}"]
-    own += [f"--shards={options.shards}", f"--steps={options.steps}"]
+    own += [f"--shards={options.shards}", f"--steps={options.steps}", *(["--fc-factors"] if factors else [])]
     # More ranks than cores, and as root in a container.
     environment = os.environ | {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -82,13 +89,13 @@ def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:
     if finished.returncode:
         raise SystemExit(f"{ranks} ranks: {finished.stderr.strip()}")
     found: dict[str, Any] = json.loads(finished.stdout)
-    return found
+    return found | {"fc_factors": factors}
 
 
 def measure_as_rank(options: argparse.Namespace) -> None:
     """Make steps with the other ranks; the first one prints what all found."""
     ranks = join_ranks()
-    shards = Shards(options.shards, ranks)
+    shards = Shards(options.shards, ranks, options.fc_factors)
     net = AlexNet(CLASSES, devices=["cpu:0"])
     rng = np.random.default_rng(0)
     x = rng.standard_normal((options.batch_size, 227, 227, 3), dtype=np.float32)
@@ -145,12 +152,19 @@ def show(report: dict[str, Any]) -> None:
     """The tables that a person reads."""
     console = Console()
     table = Table(title=f"A step of {report['batch_size']} images in {report['shards']} shards, by ranks")
-    for column in ("ranks", "ms", "± ms", "sent MB", "messages", "sending ms", "waiting ms", "hidden"):
+    for column in ("ranks", "fc sends", "ms", "± ms", "sent MB", "messages", "sending ms", "waiting ms", "hidden"):
         table.add_column(column, justify="right")
     for run in report["runs"]:
         hidden = f"{1 - run['waiting_ms'] / run['under_way_ms']:.0%}" if run["under_way_ms"] else ""
+        sends = "" if run["ranks"] == 1 else "factors" if run["fc_factors"] else "gradients"
         table.add_row(
-            *(str(run["ranks"]), f"{run['step_ms']:.0f}", f"{run['spread_ms']:.0f}", f"{run['sent_bytes'] / 1e6:.1f}"),
+            *(
+                str(run["ranks"]),
+                sends,
+                f"{run['step_ms']:.0f}",
+                f"{run['spread_ms']:.0f}",
+                f"{run['sent_bytes'] / 1e6:.1f}",
+            ),
             *(f"{run['messages']:.0f}", f"{run['under_way_ms']:.0f}", f"{run['waiting_ms']:.0f}", hidden),
         )
     console.print(table)

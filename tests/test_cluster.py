@@ -150,6 +150,24 @@ def test_ranks_train_the_net_of_one_process(tmp_path: Path, alone: Path, ranks: 
     assert_same_run(tmp_path / "run", alone, relus=True)
 
 
+@pytest.mark.parametrize(("ranks", "devices"), [(2, ["cpu:0", "cpu:1"]), (4, ["cpu:0"])])
+def test_ranks_that_send_factors_train_it_too(tmp_path: Path, alone: Path, ranks: int, devices: list[str]) -> None:
+    finished = run(ranks, prepared(tmp_path), devices=devices, fc_factors=True)
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(tmp_path / "run", alone, relus=True)
+
+
+# Nothing goes back through the convolutions, so no gradient of theirs is to be waited for.
+@pytest.mark.parametrize("fc_factors", [False, True])
+def test_ranks_do_not_wait_for_what_is_frozen(tmp_path: Path, fc_factors: bool) -> None:
+    frozen = {"lr_layers": {"conv1-conv5": 0.0}, "epochs": 1}
+    finished = run(2, prepared(tmp_path), fc_factors=fc_factors, **frozen)
+    assert finished.returncode == 0, finished.stderr
+    alone = tmp_path / "alone"
+    train((IMAGES, LABELS), out=alone, progress=False, **RECIPE | frozen)
+    assert_same_run(tmp_path / "run", alone, relus=True)
+
+
 def test_the_number_of_shards_is_that_of_ranks(tmp_path: Path) -> None:
     finished = run(2, prepared(tmp_path), shards=None, epochs=1)
     assert finished.returncode == 0, finished.stderr
@@ -230,6 +248,10 @@ def test_a_killed_rank_loses_nothing(tmp_path: Path, kills: int) -> None:
         (
             "if rank == 1: data[0][3, 2, 2] += 1",
             r"ValueError: the training data's content is '\w+' on rank 1 and '\w+' on rank 0; it must be the same",
+        ),
+        (
+            "settings['fc_factors'] = rank == 1",
+            "ValueError: fc_factors is True on rank 1 and False on rank 0; it must be the same",
         ),
         ("settings['lr'] = -1", "ValueError: lr is -1; it must be above 0 and finite"),
         ("settings['shards'] = 3; settings['batch_size'] = 6", "ValueError: shards is 3; it must be a multiple of the"),

@@ -303,6 +303,7 @@ OTHERS: dict[str, Any] = {
     "resume": np.True_,
     "allow_changes": np.False_,
     "tensorboard": np.False_,
+    "fc_factors": np.True_,
     "report_relus": np.False_,
     "progress": np.False_,
 }

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from pyalexnet.device.memory import Ref
+from pyalexnet.device.native import NativeArray
 
 # Work without a layer of its own: the input's preparation and the loss.
 INPUT, LOSS = "input", "loss"
@@ -61,9 +62,9 @@ class Entry:
         """Replace Refs by the arrays that lie there; their arenas must have memory."""
         self.arguments = {name: _bound(value) for name, value in self.arguments.items()}
 
-    def call(self) -> partial[None]:
-        """What queues the work on its stream."""
-        return partial(self._function, **self.arguments)
+    def call(self, **instead: NativeArray) -> partial[None]:
+        """What queues the work on its stream, of other arrays than its own where these are given."""
+        return partial(self._function, **{**self.arguments, **instead})
 
     def run(self) -> None:
         """Queue the work on its stream; what changes from step to step is what lies on the device."""

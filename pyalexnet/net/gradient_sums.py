@@ -8,6 +8,9 @@ layer's gradients on a device are a bucket, which goes its way by itself, as soo
     2. When it has all of its slice, it finishes the tree there: it knows all nodes, so nobody's order matters.
     3. It sends its slice to all others, and receives theirs: then it has the bucket's sum.
 
+As an option, fully connected layers do otherwise: what their gradients are products of goes from each rank to all
+others, and each computes and adds up all shards' (:mod:`pyalexnet.net.factors`).
+
 With a node a rank, each of n ranks sends (n - 1)/n of the gradients twice, as few bytes as any way of doing it that has
 all ranks add (Patarasuk and Yuan 2009). The sum is in place of the gradients then, on all ranks the same to the bit.
 
@@ -19,10 +22,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +36,7 @@ from pyalexnet.device.memory import Ref
 from pyalexnet.device.native import NativeEvent, NativeStream
 from pyalexnet.device.tensor import Tensor, host_array, pinned_array, tensor_of
 from pyalexnet.net.entry import Entry
+from pyalexnet.net.factors import Factors, factors_of, is_product
 from pyalexnet.net.parameters import Parameters
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.shards import Fold, Node, Shards, tree_sum
@@ -88,6 +93,9 @@ class GradientSums:
         self.traffic = Traffic()
         self._placement = placement
         self._folds = shards.folds()
+        self._products: list[Entry] = []  # that this step computes of factors
+        self._passes_before_factors = 0
+        self._factors: Factors | None = None
         self._gradients = [parameters.gradients_on(place) for place in range(len(placement.devices))]
         self._layers = [parameters.layer_gradients_on(place) for place in range(len(placement.devices))]
         self._kept = parameters.begin_sums(shards.kept_sums)
@@ -99,34 +107,89 @@ class GradientSums:
         """Whether other ranks have shards too, so that :meth:`run_last` is to queue the last one of this rank."""
         return self._between is not None
 
+    def begin(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Stand before the first shard of a step.
+
+        Args:
+            entries: forward and backward.
+
+        Returns:
+            What each shard is to run of these, in their order.
+
+        Raises:
+            RuntimeError: the step before was broken off between the ranks, which cannot go on.
+            OutOfMemoryError: there is no room for what comes from other ranks.
+        """
+        if self._between is None:
+            return list(entries)
+        self._products = [entry for entry in entries if self.shards.fc_factors and is_product(entry)]
+        passes = [entry for entry in entries if entry not in self._products]
+        self._between.require_ended()
+        self._passes_before_factors = 0
+        if self._products:
+            self._passes_before_factors = list(entries).index(self._products[-1]) + 1 - len(self._products)
+            self._between.set_out(_Receiving(self._factors_of(self._products, self._between)))
+        return passes
+
+    def _factors_of(self, products: Sequence[Entry], between: _Between) -> Factors:
+        """What has room for the factors of some products; what had room for others gives way."""
+        kinds = factors_of(products)
+        if self._factors is None or self._factors.kinds != kinds:
+            self._factors = None
+            self._factors = Factors(self._placement, self.shards, between.ranks, between.free_tag, kinds)
+        return self._factors
+
     def fold(self, number: int) -> None:
         """Queue what follows one of this rank's shards, once its passes have been queued.
 
         Args:
             number: of this rank's shards, from 0 on.
         """
-        for place, gradients in enumerate(self._gradients):
-            self._fold(self._folds[number], place, 0, gradients.shape[0])
+        of_factors = {product.layer for product in self._products}  # the last layers, if any
+        for place, layers in enumerate(self._layers):
+            others = [last for layer, (_, last) in layers.items() if layer not in of_factors]
+            self._fold(self._folds[number], place, 0, max(others, default=0))
+        self._send_factors(number)
 
-    def run_last(self, entries: Iterable[Entry]) -> None:
+    def run_last(self, passes: Sequence[Entry]) -> None:
         """Queue the passes of this rank's last shard, where there are other ranks, and add up what all of them have.
 
         When it returns, the gradients are the sum over all shards, or will be before what is queued from then on.
 
         Args:
-            entries: forward and backward.
+            passes: what :meth:`begin` gave.
         """
-        between, entries = self._between, list(entries)
+        between = self._between
         assert between is not None
-        to_come = Counter(bucket for entry in entries if (bucket := self._bucket(entry)))
-        between.begin()
-        for entry in entries:
+        to_come = Counter(bucket for entry in passes if (bucket := self._bucket(entry)))
+        for entry in passes[: self._passes_before_factors]:
+            entry.run()
+        self._send_factors(self.shards.per_rank - 1)
+        for entry in passes[self._passes_before_factors :]:
             entry.run()
             if bucket := self._bucket(entry):
                 to_come[bucket] -= 1
                 if to_come[bucket] == 0:
                     self._let_go(between, *bucket)
         between.finish()
+        self._multiply_factors()
+
+    def _send_factors(self, number: int) -> None:
+        """Queue the copy of a shard's factors, if there are any, and let them go to the other ranks."""
+        if self._products and self._factors and self._between:
+            shard = self.shards.own.first + number
+            events = self._factors.download(shard, self._products)
+            self._between.set_out_behind(events, _Sending(self._factors, shard, self.shards.ranks.size, self.traffic))
+
+    def _multiply_factors(self) -> None:
+        """Queue what the factors of all shards are for: each layer's products, added up."""
+        for layer, grouped in groupby(self._products, key=lambda product: product.layer):
+            products, factors = list(grouped), self._factors
+            assert factors is not None
+            for shard, fold in enumerate(self.shards.folds_alone()):
+                factors.multiply(shard, products)
+                for place in dict.fromkeys(self._placement.place(product.tower) for product in products):
+                    self._fold(fold, place, *self._layers[place][layer])
 
     def _bucket(self, entry: Entry) -> tuple[int, str] | None:
         """The place and the layer of the weights whose gradients an entry computes, if it does."""
@@ -149,6 +212,21 @@ class GradientSums:
             native.copy(kept[fold.keep], own, stream)
 
 
+class _Message(Protocol):
+    """What goes its way between the ranks.
+
+    Attributes:
+        course: the messages that are to be waited for before it goes on, one time after the other.
+        pending: how many of these have not been done yet.
+    """
+
+    course: Iterator[list[MPI.Request]]
+    pending: int
+
+    def set_out(self) -> None:
+        """Begin the way; what is sent has been computed."""
+
+
 class _Between:
     """What brings the ranks' sums together, while their devices compute."""
 
@@ -160,7 +238,7 @@ class _Between:
             ranks: who takes part.
             sums: what this rank adds up by itself.
         """
-        self._ranks, self._traffic = ranks, sums.traffic
+        self.ranks, self._traffic = ranks, sums.traffic
         nodes = [shards.nodes_of_rank(rank) for rank in range(ranks.size)]
         adder = _Adder(sums._placement.devices[0])
         self._buckets: dict[tuple[int, str], _Bucket] = {}
@@ -170,53 +248,67 @@ class _Between:
             for layer, (first, last) in reversed(sums._layers[place].items()):
                 number = len(self._buckets)
                 self._buckets[place, layer] = _Bucket(number, ranks, nodes, adder, own, first, last, self._traffic)
+        self.free_tag = 2 * len(self._buckets)
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix="pyalexnet-gradients")
-        self._computing: deque[tuple[Future[None], _Bucket]] = deque()
+        self._computing: deque[tuple[Future[None], _Message]] = deque()
         self._requests: list[MPI.Request] = []
-        self._whose: list[_Bucket] = []
+        self._whose: list[_Message] = []
         self._open = 0
         self._start_time: float | None = None
 
-    def begin(self) -> None:
-        """Stand before the first bucket of a step.
+    def require_ended(self) -> None:
+        """See that nothing is on its way.
 
         Raises:
-            RuntimeError: the step before was broken off, and its messages may still be under way.
+            RuntimeError: the step before was broken off, and its messages may still be.
         """
         if self._open:
             raise RuntimeError(
                 "a step was broken off while gradients were on their way between the ranks, which cannot go on: start "
                 "all of them anew"
             )
-        self._open, self._start_time = len(self._buckets), None
+        self._start_time = None
 
     def send_when_computed(self, place: int, layer: str) -> None:
         """Let a bucket go its way once its device has done all that it was asked for so far."""
         bucket = self._buckets[place, layer]
-        self._computing.append((self._waiter.submit(bucket.when_computed().synchronize), bucket))
+        self.set_out_behind([bucket.when_computed()], bucket)
+
+    def set_out_behind(self, events: Sequence[NativeEvent], message: _Message) -> None:
+        """Let something go its way once devices have come so far."""
+        self._open += 1
+        self._computing.append((self._waiter.submit(_wait_for, events), message))
+
+    def set_out(self, message: _Message) -> None:
+        """Let something go its way."""
+        self._open += 1
+        self._start(message)
+
+    def _start(self, message: _Message) -> None:
+        message.set_out()
+        self._go_on(message)
 
     def advance(self) -> bool:
         """Take one look at what has been computed and what has come; whether there was anything."""
         moved = False
         while self._computing and self._computing[0][0].done():
-            computed, bucket = self._computing.popleft()
+            computed, message = self._computing.popleft()
             computed.result()
             self._start_time = self._start_time or time.perf_counter()
-            bucket.set_out()
-            self._go_on(bucket)
+            self._start(message)
             moved = True
-        done = set(self._ranks.finished(self._requests)) if self._requests else set()
+        done = set(self.ranks.finished(self._requests)) if self._requests else set()
         arrived = [self._whose[index] for index in done]
         self._requests = [request for index, request in enumerate(self._requests) if index not in done]
-        self._whose = [bucket for index, bucket in enumerate(self._whose) if index not in done]
-        for bucket in arrived:
-            bucket.pending -= 1
-            if bucket.pending == 0:
-                self._go_on(bucket)
+        self._whose = [message for index, message in enumerate(self._whose) if index not in done]
+        for message in arrived:
+            message.pending -= 1
+            if message.pending == 0:
+                self._go_on(message)
         return moved or bool(done)
 
     def finish(self) -> None:
-        """Wait until all buckets have come to their end."""
+        """Wait until all have come to their end."""
         computed_time = None
         while self._open:
             if computed_time is None and not self._computing:
@@ -228,24 +320,55 @@ class _Between:
         self._traffic.seconds += end - (self._start_time or end)
         self._traffic.waiting_seconds += end - (computed_time or end)
 
-    def _go_on(self, bucket: _Bucket) -> None:
-        """To the next messages that a bucket waits for, or its end."""
-        while (requests := next(bucket.course, None)) is not None:
+    def _go_on(self, message: _Message) -> None:
+        """To what one waits for next, or its end."""
+        while (requests := next(message.course, None)) is not None:
             self._requests += requests
-            self._whose += [bucket] * len(requests)
-            bucket.pending = len(requests)
+            self._whose += [message] * len(requests)
+            message.pending = len(requests)
             if requests:
                 return
         self._open -= 1
 
 
-class _Bucket:
-    """A layer's gradients on a device, on their way between the ranks.
+def _wait_for(events: Iterable[NativeEvent]) -> None:
+    for event in events:
+        event.synchronize()
 
-    Attributes:
-        course: the way of a step: the messages that are to be waited for before it goes on, one time after the other.
-        pending: how many of these have not been done yet.
-    """
+
+class _Receiving:
+    """All factors of a step that other ranks compute."""
+
+    def __init__(self, factors: Factors) -> None:
+        """Nothing is asked for yet."""
+        self.course: Iterator[list[MPI.Request]] = iter(())
+        self.pending = 0
+        self._factors = factors
+
+    def set_out(self) -> None:
+        """As of :class:`_Message`."""
+        self.course = iter([self._factors.start_receiving()])
+
+
+class _Sending:
+    """A shard's factors, to all other ranks."""
+
+    def __init__(self, factors: Factors, shard: int, ranks: int, traffic: Traffic) -> None:
+        """Nothing is sent yet."""
+        self.course: Iterator[list[MPI.Request]] = iter(())
+        self.pending = 0
+        self._factors, self._shard = factors, shard
+        self._others, self._traffic = ranks - 1, traffic
+
+    def set_out(self) -> None:
+        """As of :class:`_Message`."""
+        self._traffic.messages += self._others
+        self._traffic.sent_bytes += self._others * self._factors.message_bytes
+        self.course = iter([self._factors.start_sending(self._shard)])
+
+
+class _Bucket:
+    """A layer's gradients on a device, on their way between the ranks; see :class:`_Message`."""
 
     def __init__(
         self,

@@ -511,16 +511,16 @@ class AlexNet:
         """Make a step of this net's shards, one after the other, and what other ranks have; all images' losses."""
         prepares, shards = given.scale is not None, sums.shards
         frozen = self.step_values.frozen
-        gradients = _gradients(program, frozen, prepares=prepares)
+        passes = sums.begin(_gradients(program, frozen, prepares=prepares))
         parts = zip(given.cut(shards.per_rank), classes.cut(shards.per_rank), strict=True)
         losses = []
         for number, (part, of_part) in enumerate(parts):
             self._upload_step(program, part, of_part, shard=shards.own.first + number)
             if number == shards.per_rank - 1 and sums.is_between_ranks:
-                sums.run_last(gradients)
+                sums.run_last(passes)
             else:
-                graph = self._graph(program, (prepares, frozen, "gradients"), gradients)
-                _at_once([partial(graph.launch)] if graph else _calls(gradients))
+                graph = self._graph(program, (prepares, frozen, "gradients", shards.sends_factors), passes)
+                _at_once([partial(graph.launch)] if graph else _calls(passes))
                 sums.fold(number)
             losses.append(self._losses(program))  # now nothing reads the part any more
         of_ranks = shards.ranks.gather(np.concatenate(losses))

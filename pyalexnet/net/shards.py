@@ -67,10 +67,13 @@ class Shards:
     Attributes:
         count: how many there are.
         ranks: who computes them.
+        fc_factors: whether ranks send what the gradients of fully connected layers are products of, in place of these
+            (:mod:`pyalexnet.net.factors`).
     """
 
     count: int = 1
     ranks: Ranks = ALONE
+    fc_factors: bool = False
 
     def __post_init__(self) -> None:
         """Check that the ranks can share them.
@@ -133,6 +136,15 @@ class Shards:
             kept.append(found)
         return folds
 
+    def folds_alone(self) -> list[Fold]:
+        """What a process alone does after each of all shards."""
+        return Shards(self.count).folds()
+
+    @property
+    def sends_factors(self) -> bool:
+        """Whether there are other ranks, to send factors to."""
+        return self.fc_factors and self.ranks.size > 1
+
     @property
     def received_nodes(self) -> int:
         """How many nodes this rank receives parts of."""
@@ -141,7 +153,8 @@ class Shards:
     @property
     def kept_sums(self) -> int:
         """For how many sums this rank needs room beside the gradient of a shard."""
-        return max((fold.keep + 1 for fold in self.folds() if fold.keep is not None), default=0)
+        folds = [*self.folds(), *(self.folds_alone() if self.sends_factors else ())]
+        return max((fold.keep + 1 for fold in folds if fold.keep is not None), default=0)
 
     def _is_node(self, wanted: Node) -> bool:
         node = self.root

@@ -191,6 +191,10 @@ class Conduct:
     ] = 15
     keep: Annotated[int, Setting("checkpoints that stay, beside the best", within=_AT_LEAST_1)] = 2
     tensorboard: Annotated[bool, Setting("write TensorBoard's files into --out")] = False
+    fc_factors: Annotated[
+        bool,
+        Setting("let ranks send what gradients of fully connected layers are products of: fewer bytes, the same bits"),
+    ] = False
     report_relus: Annotated[bool, Setting("after each epoch, tell how many ReLUs are dead")] = False
     progress: Annotated[bool, Setting("show no progress", off="--quiet")] = True
     memory_limit: int | None = None
@@ -240,6 +244,7 @@ class TrainArguments(OptionArguments, total=False):
     checkpoint_minutes: float
     keep: int
     tensorboard: bool
+    fc_factors: bool
     report_relus: bool
     progress: bool
     on_error: OnError

@@ -317,9 +317,10 @@ def _shards_agreed_on(settings: Settings, asked: Asked, chosen: DataChoice, rank
             for part in ("training", "held_out", "unreadable")
             for field, value in dict(chosen.description.get(part) or {}).items()  # type: ignore[call-overload]
         }
-        decided = values_of(settings) | {"devices": None, "report_relus": asked.conduct.report_relus}
+        conduct = {name: getattr(asked.conduct, name) for name in ("report_relus", "fc_factors")}
+        decided = values_of(settings) | {"devices": None} | conduct
         ranks.agree(decided | images | describe_placement(settings.devices))
-    return Shards(settings.shards, ranks)
+    return Shards(settings.shards, ranks, asked.conduct.fc_factors)
 
 
 def _is_share(validation: object) -> bool:

@@ -118,6 +118,9 @@ def train(
             ``subtract_mean``, ``preset``, ``init`` and all options of the net but ``dropout``, ``bias_update``,
             ``conv_algorithm`` and ``precision`` stay.
         tensorboard: write TensorBoard's event files into ``out`` too; needs ``pyalexnet[tensorboard]``.
+        fc_factors: let ranks send each other what the gradients of fully connected layers are products of, in place of
+            these (:mod:`pyalexnet.net.factors`): fewer bytes below some 4,000 images a step, for more to compute; the
+            same bits.
         report_relus: show after each epoch, by layer and tower, how many ReLUs are dead.
         on_error: what an image does that cannot be read: ``"stop"`` raises when it is met; with ``"skip"`` one pass
             finds all such before training begins, and the run, resumed too, is as if they were not there;
