@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from command_line import parser_of, positive
+from pyalexnet.architecture import parameter_shapes
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.shards import Shards
 from pyalexnet.net.timing import spread
@@ -142,7 +143,7 @@ def require_same_bits(runs: list[dict[str, Any]]) -> None:
 def bytes_by_layer() -> dict[str, int]:
     """What the gradients of each layer take."""
     found: dict[str, int] = {}
-    for name, shape in AlexNet(CLASSES, devices=["cpu:0"]).shapes.items():
+    for name, shape in parameter_shapes(CLASSES).items():
         layer = name.partition(".")[0]
         found[layer] = found.get(layer, 0) + 4 * int(np.prod(shape))
     return found

@@ -46,6 +46,42 @@ def test_latency_counts_by_message() -> None:
     assert many == pytest.approx(2 * 0.8)
 
 
+def test_factors_take_the_place_of_fully_connected_layers_gradients() -> None:
+    """fc8's dx is there after 4.5 ms; 2 MB take 2 ms at 1 GB/s, and conv1's 1 MB goes at 9.5 ms: 1 ms is waited for.
+
+    Then come two ranks' products of 1.5 ms each, and an addition of 0.25.
+    """
+    factors = cluster_model.FactorCosts(bytes=2_000_000, add_ms=0.25)
+    whole, waiting = cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 2, network(gb_per_s=1), factors)
+    assert waiting == pytest.approx(1.0)
+    assert whole == pytest.approx(9.5 + 1.0 + 2 * 1.5 + 0.25 + 0.5)
+    alone = cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 1, network(), factors)
+    assert alone == (11.5, 0.0)
+    _, waiting = cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 9, network(gb_per_s=1), factors)
+    assert waiting == pytest.approx(4.5 + 8 * 2 + 2 * 8 / 9 - 9.5)  # factors to eight ranks, and conv1 behind them
+
+
+@pytest.mark.usefixtures("full_size")
+def test_factors_of_an_image_are_what_layers_take_in_and_give() -> None:
+    assert cluster_model.image_factors_bytes() == 4 * (9216 + 4096 + 4096 + 4096 + 4096 + 1000)
+    costs = cluster_model.FactorCosts.of(128, update_ms=1.0)
+    assert costs.bytes == 128 * 106_400
+    assert costs.add_ms == pytest.approx(0.6 * 58_631_144 / 60_965_224)  # fc6 to fc8's part of the parameters
+
+
+def test_published_runs_are_images_a_second() -> None:
+    sun = cluster_model.PUBLISHED[-1]
+    assert sun.images_per_s == pytest.approx(95 * 1_281_167 / 90)
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "figure.svg"
+    cluster_model.main(["--figure", str(path)])
+    drawn = path.read_text()
+    assert drawn.startswith("<?xml")
+    assert drawn.count("<path") > 30
+
+
 def test_rows_of_a_table_of_times_belong_to_layers() -> None:
     rows = [
         {"name": "conv1", "direction": "forward", "ms": 1.0},
