@@ -383,7 +383,7 @@ class Run:
 
     def tell(self, event: str, text: str) -> None:
         """Show and log something that happened."""
-        self.display.line(text)
+        self.display.lines(text.splitlines())
         self.tell_event(event, text)
 
     def tell_event(self, event: str, text: str) -> None:
