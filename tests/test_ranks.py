@@ -74,7 +74,7 @@ class Turn(Ranks):
 
     def gather(self, value: Any) -> list[Any]:
         self.own.append(value)
-        other = self.of_other.pop(0) if self.of_other else None
+        other = self.of_other.pop(0) if self.of_other else []
         return [value, other] if self.rank == 0 else [other, value]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 # By these somebody, or a scheduler, wants the program to end: Ctrl-C, kill, and the limit on processor time, which
@@ -38,6 +38,27 @@ class Terminated(KeyboardInterrupt):
 def keyboard_interrupt(number: signal.Signals) -> KeyboardInterrupt:
     """The exception by which a program ends that a signal stops."""
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
+@contextlib.contextmanager
+def terminated_by_signal() -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated`, as Ctrl-C raises, so that what is half written is removed.
+
+    What the program ignores or handles itself stays so. Outside the main thread nothing is changed.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise keyboard_interrupt(signal.Signals(number))
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class InterruptRequest:

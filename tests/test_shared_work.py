@@ -1,0 +1,282 @@
+"""Ranks share judging, features, predictions and preparation, and come to what one process does, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pyalexnet
+from launching import NEEDS_MPI, OF_OPEN_MPI, command
+from pyalexnet.cli import main
+from small import SMALL, SMALL_CLI
+
+pytestmark = NEEDS_MPI
+
+IMAGES, BROKEN = 26, ("a/07.png", "b/04.png")  # of which two ranks have one each, whoever begins
+
+# What every rank does, and keeps for the test to compare, after a change to what it was given.
+PROGRAM = f"""{SMALL}
+import pickle, sys, warnings
+from pathlib import Path
+import pyalexnet
+from pyalexnet.evaluation import features
+from pyalexnet.system.ranks import join_ranks
+
+folder, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(",")
+rank = join_ranks().rank
+features._BYTES_AT_A_TIME = 10_000  # of the features of one image and a half
+exec(sys.argv[4])
+model = pyalexnet.load_model(folder / "run", devices=devices)
+photos, told = [*sorted((folder / "photos").glob("*/*")), folder / "missing.png"], []
+def tell(*what): told.append(tuple(map(str, what)))
+
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    found = {{
+        "own": pyalexnet.evaluate(model, batch_size=3, on_stage=tell, on_images=tell),
+        "ten views": pyalexnet.evaluate(model, folder / "copy", views=10, batch_size=4, on_error="skip"),
+        "told": pyalexnet.evaluate(model, folder / "photos", batch_size=5, on_error=tell),
+        "features": pyalexnet.extract_features(model, folder / "copy", "conv1", batch_size=4, on_error="skip"),
+        "predicted": pyalexnet.predict(model, photos, batch_size=4, top=2, on_error=tell),
+        "few": pyalexnet.predict(model, photos[:2], batch_size=1, on_images=tell),
+    }}
+    pyalexnet.save_features(out / "fc7.npz", model, batch_size=4, on_images=tell)
+    pyalexnet.save_activations(out / "layers", model, folder / "copy", ["conv5", "fc6"], batch_size=4, on_error=tell)
+found = {{name: vars(value) if hasattr(value, "__dict__") else value for name, value in found.items()}}
+found["own"]["unseen"], found["ten views"]["unseen"] = (
+    None if part is None else vars(part) for part in (found["own"]["unseen"], found["ten views"]["unseen"])
+)
+found["told"]["unseen"] = vars(found["told"]["unseen"])
+(out / f"rank-{{rank}}").write_bytes(pickle.dumps((found, told, [str(warning.message) for warning in warned])))
+"""
+
+
+def run(arguments: list[str], seconds: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program to its end."""
+    env = os.environ | OF_OPEN_MPI | environment
+    return subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=seconds)
+
+
+def program(ranks: int, folder: Path, out: Path, devices: str = "cpu:0", change: str = "") -> list[str]:
+    out.mkdir()
+    return command(ranks, sys.executable, "-c", PROGRAM, str(folder), str(out), devices, change)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Checksums of all files below a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of two classes, some of them broken, copies under other names, and a net that learned from them."""
+    folder = tmp_path_factory.mktemp("shared")
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        label, name = "ab"[number % 2], f"{number // 2:02}.png"
+        pixels = (rng.integers(0, 100, (8, 9, 3)) + 150 * (number % 2)).astype(np.uint8)
+        for root in ("photos", "copy"):
+            path = folder / root / label / (name if root == "photos" else f"copy-{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    for name in BROKEN:
+        (folder / "photos" / name).write_bytes(b"no image")
+        (folder / "copy" / name[:2] / f"copy-{name[2:]}").write_bytes(b"no image")
+    pyalexnet.train(
+        folder / "photos", out=folder / "run", epochs=1, batch_size=8, bias_init="caffe", on_error=lambda _error: None,
+        validation=0.3, devices=["cpu:0"], progress=False,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """What one process comes to."""
+    out = folder / "alone"
+    finished = run(program(1, folder, out))
+    assert finished.returncode == 0, finished.stderr
+    return out
+
+
+def kept(path: Path) -> Any:
+    return pickle.loads(path.read_bytes())
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """To the bit, in arrays within mappings and lists too."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
+    else:
+        assert one == other
+
+
+def test_one_process_tells_all(alone: Path) -> None:
+    """That there is something to compare: errors, overlaps by place and by content, what was read."""
+    found, told, warned = kept(alone / "rank-0")
+    assert found["own"]["trained_on"] == 0
+    assert found["ten views"]["trained_on"] > 0
+    assert found["told"]["trained_on"] > 0
+    assert found["ten views"]["unseen"]["loss"] != found["ten views"]["loss"]
+    assert [bool(classes) for classes in found["predicted"]].count(False) == len(BROKEN) + 1
+    assert len(warned) == 2
+    assert sum("missing.png" in text for what in told for text in what) == 1
+    with np.load(alone / "fc7.npz") as archive:
+        assert len(archive["features"]) == len(archive["labels"]) > 8
+
+
+# 24 images that can be read, and 2 to be predicted one at a time, of which a third rank has none.
+@pytest.mark.parametrize(("ranks", "devices"), [(3, "cpu:0"), (2, "cpu:0,cpu:1")])
+def test_ranks_come_to_what_one_process_does(
+    folder: Path, alone: Path, tmp_path: Path, ranks: int, devices: str
+) -> None:
+    out = tmp_path / "out"
+    finished = run(program(ranks, folder, out, devices))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == finished.stderr == ""
+    expected, expected_told, expected_warned = kept(alone / "rank-0")
+    for rank in range(ranks):
+        found, told, warned = kept(out / f"rank-{rank}")
+        assert_same(found, expected)
+        assert warned == (expected_warned if rank == 0 else [])
+        assert [what for what in told if not what[0].isdecimal()] == (
+            [what for what in expected_told if not what[0].isdecimal()] if rank == 0 else []
+        )
+        images = [sum(int(what[0]) for what in calls if what[0].isdecimal()) for calls in (told, expected_told)]
+        assert images[0] == (images[1] if rank == 0 else 0)
+    written, expected_files = contents(out), contents(alone)
+    for name in expected_files:
+        assert name.startswith("rank-") or written.pop(name) == expected_files[name], name
+    assert set(written) == {f"rank-{rank}" for rank in range(ranks)}
+
+
+def test_commands_speak_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 prints and writes what one process does, of what cannot be read too."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    shown = ["evaluate", str(folder / "run"), str(folder / "copy"), "--on-error", "skip", "--quiet", "--json"]
+    listed = ["predict", str(folder / "run"), str(folder / "photos"), "--on-error", "skip", "--format", "csv"]
+    for ranks, words in ((2, [*shown, str(tmp_path / "json")]), (3, [*listed, "--batch-size", "4"])):
+        assert main(words) == 2
+        expected, json = capsys.readouterr(), contents(tmp_path)
+        found = run(command(ranks, *SMALL_CLI, *words))
+        assert (found.returncode, found.stdout, contents(tmp_path)) == (2, expected.out, json)
+        assert len(expected.err.splitlines()) == len(BROKEN) + 1
+        assert found.stderr.startswith(expected.err)
+        assert "pyalexnet" not in found.stderr[len(expected.err) :]  # what mpirun says of exit statuses follows
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["predict"], 2, "pyalexnet predict: the following arguments are required: MODEL, IMAGE"),
+        (["evaluate", "nowhere"], 2, "pyalexnet evaluate: there is no model file nowhere"),
+        (["layers"], 1, "pyalexnet layers: it is done by one process, and a launcher started 2: .* prepare, train,"),
+    ],
+)
+def test_what_is_wrong_on_all_ranks_is_said_once(words: list[str], status: int, message: str) -> None:
+    refused = run(command(2, *SMALL_CLI, *words))
+    assert (refused.returncode, refused.stdout) == (status, "")
+    assert len(re.findall(f"^{message}", refused.stderr, re.MULTILINE)) == 1, refused.stderr
+    assert refused.stderr.count(f"pyalexnet {words[0]}: ") == 1
+
+
+# One of several processes that cannot find each other: what they could share is refused, and a job's script may do what
+# is for one process.
+ASTRAY = f"""{SMALL}
+import os
+from pyalexnet.cli import main
+os.environ["RANK"], os.environ["WORLD_SIZE"] = "1", "4"
+words = [["prepare", "a", "b"], ["evaluate", "a"], ["predict", "a", "b"], ["features", "a", "b"], ["layers"]]
+print([main(each) for each in words])
+del os.environ["RANK"]
+os.environ["SLURM_NTASKS"] = "4"
+print([main(each) for each in words[:-1]], main(["layers"]), "mpi4py" in sys.modules)
+"""
+
+
+def test_processes_that_cannot_find_each_other_are_refused() -> None:
+    told = run([sys.executable, "-c", ASTRAY])
+    lines = told.stdout.splitlines()
+    assert lines[0] == "[1, 1, 1, 1, 1]", told.stderr
+    assert lines[-1] == "[1, 1, 1, 1] 0 False"
+    for name in ("prepare", "evaluate", "predict", "features"):
+        assert len(re.findall(f"^pyalexnet {name}: RANK and WORLD_SIZE say", told.stderr, re.MULTILINE)) == 1
+        assert len(re.findall(f"^pyalexnet {name}: Slurm's job has 4 tasks", told.stderr, re.MULTILINE)) == 1
+
+
+def test_what_ranks_do_not_agree_on_is_named(folder: Path, tmp_path: Path) -> None:
+    change = """
+load = pyalexnet.load_model
+def other(*arguments, **named):
+    model = load(*arguments, **named)
+    model.mean[0] += 1
+    return model
+if rank == 1:
+    pyalexnet.load_model = other
+"""
+    refused = run(program(2, folder, tmp_path / "out", change=change))
+    assert refused.returncode != 0
+    message = r"^ValueError: the model's mean image is '\w+' on rank 1 and '\w+' on rank 0; it must be the same"
+    assert len(re.findall(message, refused.stderr, re.MULTILINE)) == 1, refused.stderr
+
+
+# Batches that take long, of which rank 1's second one may fail.
+WRITING = f"""{SMALL}
+import sys, time
+import pyalexnet
+from pyalexnet.cli import main
+from pyalexnet.evaluation import features
+from pyalexnet.system.ranks import join_ranks
+compute, rank = features.activations_of, join_ranks().rank
+done = []
+def slow(*arguments):
+    time.sleep(0.2)
+    done.append(rank)
+    if sys.argv[1] == "failing" and rank == 1 and len(done) == 2:
+        raise OSError("the disk is gone")
+    if len(done) == 2:
+        print("ready", flush=True)
+    return compute(*arguments)
+features.activations_of = slow
+words = ["features", sys.argv[2] + "/run", sys.argv[2] + "/copy", sys.argv[3], "--batch-size", "1"]
+sys.exit(main([*words, "--on-error", "skip", "--layer", "fc6,fc7"]))
+"""
+
+
+@pytest.mark.parametrize("end", ["failing", "SIGINT", "SIGTERM"])
+def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, end: str) -> None:
+    arguments = command(2, sys.executable, "-c", WRITING, end, str(folder), str(tmp_path / "layers"))
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, env=os.environ | OF_OPEN_MPI, **pipes) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() not in ("ready", ""):
+            pass
+        if end != "failing":
+            process.send_signal(getattr(signal, end))
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - began < 20
+    assert list(tmp_path.iterdir()) == [], errors
+    told = re.findall(r"^pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)$", errors, re.MULTILINE)
+    assert told == ([("1", "OSError: the disk is gone")] if end == "failing" else [])
