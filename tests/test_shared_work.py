@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from small import SMALL, SMALL_CLI
 
 pytestmark = NEEDS_MPI
 
-IMAGES, BROKEN = 26, ("a/07.png", "b/04.png")  # of which two ranks have one each, whoever begins
+IMAGES, BROKEN = 16, ("a/07.png", "b/04.png")  # of which two ranks have one each, whoever begins
 
 # What every rank does, and keeps for the test to compare, after a change to what it was given.
 PROGRAM = f"""{SMALL}
@@ -143,7 +144,7 @@ def test_one_process_tells_all(alone: Path) -> None:
         assert len(archive["features"]) == len(archive["labels"]) > 8
 
 
-# 24 images that can be read, and 2 to be predicted one at a time, of which a third rank has none.
+# 14 images that can be read, in four batches, and 2 to be predicted one at a time, of which a third rank has none.
 @pytest.mark.parametrize(("ranks", "devices"), [(3, "cpu:0"), (2, "cpu:0,cpu:1")])
 def test_ranks_come_to_what_one_process_does(
     folder: Path, alone: Path, tmp_path: Path, ranks: int, devices: str
@@ -195,7 +196,8 @@ def test_commands_speak_once(
 )
 def test_what_is_wrong_on_all_ranks_is_said_once(words: list[str], status: int, message: str) -> None:
     refused = run(command(2, *SMALL_CLI, *words))
-    assert (refused.returncode, refused.stdout) == (status, "")
+    assert refused.returncode == status
+    assert refused.stdout == ""
     assert len(re.findall(f"^{message}", refused.stderr, re.MULTILINE)) == 1, refused.stderr
     assert refused.stderr.count(f"pyalexnet {words[0]}: ") == 1
 
@@ -278,5 +280,120 @@ def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, end: str) ->
     assert process.returncode != 0
     assert time.monotonic() - began < 20
     assert list(tmp_path.iterdir()) == [], errors
-    told = re.findall(r"^pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)$", errors, re.MULTILINE)
+    told = re.findall(r"^ ?pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)$", errors, re.MULTILINE)
     assert told == ([("1", "OSError: the disk is gone")] if end == "failing" else [])
+
+
+# What every rank does to prepare, slowly on rank 0 so that the others have their part, and how many images it decoded.
+PREPARING = f"""{SMALL}
+import os, signal, sys, time
+from pyalexnet.cli import main
+from pyalexnet.data import decoders
+from pyalexnet.system.ranks import join_ranks
+source, destination, rank = sys.argv[1], sys.argv[2], join_ranks().rank
+decode, count = decoders._decoded, [0]
+def decode_here(image):
+    count[0] += 1
+    time.sleep(0.02 if rank == 0 else 0.005)
+    return decode(image)
+decoders._decoded = decode_here
+exec(sys.argv[3])
+words = ["prepare", source, destination, "--on-error", "skip", "--shard-size", "8", "--workers", "1"]
+status = main(words)
+os.write(2, f"rank {{rank}} decoded {{count[0]}}\\n".encode())
+sys.exit(status)
+"""
+
+FAILING = """
+def decode_or_fail(image):
+    if rank == 1 and count[0] == 90:
+        raise OSError("the disk is gone")
+    return decode_here(image)
+decoders._decoded = decode_or_fail
+"""
+
+STOPPED = """
+def decode_and_stop(image):
+    if rank == 1 and count[0] == 90:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return decode_here(image)
+decoders._decoded = decode_and_stop
+"""
+
+PREPARED = 240  # images, 8 a shard, of which two are broken
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images to prepare."""
+    folder = tmp_path_factory.mktemp("source")
+    rng = np.random.default_rng(0)
+    for number in range(PREPARED):
+        path = folder / "abc"[number % 3] / f"{number:03}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (10, 12, 3)).astype(np.uint8)).save(path)
+    for name in ("a/003.jpg", "c/239.jpg"):
+        (folder / name).write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What one process makes of them."""
+    out = tmp_path_factory.mktemp("prepared") / "set"
+    pyalexnet.prepare(source, out, on_error="skip", shard_size=8, progress=False)
+    return contents(out)
+
+
+def preparing(ranks: int, source: Path, out: Path, change: str = "") -> subprocess.CompletedProcess[str]:
+    return run(command(ranks, sys.executable, "-c", PREPARING, str(source), str(out), change))
+
+
+def test_ranks_prepare_what_one_process_does(source: Path, prepared: dict[str, str], tmp_path: Path) -> None:
+    finished = preparing(3, source, tmp_path / "set")
+    assert finished.returncode == 0, finished.stderr
+    assert contents(tmp_path / "set") == prepared
+    decoded = dict(re.findall(r"rank (\d) decoded (\d+)", finished.stderr))
+    assert sum(map(int, decoded.values())) == PREPARED
+    assert all(int(decoded[rank]) > 8 for rank in "012"), decoded
+    for text in (
+        "of 3 classes with 3 workers of 3 ranks",
+        "skipped a/003.jpg: ",
+        "skipped c/239.jpg: ",
+        "are prepared",
+    ):
+        assert finished.stdout.count(text) == 1, finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        (FAILING, 1, r"pyalexnet: rank 1 of 2, on \S+, failed, which ends all: OSError: the disk is gone"),
+        (STOPPED, 128 + signal.SIGTERM, "pyalexnet: interrupted"),
+    ],
+)
+def test_preparation_goes_on_with_another_number_of_ranks(
+    source: Path, prepared: dict[str, str], tmp_path: Path, change: str, status: int, message: str
+) -> None:
+    ended = preparing(2, source, tmp_path / "set", change)
+    assert ended.returncode == status, ended.stderr
+    assert len(re.findall(f"^ ?{message}$", ended.stderr, re.MULTILINE)) == 1, ended.stderr
+    kept_before = set(contents(tmp_path / "set"))
+    assert "images-00000.npy" in kept_before
+    assert "manifest.json" not in kept_before
+    if change == STOPPED:
+        assert ended.stdout.count("SIGTERM: finishing the images under way") == 1
+        assert not [name for name in kept_before if re.fullmatch(r"\.progress-\d+\.npy", name)]
+    pyalexnet.prepare(source, tmp_path / "set", on_error="skip", shard_size=8, progress=False)
+    assert contents(tmp_path / "set") == prepared
+
+
+def test_ranks_prepare_the_same_images(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    (other / "b" / "001.jpg").unlink()
+    refused = preparing(2, source, tmp_path / "set", f"source = {str(other)!r} if rank == 1 else source")
+    assert refused.returncode == 2
+    message = f"the source's images is {PREPARED - 1} on rank 1 and {PREPARED} on rank 0; it must be the same"
+    assert refused.stderr.count(message) == 1
+    assert not (tmp_path / "set").exists()

@@ -112,6 +112,12 @@ class InterruptRequest:
         """From now on a request waits until the loop grants it."""
         self._deferred = True
 
+    def ask_to_stop(self, number: signal.Signals) -> None:
+        """Leave a request, as if this signal had come, that another process has got; any thread may."""
+        if self.signal is None:
+            self.signal = number
+            self._tell_of_stop(number)
+
     def raise_if_requested(self) -> None:
         """Leave the loop here if a stop was asked for.
 
@@ -164,10 +170,14 @@ class InterruptRequest:
         elif not self._deferred:
             self._tell(f"{name}: stopping")
         elif not self._stop_told:
-            self._stop_told = True
-            self._tell(f"{name}: {self._stopping}; Ctrl-C {'again ' if number == signal.SIGINT else ''}stops at once")
+            self._tell_of_stop(number)
         elif number == signal.SIGINT:
             self._tell("Ctrl-C: stopping at once")
+
+    def _tell_of_stop(self, number: int) -> None:
+        self._stop_told = True
+        name, again = ("Ctrl-C", "again ") if number == signal.SIGINT else (signal.Signals(number).name, "")
+        self._tell(f"{name}: {self._stopping}; Ctrl-C {again}stops at once")
 
 
 class _Watcher:

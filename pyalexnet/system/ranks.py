@@ -102,9 +102,15 @@ class Ranks:
         """Hand a value to another rank, and return once it is under way; any thread may, and signals come through."""
         raise AssertionError(f"a process alone cannot send {shown(value)} to rank {to}, tag {tag}")
 
-    def receive(self, source: int, tag: int = 0) -> Any:
-        """The next value that a rank sent by this tag; any thread may wait for it, and signals come through."""
-        raise AssertionError(f"a process alone receives nothing from rank {source}, tag {tag}")
+    def receive(self, source: int, tag: int = 0, *, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """The next value that a rank sent by this tag; any thread may wait for it, and signals come through.
+
+        Args:
+            source: the rank.
+            tag: as in :meth:`send`.
+            meanwhile: called again and again as long as there is none; what it raises ends the waiting.
+        """
+        raise AssertionError(f"a process alone receives nothing from rank {source}, tag {tag}, {meanwhile}")
 
     def agree(self, values: Mapping[str, object]) -> None:
         """See that values are the same on all ranks.
@@ -191,9 +197,9 @@ class MpiRanks(Ranks):
             request = self._values.isend(value, to, tag)
         self._wait_for(lambda: request.Test() or None)
 
-    def receive(self, source: int, tag: int = 0) -> Any:
+    def receive(self, source: int, tag: int = 0, *, meanwhile: Callable[[], None] = lambda: None) -> Any:
         """As of :class:`Ranks`."""
-        return self._wait_for(lambda: self._values.improbe(source, tag), lambda message: message.recv())
+        return self._wait_for(lambda: self._values.improbe(source, tag), lambda message: message.recv(), meanwhile)
 
     def start_sending(self, values: npt.NDArray[np.float32], to: int, tag: int) -> MPI.Request:
         """Begin to send a contiguous array, which must stay as it is until that is done."""
@@ -223,7 +229,12 @@ class MpiRanks(Ranks):
         finally:
             self._in_block = False
 
-    def _wait_for(self, look: Callable[[], Found | None], take: Callable[[Found], Any] = lambda _found: None) -> Any:
+    def _wait_for(
+        self,
+        look: Callable[[], Found | None],
+        take: Callable[[Found], Any] = lambda _found: None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Any:
         """What is made of a thing once it is there; nobody else calls MPI while it is looked for or taken."""
         pause = _LEAST_POLL_SECONDS
         while True:
@@ -231,6 +242,7 @@ class MpiRanks(Ranks):
                 found = look()
                 if found is not None:
                     return take(found)
+            meanwhile()
             time.sleep(pause)
             pause = min(2 * pause, _POLL_SECONDS)
 
