@@ -202,6 +202,25 @@ def test_what_is_wrong_on_all_ranks_is_said_once(words: list[str], status: int, 
     assert refused.stderr.count(f"pyalexnet {words[0]}: ") == 1
 
 
+# Files that rank 0 alone finds out about.
+UNWRITABLE = f"""{SMALL}
+from pyalexnet.cli import main
+run, photos = sys.argv[1] + "/run", sys.argv[1] + "/copy"
+words = [["features", run, photos, "nowhere/x.npz"], ["features", run, photos, sys.argv[1]]]
+words += [["predict", run, photos, "--output", "nowhere/x"], ["evaluate", run, photos, "--json", "nowhere/x"]]
+words += [["prepare", photos, sys.argv[1] + "/run"]]
+statuses = [main([*each, "--on-error", "skip", "--quiet"]) for each in words]
+assert statuses == [2] * len(words), statuses
+"""
+
+
+def test_what_rank_0_cannot_write_is_said_once(folder: Path) -> None:
+    refused = run(command(2, sys.executable, "-c", UNWRITABLE, str(folder)))
+    assert refused.returncode == 0, refused.stderr
+    told = re.findall("^pyalexnet (\\w+): .*(?:No such file|it exists|is not empty)", refused.stderr, re.MULTILINE)
+    assert told == ["features", "features", "predict", "evaluate", "prepare"], refused.stderr
+
+
 # One of several processes that cannot find each other: what they could share is refused, and a job's script may do what
 # is for one process.
 ASTRAY = f"""{SMALL}
@@ -265,9 +284,9 @@ sys.exit(main([*words, "--on-error", "skip", "--layer", "fc6,fc7"]))
 """
 
 
-@pytest.mark.parametrize("end", ["failing", "SIGINT", "SIGTERM"])
-def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, end: str) -> None:
-    arguments = command(2, sys.executable, "-c", WRITING, end, str(folder), str(tmp_path / "layers"))
+@pytest.mark.parametrize(("ranks", "end"), [(2, "failing"), (2, "SIGINT"), (2, "SIGTERM"), (1, "SIGTERM")])
+def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, ranks: int, end: str) -> None:
+    arguments = command(ranks, sys.executable, "-c", WRITING, end, str(folder), str(tmp_path / "layers"))
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(arguments, env=os.environ | OF_OPEN_MPI, **pipes) as process:
         assert process.stdout is not None
@@ -277,7 +296,7 @@ def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, end: str) ->
             process.send_signal(getattr(signal, end))
         began = time.monotonic()
         _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode == (128 + signal.SIGTERM if ranks == 1 else 1)
     assert time.monotonic() - began < 20
     assert list(tmp_path.iterdir()) == [], errors
     told = re.findall(r"^ ?pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)$", errors, re.MULTILINE)

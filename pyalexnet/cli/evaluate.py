@@ -85,13 +85,15 @@ def run(options: argparse.Namespace) -> int:
             on_stage=display.begin,
             on_images=display.advance,
         )
-    if not join_ranks().is_first:
-        return 0
+    join_ranks().from_first(lambda: _show(found, options))
+    return skipped.exit_status()
+
+
+def _show(found: Evaluation, options: argparse.Namespace) -> None:
     which = "images that the run held out" if options.data is None else "images"
     print_tables(*_shown(found, which, by_class=options.by_class))
     if options.json:
         write_text(as_json(as_record(found)), options.json)
-    return skipped.exit_status()
 
 
 def as_record(found: Evaluation) -> dict[str, object]:

@@ -53,12 +53,10 @@ def run(options: argparse.Namespace) -> int:
             on_error=skipped.on_error,
             on_images=display.advance,
         )
-    if not join_ranks().is_first:
-        return 0
     rows = [
         {"image": file, "rank": rank, "label": label, "probability": probability}
         for file, predictions in zip(files.names, found, strict=True)
         for rank, (label, probability) in enumerate(predictions, start=1)
     ]
-    write_rows(rows, options.format, options.output)
+    join_ranks().from_first(lambda: write_rows(rows, options.format, options.output))
     return skipped.exit_status()

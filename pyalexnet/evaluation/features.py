@@ -159,21 +159,19 @@ def save_features(
         model, on_images = _checked(model, layer, batch_size, ranks), _checked_course(on_images, ranks)
         dataset = images_to_compute(model, data, on_error, [layer], batch_size, ranks)
         collected = collected_activations(model, dataset, [layer], batch_size, on_images, ranks)
-        if ranks.is_first:
-            _write(path, model, dataset, layer, collected)
-        else:
-            collections.deque(collected, maxlen=0)  # computes and sends
+        opened: list[BinaryIO] = []
+        with contextlib.ExitStack() as held:
+            ranks.from_first(lambda: opened.append(held.enter_context(file_written_atomically(path))))
+            for file in opened:
+                _write(file, model, dataset, layer, collected)
+            collections.deque(collected, maxlen=0)  # elsewhere computes and sends
 
 
 def _write(
-    path: str | PathLike[str],
-    model: Classifier,
-    dataset: Dataset,
-    layer: str,
-    collected: Iterator[dict[str, Values]],
+    file: BinaryIO, model: Classifier, dataset: Dataset, layer: str, collected: Iterator[dict[str, Values]]
 ) -> None:
     """A feature file, whose features come some images at a time."""
-    with file_written_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as part:
             for number, found in enumerate(collected):
                 values = found[layer]
