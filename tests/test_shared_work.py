@@ -32,12 +32,18 @@ PROGRAM = f"""{SMALL}
 import pickle, sys, warnings
 from pathlib import Path
 import pyalexnet
+from pyalexnet.data import folder as folders, pictures
 from pyalexnet.evaluation import features
 from pyalexnet.system.ranks import join_ranks
 
 folder, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(",")
 rank = join_ranks().rank
 features._BYTES_AT_A_TIME = 10_000  # of the features of one image and a half
+read, read_image = [], folders.read_image
+def noted(path):
+    read.append(path)
+    return read_image(path)
+folders.read_image = pictures.read_image = noted
 exec(sys.argv[4])
 model = pyalexnet.load_model(folder / "run", devices=devices)
 photos, told = [*sorted((folder / "photos").glob("*/*")), folder / "missing.png"], []
@@ -60,7 +66,9 @@ found["own"]["unseen"], found["ten views"]["unseen"] = (
     None if part is None else vars(part) for part in (found["own"]["unseen"], found["ten views"]["unseen"])
 )
 found["told"]["unseen"] = vars(found["told"]["unseen"])
-(out / f"rank-{{rank}}").write_bytes(pickle.dumps((found, told, [str(warning.message) for warning in warned])))
+(out / f"rank-{{rank}}").write_bytes(
+    pickle.dumps((found, told, [str(warning.message) for warning in warned], len(read)))
+)
 """
 
 
@@ -132,7 +140,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 def test_one_process_tells_all(alone: Path) -> None:
     """That there is something to compare: errors, overlaps by place and by content, what was read."""
-    found, told, warned = kept(alone / "rank-0")
+    found, told, warned, _ = kept(alone / "rank-0")
     assert found["own"]["trained_on"] == 0
     assert found["ten views"]["trained_on"] > 0
     assert found["told"]["trained_on"] > 0
@@ -153,9 +161,12 @@ def test_ranks_come_to_what_one_process_does(
     finished = run(program(ranks, folder, out, devices))
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == finished.stderr == ""
-    expected, expected_told, expected_warned = kept(alone / "rank-0")
+    expected, expected_told, expected_warned, images_read = kept(alone / "rank-0")
+    images_left = images_read
     for rank in range(ranks):
-        found, told, warned = kept(out / f"rank-{rank}")
+        found, told, warned, own_images = kept(out / f"rank-{rank}")
+        assert own_images < 0.7 * images_read
+        images_left -= own_images
         assert_same(found, expected)
         assert warned == (expected_warned if rank == 0 else [])
         assert [what for what in told if not what[0].isdecimal()] == (
@@ -163,6 +174,7 @@ def test_ranks_come_to_what_one_process_does(
         )
         images = [sum(int(what[0]) for what in calls if what[0].isdecimal()) for calls in (told, expected_told)]
         assert images[0] == (images[1] if rank == 0 else 0)
+    assert images_left == 0
     written, expected_files = contents(out), contents(alone)
     for name in expected_files:
         assert name.startswith("rank-") or written.pop(name) == expected_files[name], name
