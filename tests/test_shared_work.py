@@ -428,3 +428,34 @@ def test_ranks_prepare_the_same_images(source: Path, tmp_path: Path) -> None:
     message = f"the source's images is {PREPARED - 1} on rank 1 and {PREPARED} on rank 0; it must be the same"
     assert refused.stderr.count(message) == 1
     assert not (tmp_path / "set").exists()
+
+
+# Training by a prepared set, and how many of its images each rank read.
+READING = f"""{SMALL}
+import pyalexnet
+from pyalexnet.data import prepared
+from pyalexnet.system.ranks import join_ranks
+read, read_rows = [], prepared.read_rows
+def noted(path, rows, images):
+    read.extend((path.name, row) for row in rows)
+    read_rows(path, rows, images)
+prepared.read_rows = noted
+settings = dict(epochs=1, batch_size=8, shards=2, validation=0.9, bias_init="caffe", devices=["cpu:0"], progress=False)
+pyalexnet.train(sys.argv[1], **settings)
+print("read", join_ranks().rank, len(read), len(set(read)))
+"""
+
+
+def test_ranks_that_train_read_their_own_images(source: Path, tmp_path: Path) -> None:
+    """Of what is learned from and what is held out, half; rank 0 all of the former once more, for the mean image."""
+    images = len(pyalexnet.prepare(source, tmp_path / "set", on_error="skip", shard_size=8, progress=False))
+    finished = run(command(2, sys.executable, "-c", READING, str(tmp_path / "set")))
+    assert finished.returncode == 0, finished.stderr
+    found = re.findall(r"read (\d) (\d+) (\d+)", finished.stdout)
+    read = {rank: (int(all_read), int(different)) for rank, all_read, different in found}
+    held_out = sum(round(0.9 * count) for count in (79, 80, 79))
+    training, judged = images - held_out, held_out - held_out % 2
+    learned = training - training % 8
+    assert abs(read["1"][0] - (learned + judged) // 2) <= 4  # of the held-out images' batches of four one is smaller
+    assert read["1"][0] == read["1"][1]
+    assert sum(all_read for all_read, _ in read.values()) == learned + held_out + training
