@@ -22,7 +22,7 @@ class MissingLibraryError(ImportError):
 
 
 class LauncherError(RuntimeError):
-    """Several processes were started that cannot train together by MPI; the message says how to start them."""
+    """Several processes were started that cannot work together by MPI, or are not to; the message says what to do."""
 
 
 class DeviceNotFoundError(ValueError):

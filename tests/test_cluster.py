@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,23 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from launching import NEEDS_MPI, OF_OPEN_MPI, command
 from pyalexnet.training.checkpoint import newest_checkpoint
 from pyalexnet.training.train import train
 from small import SMALL, SMALL_CLI
 
-SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-MPIRUN = shutil.which("mpirun", path=SEARCHED)
-
-pytestmark = pytest.mark.skipif(
-    not (MPIRUN and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and Open MPI's mpirun"
-)
-
-# More ranks than cores, and as root in a container.
-OF_OPEN_MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
+pytestmark = NEEDS_MPI
 
 # 22 images to learn from fill two batches of 8 and leave 6 out; 5 are judged, one or two ranks at a time.
 RNG = np.random.default_rng(0)
@@ -81,11 +68,6 @@ def prepared(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     np.savez(folder / "data.npz", images=IMAGES, labels=LABELS)
     return folder
-
-
-def command(ranks: int, *program: str) -> list[str]:
-    """What starts so many of a program; one is a process alone, that nobody launches."""
-    return [*program] if ranks == 1 else [str(MPIRUN), "-n", str(ranks), *program]
 
 
 def start(ranks: int, folder: Path, change: str = "", **settings: Any) -> subprocess.Popen[str]:

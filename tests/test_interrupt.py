@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyalexnet.system.interrupt import Interrupted, InterruptRequest, Terminated
+from pyalexnet.system.interrupt import Interrupted, InterruptRequest, Terminated, terminated_by_signal
 
 # Steps that let no handler in until they end, as native code does.
 PROGRAM = """
@@ -181,3 +181,27 @@ def test_outside_the_main_thread_nothing_changes() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_what_another_process_was_asked_counts_here_too() -> None:
+    with request(told := []) as interrupt:
+        interrupt.ask_to_stop(signal.SIGTERM)
+        interrupt.ask_to_stop(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            interrupt.raise_if_requested()
+    assert interrupt.signal == signal.SIGTERM
+    assert told == ["SIGTERM: finishing; Ctrl-C stops at once"]
+
+
+def test_sigterm_is_raised_as_ctrl_c_is() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated) as caught, terminated_by_signal():
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with terminated_by_signal():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -41,3 +41,19 @@ def test_launchers(environment: dict[str, str], expected: Launch | None) -> None
 def test_processes_that_cannot_find_each_other(environment: dict[str, str], message: str) -> None:
     with pytest.raises(LauncherError, match=re.compile(message)):
         launch(environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_alone"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, True),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, True),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, False),
+        ({"SLURM_NTASKS": "4", "OMPI_COMM_WORLD_SIZE": "4"}, False),
+    ],
+)
+def test_the_script_of_a_job_may_do_what_is_for_one_process(environment: dict[str, str], is_alone: bool) -> None:
+    try:
+        assert (launch(environment, of_job=False) is None) == is_alone
+    except LauncherError:
+        assert not is_alone

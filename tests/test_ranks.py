@@ -8,8 +8,8 @@ import pytest
 
 from pyalexnet.net.judging import judge
 from pyalexnet.net.placement import describe_placement
-from pyalexnet.system import machine
-from pyalexnet.system.ranks import ALONE, Ranks, is_said_elsewhere, join_ranks
+from pyalexnet.system import machine, ranks
+from pyalexnet.system.ranks import ALONE, Ranks, is_said_elsewhere, join_ranks, working_alone
 
 
 class Others(Ranks):
@@ -27,6 +27,11 @@ def test_a_process_alone() -> None:
     assert ALONE.is_first
     assert ALONE.gather(3) == [3]
     assert ALONE.from_first(lambda: 4) == 4
+    assert list(ALONE.in_rounds(iter("abc"), 3)) == [["a"], ["b"], ["c"]]
+    with pytest.raises(AssertionError, match="a process alone cannot send 'x' to rank 1"):
+        ALONE.send("x", 1)
+    with pytest.raises(AssertionError, match="a process alone receives nothing from rank 1"):
+        ALONE.receive(1)
     ALONE.agree({"lr": 0.1})
     with pytest.raises(KeyError) as caught, ALONE.ending_together():
         raise KeyError("x")
@@ -74,7 +79,7 @@ class Turn(Ranks):
 
     def gather(self, value: Any) -> list[Any]:
         self.own.append(value)
-        other = self.of_other.pop(0) if self.of_other else None
+        other = self.of_other.pop(0) if self.of_other else []
         return [value, other] if self.rank == 0 else [other, value]
 
 
@@ -93,3 +98,12 @@ def test_judging_is_shared_to_the_same_bits(digits_model: Any) -> None:
     assert shared.loss == whole.loss
     assert (shared.confusion == whole.confusion).all()
     assert (shared.top5_wrong == whole.top5_wrong).all()
+
+
+def test_one_of_several_may_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = Others({})
+    monkeypatch.setattr(ranks, "_joined_ranks", lambda: several)
+    assert join_ranks() is several
+    with working_alone():
+        assert join_ranks() is ALONE
+    assert join_ranks() is several

@@ -31,10 +31,11 @@ from pyalexnet.cli import (
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.cli.status import FAILED, WRONG_INPUT, ended_by
 from pyalexnet.errors import CudaError, LauncherError
-from pyalexnet.system.interrupt import Terminated
+from pyalexnet.system.interrupt import Terminated, terminated_by_signal
+from pyalexnet.system.launcher import launch
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import let_go, tell
-from pyalexnet.system.ranks import is_said_elsewhere
+from pyalexnet.system.ranks import ALONE, Ranks, is_said_elsewhere, join_ranks, working_alone
 
 # What a system says of a path that cannot serve, where it is not the system that fails.
 _WRONG_PATH = {
@@ -59,6 +60,9 @@ _COMMANDS = (
     time,
     devices,
 )
+
+# What several processes share that a launcher of MPI started; everything else is for one.
+_SHARED = ("prepare", "train", "evaluate", "predict", "features")
 
 _DESCRIPTION = """\
 AlexNet, the image classifier of 2012, on hand-written CUDA kernels that run on GPUs and on CPU cores.
@@ -109,11 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
+        with terminated_by_signal(), _ranks_for(options).ending_together():
+            status = _carried_out(options)
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt as error:
-        tell("pyalexnet: interrupted", on_stderr=True)
+        if not is_said_elsewhere(error):
+            tell("pyalexnet: interrupted", on_stderr=True)
         return ended_by(error.signal if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         return ended_by(signal.SIGPIPE)
@@ -132,6 +138,37 @@ def _run(arguments: Sequence[str] | None) -> int:
         if not is_said_elsewhere(error):
             tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
         return _exit_status(error)
+
+
+def _ranks_for(options: argparse.Namespace) -> Ranks:
+    """The processes that carry out a command, or are to be told that it is for one of them.
+
+    Raises:
+        LauncherError: there are several that cannot find each other.
+        MissingLibraryError: a launcher started this process, and mpi4py is not installed.
+    """
+    if options.command in _SHARED:
+        return join_ranks()
+    launched = launch(of_job=False)
+    return ALONE if launched is None or launched.size == 1 else join_ranks()
+
+
+def _carried_out(options: argparse.Namespace) -> int:
+    """A command's exit status, once it is done, by all ranks together or by a process alone.
+
+    Raises:
+        LauncherError: it is for one process, and there are several.
+    """
+    if options.command in _SHARED:
+        return int(options.run(options))
+    size = _ranks_for(options).size
+    if size > 1:
+        raise LauncherError(
+            f"it is done by one process, and a launcher started {size}: start it without one. What several share is "
+            f"{', '.join(_SHARED[:-1])} and {_SHARED[-1]}"
+        )
+    with working_alone():
+        return int(options.run(options))
 
 
 def _message(error: Exception) -> str:

@@ -14,11 +14,12 @@ from pyalexnet.data.readable import OnError, StopOrSkip
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.features import DEFAULT_LAYER
 from pyalexnet.evaluation.own_data import MOST_COMPARED
-from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.model_file import MODEL_FILE, load_model
 from pyalexnet.system.declaration import Argument
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
+from pyalexnet.system.ranks import join_ranks
 
 DATA_HELP = (
     "a folder that prepare made; or one with a subfolder of images for each class; or one of IDX files, as MNIST has; "
@@ -88,8 +89,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 
 def open_model(options: argparse.Namespace) -> Classifier:
-    """The model that the arguments name, on the devices that they name."""
-    return load_model(options.model, devices=options.devices, memory_limit=options.memory_limit)
+    """The model that the arguments name, on the devices that they name, or the one that is this rank's turn."""
+    devices = default_devices(join_ranks().local_rank) if options.devices is None else options.devices
+    return load_model(options.model, devices=devices, memory_limit=options.memory_limit)
 
 
 def add_views(command: argparse.ArgumentParser) -> None:

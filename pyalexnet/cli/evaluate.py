@@ -22,14 +22,14 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import as_json, columns, print_tables, table_of, write_text
+from pyalexnet.cli.output import as_json, columns, display_for, print_tables, table_of, write_text
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.judging import CONFIDENCE, ClassResult, Evaluation, Interval
 from pyalexnet.system.names import shorten
-from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import join_ranks
 
 # As many classes are shown one by one; of more the worst ones are.
 _FEW = 20
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     skipped = Skipped(options)
     model = open_model(options)
     data = None if options.data is None else as_test_dataset(options.data)
-    with Display(enabled=not options.quiet) as display:
+    with display_for(options) as display:
         display.lines(remarks_on(data))
         found = evaluate(
             model,
@@ -85,11 +85,15 @@ def run(options: argparse.Namespace) -> int:
             on_stage=display.begin,
             on_images=display.advance,
         )
+    join_ranks().from_first(lambda: _show(found, options))
+    return skipped.exit_status()
+
+
+def _show(found: Evaluation, options: argparse.Namespace) -> None:
     which = "images that the run held out" if options.data is None else "images"
     print_tables(*_shown(found, which, by_class=options.by_class))
     if options.json:
         write_text(as_json(as_record(found)), options.json)
-    return skipped.exit_status()
 
 
 def as_record(found: Evaluation) -> dict[str, object]:

@@ -19,6 +19,7 @@ from pyalexnet.cli.arguments import (
     is_layer,
     open_model,
 )
+from pyalexnet.cli.output import display_for
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import Dataset, remarks_on
 from pyalexnet.data.folder import find_image_files
@@ -27,7 +28,7 @@ from pyalexnet.data.readable import readable
 from pyalexnet.evaluation.activations import save_activations
 from pyalexnet.evaluation.features import DEFAULT_LAYER, save_features
 from pyalexnet.evaluation.own_data import held_out_images, training_images
-from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import join_ranks
 
 
 def add(commands: Commands) -> None:
@@ -80,9 +81,9 @@ def run(options: argparse.Namespace) -> int:
     model = open_model(options)
     if data is None:
         data = held_out_images(model) if options.held_out else training_images(model)
-    with Display(enabled=not options.quiet) as display:
+    with display_for(options) as display:
         display.lines(remarks_on(data))
-        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance)
+        data = readable(data, skipped.on_error, on_stage=display.begin, on_images=display.advance, ranks=join_ranks())
         layers = ", ".join(options.layer)
         display.begin(f"computing {layers}", len(data))
         size, advance = options.batch_size, display.advance

@@ -9,6 +9,7 @@ What comes from outside, such as the names of classes and files, is shown as it 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -25,6 +26,8 @@ from rich.table import Table
 from pyalexnet.cli.parser import CommandParser
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable
+from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import join_ranks
 
 FORMATS = ("table", "json", "csv")
 
@@ -67,6 +70,15 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     writer.writeheader()
     writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def display_for(options: argparse.Namespace, *, on_stderr: bool = False) -> Display:
+    """What shows a command's course unless it is to be quiet: of ranks the first one's, in lines.
+
+    A launcher's terminal may be a file.
+    """
+    ranks = join_ranks()
+    return Display(enabled=ranks.is_first and not options.quiet, live=ranks.size == 1, on_stderr=on_stderr)
 
 
 def say(text: str) -> None:
@@ -118,8 +130,16 @@ class _PipeConsole(Console):
 
 
 def _console(file: TextIO) -> Console:
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return _PipeConsole(file=file, highlight=False, markup=False, emoji=False, width=None if known else _FILE_COLUMNS)
+    is_launched = join_ranks().size > 1  # by what may write into a file what it takes as a terminal does
+    known = "COLUMNS" in os.environ or (sys.stdout.isatty() and not is_launched)
+    return _PipeConsole(
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if known else _FILE_COLUMNS,
+        force_terminal=False if is_launched else None,
+    )
 
 
 def _as_table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.system.names import printable
+from pyalexnet.system.ranks import is_told_here
 
 Item = TypeVar("Item")
 
@@ -87,8 +88,9 @@ class CommandParser(argparse.ArgumentParser):
         return namespace, []
 
     def error(self, message: str) -> NoReturn:
-        """End the program with one line; the usage, which may take twenty, is what ``--help`` is for."""
-        self.exit(WRONG_INPUT, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
+        """End the program with one line, of ranks one; the usage, which may take twenty, is what ``--help`` is for."""
+        line = f"{self.prog}: {printable(message)} (see {self.prog} --help)"
+        self.exit(WRONG_INPUT, f"{line}\n" if is_told_here(ValueError(line)) else None)
 
     def _with_lists_joined(self, words: Sequence[str]) -> list[str]:
         """``--list a b c`` as ``--list=a,b c`` where c is no more of the list."""

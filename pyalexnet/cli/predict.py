@@ -15,11 +15,11 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.cli.output import add_output, display_for, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.evaluation.predict import predict
-from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import join_ranks
 
 
 def add(commands: Commands) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     files = find_image_files(*options.images)
     model = open_model(options)
     skipped = Skipped(options)
-    with Display(enabled=not options.quiet, on_stderr=True) as display:
+    with display_for(options, on_stderr=True) as display:
         display.lines(files.remarks)
         display.begin("predicting", len(files))
         found = predict(
@@ -58,5 +58,5 @@ def run(options: argparse.Namespace) -> int:
         for file, predictions in zip(files.names, found, strict=True)
         for rank, (label, probability) in enumerate(predictions, start=1)
     ]
-    write_rows(rows, options.format, options.output)
+    join_ranks().from_first(lambda: write_rows(rows, options.format, options.output))
     return skipped.exit_status()

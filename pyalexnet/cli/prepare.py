@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import get_args
 
 from pyalexnet.cli.arguments import add_command, add_quiet
 from pyalexnet.cli.output import say
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data import PreparedImages
-from pyalexnet.data.prepare import SHARD_SIZE, FirstLabel, prepare
+from pyalexnet.data.prepare import SHARD_SIZE, FirstLabel, Preparation
 from pyalexnet.data.readable import StopOrSkip
+from pyalexnet.system.machine import usable_cores
+from pyalexnet.system.ranks import join_ranks
 
 
 def add(commands: Commands) -> None:
@@ -68,21 +71,26 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prepare or, if asked, verify."""
     if options.verify:
-        prepared = PreparedImages(options.source)
-        prepared.verify()
-        say(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {options.source}: all as written")
+        join_ranks().from_first(lambda: _verify(options.source))
         return 0
     if options.destination is None:
         raise ValueError("DEST is missing; it must be the folder to write")
-    prepare(
-        options.source,
-        options.destination,
+    preparation = Preparation(
+        source=Path(options.source),
+        folder=Path(options.destination),
         labels=options.labels,
         classes=options.classes,
         first_label=options.first_label,
         on_error=options.on_error,
         shard_size=options.shard_size,
-        workers=options.workers,
+        workers=usable_cores() if options.workers is None else options.workers,
         progress=not options.quiet,
     )
+    preparation.carry_out()
     return 0
+
+
+def _verify(source: str) -> None:
+    prepared = PreparedImages(source)
+    prepared.verify()
+    say(f"{len(prepared):,} images of {len(prepared.classes):,} classes in {source}: all as written")

@@ -147,12 +147,27 @@ def choose_data(
         "source": _name(data),
         # What makes the same choice again, whatever is usual by then.
         "validation": (fraction or None) if validation is None else _fraction_or_name(validation),
-        "training": _describe(training),
-        "held_out": _describe(held_out) if held_out else None,
+        "training": describe_part(training),
+        "held_out": describe_part(held_out) if held_out else None,
     }
     if left_out:
         description["unreadable"] = left_out
     return DataChoice(training, held_out, description)
+
+
+def describe_part(dataset: Dataset) -> PartDescription:
+    """What JSON holds of some images, by which they are known again.
+
+    Raises:
+        DataError: their files cannot be looked at.
+    """
+    labels = np.ascontiguousarray(dataset.labels, "<i4")
+    return {
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "labels_crc32": zlib.crc32(labels.tobytes()),
+        "content": fingerprint(dataset),
+    }
 
 
 def data_as_before(
@@ -201,16 +216,6 @@ def _name(data: DataSource) -> str | None:
     if isinstance(data, str) and is_name(data):
         return data
     return os.path.abspath(fspath(data)) if isinstance(data, str | PathLike) else None
-
-
-def _describe(dataset: Dataset) -> PartDescription:
-    labels = np.ascontiguousarray(dataset.labels, "<i4")
-    return {
-        "images": len(dataset),
-        "classes": list(dataset.classes),
-        "labels_crc32": zlib.crc32(labels.tobytes()),
-        "content": fingerprint(dataset),
-    }
 
 
 def _tell_content(*parts: PartDescription) -> bool:

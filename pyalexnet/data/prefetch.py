@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import Dataset
 from pyalexnet.system.machine import usable_cores
+from pyalexnet.system.ranks import ALONE, Ranks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -118,6 +119,34 @@ def prefetch(make: Callable[[Item], Result], items: Iterable[Item], *, threads: 
                 future.cancel()
 
 
+def shared_out(
+    make: Callable[[npt.NDArray[np.intp]], Result],
+    count: int,
+    part_size: int,
+    *,
+    on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
+) -> Iterator[Result]:
+    """``make(part)`` of successive parts of images' indices, as :func:`prefetch` gives it.
+
+    Ranks take parts by turns, and each has the results of all.
+
+    Args:
+        make: what is done with a part, intp (n,).
+        count: of images.
+        part_size: images a part.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: who share the parts.
+    """
+    parts = list(in_batches(np.arange(count), part_size))
+    own = prefetch(make, parts[ranks.rank :: ranks.size])
+    sizes = map(len, parts)
+    for of_round in ranks.in_rounds(own, len(parts)):
+        for result in of_round:
+            yield result
+            on_images(next(sizes))
+
+
 def in_batches(
     indices: npt.NDArray[np.intp], batch_size: int, *, drop_last: bool = False
 ) -> Iterator[npt.NDArray[np.intp]]:
@@ -125,3 +154,8 @@ def in_batches(
     end = len(indices) - len(indices) % batch_size if drop_last else len(indices)
     for start in range(0, end, batch_size):
         yield indices[start : start + batch_size]
+
+
+def batch_count(images: int, batch_size: int) -> int:
+    """How many parts :func:`in_batches` makes of so many images."""
+    return -(-images // batch_size)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import asdict
+import signal
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import features
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import IMAGE_BYTES
+from pyalexnet.data.decoders import Decoders, decode_for_first
 from pyalexnet.data.finding import describe_left_out
 from pyalexnet.data.manifest import (
     COLOUR_AXES_FILE,
@@ -48,9 +50,10 @@ from pyalexnet.data.sources import Source, find_images
 from pyalexnet.errors import DataError
 from pyalexnet.system.files import remove_unfinished, require_room, write_atomically
 from pyalexnet.system.folder_lock import locked_folder
-from pyalexnet.system.interrupt import InterruptRequest
+from pyalexnet.system.interrupt import InterruptRequest, Terminated, keyboard_interrupt
 from pyalexnet.system.machine import usable_cores
 from pyalexnet.system.progress import Display
+from pyalexnet.system.ranks import join_ranks
 
 SHARD_SIZE = 4096
 
@@ -77,6 +80,9 @@ def prepare(
     If the process is stopped, however roughly, a further call with the same arguments continues, and the files end
     with the same bytes. They do not depend on the number of workers, nor on whether images come from folders or tars.
 
+    Processes that a launcher of MPI started share the decoding: each is a rank, and all call this with the same
+    arguments. All read ``source``; rank 0 writes and shows progress.
+
     Args:
         source: a folder with one subfolder or one tar file a class; a tar file of either, such as ILSVRC's training
             tar; or, with ``labels``, a folder or tar file of images. Tars are read in place.
@@ -90,41 +96,124 @@ def prepare(
         on_error: what a broken image does: ``"stop"`` raises, ``"skip"`` leaves it out and lists it in
             ``report.json``.
         shard_size: images a file.
-        workers: threads that decode (default: the cores that this process may use).
+        workers: threads that decode, of each process (default: the cores that it may use).
         progress: whether to show a progress bar, or lines where standard output is no terminal.
 
     Returns:
-        The prepared data set.
+        The prepared data set; of several processes each opens it, so that it must lie under the same name for all.
 
     Raises:
         DataError: the source cannot serve, an image is broken, or ``destination`` holds other work; the message says
             which and why.
-        ValueError: an argument makes no sense; the message names it.
+        ValueError: an argument makes no sense, or ranks do not agree; the message names it.
+        LauncherError: several processes were started that cannot find each other by MPI; the message says how to.
         OSError: a file cannot be read or written, or the disk is full; what was finished is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was finished is kept.
     """
-    if on_error not in get_args(StopOrSkip):
-        raise ValueError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
-    if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
-        needed = "0 or 1" if labels is not None else "left out where there are no labels"
-        raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
-    if shard_size < 1:
-        raise ValueError(f"shard_size is {shard_size}; it must be at least 1")
-    workers = usable_cores() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1")
-    folder = Path(destination)
-    _require_apart(Path(source), folder)
-    with Display(enabled=progress) as display:
-        display.line(f"listing the images of {source}")
-        found = find_images(source, labels, classes, first_label)
-        display.lines(describe_left_out(found.left_out))
-        plan = _plan(found, shard_size)
+    ranks = join_ranks()
+    with ranks.ending_together():
+        preparation = Preparation(
+            source=Path(source),
+            folder=Path(destination),
+            labels=labels,
+            classes=classes,
+            first_label=first_label,
+            on_error=on_error,
+            shard_size=shard_size,
+            workers=usable_cores() if workers is None else workers,
+            progress=progress,
+        )
+        preparation.carry_out()
+        return PreparedImages(destination)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What is to be prepared and how; the attributes are arguments of :func:`prepare`."""
+
+    source: Path
+    folder: Path
+    labels: str | PathLike[str] | None = None
+    classes: str | PathLike[str] | None = None
+    first_label: FirstLabel | None = None
+    on_error: StopOrSkip = "stop"
+    shard_size: int = SHARD_SIZE
+    workers: int = field(default_factory=usable_cores)
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what needs no look at files.
+
+        Raises:
+            ValueError: an argument makes no sense; the message names it.
+            DataError: the folder to write lies in the source.
+        """
+        if self.on_error not in get_args(StopOrSkip):
+            raise ValueError(f"on_error is {self.on_error!r}; it must be 'stop' or 'skip'")
+        labels, first_label = self.labels, self.first_label
+        if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
+            needed = "0 or 1" if labels is not None else "left out where there are no labels"
+            raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size is {self.shard_size}; it must be at least 1")
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; it must be at least 1")
+        _require_apart(self.source, self.folder)
+
+    def carry_out(self) -> None:
+        """Prepare, with the other ranks if there are such: all find the images, and rank 0 writes what all decode.
+
+        Raises:
+            DataError: as :func:`prepare` raises it, like the errors that follow.
+            ValueError: ranks found different images, or have other libraries.
+            OSError: see there.
+            KeyboardInterrupt: see there.
+        """
+        ranks = join_ranks()
+        with (
+            ranks.ending_together(),
+            Display(enabled=self.progress and ranks.is_first, live=ranks.size == 1) as display,
+        ):
+            display.line(f"listing the images of {self.source}")
+            found = find_images(self.source, self.labels, self.classes, self.first_label)
+            display.lines(describe_left_out(found.left_out))
+            plan = _plan(found, self.shard_size)
+            ranks.agree({"on_error": self.on_error, **_agreed_on(plan)})
+            workers = ranks.gather(self.workers)
+            interrupt = InterruptRequest(
+                display.line, stopping="finishing the images under way", saving="what is finished is saved already"
+            )
+
+            def write() -> signal.Signals | None:
+                return self._write_or_stop(
+                    found, plan, Decoders(found.images, ranks, workers, interrupt), display, interrupt
+                )
+
+            if not ranks.is_first:
+                decode_for_first(found.images, ranks, self.workers, interrupt)
+            stopped_by = ranks.from_first(write)
+            if stopped_by is not None:
+                raise keyboard_interrupt(stopped_by)
+
+    def _write_or_stop(
+        self, found: Source, plan: Plan, decoders: Decoders, display: Display, interrupt: InterruptRequest
+    ) -> signal.Signals | None:
+        """What rank 0 does; the signal that stopped it, if one has. The others are dismissed in any case."""
+        try:
+            self._write(found, plan, decoders, display, interrupt)
+        except KeyboardInterrupt as error:
+            return error.signal if isinstance(error, Terminated) else signal.SIGINT
+        finally:
+            decoders.dismiss()
+        return None
+
+    def _write(
+        self, found: Source, plan: Plan, decoders: Decoders, display: Display, interrupt: InterruptRequest
+    ) -> None:
+        """Write the folder, or what of it is not yet there."""
+        folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder} is a file; the destination must be a folder")
-        interrupt = InterruptRequest(
-            display.line, stopping="finishing the images under way", saving="what is finished is saved already"
-        )
         with locked_folder(folder) as unlocked, interrupt:
             if unlocked:
                 display.line(f"{folder} cannot be locked ({unlocked}): let no other process prepare it")
@@ -135,9 +224,10 @@ def prepare(
                 shards = Shards(
                     found,
                     folder,
-                    shard_size,
-                    on_error=on_error,
-                    workers=workers,
+                    self.shard_size,
+                    on_error=self.on_error,
+                    workers=self.workers,
+                    decoders=decoders,
                     display=display,
                     interrupt=interrupt,
                 )
@@ -150,7 +240,6 @@ def prepare(
                 file.unlink()
             prepared = PreparedImages(folder)
             display.line(f"{len(prepared):,} images of {len(prepared.classes):,} classes are prepared in {folder}")
-    return prepared
 
 
 def _plan(source: Source, shard_size: int) -> Plan:
@@ -175,6 +264,15 @@ def _plan(source: Source, shard_size: int) -> Plan:
             "libjpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         },
     )
+
+
+def _agreed_on(plan: Plan) -> dict[str, object]:
+    """What must be the same on all ranks, by what messages call it."""
+    return {
+        **plan.settings,
+        **{f"{library}'s version": number for library, number in plan.versions.items()},
+        **{f"the source's {what}": found for what, found in plan.source.items()},
+    }
 
 
 def _continues(folder: Path, plan: Plan) -> bool:

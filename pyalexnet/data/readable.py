@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.dataset import Dataset, image_names
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import shared_out
 from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import Subset, whole
 from pyalexnet.errors import DataError, ImageError
+from pyalexnet.system.ranks import ALONE, Ranks
 
 StopOrSkip: TypeAlias = Literal["stop", "skip"]
 OnError: TypeAlias = StopOrSkip | Callable[[DataError], None]
@@ -45,14 +46,18 @@ def readable(
     *,
     on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
 ) -> Dataset:
     """A data set without the images that cannot be read, if they are to be left out.
+
+    Ranks share the looking at them; rank 0 alone says what it found.
 
     Args:
         dataset: the images.
         on_error: what becomes of them.
         on_stage: called with what begins, if that takes time, and how many images it will go through.
-        on_images: called with the number of images done since the last call.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: those that share the images, each with the same data.
 
     Raises:
         DataError: none can be read.
@@ -62,20 +67,23 @@ def readable(
     if on_error == "stop" or _is_read_already(dataset):
         return dataset
     on_stage("checking the images", len(dataset))
-    errors = find_unreadable(dataset, on_images)
-    with reported(on_error, depth=2) as report:
+    errors = find_unreadable(dataset, on_images, ranks)
+    with reported(on_error, depth=2, ranks=ranks) as report:
         for error in errors.values():
             report(error)
     return without(dataset, errors)
 
 
 @contextmanager
-def reported(on_error: OnError, depth: int = 1) -> Iterator[Callable[[DataError], None]]:
+def reported(on_error: OnError, depth: int = 1, ranks: Ranks = ALONE) -> Iterator[Callable[[DataError], None]]:
     """What to call with each error that is met: it raises it, or lets the image be left out.
+
+    Of ranks all must call it, with the same errors; what the user has to be told or asked, rank 0 does.
 
     Args:
         on_error: what becomes of the images.
         depth: how many calls below the user's this is, whose line a warning names.
+        ranks: those that met the errors.
 
     Raises:
         DataError: the error, where it is to stop.
@@ -83,7 +91,7 @@ def reported(on_error: OnError, depth: int = 1) -> Iterator[Callable[[DataError]
     """
     require_on_error(on_error)
     if callable(on_error):
-        yield on_error
+        yield lambda error: ranks.from_first(lambda: on_error(error))
         return
     skipped: list[str] = []
 
@@ -93,7 +101,7 @@ def reported(on_error: OnError, depth: int = 1) -> Iterator[Callable[[DataError]
         skipped.append(str(error))
 
     yield report
-    if skipped:
+    if skipped and ranks.is_first:
         warnings.warn("\n".join(describe_unreadable(skipped)), stacklevel=3 + depth)
 
 
@@ -105,8 +113,10 @@ def describe_unreadable(errors: Sequence[str]) -> list[str]:
     return [f"{len(errors):,} {'image is' if len(errors) == 1 else 'images are'} left out:", *errors[:_NAMED], *more]
 
 
-def find_unreadable(dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None) -> dict[int, ImageError]:
-    """The indices of the images that cannot be read, in order, with the errors.
+def find_unreadable(
+    dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None, ranks: Ranks = ALONE
+) -> dict[int, ImageError]:
+    """The indices of the images that cannot be read, in order, with the errors; arguments as of :func:`readable`.
 
     Raises:
         DataError: none can be read.
@@ -124,12 +134,8 @@ def find_unreadable(dataset: Dataset, on_images: Callable[[int], None] = lambda 
         return []
 
     found: dict[int, ImageError] = {}
-    done = 0
-    for errors in prefetch(errors_in, in_batches(np.arange(len(dataset)), _PART)):
+    for errors in shared_out(errors_in, len(dataset), _PART, on_images=on_images, ranks=ranks):
         found.update(errors)
-        count = min(_PART, len(dataset) - done)
-        done += count
-        on_images(count)
     if len(found) == len(dataset):
         raise DataError(f"none of the {len(dataset):,} images can be read; the first: {found[0]}")
     return found

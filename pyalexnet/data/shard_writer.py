@@ -8,7 +8,6 @@ a record is whole.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,12 +17,11 @@ from typing import Annotated, NamedTuple
 from annotated_types import Ge
 
 from pyalexnet.data.dataset import IMAGE_BYTES
-from pyalexnet.data.images import DECODING_BYTES, decode_image
+from pyalexnet.data.decoders import Decoders
 from pyalexnet.data.manifest import json_bytes
 from pyalexnet.data.shard_file import examine, row_offset, shard_header
 from pyalexnet.data.sources import SourceImage
 from pyalexnet.data.statistics import ImageSums
-from pyalexnet.errors import DataError
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.json_file import JsonFormat
 
@@ -75,15 +73,17 @@ class ShardWriter:
         file: the shard, once it is finished.
     """
 
-    def __init__(self, folder: Path, number: int, images: Sequence[SourceImage]) -> None:
+    def __init__(self, folder: Path, number: int, images: Sequence[SourceImage], first: int) -> None:
         """Write nothing yet.
 
         Args:
             folder: where the shard is to lie.
             number: its place among the shards.
             images: what it is made of, at least one.
+            first: the place of the first of them among all images.
         """
         self.images = images
+        self._first = first
         self.file = folder / f"images-{number:05}.npy"
         self._unfinished = folder / f"{PROGRESS}-{number:05}.npy"
         self._record_file = folder / f"{PROGRESS}-{number:05}.json"
@@ -127,8 +127,12 @@ class ShardWriter:
             file.truncate(row_offset(len(rows)))
         return [rows[start : start + _IMAGES_A_TASK] for start in range(0, len(rows), _IMAGES_A_TASK)]
 
-    def decode(self, rows: range) -> DecodedRows:
+    def decode(self, rows: range, decoders: Decoders) -> DecodedRows:
         """Decode the images of some rows; several threads may at once, each its own rows.
+
+        Args:
+            rows: which ones.
+            decoders: who decodes them.
 
         Raises:
             OSError: an image cannot be read, or the shard cannot be written.
@@ -137,14 +141,14 @@ class ShardWriter:
         with contextlib.ExitStack() as opened:
             with _writing(self._unfinished):
                 file = opened.enter_context(open(self._unfinished, "r+b", buffering=0))
-            for row in rows:
-                try:
-                    pixels = _decoded(self.images[row])
-                except DataError as error:
-                    failed.append((row, str(error)))
+            places = range(self._first + rows.start, self._first + rows.stop)
+            decoded = opened.enter_context(decoders.decoding(places))
+            for row, found in zip(rows, decoded, strict=True):
+                if isinstance(found, str):
+                    failed.append((row, found))
                     continue
                 with _writing(self._unfinished):
-                    _write_at(file.fileno(), row_offset(row), pixels)
+                    _write_at(file.fileno(), row_offset(row), found)
         return DecodedRows(self, rows, failed)
 
     def count_in(self, decoded: DecodedRows) -> bool:
@@ -184,16 +188,6 @@ class ShardWriter:
             OSError: it cannot be removed.
         """
         self._unfinished.unlink(missing_ok=True)
-
-
-def _decoded(image: SourceImage) -> bytes:
-    """An image's pixels; a file of more bytes than a picture has that could be decoded is not read, as a whole."""
-    if image.size > DECODING_BYTES:
-        raise DataError(
-            f"its {image.size / 2**20:,.0f} MiB are too many for an image file; it may have at most "
-            f"{DECODING_BYTES / 2**20:,.0f} MiB"
-        )
-    return decode_image(io.BytesIO(image.read())).tobytes()
 
 
 def _write_at(descriptor: int, offset: int, content: bytes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pyalexnet.data.decoders import Decoders, quiet_pillow
 from pyalexnet.data.finding import LeftOut
 from pyalexnet.data.manifest import REPORT_FILE
 from pyalexnet.data.shard_writer import DecodedRows, FinishedShard, ShardRecord, ShardWriter
@@ -39,6 +39,7 @@ class Shards:
         *,
         on_error: Literal["stop", "skip"],
         workers: int,
+        decoders: Decoders,
         display: Display,
         interrupt: InterruptRequest,
     ) -> None:
@@ -49,7 +50,8 @@ class Shards:
             folder: where the shards lie.
             shard_size: images a shard.
             on_error: what a broken image does.
-            workers: number of threads.
+            workers: number of threads, for what is not decoding.
+            decoders: who decodes.
             display: what shows how far the work has come.
             interrupt: what may stop it.
         """
@@ -58,12 +60,14 @@ class Shards:
         self._source = source
         self._on_error = on_error
         self._workers = workers
+        self._decoders = decoders
         self._display = display
         self._interrupt = interrupt
         images = source.images
         starts = range(0, len(images), shard_size)
         self._shards = [
-            ShardWriter(folder, number, images[start : start + shard_size]) for number, start in enumerate(starts)
+            ShardWriter(folder, number, images[start : start + shard_size], start)
+            for number, start in enumerate(starts)
         ]
         self._recorded = {shard: record for shard in self._shards if (record := shard.recorded())}
 
@@ -81,8 +85,7 @@ class Shards:
             KeyboardInterrupt: a stop was asked for; what is finished is kept.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of oddities of images that it can read
+            with quiet_pillow():
                 self._check_recorded()
                 self._make_missing()
         except Interrupted:
@@ -122,9 +125,9 @@ class Shards:
     def _make_missing(self) -> None:
         """Decode the images of the other shards, and finish each shard when all its images are decoded."""
         missing = [shard for shard in self._shards if shard not in self.finished]
-        course = _Course(self._source, self._images_kept(), self._workers, self._display)
-        with Workers[DecodedRows | FinishedShard](self._workers, self._interrupt) as workers:
-            for result in workers.results(_decoding(missing)):
+        course = _Course(self._source, self._images_kept(), self._decoders, self._display)
+        with Workers[DecodedRows | FinishedShard](self._decoders.count, self._interrupt) as workers:
+            for result in workers.results(_decoding(missing, self._decoders)):
                 if isinstance(result, FinishedShard):
                     self._keep(result)
                     continue
@@ -154,13 +157,10 @@ class Shards:
 class _Course:
     """Shows how far decoding has come, how fast, and what is skipped."""
 
-    def __init__(self, source: Source, kept: int, workers: int, display: Display) -> None:
+    def __init__(self, source: Source, kept: int, decoders: Decoders, display: Display) -> None:
         total = len(source.images)
-        display.line(
-            f"preparing {total:,} images of {len(source.classes):,} classes with {workers} "
-            + ("worker" if workers == 1 else "workers")
-            + (f"; {kept:,} are done" if kept else "")
-        )
+        done = f"; {kept:,} are done" if kept else ""
+        display.line(f"preparing {total:,} images of {len(source.classes):,} classes with {decoders}{done}")
         display.begin("preparing", total, done=kept)
         self._display = display
         self._decoded = self._skipped = 0
@@ -188,11 +188,11 @@ class _Course:
             self._display.line(f"{self._decoded:,} images in {seconds:.1f} s, {rate:,.0f} images/s")
 
 
-def _decoding(shards: Iterable[ShardWriter]) -> Iterator[partial[DecodedRows]]:
+def _decoding(shards: Iterable[ShardWriter], decoders: Decoders) -> Iterator[partial[DecodedRows]]:
     """The tasks that decode the images of shards; a shard is begun when its first task is taken."""
     for shard in shards:
         for rows in shard.begin():
-            yield partial(shard.decode, rows)
+            yield partial(shard.decode, rows, decoders)
 
 
 def _broken(image: SourceImage, reason: str) -> DataError:

@@ -8,13 +8,14 @@ layers and has a checksum of the net's parameters. They are NumPy's array files,
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -27,7 +28,8 @@ from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.readable import OnError
 from pyalexnet.errors import DataError
-from pyalexnet.evaluation.features import Values, activation_batches, images_to_compute, model_checksum
+from pyalexnet.evaluation.features import Values, collected_activations, images_to_compute, model_checksum
+from pyalexnet.evaluation.sharing import heard_of_first
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.layer_table import layer_rows
 from pyalexnet.net.model_file import as_model
@@ -42,6 +44,7 @@ from pyalexnet.system.files import (
     write_through,
 )
 from pyalexnet.system.json_file import JsonFormat
+from pyalexnet.system.ranks import join_ranks
 
 _ABOUT = "activations.json"
 _FORMAT = 1
@@ -100,6 +103,7 @@ def save_activations(
     """Write what several layers compute of the centre of each image, in one pass over the images.
 
     Memory is taken for one batch at a time, however many images there are. The folder appears when it is whole.
+    Processes that a launcher of MPI started share the images; all call this alike, and rank 0 alone writes.
 
     Args:
         folder: a new folder; the module's docstring tells what will be in it.
@@ -118,19 +122,38 @@ def save_activations(
         OSError: ``folder`` exists or cannot be written, or its disk has not enough room.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    path = as_path("folder", folder)
-    at_least("batch_size", batch_size, 1)
-    callback("on_images", on_images)
-    model = as_model(model)
-    model.net.require_layers(layers)
-    names = list(dict.fromkeys(layers))
+    ranks = join_ranks()
+    with ranks.ending_together():
+        path = as_path("folder", folder)
+        at_least("batch_size", batch_size, 1)
+        callback("on_images", on_images)
+        model = as_model(model, local_rank=ranks.local_rank)
+        model.net.require_layers(layers)
+        names = list(dict.fromkeys(layers))
+        ranks.from_first(lambda: _require_new(path))
+        dataset = images_to_compute(model, data, on_error, names, batch_size, ranks)
+        needed = len(dataset) * activation_bytes(model.net, names)
+        what = f"what {', '.join(names)} computed of {len(dataset):,} images"
+        ranks.from_first(lambda: require_room(path.parent, needed, what))
+        on_images = heard_of_first(ranks, on_images)
+        collected = collected_activations(model, dataset, names, batch_size, on_images, ranks)
+        if ranks.is_first:
+            _write(path, model, dataset, names, collected)
+        else:
+            collections.deque(collected, maxlen=0)  # computes and sends
+
+
+def _require_new(path: Path) -> None:
     if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, "it exists; it must be the name of a new folder", fspath(folder))
-    dataset = images_to_compute(model, data, on_error)
-    needed = len(dataset) * activation_bytes(model.net, names)
-    require_room(path.parent, needed, f"what {', '.join(names)} computed of {len(dataset):,} images")
+        raise FileExistsError(errno.EEXIST, "it exists; it must be the name of a new folder", fspath(path))
+
+
+def _write(
+    path: Path, model: Classifier, dataset: Dataset, names: Sequence[str], collected: Iterator[dict[str, Values]]
+) -> None:
+    """The folder, whose layers' outputs come some images at a time."""
     with folder_written_atomically(path) as unfinished:
-        _write_layers(unfinished, model, dataset, names, batch_size, on_images)
+        _write_layers(unfinished, names, len(dataset), collected)
         _write_array(unfinished / "labels.npy", dataset.labels.astype("<i4"))
         _write_array(unfinished / "names.npy", np.array(image_names(dataset)))
         _write_array(unfinished / "classes.npy", np.array(dataset.classes, np.str_))
@@ -164,21 +187,14 @@ def activation_bytes(net: AlexNet, layers: Sequence[str]) -> int:
     return sum(bytes_of[name.removesuffix("_pre")] for name in layers)
 
 
-def _write_layers(
-    folder: Path,
-    model: Classifier,
-    dataset: Dataset,
-    names: Sequence[str],
-    batch_size: int,
-    on_images: Callable[[int], None],
-) -> None:
-    """The files of the layers, batch by batch, all of them growing together."""
+def _write_layers(folder: Path, names: Sequence[str], images: int, collected: Iterator[dict[str, Values]]) -> None:
+    """The files of the layers, all of them growing together."""
     with contextlib.ExitStack() as opened:
         files = {name: opened.enter_context(file_written_through(folder / f"{name}.npy")) for name in names}
-        for number, batch in enumerate(activation_batches(model, dataset, names, batch_size, on_images)):
+        for number, batch in enumerate(collected):
             for name, values in batch.items():
                 if number == 0:
-                    files[name].write(array_header(_DTYPE, (len(dataset), *values.shape[1:])))
+                    files[name].write(array_header(_DTYPE, (images, *values.shape[1:])))
                 files[name].write(values.astype(_DTYPE, copy=False).data)
 
 

@@ -8,6 +8,7 @@ does not grow with the images.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import os
@@ -27,10 +28,11 @@ from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.opening import as_dataset
-from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
+from pyalexnet.data.prefetch import AHEAD, batch_count, in_batches, read_ahead
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.own_data import training_images
+from pyalexnet.evaluation.sharing import agree_on, heard_of_first
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.model_file import as_model
@@ -39,6 +41,7 @@ from pyalexnet.system.array_file import read_array_header
 from pyalexnet.system.checks import as_path, at_least, callback, reason_of, shown
 from pyalexnet.system.files import file_written_atomically, open_regular_file
 from pyalexnet.system.json_file import require_distinct
+from pyalexnet.system.ranks import ALONE, Ranks, join_ranks
 
 Values = npt.NDArray[np.float32]
 
@@ -90,6 +93,8 @@ def extract_features(
 ) -> Features:
     """What a layer computes of the centre of each image.
 
+    Processes that a launcher of MPI started share the images; all call this alike, and get the same result.
+
     Args:
         model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, those to train on. By default
@@ -105,10 +110,16 @@ def extract_features(
         ValueError: ``layer`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    model = _checked(model, layer, batch_size, on_images)
-    dataset = images_to_compute(model, data, on_error)
-    values = np.concatenate(list(feature_batches(model, dataset, layer, batch_size, on_images)))
-    return Features(layer, values, dataset.labels, tuple(image_names(dataset)), dataset.classes)
+    ranks = join_ranks()
+    with ranks.ending_together():
+        model, on_images = _checked(model, layer, batch_size, ranks), _checked_course(on_images, ranks)
+        dataset = images_to_compute(model, data, on_error, [layer], batch_size, ranks)
+        found: list[Values] = []
+        own = (batch[layer] for batch in activation_batches(model, dataset, [layer], batch_size, ranks=ranks))
+        for of_round in ranks.in_rounds(own, batch_count(len(dataset), batch_size)):
+            found += of_round
+            on_images(sum(map(len, of_round)))
+        return Features(layer, np.concatenate(found), dataset.labels, tuple(image_names(dataset)), dataset.classes)
 
 
 def save_features(
@@ -122,6 +133,9 @@ def save_features(
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Write what :func:`extract_features` gives into a feature file, whole or not at all.
+
+    Of processes that share the images rank 0 alone writes, and takes what the others computed some images at a time;
+    they need not see ``path``.
 
     Args:
         path: the file, whose name must end in ``.npz``.
@@ -140,12 +154,27 @@ def save_features(
     """
     if as_path("path", path).suffix != ".npz":
         raise ValueError(f"path is {shown(fspath(path))}; its name must end in .npz")
-    model = _checked(model, layer, batch_size, on_images)
-    dataset = images_to_compute(model, data, on_error)
-    batches = feature_batches(model, dataset, layer, batch_size, on_images)
-    with file_written_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+    ranks = join_ranks()
+    with ranks.ending_together():
+        model, on_images = _checked(model, layer, batch_size, ranks), _checked_course(on_images, ranks)
+        dataset = images_to_compute(model, data, on_error, [layer], batch_size, ranks)
+        collected = collected_activations(model, dataset, [layer], batch_size, on_images, ranks)
+        opened: list[BinaryIO] = []
+        with contextlib.ExitStack() as held:
+            ranks.from_first(lambda: opened.append(held.enter_context(file_written_atomically(path))))
+            for file in opened:
+                _write(file, model, dataset, layer, collected)
+            collections.deque(collected, maxlen=0)  # elsewhere computes and sends
+
+
+def _write(
+    file: BinaryIO, model: Classifier, dataset: Dataset, layer: str, collected: Iterator[dict[str, Values]]
+) -> None:
+    """A feature file, whose features come some images at a time."""
+    with zipfile.ZipFile(file, "w") as archive:
         with archive.open("features.npy", "w", force_zip64=True) as part:
-            for number, values in enumerate(batches):
+            for number, found in enumerate(collected):
+                values = found[layer]
                 if number == 0:
                     shape = (len(dataset), *values.shape[1:])
                     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -260,33 +289,84 @@ def activation_batches(
     layers: Sequence[str],
     batch_size: int = 64,
     on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[dict[str, Values]]:
-    """What several layers compute of the centre of each image, by name, batch by batch."""
-    batches = in_batches(np.arange(len(dataset)), batch_size)
+    """What several layers compute of the centre of each image, by name, batch by batch; ranks take batches by turns."""
+    batches = list(in_batches(np.arange(len(dataset)), batch_size))[ranks.rank :: ranks.size]
     buffers = model.net.image_buffers(min(batch_size, len(dataset)), AHEAD + 1)
     for images, _ in read_ahead(dataset, batches, buffers=buffers):
         yield activations_of(model, images, layers)
         on_images(len(images))
 
 
-def images_to_compute(model: Classifier, data: DataSource | None, on_error: OnError) -> Dataset:
+def collected_activations(
+    model: Classifier,
+    dataset: Dataset,
+    layers: Sequence[str],
+    batch_size: int,
+    on_images: Callable[[int], None],
+    ranks: Ranks,
+) -> Iterator[dict[str, Values]]:
+    """What several layers compute of the centre of each image, by name, some images at a time, in their order.
+
+    Ranks take batches by turns. Rank 0 has what all of them compute, of others in parts of :data:`_BYTES_AT_A_TIME` at
+    most or one image; the others have nothing, but must go on to the end.
+    """
+    own = activation_batches(model, dataset, layers, batch_size, ranks=ranks)
+    for number, indices in enumerate(in_batches(np.arange(len(dataset)), batch_size)):
+        owner, left = number % ranks.size, len(indices)
+        if owner == ranks.rank == 0:
+            yield next(own)
+        elif owner == ranks.rank:
+            for part in _parts(next(own)):
+                ranks.send(part, to=0)
+        elif ranks.is_first:
+            while left:
+                part = ranks.receive(owner)
+                left -= len(part[layers[0]])
+                yield part
+        on_images(len(indices))
+
+
+def _parts(batch: dict[str, Values]) -> Iterator[dict[str, Values]]:
+    """Some images at a time of a batch, as many as :data:`_BYTES_AT_A_TIME` hold."""
+    images = len(next(iter(batch.values())))
+    at_a_time = max(1, _BYTES_AT_A_TIME * images // sum(values.nbytes for values in batch.values()))
+    for start in range(0, images, at_a_time):
+        yield {name: values[start : start + at_a_time] for name, values in batch.items()}
+
+
+def images_to_compute(
+    model: Classifier,
+    data: DataSource | None,
+    on_error: OnError,
+    layers: Sequence[str],
+    batch_size: int,
+    ranks: Ranks,
+) -> Dataset:
     """The images of ``data``, or those that the model's own run learned from; unreadable ones as ``on_error`` says.
 
     Raises:
         DataError: the data cannot serve.
+        ValueError: ranks are about to compute different things.
     """
-    return readable(training_images(model) if data is None else as_dataset(data), on_error)
+    dataset = training_images(model) if data is None else as_dataset(data)
+    agree_on(ranks, model, dataset, {"layers": list(layers), "batch_size": batch_size, "on_error": on_error})
+    return readable(dataset, on_error, ranks=ranks)
 
 
-def _checked(
-    model: Classifier | str | PathLike[str], layer: str, batch_size: int, on_images: Callable[[int], None]
-) -> Classifier:
+def _checked(model: Classifier | str | PathLike[str], layer: str, batch_size: int, ranks: Ranks) -> Classifier:
     """The model, once the arguments are known to make sense."""
     at_least("batch_size", batch_size, 1)
-    callback("on_images", on_images)
-    found = as_model(model)
+    found = as_model(model, local_rank=ranks.local_rank)
     found.net.require_layer(layer)
     return found
+
+
+def _checked_course(on_images: Callable[[int], None], ranks: Ranks) -> Callable[[int], None]:
+    """What is called with the images done, on rank 0."""
+    callback("on_images", on_images)
+    return heard_of_first(ranks, on_images)
 
 
 def features_of(model: Classifier, images: npt.NDArray[np.uint8], layer: str) -> Values:

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from pyalexnet.data import Dataset, ImageArrays, Subset
 from pyalexnet.data.choice import DataChoice, DataDescription, choose_data, data_as_before, data_changes
 from pyalexnet.data.dataset import image_names
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import shared_out
 from pyalexnet.errors import DataError
 from pyalexnet.net.classifier import Classifier
+from pyalexnet.system.ranks import ALONE, Ranks
 from pyalexnet.training.record import load_data_description
 
 MOST_COMPARED = 10_000
@@ -104,40 +105,62 @@ def trained_on(
     asked: bool | None = None,
     on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
 ) -> TrainedOn:
-    """Find out which images of a data set a model learned from.
+    """Find out which images of a data set a model learned from; ranks share the reading, and all come to the same.
 
     Args:
         model: the model.
         judged: the data set.
         asked: whether to find out; None: unless over :data:`MOST_COMPARED` training images would have to be read.
         on_stage: called with what begins, if that takes time, and how many images it will go through.
-        on_images: called with the number of images done since the last call.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: who share the reading, each with the same model and data set.
+
+    Raises:
+        ValueError: the training images are others on another rank, or are not there.
     """
+    known = _without_reading(model, judged, asked)
+    if isinstance(known, TrainedOn):
+        ranks.agree({"what the model learned from": known.not_checked})
+        return known
+    ranks.agree({"what the model learned from": known.description["training"]})
+    training = known.training
+    on_stage("reading the training images", len(training))
+
+    def contents_or_error(part: npt.NDArray[np.intp]) -> list[bytes] | DataError:
+        try:
+            return list(_contents(training.batch(part)[0]))
+        except DataError as error:
+            return error
+
+    found: set[bytes] = set()
+    for contents in shared_out(contents_or_error, len(training), _PART, on_images=on_images, ranks=ranks):
+        if isinstance(contents, DataError):
+            return TrainedOn(not_checked=str(contents))
+        found.update(contents)
+    return TrainedOn(contents=frozenset(found))
+
+
+def _without_reading(model: Classifier, judged: Dataset, asked: bool | None) -> TrainedOn | DataChoice:
+    """What is known without reading images, or why nothing is; else the run's images, which are to be read."""
     if asked is False:
         return TrainedOn(not_checked="it was not asked for")
     try:
         chosen = data_of_run(model)
-        data, indices = _whole(judged)
-        for part, is_training in ((chosen.training, True), (chosen.held_out, False)):
-            if part is not None and _is_same(data, _whole(part)[0]):
-                places = np.zeros(len(data), bool)
-                if is_training:
-                    places[_whole(part)[1]] = True
-                return TrainedOn(places=places[indices])
-        count = len(chosen.training)
-        if asked is None and count > MOST_COMPARED:
-            return TrainedOn(not_checked=f"{count:,} training images would have to be read")
-        on_stage("reading the training images", count)
-        found: set[bytes] = set()
-        for contents in prefetch(
-            lambda part: list(_contents(chosen.training.batch(part)[0])), in_batches(np.arange(count), _PART)
-        ):
-            found.update(contents)
-            on_images(len(contents))
-        return TrainedOn(contents=frozenset(found))
     except DataError as error:
         return TrainedOn(not_checked=str(error))
+    data, indices = _whole(judged)
+    for part, is_training in ((chosen.training, True), (chosen.held_out, False)):
+        if part is not None and _is_same(data, _whole(part)[0]):
+            places = np.zeros(len(data), bool)
+            if is_training:
+                places[_whole(part)[1]] = True
+            return TrainedOn(places=places[indices])
+    count = len(chosen.training)
+    if asked is None and count > MOST_COMPARED:
+        return TrainedOn(not_checked=f"{count:,} training images would have to be read")
+    return chosen
 
 
 def _description(model: Classifier) -> DataDescription:

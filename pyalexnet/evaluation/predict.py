@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import NamedTuple
@@ -11,13 +12,15 @@ import numpy.typing as npt
 
 from pyalexnet.data.augmentation import require_views
 from pyalexnet.data.pictures import Pictures, listed, prepared_or_error
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import batch_count, in_batches, prefetch
 from pyalexnet.data.readable import OnError, reported
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.sharing import agree_on, heard_of_first
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.judging import mean_probabilities
 from pyalexnet.net.model_file import as_model
 from pyalexnet.system.checks import at_least, callback
+from pyalexnet.system.ranks import Ranks, join_ranks
 
 
 class Prediction(NamedTuple):
@@ -39,6 +42,8 @@ def predict(
 ) -> list[list[Prediction]]:
     """The most probable classes of images.
 
+    Processes that a launcher of MPI started share the images; all call this alike, and get the same result.
+
     Args:
         model: what :func:`pyalexnet.load_model` returned or takes: a run's folder, or a model file.
         images: images, each a path, an open file or its bytes, an image of Pillow's, or a uint8 array (H, W) or
@@ -59,11 +64,24 @@ def predict(
         ValueError: ``top``, ``views`` or ``batch_size`` makes no sense.
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
-    top, batch_size, views = at_least("top", top, 1), at_least("batch_size", batch_size, 1), require_views(views)
-    callback("on_images", on_images)
-    model, given = as_model(model), listed(images)
-    with reported(on_error) as report:
-        return list(_predictions(model, given, top, views, batch_size, report, on_images))
+    ranks = join_ranks()
+    with ranks.ending_together():
+        top, batch_size, views = at_least("top", top, 1), at_least("batch_size", batch_size, 1), require_views(views)
+        callback("on_images", on_images)
+        on_images = heard_of_first(ranks, on_images)
+        model, given = as_model(model, local_rank=ranks.local_rank), listed(images)
+        settings = {"top": top, "views": views, "batch_size": batch_size, "on_error": on_error}
+        agree_on(ranks, model, given, settings)
+        own = _predictions(model, given, top, views, batch_size, ranks)
+        predictions: list[list[Prediction]] = []
+        with reported(on_error, ranks=ranks) as report:
+            for of_round in ranks.in_rounds(own, batch_count(len(given), batch_size)):
+                for found in itertools.chain.from_iterable(of_round):
+                    if isinstance(found, DataError):
+                        report(found)
+                    predictions.append([] if isinstance(found, DataError) else found)
+                on_images(sum(map(len, of_round)))
+        return predictions
 
 
 def as_images(images: Pictures) -> npt.NDArray[np.uint8]:
@@ -101,21 +119,21 @@ def _predictions(
     top: int,
     views: int,
     batch_size: int,
-    report: Callable[[DataError], None],
-    on_images: Callable[[int], None],
-) -> Iterator[list[Prediction]]:
+    ranks: Ranks,
+) -> Iterator[list[list[Prediction] | DataError]]:
+    """For each image of this rank's batches its classes, or why it cannot be read."""
+
     def prepare(indices: npt.NDArray[np.intp]) -> list[npt.NDArray[np.uint8] | DataError]:
         return [prepared_or_error(images[index]) for index in indices]
 
-    for batch in prefetch(prepare, in_batches(np.arange(len(images)), batch_size)):
-        for error in batch:
-            if isinstance(error, DataError):
-                report(error)
+    batches = list(in_batches(np.arange(len(images)), batch_size))[ranks.rank :: ranks.size]
+    for batch in prefetch(prepare, batches):
         readable = [image for image in batch if not isinstance(image, DataError)]
         found = iter(mean_probabilities(model, np.stack(readable), views) if readable else ())
-        for image in batch:
-            yield [] if isinstance(image, DataError) else _most_probable_classes(model, next(found), top)
-        on_images(len(batch))
+        yield [
+            image if isinstance(image, DataError) else _most_probable_classes(model, next(found), top)
+            for image in batch
+        ]
 
 
 def _most_probable_classes(model: Classifier, probabilities: npt.NDArray[np.float64], top: int) -> list[Prediction]:

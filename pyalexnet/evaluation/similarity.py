@@ -32,6 +32,7 @@ from pyalexnet.evaluation.own_data import held_out_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import as_model
 from pyalexnet.system.checks import at_least, callback, require, shown
+from pyalexnet.system.ranks import working_alone
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Features: TypeAlias = npt.NDArray[Any]
@@ -242,7 +243,7 @@ def compare_nets(
     dataset = readable(held_out_images(nets[0]) if data is None else as_test_dataset(data), on_error)
     chosen = np.sort(sample(dataset, count, seed=seed))
     images = Subset(dataset, chosen[np.argsort(dataset.labels[chosen], kind="stable")])
-    with tempfile.TemporaryDirectory(prefix="pyalexnet-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pyalexnet-") as folder, working_alone():
         kept = []
         for number, (net, wanted) in enumerate(zip(nets, names, strict=True)):
             path = Path(folder) / str(number)

@@ -96,7 +96,7 @@ def default_devices(local_rank: int = 0) -> tuple[str, ...]:
     """A GPU where there is one, else the CPU.
 
     Args:
-        local_rank: a process's number among those of its machine that train together: each takes another GPU, as far as
+        local_rank: a process's number among those of its machine that work together: each takes another GPU, as far as
             there are enough.
     """
     best = [info.name for info in devices()]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pyalexnet.data.augmentation import view_variations
 from pyalexnet.data.dataset import Dataset, labels_among
-from pyalexnet.data.prefetch import AHEAD, in_batches, read_ahead
+from pyalexnet.data.prefetch import AHEAD, batch_count, in_batches, read_ahead
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.system.ranks import ALONE, Ranks
 
@@ -184,12 +184,9 @@ def judge(
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     tally = Tally(model)
-    own = judged_batches(model, dataset, batch_size, views, ranks)
-    rounds = -(-len(dataset) // (batch_size * ranks.size))
-    for _ in range(rounds):
-        batch = next(own, None)
-        answers = batch and Answers.of(batch.probabilities, batch.labels)
-        of_round = [found for found in ranks.gather(answers) if found is not None]
+    judged = judged_batches(model, dataset, batch_size, views, ranks)
+    own = (Answers.of(batch.probabilities, batch.labels) for batch in judged)
+    for of_round in ranks.in_rounds(own, batch_count(len(dataset), batch_size)):
         for found in of_round:
             tally.count_answers(found)
         on_images(sum(len(found.labels) for found in of_round))
@@ -245,6 +242,10 @@ class Answers(NamedTuple):
         losses = -np.log(np.maximum(own, np.finfo(own.dtype).tiny))  # finite where a probability is 0
         return cls(labels, _answer(probabilities, labels, rank), rank >= 5, losses)
 
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Answers:
+        """Those of some of the images, bool (n,)."""
+        return Answers(self.labels[chosen], self.answers[chosen], self.top5_wrong[chosen], self.losses[chosen])
+
 
 class Tally:
     """Errors and losses of the images judged so far."""
@@ -259,10 +260,6 @@ class Tally:
     def count(self) -> int:
         """Number of images."""
         return int(self.confusion.sum())
-
-    def add(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int32]) -> None:
-        """Count images by their probabilities, float64 (n, outputs), and labels, int32 (n,)."""
-        self.count_answers(Answers.of(probabilities, labels))
 
     def count_answers(self, found: Answers) -> None:
         """Count images by what they were taken for."""

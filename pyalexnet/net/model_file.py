@@ -183,8 +183,12 @@ def read_model(
     return Classifier(net, about.classes, mean, learned_from=path.parent, origin=origin), tensors, about
 
 
-def as_model(model: Classifier | str | PathLike[str]) -> Classifier:
+def as_model(model: Classifier | str | PathLike[str], *, local_rank: int = 0) -> Classifier:
     """A classifier from what a user names: itself, or what :func:`load_model` takes.
+
+    Args:
+        model: what a user names.
+        local_rank: as in :func:`pyalexnet.net.classifier.default_devices`, for what is read.
 
     Raises:
         TypeError: it is neither.
@@ -194,7 +198,7 @@ def as_model(model: Classifier | str | PathLike[str]) -> Classifier:
     if isinstance(model, Classifier):
         return model
     if isinstance(model, str | PathLike):
-        return load_model(model)
+        return load_model(model, devices=default_devices(local_rank))
     hint = "; its .model is one" if isinstance(getattr(model, "model", None), Classifier) else ""
     raise TypeError(f"model is {shown(model)}; it must be a Classifier, a run's folder or a model file{hint}")
 

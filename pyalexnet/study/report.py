@@ -37,6 +37,7 @@ from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import write_atomically
 from pyalexnet.system.names import printable, shorten
 from pyalexnet.system.progress import duration
+from pyalexnet.system.ranks import working_alone
 from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import BEST_FILE
 from pyalexnet.training.schedule import make_schedule, summary
@@ -171,14 +172,15 @@ def write_report(
     found = None
     if chosen is not None:
         judged = _limited(chosen.judged, limit)
-        found = evaluate(
-            model,
-            judged,
-            views=views,
-            batch_size=batch_size,
-            overlap=overlap,
-            on_stage=lambda stage, count: on_stage(f"{stage}: {count:,} images"),
-        )
+        with working_alone():
+            found = evaluate(
+                model,
+                judged,
+                views=views,
+                batch_size=batch_size,
+                overlap=overlap,
+                on_stage=lambda stage, count: on_stage(f"{stage}: {count:,} images"),
+            )
         context["errors"] = _errors(found, chosen.judged_name)
         on_stage("drawing predictions and neighbours")
         context["figures"] += _image_figures(model, chosen, batch_size)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 # By these somebody, or a scheduler, wants the program to end: Ctrl-C, kill, and the limit on processor time, which
@@ -38,6 +38,27 @@ class Terminated(KeyboardInterrupt):
 def keyboard_interrupt(number: signal.Signals) -> KeyboardInterrupt:
     """The exception by which a program ends that a signal stops."""
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
+@contextlib.contextmanager
+def terminated_by_signal() -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated`, as Ctrl-C raises, so that what is half written is removed.
+
+    What the program ignores or handles itself stays so. Outside the main thread nothing is changed.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise keyboard_interrupt(signal.Signals(number))
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class InterruptRequest:
@@ -91,6 +112,12 @@ class InterruptRequest:
         """From now on a request waits until the loop grants it."""
         self._deferred = True
 
+    def ask_to_stop(self, number: signal.Signals) -> None:
+        """Leave a request, as if this signal had come, that another process has got; any thread may."""
+        if self.signal is None:
+            self.signal = number
+            self._tell_of_stop(number)
+
     def raise_if_requested(self) -> None:
         """Leave the loop here if a stop was asked for.
 
@@ -143,10 +170,14 @@ class InterruptRequest:
         elif not self._deferred:
             self._tell(f"{name}: stopping")
         elif not self._stop_told:
-            self._stop_told = True
-            self._tell(f"{name}: {self._stopping}; Ctrl-C {'again ' if number == signal.SIGINT else ''}stops at once")
+            self._tell_of_stop(number)
         elif number == signal.SIGINT:
             self._tell("Ctrl-C: stopping at once")
+
+    def _tell_of_stop(self, number: int) -> None:
+        self._stop_told = True
+        name, again = ("Ctrl-C", "again ") if number == signal.SIGINT else (signal.Signals(number).name, "")
+        self._tell(f"{name}: {self._stopping}; Ctrl-C {again}stops at once")
 
 
 class _Watcher:

@@ -19,8 +19,8 @@ _SIZES = {
     "MVAPICH's launcher": "MV2_COMM_WORLD_SIZE",
 }
 
-# A job step's own number comes before the whole job's.
-_SLURM_SIZES = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+# A job step's own number comes before the whole job's, which the job's script is told too.
+_SLURM_STEP, _SLURM_JOB = "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Launch:
     size: int | None
 
 
-def launch(environment: Mapping[str, str] | None = None) -> Launch | None:
+def launch(environment: Mapping[str, str] | None = None, *, of_job: bool = True) -> Launch | None:
     """The launcher of this process; None where it is alone.
 
     Args:
         environment: variables by name; by default the process's own.
+        of_job: whether a process counts as one of several, too, that may be the script of a job of several tasks: what
+            all tasks could share would be done by one of them there.
 
     Raises:
         LauncherError: one of several processes was started that cannot find each other by MPI; the message says how to
@@ -50,14 +52,15 @@ def launch(environment: Mapping[str, str] | None = None) -> Launch | None:
     for launcher, variable in _SIZES.items():
         if variable in known:
             return Launch(launcher, _number(known, variable))
-    tasks = next((_number(known, variable) for variable in _SLURM_SIZES if variable in known), None)
+    sizes = (_SLURM_STEP, _SLURM_JOB) if of_job else (_SLURM_STEP,)
+    tasks = next((_number(known, variable) for variable in sizes if variable in known), None)
     if "PMIX_RANK" in known or "PMI_RANK" in known:
         return Launch("Slurm" if tasks else "an MPI launcher", tasks)
     if tasks and tasks > 1:
         raise LauncherError(
-            f"Slurm's job has {tasks} tasks, of which each would train alone: they were started without MPI. In the "
-            "job's script start them by srun --mpi=pmix (srun --mpi=list tells what there is) or by mpirun; to train "
-            "in one process, ask for --ntasks=1"
+            f"Slurm's job has {tasks} tasks, of which each would do all of the work: they were started without MPI. In "
+            "the job's script start them by srun --mpi=pmix (srun --mpi=list tells what there is) or by mpirun; to "
+            "work in one process, ask for --ntasks=1"
         )
     if "RANK" in known and (size := _number(known, "WORLD_SIZE") or 1) > 1:
         raise LauncherError(

@@ -1,4 +1,4 @@
-"""The processes that train one net together, by MPI: who this one is, what all agree on, and how all end together.
+"""The processes that share one work, by MPI: who this one is, what all agree on, and how all end together.
 
 A launcher such as ``mpirun -n 4`` starts the same program several times; each process is a rank, from 0 on. What is
 written and shown is rank 0's. MPI is loaded only where a launcher started the process, as
@@ -12,12 +12,15 @@ import os
 import pickle
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from importlib.metadata import version
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +37,15 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 Value = TypeVar("Value")
+Found = TypeVar("Found")
 
 # A rank that fails waits so long for the others to fail too, before it ends them: what is wrong on all of them is then
 # told as in a process alone.
 _GRACE_SECONDS = 3.0
-_POLL_SECONDS = 0.01
+
+# Who waits for a message looks for it so often: at first at once, then at longer and longer intervals, so that the core
+# is another's meanwhile.
+_LEAST_POLL_SECONDS, _POLL_SECONDS = 0.0002, 0.01
 
 # Errors whose messages explain them; of others it must be told where they came from.
 _EXPLAINED = (
@@ -48,7 +55,7 @@ _EXPLAINED = (
 
 
 class Ranks:
-    """The processes that train together; this class itself is a process alone.
+    """The processes that work together; this class itself is a process alone.
 
     Attributes:
         rank: this process's number.
@@ -76,6 +83,35 @@ class Ranks:
         """What a function gives on rank 0, where alone it is called; what it raises is raised on every rank."""
         return function()
 
+    def in_rounds(self, own: Iterator[Value], count: int) -> Iterator[list[Value]]:
+        """What all ranks come to, where they take parts of a work by turns: rank 0 the first, rank 1 the second, ...
+
+        Args:
+            own: of this rank's parts, in order.
+            count: of all parts.
+
+        Yields:
+            Of as many parts as there are ranks, in the parts' order, the same on each rank; every rank must go on to
+            the end.
+        """
+        for first in range(0, count, self.size):
+            mine = [next(own)] if first + self.rank < count else []
+            yield [found for of_rank in self.gather(mine) for found in of_rank]
+
+    def send(self, value: object, to: int, tag: int = 0) -> None:
+        """Hand a value to another rank, and return once it is under way; any thread may, and signals come through."""
+        raise AssertionError(f"a process alone cannot send {shown(value)} to rank {to}, tag {tag}")
+
+    def receive(self, source: int, tag: int = 0, *, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """The next value that a rank sent by this tag; any thread may wait for it, and signals come through.
+
+        Args:
+            source: the rank.
+            tag: as in :meth:`send`.
+            meanwhile: called again and again as long as there is none; what it raises ends the waiting.
+        """
+        raise AssertionError(f"a process alone receives nothing from rank {source}, tag {tag}, {meanwhile}")
+
     def agree(self, values: Mapping[str, object]) -> None:
         """See that values are the same on all ranks.
 
@@ -99,13 +135,14 @@ class Ranks:
         """Let no rank go on, or wait, where another one fails within the block; leave it together.
 
         What fails on all ranks is raised on each, as in a process alone. Where some go on, the program ends on all of
-        them after a grace, with a message on standard error that names the rank and its error.
+        them after a grace, with a message on standard error that names the rank and its error. Of blocks within each
+        other the outermost one does it.
         """
         yield
 
 
 ALONE = Ranks()
-"""A process that no other one trains together with."""
+"""A process that no other one works together with."""
 
 
 class MpiRanks(Ranks):
@@ -116,6 +153,9 @@ class MpiRanks(Ranks):
         self._world = world.Dup()
         self._failures = world.Dup()
         self._arrays = world.Dup()
+        self._values = world.Dup()
+        self._one_at_a_time = threading.Lock()  # of the threads that send and receive values
+        self._in_block = False
         self._requests: type[MPI.Request]
         from mpi4py import MPI
 
@@ -151,6 +191,16 @@ class MpiRanks(Ranks):
         (value,) = found
         return value
 
+    def send(self, value: object, to: int, tag: int = 0) -> None:
+        """As of :class:`Ranks`."""
+        with self._one_at_a_time:
+            request = self._values.isend(value, to, tag)
+        self._wait_for(lambda: request.Test() or None)
+
+    def receive(self, source: int, tag: int = 0, *, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """As of :class:`Ranks`."""
+        return self._wait_for(lambda: self._values.improbe(source, tag), lambda message: message.recv(), meanwhile)
+
     def start_sending(self, values: npt.NDArray[np.float32], to: int, tag: int) -> MPI.Request:
         """Begin to send a contiguous array, which must stay as it is until that is done."""
         return self._arrays.Isend(values, to, tag)
@@ -166,12 +216,35 @@ class MpiRanks(Ranks):
     @contextmanager
     def ending_together(self) -> Iterator[None]:
         """As of :class:`Ranks`."""
+        if self._in_block:
+            yield
+            return
+        self._in_block = True
         try:
             yield
             self._world.Barrier()
         except BaseException as error:
             self._fail(error)
             raise
+        finally:
+            self._in_block = False
+
+    def _wait_for(
+        self,
+        look: Callable[[], Found | None],
+        take: Callable[[Found], Any] = lambda _found: None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Any:
+        """What is made of a thing once it is there; nobody else calls MPI while it is looked for or taken."""
+        pause = _LEAST_POLL_SECONDS
+        while True:
+            with self._one_at_a_time:
+                found = look()
+                if found is not None:
+                    return take(found)
+            meanwhile()
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS)
 
     def _fail(self, error: BaseException) -> None:
         """Return where all ranks have failed; else end them."""
@@ -217,21 +290,54 @@ def _leave_to_others(error: BaseException) -> None:
     _said_elsewhere.append(error)
 
 
-@functools.cache
+def is_told_here(error: BaseException) -> bool:
+    """Whether this process is to tell of an error that keeps it from beginning, or a rank that has the same."""
+    try:
+        ranks = join_ranks()
+    except (LauncherError, ImportError):
+        return True
+    with suppress(type(error)), ranks.ending_together():
+        raise error
+    return not is_said_elsewhere(error)
+
+
+_works_alone = ContextVar("works_alone", default=False)
+
+
+@contextmanager
+def working_alone() -> Iterator[None]:
+    """Within the block :func:`join_ranks` gives this process alone, for what one of several may do by itself."""
+    token = _works_alone.set(True)
+    try:
+        yield
+    finally:
+        _works_alone.reset(token)
+
+
 def join_ranks() -> Ranks:
-    """The processes that this one trains together with; the first call waits for the others.
+    """The processes that this one shares its work with; the first call waits for the others.
 
     Raises:
         MissingLibraryError: a launcher started this process, and mpi4py is not installed.
         LauncherError: a launcher started this process, and the others cannot be found by MPI; the message says what to
             do.
     """
+    return ALONE if _works_alone.get() else _joined_ranks()
+
+
+@functools.cache
+def _joined_ranks() -> Ranks:
     launched = launch()
     if launched is None:
         return ALONE
     world = _world()
     _require_whole(world, launched)
     return MpiRanks(world) if world.size > 1 else ALONE
+
+
+def same_versions() -> dict[str, object]:
+    """What must be the same for ranks to compute and read alike, as :meth:`Ranks.agree` takes it."""
+    return {f"{name}'s version": version(name) for name in ("pyalexnet", "numpy", "pillow")}
 
 
 def _world() -> MPI.Comm:
@@ -261,7 +367,7 @@ def _require_whole(world: MPI.Comm, launched: Launch) -> None:
 
     library = MPI.Get_library_version().partition(",")[0].partition("\n")[0].strip()
     raise LauncherError(
-        f"{launched.launcher} started {launched.size} processes, but MPI sees {world.size}: they would not train "
+        f"{launched.launcher} started {launched.size} processes, but MPI sees {world.size}: they would not work "
         f"together. mpi4py uses {library}: start by that library's own mpirun, or by srun with what it understands "
         "(srun --mpi=list tells what there is)"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pyalexnet.system.files import remove_unfinished
 from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest
 from pyalexnet.system.progress import Display
-from pyalexnet.system.ranks import Ranks, join_ranks
+from pyalexnet.system.ranks import Ranks, join_ranks, same_versions
 from pyalexnet.training.events import Callback
 from pyalexnet.training.logs import (
     METRICS_FILE,
@@ -158,7 +157,7 @@ def train(
         asked = Asked.of(data, validation, settings)
         if asked.conduct.tensorboard:
             require_tensorboard()
-        _require_same_versions(ranks)
+        ranks.agree(same_versions())
         return _carry_out(asked if ranks.is_first else asked.without_folder(), callback, ranks)
 
 
@@ -188,15 +187,6 @@ def _carry_out(asked: Asked, callback: Callback | None, ranks: Ranks) -> Trainin
             ).to_the_end()
         display.table(result.history)
     return result
-
-
-def _require_same_versions(ranks: Ranks) -> None:
-    """Let no ranks train together that may compute or read otherwise.
-
-    Raises:
-        ValueError: something has another version on another rank; the message says what and which.
-    """
-    ranks.agree({f"{name}'s version": version(name) for name in ("pyalexnet", "numpy", "pillow")})
 
 
 def _interrupt(out: str | PathLike[str] | None, display: Display) -> InterruptRequest:

@@ -22,6 +22,7 @@ from pyalexnet.study.figures.style import (
     new_figure,
     show_picture,
 )
+from pyalexnet.system.ranks import working_alone
 
 _COLUMNS = 4
 _TOP = 5
@@ -51,7 +52,8 @@ def prediction_panel(
     pixels = as_images(images)
     if labels is not None and len(labels) != len(pixels):
         raise ValueError(f"labels has {len(labels)} names; it must have {len(pixels)}, one for each image")
-    predictions = predict(model, pixels, top=_TOP, views=views, batch_size=batch_size)
+    with working_alone():
+        predictions = predict(model, pixels, top=_TOP, views=views, batch_size=batch_size)
     columns = min(_COLUMNS, len(pixels))
     rows = -(-len(pixels) // columns)
     figure = new_figure(1.9 * columns, 2.9 * rows)

@@ -1,0 +1,30 @@
+"""How tests start several processes that MPI brings together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+_SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+_MPIRUN = shutil.which("mpirun", path=_SEARCHED)
+
+NEEDS_MPI = pytest.mark.skipif(
+    not (_MPIRUN and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and Open MPI's mpirun"
+)
+
+# More ranks than cores, and as root in a container.
+OF_OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def command(ranks: int, *program: str) -> list[str]:
+    """What starts so many of a program; one is a process alone, that nobody launches."""
+    return [*program] if ranks == 1 else [str(_MPIRUN), "-n", str(ranks), *program]
