@@ -87,9 +87,9 @@ def test_the_ledger_tells_what_the_run_did(report: Path) -> None:
         return cells[place - 1 : place + 4]
 
     paper = "1 in conv2, conv4, conv5, fc6, fc7, else 0"
-    assert line("bias_init") == ["initial biases", "bias_init", "caffe", "Caffe", paper]
+    assert line("bias_init") == ["initial biases", "bias_init", "caffe", "Caffe, LARS 4K, LARS 8K", paper]
     assert line("batch_size")[2:4] == ["12", "none of the sources"]
-    assert line("lrn")[2:4] == ["yes", "paper, notes, 2012 code, Caffe"]
+    assert line("lrn")[2:4] == ["yes", "paper, notes, 2012 code, Caffe, LARS 4K, LARS 8K"]
 
 
 def test_errors_are_those_of_the_net(report: Path, digits_model: pyalexnet.Classifier) -> None:

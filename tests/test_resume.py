@@ -408,13 +408,13 @@ def test_checkpoints_that_tell_nothing_of_the_images_content(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of earlier versions."""
-    describe = choice._describe
+    describe = choice.describe_part
 
     def without_content(dataset: Any) -> dict[str, Any]:
         return {name: value for name, value in describe(dataset).items() if name != "content"}
 
     with monkeypatch.context() as earlier:
-        earlier.setattr(choice, "_describe", without_content)
+        earlier.setattr(choice, "describe_part", without_content)
         train((IMAGES, LABELS), out=tmp_path, **(SHORT | {"epochs": 1}))
     train((IMAGES, LABELS), out=tmp_path, resume=True, allow_changes=True, epochs=2)
     assert "the training data may be other images: only their number" in capsys.readouterr().out

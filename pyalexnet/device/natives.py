@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -28,7 +29,10 @@ def is_built(name: str) -> bool:
     return importlib.util.find_spec(f"pyalexnet.{name}") is not None
 
 
-@functools.cache
+# A module is configured once, whichever thread asks for it first.
+_loading = threading.Lock()
+
+
 def load(name: str) -> NativeModule:
     """A native module, ready for use.
 
@@ -36,6 +40,12 @@ def load(name: str) -> NativeModule:
         StaleBuildError: it does not go with this package; the message names the command that builds it anew.
         ValueError: a variable of the environment that says how to use it has no such value.
     """
+    with _loading:
+        return _loaded(name)
+
+
+@functools.cache
+def _loaded(name: str) -> NativeModule:
     try:
         module = importlib.import_module(f"pyalexnet.{name}")
     except ImportError as error:

@@ -20,8 +20,8 @@ SOURCES = {
     "notes": "notes",
     "source2012": "2012 code",
     "caffe": "Caffe",
-    "lars4096": "LARS, 4,096",
-    "lars8192": "LARS, 8,192",
+    "lars4096": "LARS 4K",
+    "lars8192": "LARS 8K",
     "torchvision": "torchvision",
 }
 
