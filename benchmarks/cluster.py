@@ -153,7 +153,7 @@ def show(report: dict[str, Any]) -> None:
     """The tables that a person reads."""
     console = Console()
     table = Table(title=f"A step of {report['batch_size']} images in {report['shards']} shards, by ranks")
-    for column in ("ranks", "fc sends", "ms", "± ms", "sent MB", "messages", "sending ms", "waiting ms", "hidden"):
+    for column in ("ranks", "fc sends", "ms", "± ms", "MB", "pieces", "sending ms", "waiting ms", "hidden"):
         table.add_column(column, justify="right")
     for run in report["runs"]:
         hidden = f"{1 - run['waiting_ms'] / run['under_way_ms']:.0%}" if run["under_way_ms"] else ""

@@ -368,10 +368,25 @@ def test_what_is_asked_for_wins_over_the_recipe() -> None:
     assert (settings.lr, settings.floor, settings.warmup, settings.schedule) == (0.02, 0.002, 1, "falling")
     assert settings.net_options == {"weight_init": "source2012", "bias_init": "caffe", "dropout": 0.25}
     assert settings.recipe == "by size, 12 images of 2 classes (too few for the paper's recipe)"
-    with pytest.raises(ValueError, match="patience is 2; it must be left out, since the schedule falls by itself"):
-        short_run(schedule="falling", patience=2)
+    for schedule in ("falling", "poly"):
+        with pytest.raises(ValueError, match="patience is 2; it must be left out, since the schedule falls by itself"):
+            short_run(schedule=schedule, patience=2)
     with pytest.raises(ValueError, match=r"lr is 0\.1; it must be left out, since the schedule has rates of its own"):
         short_run(schedule="0.01", lr=0.1)
+
+
+def test_large_batches_preset_takes_other_rates_and_sizes(tmp_path: Path) -> None:
+    small = {"batch_size": 4, "epochs": 2, "warmup": 3, "lr": 2.0}
+    result = train((IMAGES, LABELS), preset="lars4096", out=tmp_path, progress=False, **small)
+    settings = result.settings
+    assert (settings.lr, settings.floor, settings.schedule, settings.lars) == (2.0, 0.0, "poly", 0.001)
+    steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [step["lr"] for step in steps if step["kind"] == "step"]
+    falling = [2 * (1 - step / len(rates)) ** 2 for step in range(len(rates))]
+    warmed = [min(1.0, (step + 1) / 4) for step in range(len(rates))]
+    assert rates == pytest.approx([rate * part for rate, part in zip(falling, warmed, strict=True)])
+    plateau = train((IMAGES, LABELS), preset="lars4096", patience=2, progress=False, **small | {"epochs": 1}).settings
+    assert (plateau.schedule, plateau.patience, plateau.floor) == ("plateau", 2, 0.0)
 
 
 def test_the_papers_preset_is_the_papers_however_few_images_there_are() -> None:

@@ -40,6 +40,8 @@ from pyalexnet.system.json_file import JsonFormat
 PLATEAU: Final = "plateau"
 FALLING: Final = "falling"
 POLY: Final = "poly"
+ENDING: Final = (FALLING, POLY)
+"""The schedules that fall by themselves, from a first rate to a floor at the run's end."""
 SHIPPED = ("source2012", "source2012-4gpu")
 
 _Rate = Annotated[float, Ge(0)]

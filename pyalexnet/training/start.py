@@ -33,7 +33,7 @@ from pyalexnet.system.ranks import Ranks
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.training.fine_tuning import OPTIONS_OF_STEPS, Init, InitialModel, as_init, require_other_folder
 from pyalexnet.training.recipe import Recipe, recipe_and_data
-from pyalexnet.training.schedule import FALLING, PLATEAU, by_single_names, make_schedule
+from pyalexnet.training.schedule import ENDING, PLATEAU, by_single_names, make_schedule
 from pyalexnet.training.settings import SEED, Conduct, Settings, TrainArguments, differences, values_of
 from pyalexnet.training.state import RunState
 
@@ -350,7 +350,7 @@ def _settings(
     if chosen.held_out is None:
         require(not given.get("patience"), "patience", given.get("patience"), "0 where no images are held out")
         values["patience"] = 0
-    if "patience" in given and values["schedule"] == FALLING:
+    if "patience" in given and values["schedule"] in ENDING:
         values["schedule"] = PLATEAU
     values |= {"devices": default_devices(ranks.local_rank), "seed": SEED, "shards": ranks.size}
     values |= {"num_classes": len(chosen.training.classes)}
@@ -384,11 +384,9 @@ def _self_contained(values: dict[str, Any], asked: Mapping[str, Any]) -> Setting
     schedule = make_schedule(values["schedule"], **rates).description
     for name in ("lr", "patience", "floor"):
         if name in asked:
-            takes_it = schedule == PLATEAU or (schedule == FALLING and name != "patience")
-            wanted = (
-                f"left out, since the schedule {'falls by itself' if schedule == FALLING else 'has rates of its own'}"
-            )
-            require(takes_it, name, asked[name], wanted)
+            takes_it = schedule == PLATEAU or (schedule in ENDING and name != "patience")
+            why = "falls by itself" if schedule in ENDING else "has rates of its own"
+            require(takes_it, name, asked[name], f"left out, since the schedule {why}")
     return Settings(**{**values, "schedule": schedule, "devices": _device_names(values["devices"])})
 
 
