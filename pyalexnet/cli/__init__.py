@@ -113,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        with terminated_by_signal(), _ranks_for(options).ending_together():
-            status = _carried_out(options)
+        with terminated_by_signal(), (ranks := _ranks_for(options)).ending_together():
+            status = _carried_out(options, ranks)
             sys.stdout.flush()
             return status
     except KeyboardInterrupt as error:
@@ -153,7 +153,7 @@ def _ranks_for(options: argparse.Namespace) -> Ranks:
     return ALONE if launched is None or launched.size == 1 else join_ranks()
 
 
-def _carried_out(options: argparse.Namespace) -> int:
+def _carried_out(options: argparse.Namespace, ranks: Ranks) -> int:
     """A command's exit status, once it is done, by all ranks together or by a process alone.
 
     Raises:
@@ -161,11 +161,10 @@ def _carried_out(options: argparse.Namespace) -> int:
     """
     if options.command in _SHARED:
         return int(options.run(options))
-    size = _ranks_for(options).size
-    if size > 1:
+    if ranks.size > 1:
         raise LauncherError(
-            f"it is done by one process, and a launcher started {size}: start it without one. What several share is "
-            f"{', '.join(_SHARED[:-1])} and {_SHARED[-1]}"
+            f"it is done by one process, and a launcher started {ranks.size}: start it without one. What several share "
+            f"is {', '.join(_SHARED[:-1])} and {_SHARED[-1]}"
         )
     with working_alone():
         return int(options.run(options))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,16 +45,17 @@ def is_product(entry: Entry) -> bool:
 
 
 def factors_of(products: Iterable[Entry]) -> list[_Factor]:
-    """What some products are computed of: towers see the same inputs of a layer, and have outputs of their own."""
+    """What some products are computed of: towers see the same inputs of a layer, and have outputs of their own.
+
+    Args:
+        products: a layer's one after the other.
+    """
     found: list[_Factor] = []
-    towers: dict[str, list[int]] = {}
-    shapes = {}
-    for product in products:
-        towers.setdefault(product.layer, []).append(product.tower)
-        shapes[product.layer, product.tower] = {name: tuple(product.arguments[name].shape) for name in ("x", "dy")}
-    for layer, seeing in towers.items():
-        found.append((layer, "x", tuple(seeing), shapes[layer, seeing[0]]["x"]))
-        found += [(layer, "dy", (tower,), shapes[layer, tower]["dy"]) for tower in seeing]
+    for layer, grouped in groupby(products, key=lambda product: product.layer):
+        of_layer = list(grouped)
+        towers = tuple(product.tower for product in of_layer)
+        found.append((layer, "x", towers, tuple(of_layer[0].arguments["x"].shape)))
+        found += [(layer, "dy", (product.tower,), tuple(product.arguments["dy"].shape)) for product in of_layer]
     return found
 
 
