@@ -101,7 +101,7 @@ THREADS = 256
 # The enumerators of template arguments, as words; they stand in src/device/patches.cuh, src/device/precision.cuh and
 # src/kernels/spectra.cuh.
 ENUMERATORS = {
-    "Access": ("any", "vectors", "quads"),
+    "Access": ("any", "vectors", "quads", "inside"),
     "Precision": ("fp32", "tf32", "bf16", "tf32x3"),
     "Side": ("left", "right"),
 }
@@ -111,10 +111,10 @@ ENUMERATORS = {
 GROUPS = {
     "wide products": r"patches_times_matrix 128x128/8x8 quads",
     "narrow products": r"patches_times_matrix 128x64/8x8 quads",
-    "conv1's products": r"patches_times_matrix 128x64/8x8 vectors",
-    "all products": r"patches_times_matrix (.*/8x8 quads|128x64/8x8 vectors)",
+    "conv1's products": r"patches_times_matrix 128x48/8x8 inside",
+    "all products": r"patches_times_matrix .*/8x8 (quads|inside)",
     "tensor cores' products": r"patches_times_matrix .* (tf32|bf16|tf32x3) quads",
-    "all others": r"^(?!.*patches_times_matrix (.*/8x8 quads|128x64/8x8 vectors|.* (tf32|bf16|tf32x3) ))",
+    "all others": r"^(?!.*patches_times_matrix (.*/8x8 (quads|inside)|.* (tf32|bf16|tf32x3) ))",
 }
 
 
@@ -333,7 +333,7 @@ def not_a_product(kernel: Kernel) -> bool:
 def short_name(demangled: str) -> str:
     """A kernel's name with its template's arguments as words: `patches_times_matrix 128x64/8x8 vectors`."""
     name, _, arguments = demangled.partition("<")
-    words = re.sub(r"GpuTile<(\d+), (\d+), (\d+), (\d+)>", r"\1x\2/\3x\4", arguments.removesuffix(">"))
+    words = re.sub(r"GpuTile<(\d+), (\d+), (\d+), (\d+), \d+>", r"\1x\2/\3x\4", arguments.removesuffix(">"))
     words = re.sub(r"TensorTile<(\d+), (\d+), (\d+), (\d+), ([^>]*)>", r"\1x\2/\3x\4 \5", words)
     for enumeration, enumerators in ENUMERATORS.items():
         words = re.sub(rf"\({enumeration}\)(\d)", lambda found, of=enumerators: of[int(found[1])], words)  # type: ignore[misc]
@@ -370,9 +370,11 @@ def dynamic_shared(name: str) -> int:
     """Bytes of shared memory that a kernel's launcher asks for: sizeof(BlockMemory) and sizeof(RowSpectra)."""
     if product := re.search(r"^(transposed_)?patches_times_matrix (\d+)x(\d+)/.* (\w+)$", name):
         transposed, rows, columns, access = bool(product[1]), int(product[2]), int(product[3]), product[4]
-        terms, buffers, padding = (8, 2, 4) if "/8x8 " in name else (16, 4, 0)
-        slices, place = buffers * terms * (rows + columns + padding) * 4, 48
-        origins = 0 if access == "quads" else 16 * (rows // 4 if transposed else rows)
+        words = "128x48/8x8 " in name
+        terms, buffers, padding = (6 if words else 8, 2, 4) if "/8x8 " in name else (16, 4, 0)
+        left, right = terms * (rows + padding) * 4, terms * columns * 4
+        slices, place = buffers * (round_up(left, 64) + round_up(right, 64)), 48
+        origins = 0 if access in ("quads", "inside") else 16 * (rows // 4 if transposed and not words else rows)
         return round_up(slices + origins + place, 64)
     if spectra := re.search(r"^(?:to|from)_spectra (\d+)", name):
         lanes = 8

@@ -64,7 +64,8 @@ def test_the_plan_says_what_was_asked_for(device: str) -> None:
 def test_a_tile_is_chosen_that_wastes_least(device: str) -> None:
     """Of the tiles in the algorithms' names, the one whose columns reach least beyond the matrix."""
     native = get_device(device).native
-    widths = {name: int(name.rpartition("x")[2]) for name in ops.product_algorithms(device)}
+    algorithms = set(ops.product_algorithms(device)) - {"direct_128x48"}  # for convolutions' ragged runs alone
+    widths = {name: int(name.rpartition("x")[2]) for name in algorithms}
     for columns in (48, 64, 96, 128, 192, 1000):
         plan = native.linear_forward_plan(x=np.ones((128, 64)), w=np.ones((64, columns)))
         wasted = {name: -columns % width for name, width in widths.items()}

@@ -10,6 +10,7 @@ import pytest
 
 import references
 from pyalexnet import Tensor, ops
+from pyalexnet.device.backend import get_device
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ TAILS = [
     Case((1, 16, 17, 20), (3, 3, 20, 130), padding=1),
     Case((1, 9, 9, 250), (1, 1, 250, 33)),
     Case((3, 20, 20, 5), (4, 4, 5, 7), stride=2, padding=3),
+    Case((3, 31, 41, 3), (6, 6, 3, 96), stride=2),  # runs of 18 floats, none beyond the image, two blocks of columns
 ]
 
 
@@ -120,15 +122,46 @@ def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, case: Case) 
     assert all(results() == first for _ in range(3))
 
 
-def test_nan_stays_in_what_sees_it(device: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("filters", [8, 48])
+def test_nan_stays_in_what_sees_it(device: str, rng: np.random.Generator, filters: int) -> None:
     x = rng.standard_normal((1, 19, 19, 3), dtype=np.float32)
-    w = rng.standard_normal((3, 3, 3, 8), dtype=np.float32)
+    w = rng.standard_normal((3, 3, 3, filters), dtype=np.float32)
     x[0, 9, 9, 1] = np.nan
     y = np.asarray(ops.conv2d(x, w, relu=True, device=device))
     expected = np.zeros((17, 17), bool)
     expected[7:10, 7:10] = True
     np.testing.assert_array_equal(np.isnan(y[0]).all(axis=-1), expected)
     np.testing.assert_array_equal(np.isnan(y[0]).any(axis=-1), expected)
+
+
+def test_nan_stays_in_the_weights_that_saw_it(device: str, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((1, 21, 21, 3), dtype=np.float32)
+    dy = rng.standard_normal((1, 17, 17, 48), dtype=np.float32)
+    x[0, 2, 3, 1] = np.nan  # seen by taps (0, 0) to (2, 3)
+    dw, db = (np.asarray(each) for each in ops.conv2d_backward_weight(x, dy, 5, device=device))
+    expected = np.zeros((5, 5, 3), bool)
+    expected[:3, :4, 1] = True
+    np.testing.assert_array_equal(np.isnan(dw).all(axis=-1), expected)
+    np.testing.assert_array_equal(np.isnan(dw).any(axis=-1), expected)
+    assert np.isfinite(db).all()
+
+
+def test_a_gpu_reads_conv1_word_by_word() -> None:
+    """Its runs are 33 floats, no whole quads, and 48 columns are a tile of their own."""
+    native = get_device("sim:0").native
+    words = "direct_128x48"
+
+    def plans(channels: int, filters: int, padding: int) -> set[str]:
+        x, w = np.empty((128, 227, 227, channels)), np.empty((11, 11, channels, filters))
+        how = {"stride": 4, "padding": padding, "groups": 1}
+        return {
+            native.conv_forward_plan(x=x, w=w, **how).algorithm,
+            native.conv_backward_weight_plan(x=x, dw=w, **how).algorithm,
+        }
+
+    assert plans(3, 48, padding=0) == plans(3, 96, padding=0) == {words}
+    assert plans(3, 128, padding=0) == {"direct_128x128"}
+    assert words not in plans(3, 48, padding=2) | plans(4, 48, padding=0)
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "fourier"])

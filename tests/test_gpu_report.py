@@ -224,7 +224,10 @@ def test_blocks_on_a_multiprocessor(architecture: int, threads: int, registers: 
 @pytest.mark.parametrize(
     ("demangled", "name"),
     [
-        ("patches_times_matrix_kernel<GpuTile<128, 64, 8, 8>, (Access)1>", "patches_times_matrix 128x64/8x8 vectors"),
+        (
+            "patches_times_matrix_kernel<GpuTile<128, 64, 8, 8, 8>, (Access)1>",
+            "patches_times_matrix 128x64/8x8 vectors",
+        ),
         (
             "transposed_patches_times_matrix_kernel<TensorTile<128, 64, 64, 32, (Precision)2>, (Access)2>",
             "transposed_patches_times_matrix 128x64/64x32 bf16 quads",
@@ -251,7 +254,8 @@ def test_shared_memory_is_what_the_launchers_ask_for(tmp_path: Path) -> None:
         "tf32": ((128, 128, 64), (256, 64, 64)), "bf16": ((128, 128, 64), (256, 64, 64)),
         "tf32x3": ((128, 128, 32), (128, 64, 32)),
     }  # fmt: skip
-    tiles = [(f"GpuTile<128, {columns}, 8, 8>", f"128x{columns}/8x8") for columns in (128, 64)] + [
+    words = ("GpuTile<128, 48, 8, 8, 6>", "128x48/8x8")
+    tiles = [(f"GpuTile<128, {columns}, 8, 8, 8>", f"128x{columns}/8x8") for columns in (128, 64)] + [
         (
             f"TensorTile<{rows}, {columns}, 64, {of_warp}, Precision::k{name.capitalize()}>",
             f"{rows}x{columns}/64x{of_warp} {name}",
@@ -262,8 +266,9 @@ def test_shared_memory_is_what_the_launchers_ask_for(tmp_path: Path) -> None:
     checks = [
         f"static_assert(sizeof(BlockMemory<{tile}, {left}<{tile}, Access::k{access.title()}>>) == "
         f"{gpu_report.dynamic_shared(f'{kernel} {words} {access}')});"
-        for access in ("any", "vectors", "quads")
-        for tile, words in tiles
+        for accesses, their_tiles in ((("any", "vectors", "quads"), tiles), (("any", "inside"), [words]))
+        for access in accesses
+        for tile, words in their_tiles
         for kernel, left in (
             ("patches_times_matrix", "PatchRows"),
             ("transposed_patches_times_matrix", "PatchColumns"),
@@ -366,8 +371,8 @@ def test_an_unknown_architecture_is_refused(capsys: pytest.CaptureFixture[str]) 
 # The product's kernel in small, whose arguments are its own.
 PRODUCT = """
 namespace pyalexnet {
-enum class Access { kAny, kVectors, kQuads };
-template <int, int, int, int> struct GpuTile {};
+enum class Access { kAny, kVectors, kQuads, kInside };
+template <int, int, int, int, int> struct GpuTile {};
 template <class Tile, Access access>
 __global__ void __launch_bounds__(128, BLOCKS) patches_times_matrix_kernel(float* out, const float* in, int slices) {
   extern __shared__ float4 slice[][64];
@@ -388,7 +393,7 @@ __global__ void __launch_bounds__(128, BLOCKS) patches_times_matrix_kernel(float
   }
   for (int i = 0; i < SUMS; ++i) out[i * 128 + threadIdx.x] = sums[i];
 }
-using Tile = GpuTile<128, 64, 8, 8>;
+using Tile = GpuTile<128, 64, 8, 8, 8>;
 template __global__ void patches_times_matrix_kernel<Tile, Access::kQuads>(float*, const float*, int);
 }
 """

@@ -97,10 +97,16 @@ class CopiedPatchRows {
   PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
 
   PYALEXNET_INLINE void commit(float* slice) {
-    copy_patches<Tile::left_pitch(kOrder)>(slice, patches_, shared_.origins, rows_, tap_, terms_);
+    copy_patches<kPitch>(slice, patches_, shared_.origins, rows_, tap_, terms_);
+  }
+
+  // tile += the slice's rows from `row` on times the panel.
+  PYALEXNET_INLINE void multiply(RegisterTile<Tile>& tile, const float* slice, int row, RightPanel panel) const {
+    multiply_add<Tile, kOrder>(tile, slice + row * kPitch, panel, terms_);
   }
 
  private:
+  static constexpr int kPitch = Tile::left_pitch(kOrder);
   const Patches& patches_;
   const Shared& shared_;
   TapCursor tap_;
@@ -126,7 +132,6 @@ class CopiedPatchColumns {
   PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
 
   PYALEXNET_INLINE void commit(float* slice) {
-    constexpr int kPitch = Tile::left_pitch(kOrder);
     for (int k = 0; k < terms_; ++k, pixel_.advance(patches_, 1)) shared_.origins[k] = pixel_.origin(patches_);
     TapCursor tap = first_tap_;
     const int columns = copy_patches<kPitch>(slice, patches_, shared_.origins, terms_, tap, Tile::kRows);
@@ -134,7 +139,12 @@ class CopiedPatchColumns {
     for (int k = 0; k < terms_; ++k) slice[k * kPitch + columns] = 1.0f;
   }
 
+  PYALEXNET_INLINE void multiply(RegisterTile<Tile>& tile, const float* slice, int row, RightPanel panel) const {
+    multiply_add<Tile, kOrder>(tile, slice + row, panel, terms_);
+  }
+
  private:
+  static constexpr int kPitch = Tile::left_pitch(kOrder);
   const Patches& patches_;
   Shared& shared_;
   const TapCursor first_tap_;

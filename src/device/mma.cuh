@@ -40,6 +40,10 @@ struct Fragment {
       PYALEXNET_UNROLL
       for (int i = 0; i < Tile::kThreadRows; ++i) left[i] = left_term[Tile::row(i) * step];
     }
+    load_right(right_term);
+  }
+
+  PYALEXNET_INLINE void load_right(const float* right_term) {
     PYALEXNET_UNROLL
     for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
       right[j] = pyalexnet::load<Tile::kVector>(right_term + Tile::column(j));
@@ -74,6 +78,26 @@ PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const float* left, 
   for (int k = 0; k < depth; ++k) {
     Fragment<Tile, order> fragment;
     fragment.load(left + k * left_step, right.at + k * right.step);
+    fragment.multiply_add_to(tile);
+  }
+}
+
+// The first terms of a register tile's rows of the left matrix, where they are in memory.
+template <class Tile>
+struct LeftRows {
+  const float* at[Tile::kThreadRows];
+};
+
+// The same for rows in memory whose terms are `step` floats apart, from `offset` on.
+template <class Tile>
+PYALEXNET_INLINE void multiply_add(RegisterTile<Tile>& tile, const LeftRows<Tile>& rows, int64_t offset, int64_t step,
+                                   RightPanel right, int depth) {
+  PYALEXNET_UNROLL_TWICE
+  for (int k = 0; k < depth; ++k) {
+    Fragment<Tile, SliceOrder::kRowMajor> fragment;
+    PYALEXNET_UNROLL
+    for (int i = 0; i < Tile::kThreadRows; ++i) fragment.left[i] = rows.at[i][offset + k * step];
+    fragment.load_right(right.at + k * right.step);
     fragment.multiply_add_to(tile);
   }
 }

@@ -8,8 +8,8 @@
 // It is never stored: what is needed of it is gathered from the input. (ky, kx) is a column's tap; the columns of one
 // tap are a run, contiguous in the input. Where a kernel row is one run, as without padding, it counts as one tap.
 //
-// Kernels count padded columns: each run is padded to a multiple of kRunMultiple, so that vectors never straddle two
-// runs. The matrix on the right of P has no rows for the columns in between, and the result of P^T has none either.
+// Kernels count padded columns: each run is padded to a multiple of the tile's kRunMultiple, so that vectors never straddle
+// two runs. The matrix on the right of P has no rows for the columns in between, and the result of P^T has none either.
 #pragma once
 
 #include <algorithm>
@@ -22,16 +22,12 @@ namespace pyalexnet {
 // Terms of a sum that one block adds up at most, so that 32 bits count them.
 inline constexpr int kMaxTerms = 1 << 30;
 
-// padded_run for a run.
-inline int padded_run_of(int64_t run) {
-  return static_cast<int>((run + kRunMultiple - 1) / kRunMultiple * kRunMultiple);
-}
-
 // What a block may rely on when it reads its matrices.
 enum class Access {
   kAny,      // nothing
   kVectors,  // quads are there in one 16-byte access or not at all, but for the last one of a run; see reads_vectors
   kQuads,    // the last one of a run too, and a bit for each tap fits into a word; see reads_quads
+  kInside,   // no patch reaches beyond the input, nor needs rounding; see is_inside and reads_inside
 };
 
 // By how many columns of the patch matrix, and by how many rows, a thread goes on at a time.
@@ -45,7 +41,7 @@ struct Patches {
   int height, width;                                             // of the input
   int out_height, out_width;
   int kernel_height, kernel_width;
-  int run, padded_run;
+  int run, padded_run;  // the same until a tile pads it
   int stride;
   int padding_top, padding_left;  // may be negative
   int spread;                     // the input stands on every spread-th pixel of a grid of zeros
@@ -57,6 +53,13 @@ struct Patches {
   __host__ __device__ int columns() const { return kernel_height * kernel_width * run; }
   __host__ __device__ int padded_columns() const { return kernel_height * kernel_width * padded_run; }
 
+  // The same with runs that are padded to a multiple of so many floats.
+  Patches padded_to(int multiple) const {
+    Patches result = *this;
+    result.padded_run = (run + multiple - 1) / multiple * multiple;
+    return result;
+  }
+
   // Whether blocks that take such steps may read it with Access::kVectors: a step reaches into the next run, or the next
   // row of pixels, at most, and 32 bits hold the offsets within an image.
   bool reads_vectors(ReadSteps steps) const {
@@ -64,16 +67,40 @@ struct Patches {
            height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
   }
 
+  // Whether no patch reaches beyond the input, and nothing is to be rounded.
+  bool is_inside() const {
+    return padding_top == 0 && padding_left == 0 && spread == 1 && precision == Precision::kFp32 &&
+           int64_t{out_height - 1} * stride + kernel_height <= height &&
+           int64_t{out_width - 1} * stride + kernel_width <= width;
+  }
+
+  // Whether blocks may read it with Access::kInside: as reads_vectors but for alignment, a kernel row is one run, and 32
+  // bits hold all offsets.
+  bool reads_inside(ReadSteps steps) const {
+    return is_inside() && run == padded_run && kernel_width == 1 && run >= steps.columns && out_width >= steps.rows &&
+           offsets_fit();
+  }
+
   // Whether Access::kQuads will do: runs are not padded, a word has a bit for each tap and for the one behind the last,
-  // and 32 bits hold all offsets within the input and its padding.
+  // and 32 bits hold all offsets.
   bool reads_quads(ReadSteps steps) const {
+    return reads_vectors(steps) && run == padded_run && kernel_height * kernel_width < 32 && offsets_fit();
+  }
+
+ private:
+  // Whether 32 bits hold all offsets within the input and its padding.
+  bool offsets_fit() const {
     const int64_t images = pixels / (int64_t{out_height} * out_width) + 1;
     const int64_t down = int64_t{out_height} * stride + std::abs(padding_top) + kernel_height;
     const int64_t across = int64_t{out_width} * stride + std::abs(padding_left) + kernel_width;
-    return reads_vectors(steps) && run == padded_run && kernel_height * kernel_width < 32 &&
-           images * std::abs(image_stride) + down * std::abs(row_stride) + across * std::abs(pixel_stride) <= INT32_MAX;
+    return images * std::abs(image_stride) + down * std::abs(row_stride) + across * std::abs(pixel_stride) <= INT32_MAX;
   }
 };
+
+// How far from the patch's first element, in floats, the input element is that belongs to a tap's place.
+PYALEXNET_INLINE int64_t offset_in_patch(const Patches& p, int tap_y, int tap_x, int place) {
+  return tap_y * p.row_stride + tap_x * p.pixel_stride + place;
+}
 
 // Where a row of the patch matrix has its patch: the input pixel under the kernel's first tap.
 struct alignas(16) PatchOrigin {

@@ -92,7 +92,7 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
         Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
           RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
           const RightPanel panel = right.panel(memory.slices[0].right.at, column, terms);
-          multiply_add<Tile, kOrder>(tile, left_at(row), panel, terms);
+          left.multiply(tile, memory.slices[0].left.at, row, panel);
           then(tile, m, n, row, column);
         });
       };

@@ -7,8 +7,10 @@
 
 #include "device/async_slices.cuh"
 #include "device/copied_slices.cuh"
+#include "device/left_in_place.cuh"
 #include "device/staged_quads.cuh"
 #include "device/staged_slices.cuh"
+#include "device/staged_words.cuh"
 
 namespace pyalexnet {
 
@@ -22,28 +24,61 @@ struct RightSlice {
   alignas(64) float at[Tile::kDepth * Tile::right_pitch()];
 };
 
-// The first of these types that fits: for a tile that is copied, for quads alone, for any other access; staged, or by
-// asynchronous copies.
-template <class Tile, Access access, class Copied, class Quads, class Any, class AsyncQuads, class AsyncAny>
-using SliceBy = std::conditional_t<
-    Tile::kWay == SliceWay::kCopied, Copied,
-    std::conditional_t<Tile::kWay == SliceWay::kStaged, std::conditional_t<access == Access::kQuads, Quads, Any>,
-                       std::conditional_t<access == Access::kQuads, AsyncQuads, AsyncAny>>>;
+// The slices of a way: of the patch matrix's rows, for out = P right; of its columns as rows, with one more behind the last
+// that holds ones, for out = P^T right; and of the right matrix.
+template <SliceWay way>
+struct SlicesBy;
 
-// Rows of the patch matrix, for out = P right.
-template <class Tile, Access access>
-using PatchRows = SliceBy<Tile, access, CopiedPatchRows<Tile>, StagedPatchRowQuads<Tile>, StagedPatchRows<Tile, access>,
-                          AsyncPatchRowQuads<Tile>, AsyncPatchRows<Tile, access>>;
+template <>
+struct SlicesBy<SliceWay::kCopied> {
+  template <class Tile, Access access>
+  using PatchRows = std::conditional_t<access == Access::kInside, PatchRowsInPlace<Tile>, CopiedPatchRows<Tile>>;
+  template <class Tile, Access access>
+  using PatchColumns =
+      std::conditional_t<access == Access::kInside, PatchColumnsInPlace<Tile>, CopiedPatchColumns<Tile>>;
+  template <class Tile, Access access>
+  using RightRows = std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>;
+};
 
-// Columns of the patch matrix as rows, for out = P^T right. One more behind the last holds ones.
-template <class Tile, Access access>
-using PatchColumns =
-    SliceBy<Tile, access, CopiedPatchColumns<Tile>, StagedPatchColumnQuads<Tile>, StagedPatchColumns<Tile, access>,
-            AsyncPatchColumnQuads<Tile>, AsyncPatchColumns<Tile, access>>;
+template <>
+struct SlicesBy<SliceWay::kStaged> {
+  template <class Tile, Access access>
+  using PatchRows =
+      std::conditional_t<access == Access::kQuads, StagedPatchRowQuads<Tile>, StagedPatchRows<Tile, access>>;
+  template <class Tile, Access access>
+  using PatchColumns =
+      std::conditional_t<access == Access::kQuads, StagedPatchColumnQuads<Tile>, StagedPatchColumns<Tile, access>>;
+  template <class Tile, Access access>
+  using RightRows = std::conditional_t<access == Access::kQuads, StagedRightQuads<Tile>, StagedRightRows<Tile, access>>;
+};
+
+template <>
+struct SlicesBy<SliceWay::kWords> {
+  template <class Tile, Access access>
+  using PatchRows = StagedPatchRowWords<Tile, access>;
+  template <class Tile, Access access>
+  using PatchColumns = StagedPatchColumnWords<Tile, access>;
+  template <class Tile, Access access>
+  using RightRows = StagedRightWords<Tile, access>;
+};
+
+template <>
+struct SlicesBy<SliceWay::kAsync> {
+  template <class Tile, Access access>
+  using PatchRows =
+      std::conditional_t<access == Access::kQuads, AsyncPatchRowQuads<Tile>, AsyncPatchRows<Tile, access>>;
+  template <class Tile, Access access>
+  using PatchColumns =
+      std::conditional_t<access == Access::kQuads, AsyncPatchColumnQuads<Tile>, AsyncPatchColumns<Tile, access>>;
+  template <class Tile, Access access>
+  using RightRows = std::conditional_t<access == Access::kQuads, AsyncRightQuads<Tile>, AsyncRightRows<Tile, access>>;
+};
 
 template <class Tile, Access access>
-using RightRows =
-    SliceBy<Tile, access, std::conditional_t<Tile::kWide, RightRowsInPlace<Tile>, CopiedRightRows<Tile>>,
-            StagedRightQuads<Tile>, StagedRightRows<Tile, access>, AsyncRightQuads<Tile>, AsyncRightRows<Tile, access>>;
+using PatchRows = typename SlicesBy<Tile::kWay>::template PatchRows<Tile, access>;
+template <class Tile, Access access>
+using PatchColumns = typename SlicesBy<Tile::kWay>::template PatchColumns<Tile, access>;
+template <class Tile, Access access>
+using RightRows = typename SlicesBy<Tile::kWay>::template RightRows<Tile, access>;
 
 }  // namespace pyalexnet

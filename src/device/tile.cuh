@@ -12,6 +12,8 @@
 //                     kRowTiles x kColumnTiles, one after the other in registers, and their sums wait in memory.
 //   kLeftQuads        A thread's rows come by four neighbours, which one access reads.
 //   kPanel            So many columns of a right slice lie together; its panels follow each other.
+//   kRunMultiple      A run of the patch matrix is padded to a multiple of this (device/patches.cuh), so that no 16-byte
+//                     access straddles two of them.
 //   kWide             For few rows: reading the right matrix is what takes the time, which is done in place.
 #pragma once
 
@@ -27,7 +29,8 @@ enum class SliceOrder { kRowMajor, kDepthMajor };
 // How a slice comes from device into shared memory.
 enum class SliceWay {
   kCopied,  // by a thread alone, straight to where it is read
-  kStaged,  // the next one waits in registers while the current one is multiplied
+  kStaged,  // by quads; the next one waits in registers while the current one is multiplied
+  kWords,   // the same word by word, and no run is padded: for runs that are no whole quads
   kAsync,   // by copies that go on by themselves, several slices ahead
 };
 
@@ -37,21 +40,27 @@ enum class SliceWay {
 // are its columns: per term, a warp reads whole rows of contiguous quads from both slices, each for several lanes, and
 // every 16-byte access is free of bank conflicts. The lanes that one access serves at a time, eight neighbours, form a
 // square of two row quads and four column quads, which are fewer bytes than a row of the warp's.
-template <int Rows, int Columns, int ThreadRows, int ThreadColumns>
+template <int Rows, int Columns, int ThreadRows, int ThreadColumns, int Depth = 8>
 struct GpuTile {
-  static constexpr int kRows = Rows, kColumns = Columns, kDepth = 8;
+  static constexpr int kRows = Rows, kColumns = Columns, kDepth = Depth;
   static constexpr int kThreadRows = ThreadRows, kThreadColumns = ThreadColumns;
   static constexpr int kThreads = kRows / kThreadRows * (kColumns / kThreadColumns);
-  // So many that nothing spills: 128 registers a thread for 256 threads, 168 for fewer, which stage more.
-  static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 2 : 384 / kThreads;
+  static constexpr SliceWay kWay = kDepth % 4 == 0 ? SliceWay::kStaged : SliceWay::kWords;
+  static constexpr int kRunMultiple = kWay == SliceWay::kWords ? 1 : 4;
+  // So many that nothing spills: 128 registers a thread for 256 threads, 168 for fewer, which stage more, and 136 for
+  // those that stage words.
+  static constexpr int kBlocksPerMultiprocessor =
+      kThreads == 256 ? 2 : (kWay == SliceWay::kWords ? 480 : 384) / kThreads;
   static constexpr int kBuffers = 2;
-  static constexpr SliceWay kWay = SliceWay::kStaged;
   static constexpr bool kFullSlices = true, kSumsInRegisters = true, kLeftQuads = true, kWide = false;
   static constexpr Precision kPrecision = Precision::kFp32;
   static constexpr int kVector = 4;
   static constexpr int kPanel = kColumns;
   static constexpr int kRowTiles = 1, kColumnTiles = 1;
-  static constexpr int kLaneColumns = kColumns % (8 * kThreadColumns) == 0 ? 8 : 4, kLaneRows = 32 / kLaneColumns;
+  static constexpr int kLaneColumns = kColumns % (8 * kThreadColumns) == 0   ? 8
+                                      : kColumns % (4 * kThreadColumns) == 0 ? 4
+                                                                             : 2;
+  static constexpr int kLaneRows = 32 / kLaneColumns;
   static constexpr int kWarpRows = kLaneRows * kThreadRows, kWarpColumns = kLaneColumns * kThreadColumns;
   // Four floats of padding move the second quad of a row's terms, which other lanes of the same warp store, by 16
   // banks (4 * (kRows + 4) mod 32): see RowQuads.
@@ -105,6 +114,7 @@ struct TensorTile {
   static constexpr int kBlocksPerMultiprocessor = kThreads == 256 ? 1 : 2;
   static constexpr int kBuffers = 4;
   static constexpr SliceWay kWay = SliceWay::kAsync;
+  static constexpr int kRunMultiple = 4;
   static constexpr bool kFullSlices = true, kSumsInRegisters = true, kWide = false;
   static constexpr int kVector = 2;
   static constexpr int kPanel = kColumns;
@@ -169,6 +179,7 @@ struct CoreTile {
   static constexpr int kThreads = 1, kBlocksPerMultiprocessor = 1;
   static constexpr int kBuffers = 1;
   static constexpr SliceWay kWay = SliceWay::kCopied;
+  static constexpr int kRunMultiple = 1;
   static constexpr bool kFullSlices = false, kSumsInRegisters = false, kLeftQuads = false;
   static constexpr bool kWide = kDepth < 128;
   static constexpr int kVector = kVectorFloats;
@@ -205,9 +216,9 @@ struct TileList {
 //
 // On CPU cores a register tile has as many sums as registers hold beside a row of the right slice and an element of the
 // left one; where registers are wide there are two of them, so that one divides AlexNet's 48, 128 and 192 columns. On a
-// GPU it is the classical 8 x 8.
+// GPU it is the classical 8 x 8, and a block of conv1's 48 columns has as few terms as its threads can share out evenly.
 #if !defined(PYALEXNET_TARGET_CPU)
-using Tiles = TileList<GpuTile<128, 128, 8, 8>, GpuTile<128, 64, 8, 8>>;
+using Tiles = TileList<GpuTile<128, 128, 8, 8>, GpuTile<128, 64, 8, 8>, GpuTile<128, 48, 8, 8, 6>>;
 #elif defined(__AVX512F__)
 using Tiles = TileList<CoreTile<384, 192, 8, 48>, CoreTile<384, 192, 12, 32>, CoreTile<96, 1024, 12, 32, 8>>;
 #elif defined(__AVX__)
@@ -217,10 +228,6 @@ using Tiles = TileList<CoreTile<384, 192, 8, 12>, CoreTile<96, 1008, 8, 12, 8>>;
 #else
 using Tiles = TileList<CoreTile<384, 192, 6, 8>, CoreTile<96, 1024, 6, 8, 8>>;
 #endif
-
-// A run of the patch matrix is padded to a multiple of this (device/patches.cuh), so that no 16-byte access straddles
-// two of them. CPU cores copy runs of any length.
-inline constexpr int kRunMultiple = kRunsOnCores ? 1 : 4;
 
 // The tiles for a precision: a GPU has tensor cores, and cores round operands as they copy them, for the same tiles.
 template <Precision precision>

@@ -121,7 +121,8 @@ ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
   const ProductPlan product =
-      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows}, direct_product(choice));
+      plan_product({pixels_of_y(s), s.filters, terms_of(s, s.channels), s.groups, image_rows, has_ragged_runs(s)},
+                   direct_product(choice));
   return {{"conv_forward", s, product, product.workspace_bytes}};
 }
 
@@ -147,7 +148,8 @@ ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choi
     return {{"conv_backward_weight", s, product, weight_gradient_workspace_bytes(c, product)}, points};
   }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
-  const ProductPlan product = plan_product({rows, s.filters, pixels_of_y(s), s.groups}, direct_product(choice));
+  const ProductPlan product = plan_product(
+      {rows, s.filters, pixels_of_y(s), s.groups, /*image_rows=*/0, has_ragged_runs(s)}, direct_product(choice));
   return {{"conv_backward_weight", s, product, product.workspace_bytes}};
 }
 

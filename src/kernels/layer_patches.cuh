@@ -25,7 +25,7 @@ inline Patches patches_of_x(const ConvShape& s, const float* x, const ImageStrid
     p.run *= p.kernel_width;
     p.kernel_width = 1;
   }
-  p.padded_run = padded_run_of(p.run);
+  p.padded_run = p.run;
   p.stride = static_cast<int>(s.stride);
   p.padding_top = p.padding_left = static_cast<int>(s.padding);
   p.spread = 1;
@@ -34,6 +34,14 @@ inline Patches patches_of_x(const ConvShape& s, const float* x, const ImageStrid
   p.aligned = vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel,
                               s.groups == 1 ? 0 : p.group_stride);
   return p;
+}
+
+// Whether x's patches have runs of no whole quads, as conv1's 33 floats, all inside the image and long enough that a slice
+// reaches into the next one at most.
+inline bool has_ragged_runs(const ConvShape& s) {
+  constexpr int kLongEnough = 8;
+  const Patches p = patches_of_x(s, nullptr, dense_strides(s));
+  return p.is_inside() && p.run % 4 != 0 && p.run >= kLongEnough;
 }
 
 // The patches of dy that the pixels of x were seen by: those of a convolution with stride 1 over dy, spread out.
@@ -46,8 +54,7 @@ inline Patches patches_of_dy(const ConvShape& s, const float* dy) {
   p.height = static_cast<int>(s.out_height()), p.width = static_cast<int>(s.out_width());
   p.out_height = static_cast<int>(s.height), p.out_width = static_cast<int>(s.width);
   p.kernel_height = static_cast<int>(s.kernel_height), p.kernel_width = static_cast<int>(s.kernel_width);
-  p.run = static_cast<int>(s.filters / s.groups);
-  p.padded_run = padded_run_of(p.run);
+  p.run = p.padded_run = static_cast<int>(s.filters / s.groups);
   p.stride = 1;
   p.padding_top = static_cast<int>(s.kernel_height - 1 - s.padding);
   p.padding_left = static_cast<int>(s.kernel_width - 1 - s.padding);
@@ -68,8 +75,7 @@ inline Patches patches_of_rows(const float* matrix, int64_t rows, int64_t column
   p.pixel_stride = pitch;
   p.image_stride = p.width * pitch;
   p.height = p.out_height = p.kernel_height = p.kernel_width = p.stride = p.spread = 1;
-  p.run = static_cast<int>(columns);
-  p.padded_run = padded_run_of(columns);
+  p.run = p.padded_run = static_cast<int>(columns);
   p.pixels = rows;
   p.aligned = vectors_aligned(matrix, pitch, group_stride);
   return p;

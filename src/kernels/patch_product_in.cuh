@@ -37,7 +37,12 @@ void with_tile_of(const ProductPlan& plan, Body body) {
 // Calls body(access), a constant, with the best access that both matrices allow.
 template <template <class, Access> class Left, class Tile, class Body>
 void with_access_to(const Patches& patches, const RightMatrix& right, Tile, Body body) {
-  if constexpr (Tile::kWay != SliceWay::kCopied) {
+  constexpr bool kInPlace = Tile::kWay == SliceWay::kCopied && !Tile::kWide;
+  if constexpr (kInPlace || Tile::kWay == SliceWay::kWords) {
+    if (Left<Tile, Access::kInside>::fits(patches, right)) {
+      return body(std::integral_constant<Access, Access::kInside>());
+    }
+  } else if constexpr (!Tile::kWide) {
     if (patches.reads_quads(Left<Tile, Access::kQuads>::kSteps) && right.reads_quads(Tile::kDepth)) {
       return body(std::integral_constant<Access, Access::kQuads>());
     }
@@ -111,10 +116,11 @@ inline bool is_aligned(const float* matrix, const MatrixLayout& layout, int64_t 
 // The launchers of kernels/patch_product.cuh for a plan of the tiles of one precision.
 template <Precision precision>
 void patches_times_matrix_in(const ProductPlan& plan, float* out, const MatrixLayout& out_layout,
-                             const Patches& patches, const float* right, const MatrixLayout& right_layout,
+                             const Patches& unpadded, const float* right, const MatrixLayout& right_layout,
                              int64_t columns, int64_t groups, const float* bias, bool relu, void* workspace,
                              cudaStream_t stream) {
   with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
+    const Patches patches = unpadded.padded_to(Tile::kRunMultiple);
     const int64_t terms = patches.padded_columns();
     const Cut cut = cut_product(plan, patches.pixels, columns, groups, terms, slice_of_taps(patches, tile));
     const RightMatrix matrix{right,
@@ -137,10 +143,11 @@ void patches_times_matrix_in(const ProductPlan& plan, float* out, const MatrixLa
 
 template <Precision precision>
 void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, float* sums,
-                                        const MatrixLayout& out_layout, const Patches& patches, const float* right,
+                                        const MatrixLayout& out_layout, const Patches& unpadded, const float* right,
                                         const MatrixLayout& right_layout, int64_t columns, int64_t groups,
                                         void* workspace, cudaStream_t stream) {
   with_tile_of<precision>(plan, [&]<class Tile>(Tile tile) {
+    const Patches patches = unpadded.padded_to(Tile::kRunMultiple);
     const int64_t rows = patches.padded_columns() + (sums ? 1 : 0);
     const Cut cut = cut_product(plan, rows, columns, groups, patches.pixels, Tile::kDepth);
     const RightMatrix matrix{right,

@@ -135,13 +135,16 @@ std::string algorithm_of(Tile) {
 }
 
 // The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw. For few rows only
-// tiles count that are wide, for others those that are not. A wide tile reads in place, so that nothing is rounded.
-std::string best_algorithm(int64_t rows, int64_t columns, Precision precision) {
-  const bool wide = rows <= kFewRows && columns >= kWideColumns && precision == Precision::kFp32;
+// tiles count that are wide, for others those that are not. A wide tile reads in place, so that nothing is rounded. Word by
+// word is for ragged runs alone: by quads, a slice takes a third of the instructions.
+std::string best_algorithm(const ProductShape& shape, Precision precision) {
+  const int64_t columns = shape.columns / shape.groups;
+  const bool wide = shape.rows <= kFewRows && columns >= kWideColumns && precision == Precision::kFp32;
   std::string best;
   int64_t fewest = std::numeric_limits<int64_t>::max();
   for_each_tile(precision, [&]<class Tile>(int, Tile tile) {
     const int64_t computed = ceil_div(columns, Tile::kPanel) * Tile::kPanel;
+    if (Tile::kWay == SliceWay::kWords && !shape.ragged) return;
     if (Tile::kWide == wide && computed < fewest) best = algorithm_of(tile), fewest = computed;
   });
   return best;
@@ -164,7 +167,7 @@ ProductPlan plan_product(const ProductShape& shape, const ProductChoice& choice)
                    .parts = 1,
                    .batch_invariant = shape.image_rows > 0,
                    .workspace_bytes = 0};
-  if (plan.algorithm.empty()) plan.algorithm = best_algorithm(shape.rows, shape.columns / shape.groups, plan.precision);
+  if (plan.algorithm.empty()) plan.algorithm = best_algorithm(shape, plan.precision);
   std::string known;
   for_each_tile(plan.precision, [&]<class Tile>(int index, Tile tile) {
     if (Tile::kWide && plan.precision != Precision::kFp32) return;

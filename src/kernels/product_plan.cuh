@@ -22,6 +22,7 @@ struct ProductShape {
   int64_t rows, columns, terms;  // columns of all groups together
   int64_t groups = 1;
   int64_t image_rows = 0;  // of one image, for a batch-invariant plan; else 0
+  bool ragged = false;     // whether it is a patch matrix with runs of no whole quads; see has_ragged_runs
 };
 
 struct ProductPlan {

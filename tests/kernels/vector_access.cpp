@@ -1,6 +1,6 @@
-// Whether AlexNet's layers read their matrices 16 bytes at a time, as on GPUs they must to be fast, and all but conv1,
-// whose runs are no multiple of that, by quads alone. A condition that is wrong costs time alone, which no result shows.
-// Prints what is not so.
+// Whether AlexNet's layers read their matrices 16 bytes at a time, as on GPUs they must to be fast, by quads alone; and
+// conv1, whose runs are no multiple of that, word by word without looking for borders, or else by vectors. A condition that
+// is wrong costs time alone, which no result shows. Prints what is not so.
 #include <iostream>
 
 #include "kernels/layer_patches.cuh"
@@ -10,11 +10,13 @@ using namespace pyalexnet;
 namespace {
 
 constexpr int64_t kBatch = 128;
-constexpr ReadSteps kSteps{16, 8};  // the longest of any tile, in any precision
+constexpr ReadSteps kSteps{16, 8};     // the longest of any tile that reads quads, in any precision
+constexpr ReadSteps kWordSteps{6, 6};  // of those that read words
 alignas(16) float memory[4];
 int failures = 0;
 
-Access access_to(const Patches& patches) {
+Access access_to(const Patches& unpadded) {
+  const Patches patches = unpadded.padded_to(4);
   if (patches.reads_quads(kSteps)) return Access::kQuads;
   return patches.reads_vectors(kSteps) ? Access::kVectors : Access::kAny;
 }
@@ -50,6 +52,11 @@ int main() {
     expect(Access::kQuads, std::to_string(inputs) + " inputs", patches_of_rows(memory, kBatch, inputs, inputs));
   }
 
+  for (const ImageStrides& strides : {padded_rows, dense_strides(conv1)}) {
+    if (patches_of_x(conv1, memory, strides).reads_inside(kWordSteps)) continue;
+    std::cout << "conv1's x is not read word by word\n";
+    ++failures;
+  }
   expect(Access::kAny, "conv1's x without padded rows", patches_of_x(conv1, memory, dense_strides(conv1)));
   expect(Access::kAny, "an array that is not aligned", patches_of_rows(memory + 1, kBatch, 4096, 4096));
   const auto large = [](int64_t columns) { return patches_of_rows(memory, int64_t{1} << 20, columns, columns); };
