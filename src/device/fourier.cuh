@@ -113,16 +113,15 @@ PYALEXNET_INLINE void transform_back(Vec<V> (&x)[N], const HalfSpectrum<N, V>& d
   }
 }
 
-// How a block of threads shares out a map of so many points a side: kLanes of its channels, each thread kVector of
-// them at a time.
+// How a block shares out a map of so many points a side: kLanes of its channels, each thread kVector of them at a time.
 #if defined(PYALEXNET_TARGET_CPU)
 struct SpectrumTile {
-  static constexpr int kVector = kVectorFloats, kLanes = kVectorFloats, kThreads = 1;
+  static constexpr int kVector = kVectorFloats, kLanes = kVectorFloats;
 };
 #else
 // Eight lanes are a sector of memory, and 30 x 30 points of them fit into the shared memory that any GPU gives.
 struct SpectrumTile {
-  static constexpr int kVector = 1, kLanes = 8, kThreads = 128;
+  static constexpr int kVector = 1, kLanes = 8;
 };
 #endif
 

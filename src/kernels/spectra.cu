@@ -12,6 +12,10 @@ using Tile = SpectrumTile;
 using Lanes = Vec<Tile::kVector>;
 constexpr int kVectors = Tile::kLanes / Tile::kVector;
 
+// Of a block that transforms N points a side: one for each vector of a spectrum's columns, which take longest.
+template <int N>
+constexpr int kThreads = kRunsOnCores ? 1 : ((N / 2 + 1) * kVectors + 31) / 32 * 32;
+
 #if defined(PYALEXNET_TARGET_CPU)
 // Where a map has fewer lanes than a vector. Out of line: kernels unroll hundreds of accesses.
 __attribute__((noinline)) void copy_lanes(float* to, const float* from, int lanes) {
@@ -101,9 +105,9 @@ struct BlockLanes {
 };
 
 // Calls body(item, lane) for `count` items and the block's lanes, shared out over its threads: a vector of lanes each.
-template <class Body>
+template <int N, class Body>
 PYALEXNET_INLINE void for_each_vector_of_lanes(int count, Body body) {
-  for (int i = threadIdx.x; i < count * kVectors; i += Tile::kThreads) {
+  for (int i = threadIdx.x; i < count * kVectors; i += kThreads<N>) {
     body(i / kVectors, i % kVectors * Tile::kVector);
   }
 }
@@ -177,7 +181,7 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
   const int lanes = block.count;
   const bool past_caches = outgrow_caches(maps.count * planes_of(N) * maps.lanes);
 
-  for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
+  for_each_vector_of_lanes<N>(maps.y.extent, [&](int row, int lane) {
     Vec<V> x[N];
     PYALEXNET_UNROLL
     for (int j = 0; j < N; ++j) {
@@ -193,7 +197,7 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
   });
   __syncthreads();
 
-  for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
+  for_each_vector_of_lanes<N>(half + 1, [&](int k, int lane) {
     if (lane >= lanes) return;
     float* const first_plane = spectra + block.spectrum + first_plane_of_column<N>(k) * block.plane_stride;
     PlaneWriter<side, Access> out{first_plane + lane, block.plane_stride, lanes - lane, past_caches};
@@ -224,7 +228,7 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
 }
 
 template <int N, Side side>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(kThreads<N>)
     to_spectra_kernel(float* spectra, SpectraLayout layout, Maps<const float> maps) {
   const BlockLanes block(layout);
   block.with_access([&](auto access) { block_to_spectra<N, side>(spectra, maps, block, access); });
@@ -237,7 +241,7 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
   auto& rows = shared_memory<RowSpectra<N>>();
   const int lanes = block.count;
 
-  for_each_vector_of_lanes(half + 1, [&](int k, int lane) {
+  for_each_vector_of_lanes<N>(half + 1, [&](int k, int lane) {
     const float* const first_plane = products + block.spectrum + first_plane_of_column<N>(k) * block.plane_stride;
     PlaneReader<Access> in{first_plane + lane, block.plane_stride, lanes - lane};
     const auto transform_column = [&](const HalfSpectrum<N, V>& doubled, auto keep) {
@@ -277,7 +281,7 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
 
   float* const map = maps.data + block.map * maps.stride + block.first_lane;
   const Vec<V> scale = broadcast<V>(1.0f / (N * N));
-  for_each_vector_of_lanes(maps.y.extent, [&](int row, int lane) {
+  for_each_vector_of_lanes<N>(maps.y.extent, [&](int row, int lane) {
     if (lane >= lanes) return;
     HalfSpectrum<N, V> doubled;
     doubled.re[0] = rows.re(row, 0, lane), doubled.re[half] = rows.re(row, half, lane);
@@ -301,7 +305,7 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
 }
 
 template <int N>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(kThreads<N>)
     from_spectra_kernel(Maps<float> maps, const float* products, SpectraLayout layout, const float* bias, bool relu) {
   const BlockLanes block(layout);
   block.with_access([&](auto access) { block_from_spectra<N>(maps, products, bias, relu, block, access); });
@@ -312,7 +316,8 @@ template <class Body>
 void with_points(int points, Body body) {
   [&]<size_t... Index>(std::index_sequence<Index...>) {
     ((points == kSpectrumPoints[Index] ? body(std::integral_constant<int, kSpectrumPoints[Index]>()) : void()), ...);
-  }(std::make_index_sequence<std::size(kSpectrumPoints)>());
+  }
+  (std::make_index_sequence<std::size(kSpectrumPoints)>());
 }
 
 template <int N, class Float>
@@ -321,7 +326,7 @@ Launch blocks_of(const char* kernel_name, const Maps<Float>& maps, cudaStream_t 
   const int64_t blocks =
       product({maps.count, maps.groups, chunks}, kernel_name, " would need more than 2**63 - 1 blocks");
   require(blocks <= INT32_MAX, kernel_name, " would need ", blocks, " blocks; it must be at most ", INT32_MAX);
-  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), stream, sizeof(RowSpectra<N>)};
+  return {kernel_name, dim3(static_cast<unsigned>(blocks)), dim3(kThreads<N>), stream, sizeof(RowSpectra<N>)};
 }
 
 }  // namespace
