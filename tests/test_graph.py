@@ -181,6 +181,7 @@ PLACEMENTS = {
     "one": {"devices": ["cpu:0"]},
     "peers": {"devices": ["cpu:0", "cpu:1"]},
     "staged": {"devices": ["cpu:0", "cpu:1"], "peer_access": False},
+    "one twice": {"devices": ["cpu:0", "cpu:0"]},
 }
 
 

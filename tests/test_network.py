@@ -71,12 +71,24 @@ full_speed = pytest.mark.parametrize("device", ["cpu:0", "cuda:0"], indirect=Tru
 
 @full_speed
 def test_placements_give_the_same_bits(device: str, batch: tuple[Any, Any]) -> None:
-    pair = two_devices(device)
     expected = bits_of_run(AlexNet(CLASSES, devices=[device], seed=5), batch)
     assert bits_of_run(AlexNet(CLASSES, devices=[device], seed=5), batch) == expected, "repeated run"
+    assert bits_of_run(AlexNet(CLASSES, devices=[device, device], seed=5), batch) == expected, "one device twice"
+    pair = two_devices(device)
     assert bits_of_run(AlexNet(CLASSES, devices=pair, seed=5), batch) == expected, "two devices, peer access"
     without = AlexNet(CLASSES, devices=pair, seed=5, peer_access=False)
     assert bits_of_run(without, batch) == expected, "two devices, staged through the host"
+
+
+def test_one_device_twice_holds_what_both_towers_need() -> None:
+    twice, two = (AlexNet(CLASSES, devices=["cpu:0", second]).plan(4, training=True) for second in ("cpu:0", "cpu:1"))
+    assert twice.devices == ("cpu:0",)
+    assert twice.total_bytes == (sum(two.total_bytes),)
+    limit = sum(two.total_bytes) - 1
+    with pytest.raises(OutOfMemoryError, match="batch_size 4 does not fit"):
+        AlexNet(CLASSES, devices=["cpu:0", "cpu:0"], memory_limit=limit).train_step(
+            np.zeros((4, 227, 227, 3), np.float32), np.zeros(4, np.int64), lr=0.01
+        )
 
 
 def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
@@ -118,7 +130,8 @@ def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: st
     expected = bits_of_run(AlexNet(CLASSES, devices=[device]), batch, steps=2)
     for seed in range(seeds):
         with shuffled_streams(device, seed):
-            net = AlexNet(CLASSES, devices=two_devices(device), peer_access=seed % 2 == 0)
+            pair = [device, device] if seed % 3 == 1 else two_devices(device)
+            net = AlexNet(CLASSES, devices=pair, peer_access=seed % 2 == 0)
             assert bits_of_run(net, batch, steps=2) == expected, f"seed {seed}"
 
 
@@ -382,7 +395,7 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(CLASSES, relu1_last=True, activation="tanh")
     with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
         AlexNet(CLASSES, devices="cpu:0")
-    with pytest.raises(ValueError, match="different ones of the same target"):
+    with pytest.raises(ValueError, match="two devices must be of the same target"):
         AlexNet(CLASSES, devices=["cpu:0", "sim:0"])
     with pytest.raises(ValueError, match="cpu has only 2 devices"):
         AlexNet(CLASSES, devices=["cpu:7"])

@@ -80,7 +80,7 @@ def test_what_is_no_run_is_refused(copied: Path, tmp_path: Path) -> None:
             json.dumps({**whole, "settings": settings | change}): message
             for change, message in (
                 ({"devices": "cpu"}, r"run\.json: settings\.devices is 'cpu'; it must be a list"),
-                ({"devices": ["tpu:0"]}, r"settings\.devices is \('tpu:0',\); it must be one or two different names"),
+                ({"devices": ["tpu:0"]}, r"settings\.devices is \('tpu:0',\); it must be one or two names such"),
                 ({"num_classes": 9}, r"settings\.num_classes is 9; it must be at least 10"),
                 ({"lr": -1}, r"run\.json: settings: lr is -1\.0; it must be above 0"),
                 ({"net_options": {"towers": 5}}, r"settings\.net_options\.towers is 5; it must be 2 or 1"),

@@ -112,7 +112,8 @@ class AlexNet:
 
         Args:
             num_classes: outputs of fc8, at least 2.
-            devices: one or two devices of one target, such as ``["cuda:0", "cuda:1"]``; tower 0 lies on the first.
+            devices: one or two devices of one target, such as ``["cuda:0", "cuda:1"]``; tower 0 lies on the first. The
+                same GPU twice computes the towers at the same time, each with memory and a stream of its own.
             memory_limit: bytes that the net may take on each device; default: what is free there.
             seed: from 0 to 2**63 - 1.
             peer_access: False never copies from device to device, but through the host.

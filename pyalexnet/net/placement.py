@@ -18,7 +18,7 @@ class Placement:
     """Which device each tower computes on.
 
     Attributes:
-        devices: one device or two.
+        devices: one device or two, which may be the same one: then the towers run side by side there.
         names: what they were asked for as.
         streams: the compute stream of each device.
         links: on two devices, for each tower the link that brings it the other tower's arrays; else empty.
@@ -38,12 +38,12 @@ class Placement:
             peer_access: False never copies from device to device, but through the host.
 
         Raises:
-            ValueError: two devices are the same one, or of two targets.
+            ValueError: the devices are of two targets.
             DeviceNotFoundError: there is no such device.
         """
         devices = tuple(get_device(name) for name in names)
-        if len(set(devices)) != len(devices) or len({device.target for device in devices}) != 1:
-            raise ValueError(f"devices is {list(names)}; two devices must be different ones of the same target")
+        if len({device.target for device in devices}) != 1:
+            raise ValueError(f"devices is {list(names)}; two devices must be of the same target")
         native = devices[0].native
         streams = tuple(native.Stream(device.index) for device in devices)
         links = (

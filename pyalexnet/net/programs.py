@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyalexnet.architecture import Options
+from pyalexnet.device.backend import Device
 from pyalexnet.device.memory import MemoryPlan
 from pyalexnet.device.native import NativeMemory
 from pyalexnet.net.parameters import Parameters
@@ -105,15 +106,20 @@ class Programs:
         return self._plan(0, False, self._parameters.bytes_needed(training=False))
 
     def _plan(self, batch_size: int, training: bool, by_layer: tuple[dict[str, int], ...]) -> MemoryPlan:
-        return MemoryPlan(batch_size, training, self._placement.names, by_layer, self._limits(), self._host_limit())
+        on_devices: dict[Device, dict[str, int]] = {}
+        for device, layers in zip(self._placement.devices, by_layer, strict=True):
+            held = on_devices.setdefault(device, {})
+            for layer, size_bytes in layers.items():
+                held[layer] = held.get(layer, 0) + size_bytes
+        names = tuple(dict.fromkeys(self._placement.names))
+        limits, host_limit = tuple(map(self._limit, on_devices)), self._host_limit()
+        return MemoryPlan(batch_size, training, names, tuple(on_devices.values()), limits, host_limit)
 
-    def _limits(self) -> tuple[int, ...]:
-        """What the net may hold on each device: what it has there already and what is free, within its limit."""
-        limits = []
-        for place, device in enumerate(self._placement.devices):
-            available = device.free_bytes + self._held_bytes(place)
-            limits.append(available if self._memory_limit is None else min(available, self._memory_limit))
-        return tuple(limits)
+    def _limit(self, device: Device) -> int:
+        """What the net may hold on a device: what it has there already and what is free, within its limit."""
+        places = [place for place, each in enumerate(self._placement.devices) if each == device]
+        available = device.free_bytes + sum(map(self._held_bytes, places))
+        return available if self._memory_limit is None else min(available, self._memory_limit)
 
     def _host_limit(self) -> int | None:
         """Likewise on all devices together, where they lie in the computer's own memory."""

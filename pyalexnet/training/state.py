@@ -142,8 +142,8 @@ class RunDescription:
         """
         settings, classes = self.settings, self.data["training"]["classes"]
         devices = settings.devices
-        sound = 1 <= len(devices) <= 2 and len(set(devices)) == len(devices) and all(map(_DEVICE.fullmatch, devices))
-        require(sound, "settings.devices", devices, "one or two different names such as 'cuda:0' or 'cpu:0'")
+        sound = 1 <= len(devices) <= 2 and all(map(_DEVICE.fullmatch, devices))
+        require(sound, "settings.devices", devices, "one or two names such as 'cuda:0' or 'cpu:0'")
         _OPTIONS.check(settings.net_options, "settings.net_options")
         require_distinct("data.training.classes", classes)
         least = max(2, len(classes))

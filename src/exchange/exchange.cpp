@@ -43,8 +43,8 @@ Link::Link(const Stream& source, const Stream& destination, bool peer_access)
       source_ready_(source.device),
       destination_ready_(destination.device),
       copied_(destination.device) {
-  require(source.device != destination.device, "a link needs two devices; both streams are on device ", source.device);
-  has_peer_access_ = peer_access && enable_peer_access(destination.device, source.device);
+  has_peer_access_ =
+      source.device == destination.device || (peer_access && enable_peer_access(destination.device, source.device));
   for (int chunk = 0; chunk < kChunks; ++chunk) staged_.push_back(std::make_unique<Event>(source.device));
 }
 

@@ -1,4 +1,4 @@
-// The exchange between two devices: how one tower's activations and gradients reach the other.
+// The exchange between two devices, or two streams of one: how one tower's activations and gradients reach the other.
 //
 // A Link carries arrays one way, from a source device to a destination device. It is used in pairs of calls:
 //
@@ -14,10 +14,10 @@
 //      see the whole copy and writers of `from` do not overtake it. Nor does the next transfer, whose start comes
 //      after finish on both streams.
 //
-// Where the destination may access the source's memory (peer access), the copy is one device-to-device copy. Where
-// that is refused, it is staged: rows go to pinned host memory on a stream of the source's device and from there
-// on a stream of the destination's, in a few chunks so that both legs run at once. Both move the same bytes, so
-// the bits that arrive are the same.
+// Where the destination may access the source's memory (peer access), or both are one device, the copy is one
+// device-to-device copy. Where that is refused, it is staged: rows go to pinned host memory on a stream of the source's
+// device and from there on a stream of the destination's, in a few chunks so that both legs run at once. Both move the
+// same bytes, so the bits that arrive are the same.
 //
 // Everything is ordered by events on the devices: the host waits only where staging memory grows and where a link ends. So
 // transfers can be captured (device/graph.h), once the staging memory has its size.
@@ -31,8 +31,8 @@ namespace pyalexnet {
 
 class Link {
  public:
-  // `source` and `destination` are the compute streams of two different devices of this target; both must
-  // outlive the link. `peer_access` false never asks for it. Throws CudaError when a stream cannot be made.
+  // `source` and `destination` are two compute streams, of two devices of this target or of one; both must outlive the
+  // link. `peer_access` false never asks for it. Throws CudaError when a stream cannot be made.
   Link(const Stream& source, const Stream& destination, bool peer_access);
   ~Link();
   Link(const Link&) = delete;
