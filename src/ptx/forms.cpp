@@ -232,6 +232,8 @@ void add_integers(Table& table) {
   add_whole_numbers<s64>(table, "s64"), add_whole_numbers<u64>(table, "u64");
   add_bits<u16>(table, 16), add_bits<u32>(table, 32), add_bits<u64>(table, 64);
 
+  table.add("mul.hi.s16", [](s16 a, s16 b) { return static_cast<s16>(s32{a} * b >> 16); });
+  table.add("mul.hi.u16", [](u16 a, u16 b) { return static_cast<u16>(u32{a} * b >> 16); });
   table.add("mul.hi.s32", [](s32 a, s32 b) { return static_cast<s32>(s64{a} * b >> 32); });
   table.add("mul.hi.u32", [](u32 a, u32 b) { return static_cast<u32>(u64{a} * b >> 32); });
   table.add("mul.hi.s64", [](s64 a, s64 b) { return static_cast<s64>(s128{a} * b >> 64); });
