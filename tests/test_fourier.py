@@ -85,6 +85,69 @@ def test_spectra_that_outgrow_the_caches_hold_the_same_bits(rng: np.random.Gener
     np.testing.assert_array_equal(np.asarray(ops.conv2d(x, w, **how)), np.concatenate(halves, axis=3))
 
 
+def test_spectra_that_are_there_are_taken(case: dict, device: str) -> None:
+    """Computed once, they serve the forward pass and the weights' gradient; another x beside them is not looked at."""
+    on = get_device(device)
+    native, places = on.native, {"stride": 1, **case["how"], "algorithm": "fourier"}
+    x, w, b, dy = (Tensor.from_array(case[name], device=device) for name in ("x", "w", "b", "dy"))
+    other = Tensor.from_array(np.zeros_like(case["x"]), device=device)
+    forward = native.conv_forward_plan(x=x.array, w=w.array, **places)
+    backward = native.conv_backward_weight_plan(x=x.array, dw=w.array, **places)
+    assert forward.x_spectra_bytes == backward.x_spectra_bytes > 0
+    spectra = Tensor.empty((forward.x_spectra_bytes // 4,), device=device)
+    needed = max(forward.workspace_bytes, backward.workspace_bytes)
+    scratch = Tensor.empty((needed,), dtype="uint8", device=device)
+    y, dw, db = (Tensor.empty(shape, device=device) for shape in (dy.shape, w.shape, b.shape))
+    native.conv_x_spectra(forward, spectra.array, x.array, on.stream)
+    native.conv_forward(
+        forward, y.array, other.array, w.array, b.array, False, scratch.array, on.stream, x_spectra=spectra.array
+    )
+    native.conv_backward_weight(
+        backward, dw.array, db.array, other.array, dy.array, scratch.array, on.stream, x_spectra=spectra.array
+    )
+    on.stream.synchronize()
+    expected = computed(case, device, "fourier")
+    for name, found in (("y", y), ("dw", dw), ("db", db)):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected[name]), err_msg=name)
+
+
+def test_wrong_spectra_are_refused(device: str) -> None:
+    on = get_device(device)
+    x, w, y = (
+        Tensor.from_array(np.ones(s, np.float32), device=device) for s in ((1, 6, 6, 2), (3, 3, 2, 4), (1, 6, 6, 4))
+    )
+    places = {"stride": 1, "padding": 1, "groups": 1}
+    plan, direct = (
+        on.native.conv_forward_plan(x=x.array, w=w.array, **places, algorithm=name) for name in ("fourier", "direct")
+    )
+    assert direct.x_spectra_bytes == 0
+    spectra, small = (Tensor.empty((n,), device=device).array for n in (plan.x_spectra_bytes // 4, 5))
+    scratch = Tensor.empty((max(plan.workspace_bytes, direct.workspace_bytes, 1),), dtype="uint8", device=device).array
+    with pytest.raises(ValueError, match=r"x_spectra has shape \(5,\)"):
+        on.native.conv_forward(plan, y.array, x.array, w.array, None, False, scratch, on.stream, x_spectra=small)
+    with pytest.raises(ValueError, match=r"spectra has shape \(5,\)"):
+        on.native.conv_x_spectra(plan, small, x.array, on.stream)
+    with pytest.raises(ValueError, match="x_spectra is given, but the plan's algorithm is 'direct_"):
+        on.native.conv_forward(direct, y.array, x.array, w.array, None, False, scratch, on.stream, x_spectra=spectra)
+    with pytest.raises(ValueError, match="spectra is given, but the plan's algorithm is 'direct_"):
+        on.native.conv_x_spectra(direct, spectra, x.array, on.stream)
+
+
+@pytest.mark.parametrize(
+    ("devices", "conv3"), [(["cpu:0"], 1), (["cpu:0", "cpu:1"], 2), (["cpu:0", "cpu:0"], 2)], ids=str
+)
+def test_a_step_computes_the_spectra_of_an_input_once(devices: list[str], conv3: int) -> None:
+    """conv3 sees both towers' maps, which lie together where the towers share a device."""
+    net = AlexNet(10, devices=devices, conv_algorithm="fourier")
+    program = net.program(1, training=True)
+    entries = [*program.forward, *program.backward]
+    spectra = [entry.layer for entry in entries if entry.operation == "conv_x_spectra"]
+    assert {layer: spectra.count(layer) for layer in spectra} == {"conv2": 2, "conv3": conv3, "conv4": 2, "conv5": 2}
+    products = [entry for entry in entries if entry.operation in ("conv_forward", "conv_backward_weight")]
+    assert all(("x_spectra" in entry.arguments) == (entry.layer != "conv1") for entry in products)
+    assert not any(entry.operation == "conv_x_spectra" for entry in net.program(1, training=False).forward)
+
+
 @pytest.mark.parametrize("wrong", [{"stride": 2}, {"padding": 9}])
 def test_what_it_cannot_compute_is_refused(device: str, wrong: dict[str, int]) -> None:
     x, w = np.ones((1, 22, 22, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)

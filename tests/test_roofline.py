@@ -80,6 +80,13 @@ def test_spectra_counted_by_hand(operation: str, names: tuple[str, str, str]) ->
     )
 
 
+def test_spectra_that_serve_several_count_once() -> None:
+    x, w, y, spectra = array(2, 13, 13, 4), array(3, 3, 4, 6), array(2, 13, 13, 6), array(2336)
+    assert spectral_costs(entry("conv_x_spectra", x=x, spectra=spectra)) == (Cost(0, 4 * (2 * 169 * 4 + 2336)),)
+    alone = spectral_costs(entry("conv_forward", x=x, w=w, y=y))
+    assert spectral_costs(entry("conv_forward", x=x, w=w, y=y, x_spectra=spectra)) == alone[1:]
+
+
 @pytest.mark.parametrize(
     ("x", "w", "y", "planes"),
     [
@@ -104,7 +111,11 @@ def test_maps_without_spectra_are_refused() -> None:
 
 def test_spectra_take_the_workspace_that_the_kernels_ask_for() -> None:
     program = roofline.described(128, "fp32")
-    entries = [each for each in program.forward if getattr(each.arguments.get("plan"), "algorithm", "") == "fourier"]
+    entries = [
+        each
+        for each in program.forward
+        if each.operation == "conv_forward" and each.arguments["plan"].algorithm == "fourier"
+    ]
     assert {each.layer for each in entries} == {"conv2", "conv3", "conv4", "conv5"}
     for each in entries:
         plan = each.arguments["plan"]

@@ -149,8 +149,8 @@ def add_placement(command: CommandParser) -> None:
         continues=is_device,
         group=placement,
         metavar="NAMES",
-        help="one device, or two with a half of the net each, such as cpu:0 or cuda:0,cuda:1 "
-        "(default: the first GPU, else cpu:0)",
+        help="one device, or two with a half of the net each, such as cpu:0 or cuda:0,cuda:1; the same GPU twice "
+        "computes both halves at once (default: the first GPU, else cpu:0)",
     )
     placement.add_argument(
         "--memory-limit",

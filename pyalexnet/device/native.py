@@ -144,6 +144,9 @@ class NativePlan(Protocol):
 class NativeConvPlan(NativePlan, Protocol):
     """The plan of a convolution or of one of its gradients."""
 
+    @property
+    def x_spectra_bytes(self) -> int: ...
+
 
 class NativeLinearPlan(NativePlan, Protocol):
     """The plan of a fully connected layer or of one of its gradients."""
@@ -218,6 +221,10 @@ class NativeModule(Protocol):
         self, x_shape: Sequence[int], w_shape: Sequence[int], stride: int, padding: int, groups: int
     ) -> list[int]: ...
     def conv_forward_plan(self, *, batch_invariant: bool = False, **kwargs: object) -> NativeConvPlan: ...
+    def conv_x_spectra(
+        self, plan: NativeConvPlan, spectra: NativeArray, x: NativeArray, stream: NativeStream
+    ) -> None: ...
+    def conv_x_spectra_cost(self, **kwargs: object) -> NativeCost: ...
     def conv_forward(
         self,
         plan: NativeConvPlan,
@@ -228,6 +235,7 @@ class NativeModule(Protocol):
         relu: bool,
         workspace: NativeArray,
         stream: NativeStream,
+        x_spectra: NativeArray | None = None,
     ) -> None: ...
     def conv_forward_cost(self, **kwargs: object) -> NativeCost: ...
     def conv_backward_input_plan(self, **kwargs: object) -> NativeConvPlan: ...
@@ -251,6 +259,7 @@ class NativeModule(Protocol):
         dy: NativeArray,
         workspace: NativeArray,
         stream: NativeStream,
+        x_spectra: NativeArray | None = None,
     ) -> None: ...
     def conv_backward_weight_cost(self, **kwargs: object) -> NativeCost: ...
 

@@ -19,6 +19,7 @@ from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS, Entry
+from pyalexnet.net.forward import x_spectra
 
 # What a layer does for the one below it alone.
 _FOR_THE_LAYER_BELOW = (
@@ -170,6 +171,7 @@ def _weight_gradient(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref) ->
         draft.call_product(
             layer.name, "conv_backward_weight", tower,
             dw=weight.gradient, db=bias.gradient, x=x, dy=dy, choices=draft.convolution(layer),
+            **x_spectra(draft, layer, tower),
         )  # fmt: skip
     else:
         draft.call_product(

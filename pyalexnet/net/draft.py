@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
 from pyalexnet.device.memory import Arena, Ref
-from pyalexnet.device.native import NativePlan
+from pyalexnet.device.native import NativeConvPlan, NativePlan
 from pyalexnet.net.entry import EXCHANGE, INPUT, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
@@ -161,6 +161,12 @@ class Draft:
         self._entries.append(Entry(layer, operation, self._direction, tower, function, arguments, row or layer))
         return self._entries[-1]
 
+    @property
+    def _product_rule(self) -> dict[str, Any]:
+        """What every product's plan is told."""
+        rule: dict[str, Any] = {"precision": self.options.precision}
+        return {**rule, "batch_invariant": True} if self.batch_invariant else rule
+
     def call_product(
         self, layer: str, operation: str, tower: int, *, choices: Mapping[str, Any] | None = None, **arguments: Any
     ) -> None:
@@ -174,15 +180,17 @@ class Draft:
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
-        rule: dict[str, Any] = {"precision": self.options.precision}
-        if self.batch_invariant:
-            rule["batch_invariant"] = True
         plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
-            **arguments, **(choices or {}), **rule
+            **arguments, **(choices or {}), **self._product_rule
         )
         entry = self.call(layer, operation, tower, plan=plan, **arguments)
         self._workspace_bytes[place] = max(self._workspace_bytes[place], plan.workspace_bytes)
         self._workspace_users.append((entry, place))
+
+    def forward_plan(self, layer: Conv, tower: int, x: Ref, w: Ref) -> NativeConvPlan:
+        """How a convolution's forward pass is to be computed on a tower's device."""
+        native = self._placement.devices[self._placement.place(tower)].native
+        return native.conv_forward_plan(x=x, w=w, **self.convolution(layer), **self._product_rule)
 
     def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""

@@ -90,7 +90,7 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     fused = draft.is_relu and sums is y
     draft.call_product(
         layer.name, "conv_forward", tower, y=sums, x=x, w=weight.value, b=bias.value,
-        relu=fused and not relu_last, choices=draft.convolution(layer),
+        relu=fused and not relu_last, choices=draft.convolution(layer), **x_spectra(draft, layer, tower),
     )  # fmt: skip
     if not fused:
         _nonlinearity(draft, layer, tower, y, sums)
@@ -103,6 +103,26 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     if relu_last:
         draft.call(layer.name, "relu_forward", tower, y=y, x=y)
     draft.arrays[f"{layer.name}.out", tower] = y
+
+
+def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
+    """The spectra of a convolution's input, where its plan has some: forward and the weights' gradient take the same.
+
+    Towers that see one array on one device share its spectra.
+    """
+    name = f"{layer.name}.x_spectra"
+    if (name, tower) in draft.arrays:
+        return {"x_spectra": draft.arrays[name, tower]}
+    x, (weight, _) = draft.arrays[f"{layer.name}.x", tower], draft.parameters(layer, tower)
+    plan = draft.forward_plan(layer, tower, x, weight.value)
+    if not draft.training or not plan.x_spectra_bytes:
+        return {}
+    if tower and draft.arrays.get((f"{layer.name}.x", 0)) is x:
+        spectra = draft.arrays[name, tower] = draft.arrays[name, 0]
+    else:
+        spectra = draft.new(layer.name, "x_spectra", tower, (plan.x_spectra_bytes // 4,))
+        draft.call(layer.name, "conv_x_spectra", tower, plan=plan, spectra=spectra, x=x)
+    return {"x_spectra": spectra}
 
 
 def _sums(draft: Draft, layer: Conv | Linear, tower: int, y: Ref) -> Ref:

@@ -48,6 +48,13 @@ const float* image_floats(const char* name, const Array& image, const Shape& sha
   return floats;
 }
 
+// x's spectra, as conv_x_spectra leaves them for a plan.
+float* spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan) {
+  require(plan.points > 0, name, " is given, but the plan's algorithm is '", plan.algorithm(),
+          "'; spectra are for 'fourier' alone");
+  return floats(name, spectra, {plan.x_spectra_bytes / int64_t{sizeof(float)}});
+}
+
 ImageStrides image_strides(const Array& image) {
   return {image.strides[0], image.strides[1], image.strides[2]};
 }
@@ -63,7 +70,7 @@ ConvShape conv_shape(const OwnArguments& own, const char* image, const char* wei
 void register_conv(pybind11::module_& module) {
   using namespace pybind11::literals;
 
-  register_plan<ConvPlan>(module, "ConvPlan");
+  register_plan<ConvPlan>(module, "ConvPlan").def_readonly("x_spectra_bytes", &ConvPlan::x_spectra_bytes);
   module.def(
       "conv_forward_plan",
       [](bool batch_invariant, const pybind11::kwargs& given) {
@@ -79,15 +86,27 @@ void register_conv(pybind11::module_& module) {
   });
 
   module.def(
+      "conv_x_spectra",
+      [](const ConvPlan& plan, const Array& spectra, const Array& x, const Stream& stream) {
+        const ConvShape& s = plan_of("conv_forward", plan).shape;
+        conv_x_spectra(plan, spectra_floats("spectra", spectra, plan), image_floats("x", x, x_shape(s)),
+                       image_strides(x), stream.on(spectra, x));
+      },
+      "plan"_a, "spectra"_a, "x"_a, "stream"_a);
+
+  module.def(
       "conv_forward",
       [](const ConvPlan& plan, const Array& y, const Array& x, const Array& w, const Array* b, bool relu,
-         const Array& workspace, const Stream& stream) {
+         const Array& workspace, const Stream& stream, const Array* x_spectra) {
         const ConvShape& s = plan_of("conv_forward", plan).shape;
         conv_forward(plan, floats("y", y, y_shape(s)), image_floats("x", x, x_shape(s)), image_strides(x),
                      floats("w", w, w_shape(s)), b ? floats("b", *b, {s.filters}) : nullptr, relu,
-                     workspace_memory(workspace, plan.workspace_bytes), stream.on(y, x, w, b ? *b : w, workspace));
+                     x_spectra ? spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
+                     workspace_memory(workspace, plan.workspace_bytes),
+                     stream.on(y, x, w, b ? *b : w, workspace, x_spectra ? *x_spectra : x));
       },
-      "plan"_a, "y"_a, "x"_a, "w"_a, "b"_a.none(true), "relu"_a, "workspace"_a, "stream"_a);
+      "plan"_a, "y"_a, "x"_a, "w"_a, "b"_a.none(true), "relu"_a, "workspace"_a, "stream"_a,
+      "x_spectra"_a.none(true) = pybind11::none());
 
   module.def(
       "conv_backward_input",
@@ -103,14 +122,16 @@ void register_conv(pybind11::module_& module) {
   module.def(
       "conv_backward_weight",
       [](const ConvPlan& plan, const Array& dw, const Array* db, const Array& x, const Array& dy,
-         const Array& workspace, const Stream& stream) {
+         const Array& workspace, const Stream& stream, const Array* x_spectra) {
         const ConvShape& s = plan_of("conv_backward_weight", plan).shape;
         conv_backward_weight(plan, floats("dw", dw, w_shape(s)), db ? floats("db", *db, {s.filters}) : nullptr,
                              image_floats("x", x, x_shape(s)), image_strides(x), floats("dy", dy, y_shape(s)),
+                             x_spectra ? spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
                              workspace_memory(workspace, plan.workspace_bytes),
-                             stream.on(dw, db ? *db : dw, x, dy, workspace));
+                             stream.on(dw, db ? *db : dw, x, dy, workspace, x_spectra ? *x_spectra : x));
       },
-      "plan"_a, "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "workspace"_a, "stream"_a);
+      "plan"_a, "dw"_a, "db"_a.none(true), "x"_a, "dy"_a, "workspace"_a, "stream"_a,
+      "x_spectra"_a.none(true) = pybind11::none());
 
   module.def(
       "conv_y_shape",
@@ -121,6 +142,9 @@ void register_conv(pybind11::module_& module) {
   module.def("product_algorithms", &product_algorithms);
   module.def("conv_algorithms", &conv_algorithms);
   define_cost_of_plan<ConvPlan>(module, "conv_forward", &conv_forward_cost);
+  define_for_arguments(module, "conv_x_spectra_cost", [](const OwnArguments& own) {
+    return conv_x_spectra_cost(plan_of("conv_forward", own.object<const ConvPlan&>("plan")).shape);
+  });
   define_cost_of_plan<ConvPlan>(module, "conv_backward_input", &conv_backward_input_cost);
   define_cost_of_plan<ConvPlan>(module, "conv_backward_weight", &conv_backward_weight_cost);
 }

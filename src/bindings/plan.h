@@ -19,7 +19,7 @@ inline ProductChoice product_choice(const OwnArguments& own) {
 // The class `name` of plans. A plan prints as its algorithm, the parts of its sums and whether they are the same for each
 // batch, such as "direct_128x64 in 3 parts, batch-invariant" or "fourier by direct_128x128".
 template <class Plan>
-void register_plan(pybind11::module_& module, const char* name) {
+pybind11::class_<Plan> register_plan(pybind11::module_& module, const char* name) {
   const auto text = [](const Plan& plan) {
     const ProductPlan& product = plan.product;
     const std::string algorithm = plan.algorithm();
@@ -28,7 +28,7 @@ void register_plan(pybind11::module_& module, const char* name) {
            (product.parts > 1 ? " in " + std::to_string(product.parts) + " parts" : "") +
            (product.batch_invariant ? ", batch-invariant" : "");
   };
-  pybind11::class_<Plan>(module, name, pybind11::module_local())
+  return pybind11::class_<Plan>(module, name, pybind11::module_local())
       .def_readonly("operation", &Plan::operation)
       .def_property_readonly("algorithm", [](const Plan& plan) { return plan.algorithm(); })
       .def_property_readonly("precision", [](const Plan& plan) { return precision_name(plan.product.precision); })

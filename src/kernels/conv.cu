@@ -117,7 +117,7 @@ ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool
   if (const int points = points_for(s, choice, batch_invariant)) {
     const Correlation c = forward_of(s, points);
     const ProductPlan product = plan_correlation(c, choice.precision, batch_invariant);
-    return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points};
+    return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points, image_spectra_bytes(c)};
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
   const ProductPlan product =
@@ -145,7 +145,8 @@ ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choi
   if (const int points = points_for(s, choice, false)) {
     const Correlation c = forward_of(s, points);
     const ProductPlan product = plan_weight_gradient(c, choice.precision);
-    return {{"conv_backward_weight", s, product, weight_gradient_workspace_bytes(c, product)}, points};
+    const int64_t bytes = weight_gradient_workspace_bytes(c, product);
+    return {{"conv_backward_weight", s, product, bytes}, points, image_spectra_bytes(c)};
   }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
   const ProductPlan product = plan_product(
@@ -153,11 +154,17 @@ ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choi
   return {{"conv_backward_weight", s, product, product.workspace_bytes}};
 }
 
+void conv_x_spectra(const ConvPlan& plan, float* spectra, const float* x, const ImageStrides& x_strides,
+                    cudaStream_t stream) {
+  image_spectra(forward_of(plan.shape, plan.points), spectra, x, x_strides, stream);
+}
+
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
-                  const float* bias, bool relu, void* workspace, cudaStream_t stream) {
+                  const float* bias, bool relu, const float* x_spectra, void* workspace, cudaStream_t stream) {
   const ConvShape& s = plan.shape;
   if (plan.points) {
-    return correlate(forward_of(s, plan.points), plan.product, y, x, x_strides, w, bias, relu, workspace, stream);
+    const Images images{x, x_strides, x_spectra};
+    return correlate(forward_of(s, plan.points), plan.product, y, images, w, bias, relu, workspace, stream);
   }
   const MatrixLayout layout = side_by_side(s.filters, s.groups);
   patches_times_matrix(plan.product, y, layout, patches_of_x(s, x, x_strides), w, layout, s.filters, s.groups, bias,
@@ -173,7 +180,7 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
   if (plan.points) {
     const Correlation c = input_gradient_of(s, plan.points);
     const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
-    return correlate(c, plan.product, dx, dy, dense, flipped, nullptr, false, rest, stream);
+    return correlate(c, plan.product, dx, {dy, dense, nullptr}, flipped, nullptr, false, rest, stream);
   }
   const MatrixLayout layout = side_by_side(s.channels, s.groups);
   patches_times_matrix(plan.product, dx, layout, patches_of_dy(s, dy), flipped, layout, s.channels, s.groups, nullptr,
@@ -181,16 +188,20 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
 }
 
 void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
-                          const float* dy, void* workspace, cudaStream_t stream) {
+                          const float* dy, const float* x_spectra, void* workspace, cudaStream_t stream) {
   const ConvShape& s = plan.shape;
   if (plan.points) {
-    return correlate_for_weights(forward_of(s, plan.points), plan.product, dw, db, x, x_strides, dy, workspace, stream);
+    const Images images{x, x_strides, x_spectra};
+    return correlate_for_weights(forward_of(s, plan.points), plan.product, dw, db, images, dy, workspace, stream);
   }
   const MatrixLayout layout = side_by_side(s.filters, s.groups);
   transposed_patches_times_matrix(plan.product, dw, db, layout, patches_of_x(s, x, x_strides), dy, layout, s.filters,
                                   s.groups, workspace, stream);
 }
 
+Cost conv_x_spectra_cost(const ConvShape&) {
+  return {0, 0};
+}
 Cost conv_forward_cost(const ConvShape& s) {
   return cost(s);
 }

@@ -47,7 +47,8 @@ inline ImageStrides dense_strides(const ConvShape& s) {
 }
 
 struct ConvPlan : OperationPlan<ConvShape> {
-  int points = 0;  // a side of the maps' spectra (kernels/fourier_conv.cuh); 0 where there are none
+  int points = 0;               // a side of the maps' spectra (kernels/fourier_conv.cuh); 0 where there are none
+  int64_t x_spectra_bytes = 0;  // of conv_x_spectra, for the forward pass and the gradient by the weights
 
   std::string algorithm() const { return points ? "fourier" : product.algorithm; }
 };
@@ -63,15 +64,21 @@ ConvPlan conv_forward_plan(const ConvShape& shape, const ProductChoice& choice =
 ConvPlan conv_backward_input_plan(const ConvShape& shape, const ProductChoice& choice = {});
 ConvPlan conv_backward_weight_plan(const ConvShape& shape, const ProductChoice& choice = {});
 
-// bias: filters floats, or nullptr for none.
+// The spectra of x, by a plan of the forward pass that has x_spectra_bytes of them. Whoever computes y and dw of one x, or
+// y of one x with several weights, transforms it once.
+void conv_x_spectra(const ConvPlan& plan, float* spectra, const float* x, const ImageStrides& x_strides,
+                    cudaStream_t stream);
+// bias: filters floats, or nullptr for none. x_spectra: of this x, or nullptr.
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
-                  const float* bias, bool relu, void* workspace, cudaStream_t stream);
+                  const float* bias, bool relu, const float* x_spectra, void* workspace, cudaStream_t stream);
 void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
                          cudaStream_t stream);
-// db: filters floats, or nullptr where it is not wanted.
+// db: filters floats, or nullptr where it is not wanted. x_spectra: of this x, or nullptr.
 void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
-                          const float* dy, void* workspace, cudaStream_t stream);
+                          const float* dy, const float* x_spectra, void* workspace, cudaStream_t stream);
 
+// A convolution counts as direct sums, of which spectra are no part.
+Cost conv_x_spectra_cost(const ConvShape& shape);
 Cost conv_forward_cost(const ConvShape& shape);
 Cost conv_backward_input_cost(const ConvShape& shape);
 Cost conv_backward_weight_cost(const ConvShape& shape);

@@ -82,6 +82,14 @@ ImageStrides dense(int64_t height, int64_t width, int64_t channels) {
   return {height * width * channels, width * channels, channels};
 }
 
+// The images' spectra, which are computed into the workspace where there are none yet.
+const float* spectra_of(const Correlation& c, const Images& in, Pieces& pieces, cudaStream_t stream) {
+  if (in.spectra) return in.spectra;
+  float* const spectra = pieces.take(image_spectra_bytes(c));
+  image_spectra(c, spectra, in.data, in.strides, stream);
+  return spectra;
+}
+
 // Weights, a map for each of a group's channels and each filter. Tap t is at padding - t where they are multiplied with
 // an image (sign -1), and at t - padding where they are the result (sign 1).
 template <class Float>
@@ -154,29 +162,36 @@ ProductPlan plan_weight_gradient(const Correlation& c, Precision precision) {
                       {.algorithm = {}, .precision = precision});
 }
 
+int64_t image_spectra_bytes(const Correlation& c) {
+  return spectra_bytes(c, of_images(c, c.channels));
+}
+
+void image_spectra(const Correlation& c, float* spectra, const float* in, const ImageStrides& in_strides,
+                   cudaStream_t stream) {
+  to_spectra(spectra, of_images(c, c.channels), c.points, Side::kLeft,
+             images(in, c, c.in_height, c.in_width, c.channels, in_strides, 1), stream);
+}
+
 int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product) {
-  return spectra_bytes(c, of_images(c, c.channels)) + spectra_bytes(c, of_weights(c)) +
-         spectra_bytes(c, of_images(c, c.filters)) + product.workspace_bytes;
+  return image_spectra_bytes(c) + spectra_bytes(c, of_weights(c)) + spectra_bytes(c, of_images(c, c.filters)) +
+         product.workspace_bytes;
 }
 
 int64_t weight_gradient_workspace_bytes(const Correlation& c, const ProductPlan& product) {
-  return spectra_bytes(c, of_images(c, c.channels)) + spectra_bytes(c, of_images(c, c.filters)) +
-         spectra_bytes(c, of_weight_gradients(c)) + product.workspace_bytes;
+  return image_spectra_bytes(c) + spectra_bytes(c, of_images(c, c.filters)) + spectra_bytes(c, of_weight_gradients(c)) +
+         product.workspace_bytes;
 }
 
-void correlate(const Correlation& c, const ProductPlan& product, float* out, const float* in,
-               const ImageStrides& in_strides, const float* w, const float* bias, bool relu, void* workspace,
-               cudaStream_t stream) {
+void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const float* w,
+               const float* bias, bool relu, void* workspace, cudaStream_t stream) {
   const int64_t planes = planes_of(c.points);
   const SpectraLayout in_layout = of_images(c, c.channels), w_layout = of_weights(c),
                       out_layout = of_images(c, c.filters);
   Pieces pieces(workspace);
-  float* const in_hat = pieces.take(spectra_bytes(c, in_layout));
+  const float* const in_hat = spectra_of(c, in, pieces, stream);
   float* const w_hat = pieces.take(spectra_bytes(c, w_layout));
   float* const out_hat = pieces.take(spectra_bytes(c, out_layout));
 
-  to_spectra(in_hat, in_layout, c.points, Side::kLeft,
-             images(in, c, c.in_height, c.in_width, c.channels, in_strides, 1), stream);
   to_spectra(w_hat, w_layout, c.points, Side::kRight, filters(w, c, -1), stream);
   patches_times_matrix(product, out_hat, matrices_of(out_layout),
                        patches_of_rows(in_hat, c.batch, in_layout.columns, in_layout.columns, in_layout.group_stride()),
@@ -186,19 +201,17 @@ void correlate(const Correlation& c, const ProductPlan& product, float* out, con
                c.points, out_hat, out_layout, bias, relu, stream);
 }
 
-void correlate_for_weights(const Correlation& c, const ProductPlan& product, float* dw, float* db, const float* x,
-                           const ImageStrides& x_strides, const float* dy, void* workspace, cudaStream_t stream) {
+void correlate_for_weights(const Correlation& c, const ProductPlan& product, float* dw, float* db, const Images& x,
+                           const float* dy, void* workspace, cudaStream_t stream) {
   const int64_t planes = planes_of(c.points);
   const SpectraLayout x_layout = of_images(c, c.channels), dy_layout = of_images(c, c.filters),
                       dw_layout = of_weight_gradients(c);
   Pieces pieces(workspace);
-  float* const x_hat = pieces.take(spectra_bytes(c, x_layout));
+  const float* const x_hat = spectra_of(c, x, pieces, stream);
   float* const dy_hat = pieces.take(spectra_bytes(c, dy_layout));
   float* const dw_hat = pieces.take(spectra_bytes(c, dw_layout));
   float* const sums = dw_hat + (dw_layout.rows - 1) * dw_layout.columns;
 
-  to_spectra(x_hat, x_layout, c.points, Side::kLeft, images(x, c, c.in_height, c.in_width, c.channels, x_strides, 1),
-             stream);
   to_spectra(dy_hat, dy_layout, c.points, Side::kRight,
              images(dy, c, c.out_height, c.out_width, c.filters, dense(c.out_height, c.out_width, c.filters), -1),
              stream);

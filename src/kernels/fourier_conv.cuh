@@ -46,13 +46,24 @@ ProductPlan plan_weight_gradient(const Correlation& forward, Precision precision
 int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product);
 int64_t weight_gradient_workspace_bytes(const Correlation& forward, const ProductPlan& product);
 
+// The images' spectra, and the bytes that they take.
+int64_t image_spectra_bytes(const Correlation& c);
+void image_spectra(const Correlation& c, float* spectra, const float* in, const ImageStrides& in_strides,
+                   cudaStream_t stream);
+
+// Images with their spectra; nullptr where these are still to be computed, in the workspace.
+struct Images {
+  const float* data;
+  ImageStrides strides;
+  const float* spectra;
+};
+
 // out = relu(correlation + bias); `bias` may be nullptr. out and w are dense.
-void correlate(const Correlation& c, const ProductPlan& product, float* out, const float* in,
-               const ImageStrides& in_strides, const float* w, const float* bias, bool relu, void* workspace,
-               cudaStream_t stream);
+void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const float* w,
+               const float* bias, bool relu, void* workspace, cudaStream_t stream);
 
 // As conv_backward_weight.
-void correlate_for_weights(const Correlation& forward, const ProductPlan& product, float* dw, float* db, const float* x,
-                           const ImageStrides& x_strides, const float* dy, void* workspace, cudaStream_t stream);
+void correlate_for_weights(const Correlation& forward, const ProductPlan& product, float* dw, float* db,
+                           const Images& x, const float* dy, void* workspace, cudaStream_t stream);
 
 }  // namespace pyalexnet

@@ -72,7 +72,8 @@ void run_conv_forward(const ConvShape& s, const ProductChoice& choice = {}) {
   const ConvArrays a(s);
   const ConvPlan plan = conv_forward_plan(s, choice);
   const Bytes workspace(plan.workspace_bytes);
-  conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, workspace.data, stream);
+  conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, nullptr, workspace.data,
+               stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
@@ -88,7 +89,8 @@ void run_conv_backward_weight(const ConvShape& s, const ProductChoice& choice = 
   const ConvArrays a(s);
   const ConvPlan plan = conv_backward_weight_plan(s, choice);
   const Bytes workspace(plan.workspace_bytes);
-  conv_backward_weight(plan, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, workspace.data, stream);
+  conv_backward_weight(plan, a.w.data, a.bias.data, a.x.data, dense_strides(s), a.y.data, nullptr, workspace.data,
+                       stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
