@@ -219,7 +219,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train", "/nowhere"], "/nowhere is not a folder"),
         (["train", "--devices", "tpu:0"], "'tpu:0'"),
-        (["train", "--devices", "cpu:0,cpu:0"], "different"),
+        (["train", "--devices", "cpu:0,sim:0"], "two devices must be of the same target"),
         (["train", "--epochs", "0"], "epochs is 0; it must be at least 1"),
         (["train", "--validation", "/nowhere"], "/nowhere is not a folder"),
         (["train", "--out", "/dev/null/run"], "Not a directory"),

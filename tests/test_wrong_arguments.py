@@ -28,7 +28,7 @@ NOT_FUNCTIONS = (5, "print", [], object())
 NOT_PATHS = (5, None, b"run", ["run"], 1.5, object())
 NOT_COUNTS = (*NOT_INTEGERS, None, 0, -1, np.int64(0))
 NOT_DEVICES = (
-    *("cpu:0", "cpu", 5, [], ["cpu:0", "cpu:1", "cpu:0"], ["cpu:0", "cpu:0"], ["cpu:0", "sim:0"], [5], [None]),
+    *("cpu:0", "cpu", 5, [], ["cpu:0", "cpu:1", "cpu:0"], ["cpu:0", "sim:0"], [5], [None]),
     *(["tpu:0"], ["cpu:99"], ["cpu:-1"], ["cpu:x"], [["cpu:0"]], {}, True, b"cpu:0", object()),
 )
 NOT_LIMITS = (*NOT_INTEGERS, 0, -1, "3GB")
