@@ -316,8 +316,7 @@ template <class Body>
 void with_points(int points, Body body) {
   [&]<size_t... Index>(std::index_sequence<Index...>) {
     ((points == kSpectrumPoints[Index] ? body(std::integral_constant<int, kSpectrumPoints[Index]>()) : void()), ...);
-  }
-  (std::make_index_sequence<std::size(kSpectrumPoints)>());
+  }(std::make_index_sequence<std::size(kSpectrumPoints)>());
 }
 
 template <int N, class Float>
