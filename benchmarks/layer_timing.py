@@ -30,6 +30,7 @@ from command_line import one_of, parser_of, positive
 from pyalexnet.architecture import Precision
 from pyalexnet.cli.parser import is_device
 from pyalexnet.device.backend import devices
+from pyalexnet.net.costs import cost_of
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.timing import Stopwatch, Timing, spread
 from torch_ways import TORCH_WAYS
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "precision": options.precision,
         "repeats": options.repeats,
         "peak_gflops": peak_gflops,
+        "direct_gflop": direct_gflop(watch),
         "step_ms": statistics.median(step_ms),
         "step_spread_ms": spread(step_ms),
         "torch_steps": [
@@ -67,6 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(report, timings)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def direct_gflop(watch: Stopwatch) -> float:
+    """Operations of a step's convolutions and matrix products, in 10^9, computed as direct sums."""
+    entries = (*watch.program.forward, *watch.program.backward)
+    return sum(cost_of(entry, watch.device.native).flops for entry in entries if "plan" in entry.arguments) / 1e9
 
 
 def time_steps(
@@ -163,6 +171,10 @@ def show(report: dict[str, Any], timings: Sequence[Timing]) -> None:
     console.print(
         f"Whole step: {report['step_ms']:.1f} ms ± {report['step_spread_ms']:.1f}, {images_per_s:.1f} images/s"
     )
+    if report["precision"] == "fp32":
+        limit_ms = 1e3 * report["direct_gflop"] / report["peak_gflops"]
+        part = report["step_ms"] / limit_ms
+        console.print(f"Direct sums alone, at that peak: {limit_ms:.1f} ms; a step takes {part:.2f} of that")
     for step in report["torch_steps"]:
         ratio = step["ms"] / report["step_ms"]
         times = f"{step['ms']:.1f} ms ± {step['spread_ms']:.1f}"

@@ -62,7 +62,12 @@ def test_json_has_every_layer(tmp_path: Path, devices: list[str]) -> None:
     for name, (outputs, products) in FORWARD.items():
         flops = 2 * report["batch"] * outputs * products
         assert forward[name]["gflops"] * forward[name]["ms"] * 1e6 == pytest.approx(flops)
+    products = sum(outputs * products for outputs, products in FORWARD.values())
+    outputs, of_conv1 = FORWARD["conv1"]  # there is no gradient by the net's input
+    flops = 2 * report["batch"] * (3 * products - outputs * of_conv1)
+    assert report["direct_gflop"] * 1e9 == pytest.approx(flops)
     assert "Whole step" in finished.stdout
+    assert "Direct sums alone, at that peak" in finished.stdout
 
 
 def test_wrong_arguments_are_refused() -> None:
