@@ -111,11 +111,13 @@ def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
     Towers that see one array on one device share its spectra.
     """
     name = f"{layer.name}.x_spectra"
+    if not draft.training:
+        return {}
     if (name, tower) in draft.arrays:
         return {"x_spectra": draft.arrays[name, tower]}
     x, (weight, _) = draft.arrays[f"{layer.name}.x", tower], draft.parameters(layer, tower)
     plan = draft.forward_plan(layer, tower, x, weight.value)
-    if not draft.training or not plan.x_spectra_bytes:
+    if not plan.x_spectra_bytes:
         return {}
     if tower and draft.arrays.get((f"{layer.name}.x", 0)) is x:
         spectra = draft.arrays[name, tower] = draft.arrays[name, 0]

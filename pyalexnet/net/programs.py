@@ -106,14 +106,16 @@ class Programs:
         return self._plan(0, False, self._parameters.bytes_needed(training=False))
 
     def _plan(self, batch_size: int, training: bool, by_layer: tuple[dict[str, int], ...]) -> MemoryPlan:
+        placement = self._placement
+        names: dict[Device, str] = {}
         on_devices: dict[Device, dict[str, int]] = {}
-        for device, layers in zip(self._placement.devices, by_layer, strict=True):
+        for device, name, layers in zip(placement.devices, placement.names, by_layer, strict=True):
+            names.setdefault(device, name)
             held = on_devices.setdefault(device, {})
             for layer, size_bytes in layers.items():
                 held[layer] = held.get(layer, 0) + size_bytes
-        names = tuple(dict.fromkeys(self._placement.names))
         limits, host_limit = tuple(map(self._limit, on_devices)), self._host_limit()
-        return MemoryPlan(batch_size, training, names, tuple(on_devices.values()), limits, host_limit)
+        return MemoryPlan(batch_size, training, tuple(names.values()), tuple(on_devices.values()), limits, host_limit)
 
     def _limit(self, device: Device) -> int:
         """What the net may hold on a device: what it has there already and what is free, within its limit."""

@@ -29,7 +29,7 @@ class Transfers:
         """
         device = array.device
         if device is not None and device.target == "cuda" and device not in self._placement.devices:
-            where = " or ".join(self._placement.names)
+            where = " or ".join(dict.fromkeys(self._placement.names))
             raise ValueError(f"{array.name} is on {device}; it must be on {where}, as the net is, or in host memory")
         return array
 
