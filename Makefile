@@ -1,11 +1,13 @@
 # One word for what developers run; each is one command that can be typed as well.
-.PHONY: build smoke test bench docs lint sanitize-address sanitize-undefined sanitize-thread aarch64 toolchains
+.PHONY: build smoke test test-all bench docs lint sanitize-address sanitize-undefined sanitize-thread aarch64 toolchains
 build:
 	tools/develop.py
 smoke:
 	pytest -m smoke
 test:
 	pytest -n 2
+test-all:
+	pytest -n 2 -m "programs or not slow"
 bench:
 	python benchmarks/layer_timing.py
 docs:

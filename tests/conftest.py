@@ -38,8 +38,19 @@ SMOKE = {
     *("test_softmax", "test_tanh"),
 }
 
+# Whole commands, runs, ranks and benchmarks, most of them in processes of their own, and what is compiled for a test:
+# more than half of the time. They run where their file is named, or with `-m programs`.
+PROGRAMS = {
+    *("test_ablation", "test_callbacks", "test_cli", "test_cluster", "test_cluster_benchmark", "test_emoji"),
+    *("test_examples", "test_extras", "test_fine_tuning", "test_gpu_day", "test_host_time"),
+    *("test_inference_benchmark", "test_interrupt", "test_ladder", "test_layer_timing", "test_loader_speed"),
+    *("test_memory_use", "test_named_sets", "test_notebooks", "test_output", "test_processes", "test_progress"),
+    *("test_races", "test_readable", "test_readme", "test_report", "test_resume", "test_scaling_benchmark"),
+    "test_shared_work",
+}
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         on_ptx = "ptx:0" in item.name
         # There whole nets take minutes, and what sim repeats bit for bit need not be repeated.
@@ -47,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         elif item.path.stem in SMOKE and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.smoke)
+        if item.path.stem in PROGRAMS and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.programs)
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and "programs" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("programs")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("programs")]
 
 
 @pytest.fixture

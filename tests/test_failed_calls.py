@@ -151,6 +151,7 @@ def test_a_program_is_built_after_an_allocation_has_failed(net: AlexNet, trainin
     assert used_bytes("cpu") == before
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("peer_access", [True, False])
 def test_a_net_goes_on_after_a_copy_of_forward_has_failed(peer_access: bool) -> None:
     own = AlexNet(CLASSES, devices=DEVICES, peer_access=peer_access)

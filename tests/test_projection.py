@@ -11,6 +11,7 @@ import pytest
 
 import pyalexnet
 from pyalexnet.data import Digits
+from pyalexnet.evaluation import projection
 from pyalexnet.evaluation.features import features_of
 from pyalexnet.evaluation.predict import as_images
 from pyalexnet.evaluation.projection import RULES, Rule, project_units
@@ -150,11 +151,14 @@ def assert_equal_pixels(found: npt.NDArray[np.float32], expected: npt.NDArray[np
     [({}, "guided"), *((options, rule) for options in OPTIONS for rule in ("gradient", "deconv"))],
     ids=lambda value: value if isinstance(value, str) else ",".join(value) or "paper",
 )
-def test_projections_equal_pytorch(torch: Any, options: dict[str, Any], rule: Rule) -> None:
+def test_projections_equal_pytorch(
+    torch: Any, options: dict[str, Any], rule: Rule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "DEFAULT_UNITS", 2)
     model = model_of(**options)
     last_of_conv1 = f"{model.net.options.steps_after(pyalexnet.architecture.CONVOLUTIONS[0])[-1]}1"
     for layer in ("conv1_pre", last_of_conv1, "conv3", "fc8") if not options else (last_of_conv1, "fc8"):
-        found = project_units(model, IMAGE, layer, rule=rule)[0][:2]
+        found = project_units(model, IMAGE, layer, rule=rule)[0]
         positions = [each.position for each in found]
         expected = reference(torch, model, layer, [each.unit for each in found], rule, positions)
         for one, pixels in zip(found, expected, strict=True):
