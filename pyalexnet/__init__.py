@@ -42,6 +42,7 @@ from pyalexnet.net.judging import ClassResult, Evaluation, Interval
 from pyalexnet.net.layer_table import LayerRow, layer_table
 from pyalexnet.net.model_file import save_model
 from pyalexnet.net.network import AlexNet
+from pyalexnet.system import short_names as _short_names
 from pyalexnet.training.events import TrainingEvent
 from pyalexnet.training.record import RunRecord, load_run
 from pyalexnet.training.result import TrainingResult
@@ -65,6 +66,7 @@ _MODULES = {
     "similarity": "pyalexnet.evaluation.similarity",
     "timing": "pyalexnet.net.timing",
 }
+_short_names.install(__name__, _MODULES)
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -87,6 +88,27 @@ def test_short_names_need_no_further_import() -> None:
         "    assert name in dir(pyalexnet), name\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("first", ["import pyalexnet.schedule", "import pyalexnet.training.schedule", "import pickle"])
+def test_short_names_can_be_imported(first: str) -> None:
+    code = (
+        f"{first}\n"
+        "from pyalexnet.schedule import Rates\n"
+        "import importlib, pickle, pyalexnet\n"
+        "import pyalexnet.schedule as short\n"
+        "import pyalexnet.training.schedule as own\n"
+        "assert short is own and own.Rates is Rates and pyalexnet.schedule is own\n"
+        "assert own.__name__ == own.__spec__.name == 'pyalexnet.training.schedule'\n"
+        "assert pickle.loads(pickle.dumps(Rates)) is Rates\n"
+        "assert importlib.reload(own) is own\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_names_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'pyalexnet\.figure'"):
+        importlib.import_module("pyalexnet.figure")
     with pytest.raises(AttributeError, match="module 'pyalexnet' has no attribute 'figure'"):
         pyalexnet.figure  # type: ignore[attr-defined]  # noqa: B018
 
