@@ -39,6 +39,7 @@ SMALL = [
     Case((1, 4, 4, 4), (2, 2, 1, 4), stride=3, groups=4),  # depthwise; a stride beyond the kernel
     Case((1, 5, 5, 2), (3, 3, 2, 3), padding=4),  # more padding than the kernel reaches
     Case((2, 4, 3, 5), (1, 1, 5, 3), stride=2),
+    Case((1, 7, 4, 4), (5, 2, 2, 4), stride=3, padding=4, groups=2),  # the image begins at phase 1 of quotient 1
 ]
 ALEXNET_LIKE = [
     Case((2, 35, 39, 3), (11, 11, 3, 48), stride=4),  # conv1, smaller
@@ -132,6 +133,16 @@ def test_nan_stays_in_what_sees_it(device: str, rng: np.random.Generator, filter
     expected[7:10, 7:10] = True
     np.testing.assert_array_equal(np.isnan(y[0]).all(axis=-1), expected)
     np.testing.assert_array_equal(np.isnan(y[0]).any(axis=-1), expected)
+
+
+def test_nan_of_a_gradient_reaches_one_phase_beyond_its_window_at_most(device: str, rng: np.random.Generator) -> None:
+    dy = rng.standard_normal((1, 9, 9, 4), dtype=np.float32)
+    w = rng.standard_normal((5, 5, 3, 4), dtype=np.float32)
+    dy[0, 3, 4, 1] = np.nan  # which saw 5 rows from 3 * 2 on; 2 phases of 3 taps are 6
+    dx = np.asarray(ops.conv2d_backward_input(dy, w, (1, 21, 21, 3), stride=2, device=device))
+    assert np.isnan(dx[0, 6:11, 8:13]).all()
+    dx[0, 6:12, 8:14] = 0
+    assert np.isfinite(dx).all()
 
 
 def test_nan_stays_in_the_weights_that_saw_it(device: str, rng: np.random.Generator) -> None:

@@ -44,7 +44,6 @@ struct Patches {
   int run, padded_run;  // the same until a tile pads it
   int stride;
   int padding_top, padding_left;  // may be negative
-  int spread;                     // the input stands on every spread-th pixel of a grid of zeros
   int64_t pixels;                 // rows of the matrix
   bool aligned;                   // vectors_aligned for each run
   Precision precision;            // to which cores round what they copy; a GPU's tile has its own
@@ -63,13 +62,13 @@ struct Patches {
   // Whether blocks that take such steps may read it with Access::kVectors: a step reaches into the next run, or the next
   // row of pixels, at most, and 32 bits hold the offsets within an image.
   bool reads_vectors(ReadSteps steps) const {
-    return aligned && spread == 1 && padded_run >= steps.columns && out_width >= steps.rows &&
+    return aligned && padded_run >= steps.columns && out_width >= steps.rows &&
            height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
   }
 
   // Whether no patch reaches beyond the input, and nothing is to be rounded.
   bool is_inside() const {
-    return padding_top == 0 && padding_left == 0 && spread == 1 && precision == Precision::kFp32 &&
+    return padding_top == 0 && padding_left == 0 && precision == Precision::kFp32 &&
            int64_t{out_height - 1} * stride + kernel_height <= height &&
            int64_t{out_width - 1} * stride + kernel_width <= width;
   }
@@ -112,13 +111,7 @@ struct alignas(16) PatchOrigin {
   // The run of a tap, nullptr where it is padding.
   template <Access access = Access::kAny>
   PYALEXNET_INLINE const float* run(const Patches& p, int tap_y, int tap_x) const {
-    int row = y + tap_y, column = x + tap_x;
-    if constexpr (access == Access::kAny) {
-      if (p.spread > 1) {
-        if (row % p.spread != 0 || column % p.spread != 0) return nullptr;
-        row /= p.spread, column /= p.spread;
-      }
-    }
+    const int row = y + tap_y, column = x + tap_x;
     const bool inside = static_cast<unsigned>(row) < static_cast<unsigned>(p.height) &&
                         static_cast<unsigned>(column) < static_cast<unsigned>(p.width);
     if (!inside) return nullptr;

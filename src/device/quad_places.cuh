@@ -51,7 +51,7 @@ struct TermQuads {
   static constexpr int kPasses = Tile::kDepth / kStep;
   static_assert(Tile::kThreads % kQuads == 0 && Tile::kDepth % kStep == 0, "threads share out the slice");
 
-  PYALEXNET_INLINE static int quad() { return threadIdx.x % kQuads; }
+  PYALEXNET_INLINE static int quad(unsigned thread = threadIdx.x) { return thread % kQuads; }
   PYALEXNET_INLINE static int term(int pass) { return threadIdx.x / kQuads + pass * kStep; }
 };
 
@@ -78,7 +78,7 @@ template <class Tile>
 struct RightQuads : TermQuads<Tile, Tile::kColumns / 4> {
   using Terms = TermQuads<Tile, Tile::kColumns / 4>;
 
-  PYALEXNET_INLINE static int column() { return Terms::quad() * 4; }
+  PYALEXNET_INLINE static int column(unsigned thread = threadIdx.x) { return Terms::quad(thread) * 4; }
   PYALEXNET_INLINE static int place(int pass) { return Tile::right_place(Terms::term(pass), column()); }
   PYALEXNET_INLINE static int first_place() { return place(0); }
   PYALEXNET_INLINE static int place_from(int first, int pass) {

@@ -96,13 +96,13 @@ class StagedPatchColumns : ColumnQuads<Tile> {
     PYALEXNET_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       const PatchOrigin origin = this->origin();
+      advance();  // first, since what it reads need not be kept beside what the rest does
       if (!is_behind(tap)) {
         const float* const run = run_seen(tap, origin);
         staged_[i] = run ? load_quad<access>(run + tap.place, lanes_there(tap), patches_.aligned) : broadcast<4>(0.0f);
       } else {
         staged_[i] = broadcast<4>(one_at(origin));
       }
-      advance();
     }
   }
 
@@ -163,8 +163,11 @@ class StagedRightRows : RightQuads<Tile> {
  protected:
   PYALEXNET_INLINE bool is_there() const { return left_ > 0 && place_ < matrix_.runs.run; }
   PYALEXNET_INLINE const float* from() const { return matrix_.data + next_; }
-  // With vectors, columns come by the quad.
-  PYALEXNET_INLINE int lanes_there() const { return access == Access::kVectors ? 4 : columns_ - column(); }
+  // With vectors, columns come by the quad. Elsewhere the thread's column is worked out again, since it would be kept in
+  // memory where registers are few.
+  PYALEXNET_INLINE int lanes_there() const {
+    return access == Access::kVectors ? 4 : columns_ - column(kept_in_a_register(threadIdx.x));
+  }
   PYALEXNET_INLINE void advance() {
     left_ -= kStep;
     next_ += kStep * static_cast<Offset>(matrix_.pitch);

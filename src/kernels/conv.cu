@@ -7,6 +7,7 @@
 #include "kernels/fourier_conv.cuh"
 #include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
+#include "kernels/phases.cuh"
 #include "kernels/spectra.cuh"
 #include "kernels/transpose.cuh"
 
@@ -37,10 +38,23 @@ int64_t weight_count(const ConvShape& s) {
   return terms_of(s, s.channels) * s.filters;
 }
 
-// The workspace of the input's gradient starts with the flipped weights.
-int64_t flipped_weight_bytes(const ConvShape& s) {
-  return ceil_div(weight_count(s) * int64_t{sizeof(float)}, 256) * 256;
-}
+// The workspace of the input's gradient: the weights as its product reads them, what the product gives where that is no
+// dx yet, then the product's own.
+struct InputGradientWorkspace {
+  int64_t weight_bytes, phase_bytes = 0;
+
+  explicit InputGradientWorkspace(const ConvShape& s) : weight_bytes(whole_lines({weight_count(s)})) {
+    if (s.stride == 1) return;
+    const StridedGradient g(s);
+    weight_bytes = whole_lines({g.terms(), g.columns()});
+    phase_bytes = whole_lines({g.pixels(s.batch), g.columns()});
+  }
+
+ private:
+  static int64_t whole_lines(const std::vector<int64_t>& shape) {
+    return ceil_div(float_bytes("workspace", shape), 256) * 256;
+  }
+};
 
 // Each multiplication of the forward pass happens once in each backward pass too.
 Cost cost(const ConvShape& s) {
@@ -131,13 +145,14 @@ ConvPlan conv_backward_input_plan(const ConvShape& s, const ProductChoice& choic
   if (const int points = points_for(s, choice, false)) {
     const Correlation c = input_gradient_of(s, points);
     const ProductPlan product = plan_correlation(c, choice.precision, false);
-    const int64_t bytes = flipped_weight_bytes(s) + correlation_workspace_bytes(c, product);
+    const int64_t bytes = InputGradientWorkspace(s).weight_bytes + correlation_workspace_bytes(c, product);
     return {{"conv_backward_input", s, product, bytes}, points};
   }
-  const int64_t pixels = s.batch * s.height * s.width;
+  const InputGradientWorkspace sizes(s);
+  const StridedGradient g(s);
   const ProductPlan product =
-      plan_product({pixels, s.channels, terms_of(s, s.filters), s.groups}, direct_product(choice));
-  return {{"conv_backward_input", s, product, flipped_weight_bytes(s) + product.workspace_bytes}};
+      plan_product({g.pixels(s.batch), g.columns(), g.terms(), s.groups}, direct_product(choice));
+  return {{"conv_backward_input", s, product, sizes.weight_bytes + sizes.phase_bytes + product.workspace_bytes}};
 }
 
 ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choice) {
@@ -174,17 +189,26 @@ void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStr
 void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
                          cudaStream_t stream) {
   const ConvShape& s = plan.shape;
-  float* flipped = static_cast<float*>(workspace);
-  flip_weights(flipped, w, s, stream);
-  void* rest = static_cast<char*>(workspace) + flipped_weight_bytes(s);
+  const InputGradientWorkspace sizes(s);
+  char* const memory = static_cast<char*>(workspace);
+  float* const weights = reinterpret_cast<float*>(memory);
+  float* const phases = reinterpret_cast<float*>(memory + sizes.weight_bytes);
+  void* const rest = memory + sizes.weight_bytes + sizes.phase_bytes;
+  if (s.stride == 1) {
+    flip_weights(weights, w, s, stream);
+  } else {
+    weights_by_phase(weights, w, s, stream);
+  }
   if (plan.points) {
     const Correlation c = input_gradient_of(s, plan.points);
     const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
-    return correlate(c, plan.product, dx, {dy, dense, nullptr}, flipped, nullptr, false, rest, stream);
+    return correlate(c, plan.product, dx, {dy, dense, nullptr}, weights, nullptr, false, rest, stream);
   }
-  const MatrixLayout layout = side_by_side(s.channels, s.groups);
-  patches_times_matrix(plan.product, dx, layout, patches_of_dy(s, dy), flipped, layout, s.channels, s.groups, nullptr,
-                       false, rest, stream);
+  const int64_t columns = StridedGradient(s).columns();
+  const MatrixLayout layout = side_by_side(columns, s.groups);
+  patches_times_matrix(plan.product, s.stride == 1 ? dx : phases, layout, patches_of_dy(s, dy), weights, layout,
+                       columns, s.groups, nullptr, false, rest, stream);
+  if (s.stride > 1) pixels_of_phases(dx, phases, s, stream);
 }
 
 void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,

@@ -8,9 +8,10 @@
 // s is the stride, p the padding; x is zero outside the image. With several groups, group g's filters see the g-th
 // part of the channels only, and w has channels / groups channels. dy is the gradient behind bias and before ReLU.
 //
-// y = P w for the patch matrix P (device/patches.cuh), dw = P^T dy, and dx is the forward convolution of dy, spread out
-// by the stride, with the flipped and transposed weights. The kernels are those of kernels/patch_product.cu: their main
-// loop is multiply_block there. The other way to the same, by Fourier transforms, is in kernels/fourier_conv.cuh.
+// y = P w for the patch matrix P (device/patches.cuh), dw = P^T dy, and dx is the forward convolution of dy with the
+// flipped and transposed weights; where there is a stride, with those of each of its phases (kernels/phases.cuh). The
+// kernels are those of kernels/patch_product.cu: their main loop is multiply_block there. The other way to the same, by
+// Fourier transforms, is in kernels/fourier_conv.cuh.
 //
 // A plan says how; it is made once, from the shape alone, and throws std::invalid_argument for shapes that make no
 // sense. Launchers are asynchronous and expect a plan of their own operation, device pointers on the stream's device,

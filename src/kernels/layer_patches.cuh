@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device/patches.cuh"
-#include "kernels/conv.cuh"
+#include "kernels/phases.cuh"
 
 namespace pyalexnet {
 
@@ -28,7 +28,6 @@ inline Patches patches_of_x(const ConvShape& s, const float* x, const ImageStrid
   p.padded_run = p.run;
   p.stride = static_cast<int>(s.stride);
   p.padding_top = p.padding_left = static_cast<int>(s.padding);
-  p.spread = 1;
   p.pixels = pixels_of_y(s);
   const int64_t step = s.padding == 0 ? s.stride * strides.pixel : strides.pixel;
   p.aligned = vectors_aligned(x, strides.image, strides.row, step, p.kernel_width == 1 ? 0 : strides.pixel,
@@ -44,7 +43,7 @@ inline bool has_ragged_runs(const ConvShape& s) {
   return p.is_inside() && p.run % 4 != 0 && p.run >= kLongEnough;
 }
 
-// The patches of dy that the pixels of x were seen by: those of a convolution with stride 1 over dy, spread out.
+// The patches of dy that the pixels of x were seen by, those of all phases together (kernels/phases.cuh).
 inline Patches patches_of_dy(const ConvShape& s, const float* dy) {
   Patches p{};
   p.input = dy;
@@ -52,14 +51,14 @@ inline Patches patches_of_dy(const ConvShape& s, const float* dy) {
   p.pixel_stride = s.filters, p.row_stride = s.out_width() * p.pixel_stride,
   p.image_stride = s.out_height() * p.row_stride;
   p.height = static_cast<int>(s.out_height()), p.width = static_cast<int>(s.out_width());
-  p.out_height = static_cast<int>(s.height), p.out_width = static_cast<int>(s.width);
-  p.kernel_height = static_cast<int>(s.kernel_height), p.kernel_width = static_cast<int>(s.kernel_width);
+  const StridedGradient g(s);
+  p.out_height = static_cast<int>(g.down.extent), p.out_width = static_cast<int>(g.across.extent);
+  p.kernel_height = static_cast<int>(g.down.taps), p.kernel_width = static_cast<int>(g.across.taps);
   p.run = p.padded_run = static_cast<int>(s.filters / s.groups);
   p.stride = 1;
-  p.padding_top = static_cast<int>(s.kernel_height - 1 - s.padding);
-  p.padding_left = static_cast<int>(s.kernel_width - 1 - s.padding);
-  p.spread = static_cast<int>(s.stride);
-  p.pixels = s.batch * s.height * s.width;
+  p.padding_top = static_cast<int>(g.down.taps - 1 - g.down.first);
+  p.padding_left = static_cast<int>(g.across.taps - 1 - g.across.first);
+  p.pixels = g.pixels(s.batch);
   p.aligned = vectors_aligned(dy, s.filters, s.groups == 1 ? 0 : p.group_stride);
   return p;
 }
@@ -74,7 +73,7 @@ inline Patches patches_of_rows(const float* matrix, int64_t rows, int64_t column
   p.width = p.out_width = 1024;  // any number: where one image ends and the next begins makes no difference
   p.pixel_stride = pitch;
   p.image_stride = p.width * pitch;
-  p.height = p.out_height = p.kernel_height = p.kernel_width = p.stride = p.spread = 1;
+  p.height = p.out_height = p.kernel_height = p.kernel_width = p.stride = 1;
   p.run = p.padded_run = static_cast<int>(columns);
   p.pixels = rows;
   p.aligned = vectors_aligned(matrix, pitch, group_stride);

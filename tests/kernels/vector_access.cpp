@@ -40,6 +40,7 @@ int main() {
                                       {kBatch, 13, 13, 192, 128, 3, 3, 1, 1}};
   const ImageStrides padded_rows{227 * 684, 684, 3};  // of the 681 floats that a row has
   expect(Access::kVectors, "conv1's x", patches_of_x(conv1, memory, padded_rows));
+  expect(Access::kQuads, "conv1's dy", patches_of_dy(conv1, memory));
   for (ConvShape shape : others) {
     const std::string name = "the convolution of " + std::to_string(shape.channels) + " channels";
     expect(Access::kQuads, name + "'s x", patches_of_x(shape, memory, dense_strides(shape)));
