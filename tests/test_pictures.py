@@ -107,6 +107,17 @@ def test_many_are_listed() -> None:
     assert prepared(np.zeros((8, 9, 1), np.uint8)).shape == (256, 256, 3)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_channels_are_not_taken_for_images(channels: int) -> None:
+    """An RGBA array is no list of as many images as it has rows, each four pixels wide."""
+    image = np.zeros((8, 9, channels), np.uint8)
+    assert [one.shape for one in listed(image)] == [image.shape]
+    if channels > 1:
+        hint = r"; \[\.\.\., :3\] leaves the opacity out" if channels == 4 else ""
+        with pytest.raises(DataError, match=rf"shape \(8, 9, {channels}\); it must be \(H, W\) or \(H, W, 3\){hint}$"):
+            prepared(image)
+
+
 @pytest.mark.parametrize("images", [None, 5, 1.5, {"cat": "cat.jpg"}, object(), np.uint8(3)])
 def test_what_is_no_image_is_named(images: Any) -> None:
     with pytest.raises(TypeError, match=r"images is .*; it must be a path, an open file, .* or a list of such"):

@@ -26,6 +26,9 @@ Pictures: TypeAlias = Picture | Iterable[Picture]
 KINDS = "a path, an open file, its bytes, an image of Pillow's, a uint8 array (H, W) or (H, W, 3)"
 """What an image may be, in words."""
 
+# An array of three axes whose last is no longer is one image with its channels, not many of such a width.
+_MOST_CHANNELS = 4
+
 # Two threads must neither read one file nor load one image of Pillow's at the same time.
 _one_at_a_time = threading.Lock()
 
@@ -44,7 +47,7 @@ def listed(images: Any) -> list[object]:
     if isinstance(images, Tensor):
         images = images.numpy()
     shape = getattr(images, "shape", None)
-    if isinstance(shape, tuple) and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+    if isinstance(shape, tuple) and (len(shape) == 2 or (len(shape) == 3 and shape[2] <= _MOST_CHANNELS)):
         return [images]
     try:
         if isinstance(images, Mapping):
@@ -116,7 +119,11 @@ def _pixels(array: object) -> npt.NDArray[np.uint8]:
         raise DataError(f"an image has dtype {found.dtype}; it must be uint8, pixels from 0 to 255")
     shape = found.shape
     if 0 in shape or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
-        hint = "; permute(1, 2, 0) puts the colours last" if len(shape) == 3 and shape[0] == 3 else ""
+        hint = ""
+        if len(shape) == 3 and shape[2] == _MOST_CHANNELS:
+            hint = "; [..., :3] leaves the opacity out"
+        elif len(shape) == 3 and shape[0] == 3:
+            hint = "; permute(1, 2, 0) puts the colours last"
         raise DataError(f"an image has shape {shape}; it must be (H, W) or (H, W, 3){hint}")
     pixels: npt.NDArray[np.uint8] = found if isinstance(found, np.ndarray) else found.numpy()
     return pixels[..., 0] if shape[2:] == (1,) else pixels

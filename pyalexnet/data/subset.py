@@ -72,7 +72,8 @@ def split(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
     count = np.count_nonzero(held_out)
     if count in (0, len(dataset)):
         raise DataError(
-            f"validation is {fraction}, which holds out {count} of {len(dataset)} images; some must be on either side"
+            f"validation is {fraction}, which holds out {count} of {len(dataset)} images; some must be on either side; "
+            "0 holds none out"
         )
     return Subset(dataset, np.flatnonzero(~held_out)), Subset(dataset, np.flatnonzero(held_out))
 
