@@ -303,6 +303,51 @@ def test_file_that_grows_too_large_leaves_nothing(photos: Path, tmp_path: Path) 
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "/nowhere", "/nowhere", "--output"],
+        ["evaluate", "/nowhere", "--json"],
+        ["neighbours", "/nowhere", "/nowhere", "--output"],
+        ["similarity", "/nowhere", "--rdms"],
+        ["similarity", "/nowhere", "--figure"],
+        ["similarity", "/nowhere", "--output"],
+        ["figure", "filters", "/nowhere"],
+        ["figure", "curves", "/nowhere"],
+        ["report", "/nowhere"],
+        ["time", "--devices", "cpu:999", "--output"],
+        ["ablate", "/nowhere", "--out"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:1] + arguments[-1:]),
+)
+def test_a_file_that_cannot_be_written_is_refused_before_all_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "no_folder" / ("out.npz" if "--rdms" in arguments else "out.png")
+    assert main([*arguments, str(out)]) == 2
+    assert f": cannot write {out}: No such file or directory\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_cut_short_is_an_error(unbuffered: str, tmp_path: Path) -> None:
+    def limit_files_to_a_page() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    command = [sys.executable, "-m", "pyalexnet", "layers", "--format", "json"]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open(tmp_path / "layers.json", "wb") as file:
+        result = subprocess.run(
+            command,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env=environment,
+            preexec_fn=limit_files_to_a_page,
+        )
+    assert (result.returncode, result.stderr) == (1, "pyalexnet layers: File too large\n")
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
 @pytest.mark.parametrize(

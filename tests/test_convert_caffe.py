@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -68,6 +69,17 @@ def test_there_and_back(model: Classifier, tmp_path: Path) -> None:
     assert_same_net(found, model)
     assert found.mean.tobytes() == model.mean.tobytes()
     assert found.classes == CLASSES
+
+
+def test_a_full_disk_leaves_none_of_the_files(model: Classifier, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # the definition fits
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*model\.prototxt, .*model\.caffemodel \(.*: File too large"):
+            convert(model, tmp_path / "model.caffemodel")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_any_k_comes_back(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import io
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -20,14 +21,17 @@ import pytest
 from pyalexnet.system import files
 from pyalexnet.system.files import (
     file_written_atomically,
+    file_written_through,
     folder_written_atomically,
     link_atomically,
     open_regular_file,
     remove_folder,
     remove_unfinished,
     require_room,
+    require_writable,
     write_atomically,
     write_through,
+    write_together,
 )
 from pyalexnet.system.folder_lock import locked_folder
 
@@ -74,6 +78,86 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         write_atomically(tmp_path, b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def files_of_a_kilobyte() -> Iterator[None]:
+    """Files grow no larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("files_of_a_kilobyte")
+@pytest.mark.parametrize("size", [2000, 1 << 20])  # what a buffer holds back until the end, and what it does not
+def test_a_file_that_cannot_be_filled_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="File too large") as caught, file_written_atomically(path) as file:
+        file.write(bytes(size))
+    assert caught.value.filename == str(path)
+    folder = tmp_path / "folder"
+    with (
+        pytest.raises(OSError, match="File too large") as caught,
+        folder_written_atomically(folder) as unfinished,
+        file_written_through(unfinished / "part") as file,
+    ):
+        file.write(bytes(size))
+    assert caught.value.filename == str(folder / "part")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_made_or_brought_to_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = tmp_path / "nowhere" / "file"
+    with pytest.raises(FileNotFoundError) as caught, file_written_atomically(nowhere):
+        pass
+    assert caught.value.filename == str(nowhere)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    for write in (file_written_atomically, folder_written_atomically):
+        with pytest.raises(OSError, match=r"directory|not empty") as caught, write(tmp_path / "folder"):
+            pass
+        assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "folder"), None)
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left on device") as caught, file_written_atomically(tmp_path / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file")
+
+
+def test_an_error_of_what_fills_a_file_keeps_its_name(tmp_path: Path) -> None:
+    for name in (None, "other"):
+        with pytest.raises(OSError, match="mine") as caught, file_written_atomically(tmp_path / "file"):
+            raise OSError(errno.EIO, "mine", name)
+        assert caught.value.filename == name
+
+
+@pytest.mark.usefixtures("files_of_a_kilobyte")
+@pytest.mark.parametrize("second", [2000, 1 << 20])
+def test_files_are_written_together_or_not_at_all(tmp_path: Path, second: int) -> None:
+    paths = [tmp_path / name for name in "ab"]
+    write_together(dict.fromkeys(paths, b"old"))
+    with pytest.raises(OSError, match=rf"cannot write {paths[0]}, {paths[1]} \({second + 3:,} bytes\): File too large"):
+        write_together({paths[0]: b"new", paths[1]: bytes(second)})
+    assert [path.read_bytes() for path in paths] == [b"old", b"old"]
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_where_a_file_can_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    require_writable(path)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    for can in (path, "/dev/null", "/dev/stdout"):
+        require_writable(can)
+    assert path.read_bytes() == b"old"
+    os.mkfifo(tmp_path / "fifo")
+    require_writable(tmp_path / "fifo")  # nobody reads, so opening it would wait
+    for cannot in (tmp_path, tmp_path / "nowhere" / "file", path / "file", tmp_path / ("n" * 256)):
+        with pytest.raises(OSError, match=f"cannot write {cannot}: "):
+            require_writable(cannot)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # root may write everything
+    with pytest.raises(PermissionError, match=r"cannot write .*file: Permission denied"):
+        require_writable(path)
 
 
 @pytest.fixture
@@ -431,6 +515,19 @@ def test_a_lock_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "victim").touch()
     (tmp_path / ".lock").symlink_to("victim")
     with pytest.raises(OSError, match=f"cannot write to the folder {tmp_path}: "), locked_folder(tmp_path):
+        pass
+
+
+def test_a_lock_in_a_folder_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(path: Path, flags: int, *more: int) -> int:
+        if flags & os.O_CREAT:  # as it is for all but root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, *more)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refusing)
+    told = f"cannot write to the folder {tmp_path}: Permission denied"
+    with pytest.raises(PermissionError, match=told), locked_folder(tmp_path):
         pass
 
 

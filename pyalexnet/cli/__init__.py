@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TextIO
 
 from pyalexnet.cli import (
     ablate,
@@ -97,17 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal's number after Ctrl-C and signals that ask to end, and SIGPIPE's where nobody reads the output on.
     """
     _occupy_standard_descriptors()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that its encoding has not is no reason to fail
-    try:
-        return _run(arguments)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError:
-                let_go(stream)
+    with contextlib.redirect_stdout(_whole(sys.stdout)), contextlib.redirect_stderr(_whole(sys.stderr)):
+        try:
+            return _run(arguments)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except OSError:
+                    let_go(stream)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -194,6 +194,20 @@ def _occupy_standard_descriptors() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open until the process ends, as the next one
     if sys.stderr is None:
         sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _whole(stream: TextIO) -> TextIO:
+    """A standard stream that writes all that it is given, or fails.
+
+    A name that its encoding has not is no reason to. Where Python does without buffers (``-u``, PYTHONUNBUFFERED), it
+    drops without a word what a disk that fills up does not take of a text; there a buffer is written at each new line.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if isinstance(stream.buffer, io.RawIOBase):
+        return open(stream.fileno(), "w", 1, stream.encoding, "backslashreplace", closefd=False)
+    stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def _exit_status(error: Exception) -> int:

@@ -22,7 +22,7 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import as_json, columns, display_for, print_tables, table_of, write_text
+from pyalexnet.cli.output import as_json, columns, display_for, print_tables, require_outputs, table_of, write_text
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
@@ -70,6 +70,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, show, and write JSON if asked."""
+    require_outputs(options.json)
     skipped = Skipped(options)
     model = open_model(options)
     data = None if options.data is None else as_test_dataset(options.data)

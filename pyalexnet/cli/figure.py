@@ -23,7 +23,7 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import print_tables, table_of
+from pyalexnet.cli.output import print_tables, require_outputs, table_of
 from pyalexnet.cli.parser import CommandParser, Commands
 from pyalexnet.data.dataset import Dataset, image_names, remarks_on
 from pyalexnet.data.folder import find_image_files
@@ -204,6 +204,13 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="FILE", help="the file to write; its name ends in .png, .svg or .pdf")
 
 
+def _require_out(options: argparse.Namespace) -> None:
+    from pyalexnet.study.figures import require_format
+
+    require_format(options.out)
+    require_outputs(options.out)
+
+
 def _add_units_option(command: CommandParser, default: str) -> None:
     command.add_list(
         "--units",
@@ -235,10 +242,10 @@ def _add_images(command: argparse.ArgumentParser, count: int, default: str, meta
 
 
 def _draw_filters(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import filter_pictures, require_format, save_figure
+    from pyalexnet.study.figures import filter_pictures, save_figure
     from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 
-    require_format(options.out)
+    _require_out(options)
     model = open_model(options)
     save_figure(filter_pictures(model), options.out)
     rows = [
@@ -258,9 +265,9 @@ def _draw_filters(options: argparse.Namespace) -> int:
 
 
 def _draw_units(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import require_format, save_figure, unit_rows
+    from pyalexnet.study.figures import save_figure, unit_rows
 
-    require_format(options.out)
+    _require_out(options)
     skipped = Skipped(options)
     model = open_model(options)
     data = held_out_images(model) if options.where is None else as_test_dataset(options.where)
@@ -280,9 +287,9 @@ def _draw_units(options: argparse.Namespace) -> int:
 
 
 def _draw_occlusion(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import occlusion_panel, require_format, save_figure
+    from pyalexnet.study.figures import occlusion_panel, save_figure
 
-    require_format(options.out)
+    _require_out(options)
     skipped = Skipped(options)
     model = open_model(options)
     images, _ = _chosen(options, model, skipped)
@@ -303,9 +310,9 @@ def _draw_occlusion(options: argparse.Namespace) -> int:
 
 
 def _draw_deconv(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import projection_panel, require_format, save_figure
+    from pyalexnet.study.figures import projection_panel, save_figure
 
-    require_format(options.out)
+    _require_out(options)
     skipped = Skipped(options)
     model = open_model(options)
     images = list(_chosen(options, model, skipped)[0])
@@ -319,9 +326,9 @@ def _draw_deconv(options: argparse.Namespace) -> int:
 
 
 def _draw_predictions(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import prediction_panel, require_format, save_figure
+    from pyalexnet.study.figures import prediction_panel, save_figure
 
-    require_format(options.out)
+    _require_out(options)
     skipped = Skipped(options)
     model = open_model(options)
     images, labels = _chosen(options, model, skipped)
@@ -331,12 +338,12 @@ def _draw_predictions(options: argparse.Namespace) -> int:
 
 
 def _draw_neighbours(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import neighbour_rows, require_format, save_figure
+    from pyalexnet.study.figures import neighbour_rows, save_figure
 
     if options.where is not None and _names_figure(options.where):  # the file to write, and then come the images
         options.images.insert(0, options.out)
         options.where, options.out = None, options.where
-    require_format(options.out)
+    _require_out(options)
     skipped = Skipped(options)
     model = open_model(options)
     images, labels = _chosen(options, model, skipped, default=options.where)
@@ -357,9 +364,9 @@ def _draw_neighbours(options: argparse.Namespace) -> int:
 
 
 def _draw_curves(options: argparse.Namespace) -> int:
-    from pyalexnet.study.figures import learning_curves, require_format, save_figure
+    from pyalexnet.study.figures import learning_curves, save_figure
 
-    require_format(options.out)
+    _require_out(options)
     save_figure(learning_curves(load_run(options.folder)), options.out)
     return 0
 

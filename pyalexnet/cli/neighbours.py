@@ -18,7 +18,7 @@ from pyalexnet.cli.arguments import (
     add_quiet,
     open_model,
 )
-from pyalexnet.cli.output import add_output, write_rows
+from pyalexnet.cli.output import add_output, require_outputs, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.folder import find_image_files
@@ -56,6 +56,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, and write a row for each query and neighbour."""
+    require_outputs(options.output)
     data, queries = options.data, options.queries
     if data is not None and Path(data).is_file() and Path(data).suffix != ".npz":  # an image, and so the first query
         data, queries = None, [data, *queries]

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import TextIO
 
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyalexnet.cli.parser import CommandParser
-from pyalexnet.system.files import write_atomically
+from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import Display
 from pyalexnet.system.ranks import join_ranks
@@ -41,6 +42,17 @@ def add_output(command: CommandParser) -> None:
     """Which format, and where to."""
     command.add_argument("--format", choices=FORMATS, default="table", help="(default: %(default)s)")
     command.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
+
+
+def require_outputs(*paths: str | None) -> None:
+    """Refuse files that cannot be written, before the work whose results they are to hold; None is no file.
+
+    Raises:
+        OSError: one cannot be; of ranks the first one tries, which alone writes.
+    """
+    for path in paths:
+        if path is not None:
+            join_ranks().from_first(partial(require_writable, path))
 
 
 def write_rows(rows: Sequence[Mapping[str, object]], kind: str, output: str | PathLike[str] | None) -> None:

@@ -15,7 +15,7 @@ from pyalexnet.cli.arguments import (
     add_views,
     open_model,
 )
-from pyalexnet.cli.output import add_output, display_for, write_rows
+from pyalexnet.cli.output import add_output, display_for, require_outputs, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.folder import find_image_files
 from pyalexnet.evaluation.predict import predict
@@ -38,6 +38,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, and write a row for each image and class."""
+    require_outputs(options.output)
     files = find_image_files(*options.images)
     model = open_model(options)
     skipped = Skipped(options)

@@ -19,7 +19,7 @@ from pyalexnet.cli.arguments import (
     is_layer,
     open_model,
 )
-from pyalexnet.cli.output import add_output, print_tables, table_of, write_rows
+from pyalexnet.cli.output import add_output, print_tables, require_outputs, table_of, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
@@ -105,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
         from pyalexnet.study.figures import require_format
 
         require_format(options.figure)
+    require_outputs(options.rdms, options.figure, options.output)
     skipped = Skipped(options)
     model = open_model(options)
     other = None

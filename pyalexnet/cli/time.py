@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 from pyalexnet.architecture import Options
 from pyalexnet.cli.arguments import add_command, add_placement, add_quiet
-from pyalexnet.cli.output import add_output, print_tables, table_of, write_rows
+from pyalexnet.cli.output import add_output, print_tables, require_outputs, table_of, write_rows
 from pyalexnet.cli.parser import Commands
 from pyalexnet.device.backend import DEFAULT_DEVICE
 from pyalexnet.net.network import AlexNet
@@ -55,6 +55,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and show."""
     repeats, batch_size = at_least("repeats", options.repeats, 1), at_least("batch_size", options.batch_size, 1)
+    require_outputs(options.output)
     range_of = nvtx_ranges() if options.nvtx else nullcontext
     net = AlexNet(
         devices=options.devices or (DEFAULT_DEVICE,),

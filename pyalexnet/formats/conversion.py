@@ -24,7 +24,7 @@ from pyalexnet.net.placement import device_names
 from pyalexnet.net.programs import as_memory_limit
 from pyalexnet.system.array_file import array_from, read_array_header
 from pyalexnet.system.checks import as_path, flag, require, shown
-from pyalexnet.system.files import file_sha256, read_regular_file, write_atomically
+from pyalexnet.system.files import file_sha256, read_regular_file, write_together
 from pyalexnet.system.json_file import require_distinct
 
 Mean: TypeAlias = "str | PathLike[str] | Sequence[float] | np.ndarray[Any, Any]"
@@ -127,8 +127,7 @@ def convert(
     else:
         content = read(as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt)
     assert form.write is not None
-    for each, data in form.write(content, path).items():
-        write_atomically(each, data)
+    write_together(form.write(content, path))
     return content.remarks
 
 

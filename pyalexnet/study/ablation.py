@@ -42,7 +42,7 @@ from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.system.checks import require
 from pyalexnet.system.declaration import Setting, arguments_of, check_fields
-from pyalexnet.system.files import write_atomically
+from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
 from pyalexnet.system.json_file import JsonFormat
 from pyalexnet.system.ranks import join_ranks
@@ -251,6 +251,8 @@ def ablate(
     """
     if join_ranks().size > 1:
         raise LauncherError("an ablation trains its nets in one process each: start it without a launcher of MPI")
+    if out is not None:
+        require_writable(out)
     plan = plan or Plan()
     devices = list(default_devices() if devices is None else devices)
     require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -19,10 +20,13 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike, fspath
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # Names that begin so belong to writes that have not ended, or never will.
 _UNFINISHED = ".unfinished-"
@@ -101,14 +105,48 @@ def write_atomically(path: str | PathLike[str], content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was at ``path`` is unchanged.
     """
+    write_together({Path(path): content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files whole, all of them or none; see :func:`file_written_atomically`.
+
+    Raises:
+        OSError: one cannot be written; what was at the paths is unchanged.
+    """
     try:
-        with file_written_atomically(path) as file:
-            file.write(content)
+        with contextlib.ExitStack() as opened:
+            for path, content in contents.items():
+                file = opened.enter_context(file_written_atomically(path))
+                file.write(content)
+                file.flush()  # the disk takes all of them before one takes its name
     except BrokenPipeError:
         raise  # the reader has had enough, which is no failure of the disk
     except OSError as error:
-        reason = f"cannot write {fspath(path)} ({len(content):,} bytes): {error.strerror or error}"
-        raise OSError(error.errno, reason) from error
+        names, size = ", ".join(map(fspath, contents)), sum(map(len, contents.values()))
+        raise OSError(error.errno, f"cannot write {names} ({size:,} bytes): {error.strerror or error}") from error
+
+
+def require_writable(path: str | PathLike[str]) -> None:
+    """Refuse a path at which no file can be written, before the work whose result is to lie there.
+
+    Raises:
+        OSError: its folder is not there or takes no new files, or what lies there may not be written.
+    """
+    try:
+        target = _end_of_links(Path(path))
+        if _own_descriptor(target) is not None:
+            return
+        before = _status(target)
+        if before is not None and stat.S_ISDIR(before.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if before is not None and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if before is None or stat.S_ISREG(before.st_mode):
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {fspath(path)}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -118,7 +156,7 @@ def file_written_atomically(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     Where ``path`` is a device, a pipe or an open descriptor, that is what is filled.
 
     Raises:
-        OSError: it cannot be written; what was at ``path`` is unchanged.
+        OSError: it cannot be written; ``filename`` is ``path``, and what was there is unchanged.
     """
     target = _end_of_links(Path(path))
     descriptor = _own_descriptor(target)
@@ -130,25 +168,27 @@ def file_written_atomically(path: str | PathLike[str]) -> Iterator[BinaryIO]:
             descriptor = os.dup(descriptor)
             if sys.stdout is not None:
                 sys.stdout.flush()  # what was printed before comes before
-        with open(descriptor, "wb") as file:
+        with _opened(descriptor, path) as file:
             yield file
         return
     if before is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), fspath(path))
     temporary = _unfinished(target.parent)
-    try:
-        # Nobody may see in the new file what the one in its place keeps from them.
-        with open(_create(temporary, 0o666 if before is None else 0o600), "wb") as file:
-            if before is not None:
-                _take_after(file.fileno(), before)
-            yield file
-            file.flush()
-            _sync(file.fileno())
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-    finally:
-        with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
-            temporary.unlink()
+    with _called(temporary, path):
+        try:
+            # Nobody may see in the new file what the one in its place keeps from them.
+            with _opened(_create(temporary, 0o666 if before is None else 0o600), path) as file:
+                if before is not None:
+                    _take_after(file.fileno(), before)
+                yield file
+                file.flush()
+                with _named(path):
+                    _sync(file.fileno())
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+        finally:
+            with contextlib.suppress(OSError):  # where nothing could be written, nothing needs to go
+                temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -158,18 +198,19 @@ def folder_written_atomically(path: str | PathLike[str]) -> Iterator[Path]:
     The files in it must be written with :func:`write_through` or :func:`file_written_through`.
 
     Raises:
-        OSError: the folder cannot be made, or ``path`` exists.
+        OSError: the folder cannot be made, or ``path`` exists; ``filename`` is ``path``, or what would lie in it.
     """
     path = Path(path)
     temporary = _unfinished(path.parent)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        _sync_folder(temporary)
-        os.rename(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _called(temporary, path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            _sync_folder(temporary)
+            os.rename(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_through(path: Path, content: bytes) -> None:
@@ -189,10 +230,11 @@ def file_written_through(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written, or exists.
     """
-    with open(_create(path, 0o666), "wb") as file:
+    with _opened(_create(path, 0o666), path) as file:
         yield file
         file.flush()
-        _sync(file.fileno())
+        with _named(path):
+            _sync(file.fileno())
 
 
 def link_atomically(source: Path, path: Path) -> None:
@@ -281,6 +323,44 @@ def require_room(folder: str | PathLike[str], needed_bytes: int, what: str) -> N
 def cannot_write_to(folder: str | PathLike[str], error: OSError) -> OSError:
     """That a folder cannot be made or written to."""
     return OSError(error.errno, f"cannot write to the folder {fspath(folder)}: {error.strerror or error}")
+
+
+class _NamedFile(io.FileIO):
+    """An open file whose errors of writing name it: the system, which is told a descriptor, names none."""
+
+    def __init__(self, descriptor: int, path: str | PathLike[str]) -> None:
+        super().__init__(descriptor, "wb")
+        self._path = path
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        with _named(self._path):
+            return super().write(content)
+
+
+def _opened(descriptor: int, path: str | PathLike[str]) -> BinaryIO:
+    return io.BufferedWriter(_NamedFile(descriptor, path))
+
+
+@contextlib.contextmanager
+def _named(path: str | PathLike[str]) -> Iterator[None]:
+    """Errors that name no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or fspath(path)
+        raise
+
+
+@contextlib.contextmanager
+def _called(unfinished: Path, path: str | PathLike[str]) -> Iterator[None]:
+    """Errors name what is written, and what lies in it, as it is called once it is whole."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(unfinished):
+            error.filename = fspath(Path(path) / Path(error.filename).relative_to(unfinished))
+            error.filename2 = None
+        raise
 
 
 def _require_regular(mode: int, path: str) -> None:
