@@ -17,6 +17,7 @@ from PIL import Image
 
 from pyalexnet.architecture import Options
 from pyalexnet.data import ImageArrays
+from pyalexnet.data.opening import require_apart
 from pyalexnet.errors import DataError, DivergedError, SaveError
 from pyalexnet.net.model_file import load_model
 from pyalexnet.net.network import AlexNet
@@ -208,6 +209,34 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path)
     for out in (file, file / "run"):
         with pytest.raises(OSError, match=f"cannot write to the folder {out}: "):
             short_run(out=out)
+
+
+@pytest.mark.parametrize("where", [".", "run", "new/run"])
+@pytest.mark.parametrize("parts", [[], ["train", "val"]])
+def test_a_run_among_the_classes_is_refused(tmp_path: Path, where: str, parts: list[str]) -> None:
+    data = tmp_path / "data"
+    for folder in (data / part for part in parts or ["."]):
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True)
+            Image.fromarray(IMAGES[0]).save(folder / label / "0.png")
+    for folder in (data / part for part in parts or ["."]):
+        there = sorted(tmp_path.rglob("*"))
+        with pytest.raises(
+            DataError, match=f"out is {folder / where}, which lies in {folder}, where each folder is a c"
+        ):
+            train(data, **{**SHORT, "validation": None if parts else 0, "out": folder / where})
+        with pytest.raises(DataError, match=f"which lies in {folder}, "):
+            train((IMAGES, LABELS), **{**SHORT, "validation": folder, "out": folder / where})
+        assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_run_among_the_data_that_is_no_class(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / "train" / label / "0.png")
+    for out in (tmp_path / "train" / "a" / "run", tmp_path / "train" / ".run", tmp_path / "run"):
+        require_apart(out, tmp_path, 0.1)
+        require_apart(out, "digits", None)
 
 
 def test_full_disk_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

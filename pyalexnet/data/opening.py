@@ -12,7 +12,7 @@ from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.checked import checked
 from pyalexnet.data.dataset import Dataset, shortened
 from pyalexnet.data.digits import TEST_FRACTION, Digits
-from pyalexnet.data.finding import visible_subfolders
+from pyalexnet.data.finding import has_images, visible_subfolders
 from pyalexnet.data.folder import ImageFolder, find_parts, is_folder, remark_on_classes
 from pyalexnet.data.idx import IdxImages, fashion_mnist, has_idx_part
 from pyalexnet.data.manifest import MANIFEST_FILE
@@ -83,6 +83,42 @@ def as_test_dataset(data: DataSource) -> Dataset:
         return held_out
     dataset = as_dataset(data)
     return split(dataset, TEST_FRACTION)[1] if isinstance(dataset, Digits) and dataset is not data else dataset
+
+
+def require_apart(out: str | PathLike[str], *sources: object) -> None:
+    """Refuse a folder to write that would be taken for a class of the data, or would hold what is taken for one.
+
+    Args:
+        out: the folder.
+        *sources: what :func:`as_dataset` takes; what is no folder's path is no matter.
+
+    Raises:
+        DataError: it lies beside the classes, or holds them; or a folder of the data cannot be read.
+    """
+    target = Path(out).resolve()
+    for source in sources:
+        if not isinstance(source, str | PathLike) or is_name(source) or not is_folder(Path(source)):
+            continue
+        for folder in _folders_of_classes(Path(source)):
+            if not target.is_relative_to(folder.resolve()):
+                continue
+            below = target.relative_to(folder.resolve()).parts
+            if below and (below[0].startswith(".") or (is_folder(folder / below[0]) and has_images(folder / below[0]))):
+                continue  # hidden, or in a class, of which images alone are taken
+            raise DataError(
+                f"out is {printable(fspath(out))}, which lies in {printable(fspath(folder))}, where each folder is a "
+                "class; name a folder elsewhere"
+            )
+
+
+def _folders_of_classes(path: Path) -> list[Path]:
+    """Where each subfolder is a class: a folder itself, or those of its parts that are not prepared."""
+    if (path / MANIFEST_FILE).is_file() or has_idx_part(path, "train") or not visible_subfolders(path):
+        return []
+    parts = find_parts(path, MANIFEST_FILE)
+    if parts is None:
+        return [path]
+    return [part for part in (parts.training, parts.held_out) if part and not (part / MANIFEST_FILE).is_file()]
 
 
 class _Parts(NamedTuple):

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 from pyalexnet.data import DataSource
 from pyalexnet.data.choice import unreadable_lines
 from pyalexnet.data.dataset import remarks_on
+from pyalexnet.data.opening import require_apart
 from pyalexnet.net.shards import Shards
 from pyalexnet.system import checks
 from pyalexnet.system.files import remove_unfinished
@@ -169,7 +170,7 @@ def _carry_out(asked: Asked, callback: Callback | None, ranks: Ranks) -> Trainin
         _interrupt(conduct.out, display) as interrupt,
         contextlib.ExitStack() as held,
     ):
-        ranks.from_first(lambda: held.enter_context(_for_itself(conduct.out, display)))
+        ranks.from_first(lambda: held.enter_context(_for_itself(asked, display)))
         start = starting_point(asked, display, ranks)
         _introduce(start, display)
         result = TrainingResult(start.model, start.state.history, start.settings, start.chosen.description)
@@ -199,15 +200,18 @@ def _interrupt(out: str | PathLike[str] | None, display: Display) -> InterruptRe
 
 
 @contextlib.contextmanager
-def _for_itself(out: str | PathLike[str] | None, display: Display) -> Iterator[None]:
+def _for_itself(asked: Asked, display: Display) -> Iterator[None]:
     """Keep other processes out of the run's folder, if there is one.
 
     Raises:
+        DataError: it would be among the data.
         OSError: another process is at work in it, or it cannot be written to; the message says which.
     """
+    out = asked.conduct.out
     if out is None:
         yield
         return
+    require_apart(out, asked.data, asked.validation)  # before the folder is there, and taken for a class
     with locked_folder(out) as unlocked:
         if unlocked:
             display.line(f"{fspath(out)} cannot be locked ({unlocked}): let no other process work in it")
