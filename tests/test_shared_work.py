@@ -226,10 +226,10 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
         "predict: the following arguments are required: MODEL, IMAGE",
         "layers: it is done by one process, and a launcher started 2: .* prepare, train, evaluate, predict and",
         "evaluate: there is no model file nowhere",
-        "features: .*nowhere.*: No such file",
+        "features: nowhere/x.npz: No such file",
         "features: .*: it exists; it must be the name of a new folder",
-        "predict: cannot write nowhere/x .*: No such file",
-        "evaluate: cannot write nowhere/x .*: No such file",
+        "predict: cannot write nowhere/x: No such file",
+        "evaluate: cannot write nowhere/x: No such file",
         "prepare: .*/run is not empty",
     )
     assert len(told) == len(expected), refused.stderr
