@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pyalexnet.system.checks import flag, integer, number, require, shown
+from pyalexnet.system.checks import as_path, flag, integer, number, require, shown
 
 
 @pytest.mark.parametrize("value", [10, np.int64(10), np.uint8(10), np.array(10)])
@@ -52,6 +53,16 @@ def test_an_integer_beyond_all_floats_is_named() -> None:
 def test_truth_values_become_pythons(value: Any) -> None:
     found = flag("lrn", value)
     assert (found, type(found)) == (bool(value), bool)
+
+
+def test_paths() -> None:
+    assert as_path("out", "a/b") == as_path("out", Path("a/b")) == Path("a/b")
+    assert as_path("out", ".") == Path()
+    for value in (None, 3, b"a", ["a"]):
+        with pytest.raises(TypeError, match=r"^out is .*; it must be a path$"):
+            as_path("out", value)
+    with pytest.raises(ValueError, match=r"^out is ''; it must be a path, '\.' for the working directory$"):
+        as_path("out", "")
 
 
 @pytest.mark.parametrize("value", [1, 0, "True", None, 1.0, np.array(True), []])

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,3 +180,19 @@ def test_where_nothing_was_built_it_says_what_to_run(
     monkeypatch.setattr(natives, "is_built", lambda _name: False)
     with pytest.raises(pyalexnet.DeviceNotFoundError, match=f"no 'cpu' target for this processor; .*{advice}"):
         backend.instruction_set.__wrapped__()
+
+
+def test_an_empty_path_is_not_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls: dict[str, Callable[[Any], object]] = {
+        "path": pyalexnet.load_model,
+        "data": pyalexnet.data.opening.as_dataset,
+        "folder": pyalexnet.load_run,
+        "out": lambda out: pyalexnet.train(out=out),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name} is ''; it must be a path"):
+            call("")
+        with pytest.raises(TypeError, match=f"^{name} is "):
+            call(3)
+    assert list(tmp_path.iterdir()) == []

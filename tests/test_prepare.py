@@ -293,6 +293,13 @@ def test_sources_that_cannot_serve(folder: Path, tmp_path: Path) -> None:
         quietly(folder, tmp_path / "out", shard_size=0)
     with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
         quietly(folder, tmp_path / "out", workers=0)
+    for name, wrong in {"workers": "2", "shard_size": 4.0, "progress": 1, "labels": 3, "classes": ["a"]}.items():
+        with pytest.raises(TypeError, match=f"^{name} is "):
+            quietly(folder, tmp_path / "out", **{name: wrong})
+    with pytest.raises(TypeError, match=r"^source is "):
+        prepare([folder], tmp_path / "out")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^destination is ''"):
+        prepare(folder, "")
     assert not (tmp_path / "out").exists()
 
 

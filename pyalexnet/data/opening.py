@@ -19,6 +19,7 @@ from pyalexnet.data.manifest import MANIFEST_FILE
 from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.names import printable, require_text
 
 DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[object, object]
@@ -131,7 +132,7 @@ class _Parts(NamedTuple):
 def _parts(data: str | PathLike[str]) -> _Parts:
     if is_name(data):
         return _NAMED[fspath(data)]
-    path = Path(data)
+    path = as_path("data", data)
     require_text(fspath(path), "data")
     if is_folder(path):
         return _folder_parts(path)

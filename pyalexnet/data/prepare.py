@@ -48,6 +48,7 @@ from pyalexnet.data.shard_writer import PROGRESS
 from pyalexnet.data.shards import Shards
 from pyalexnet.data.sources import Source, find_images
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import as_path, at_least, flag, integer
 from pyalexnet.system.files import remove_unfinished, require_room, write_atomically
 from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.interrupt import InterruptRequest, Terminated, keyboard_interrupt
@@ -105,6 +106,7 @@ def prepare(
     Raises:
         DataError: the source cannot serve, an image is broken, or ``destination`` holds other work; the message says
             which and why.
+        TypeError: an argument is of a wrong kind; the message names it.
         ValueError: an argument makes no sense, or ranks do not agree; the message names it.
         LauncherError: several processes were started that cannot find each other by MPI; the message says how to.
         OSError: a file cannot be read or written, or the disk is full; what was finished is kept.
@@ -113,15 +115,15 @@ def prepare(
     ranks = join_ranks()
     with ranks.ending_together():
         preparation = Preparation(
-            source=Path(source),
-            folder=Path(destination),
-            labels=labels,
-            classes=classes,
+            source=as_path("source", source),
+            folder=as_path("destination", destination),
+            labels=labels if labels is None else as_path("labels", labels),
+            classes=classes if classes is None else as_path("classes", classes),
             first_label=first_label,
             on_error=on_error,
-            shard_size=shard_size,
-            workers=usable_cores() if workers is None else workers,
-            progress=progress,
+            shard_size=integer("shard_size", shard_size),
+            workers=usable_cores() if workers is None else integer("workers", workers),
+            progress=flag("progress", progress),
         )
         preparation.carry_out()
         return PreparedImages(destination)
@@ -154,10 +156,8 @@ class Preparation:
         if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
             needed = "0 or 1" if labels is not None else "left out where there are no labels"
             raise ValueError(f"first_label is {first_label!r}; it must be {needed}")
-        if self.shard_size < 1:
-            raise ValueError(f"shard_size is {self.shard_size}; it must be at least 1")
-        if self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; it must be at least 1")
+        at_least("shard_size", self.shard_size, 1)
+        at_least("workers", self.workers, 1)
         _require_apart(self.source, self.folder)
 
     def carry_out(self) -> None:

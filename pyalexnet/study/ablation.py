@@ -40,7 +40,7 @@ from pyalexnet.errors import DataError, DivergedError, LauncherError
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
-from pyalexnet.system.checks import require
+from pyalexnet.system.checks import as_path, require
 from pyalexnet.system.declaration import Setting, arguments_of, check_fields
 from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
@@ -252,7 +252,7 @@ def ablate(
     if join_ranks().size > 1:
         raise LauncherError("an ablation trains its nets in one process each: start it without a launcher of MPI")
     if out is not None:
-        require_writable(out)
+        require_writable(as_path("out", out))
     plan = plan or Plan()
     devices = list(default_devices() if devices is None else devices)
     require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")

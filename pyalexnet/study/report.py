@@ -33,6 +33,7 @@ from pyalexnet.net.timing import Stopwatch
 from pyalexnet.study.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
 from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 from pyalexnet.study.ledger import LEDGER, SOURCES, Row
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.names import printable, shorten
@@ -146,7 +147,7 @@ def write_report(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
-    require_writable(path)
+    require_writable(as_path("path", path))
     run = load_run(folder)
     model = load_model(run.folder / (BEST_FILE if best else MODEL_FILE), devices=devices, memory_limit=memory_limit)
     chosen, no_data = _data(model, data, on_error)

@@ -99,9 +99,11 @@ def as_path(name: str, value: object) -> Path:
 
     Raises:
         TypeError: it is neither a text nor a path.
+        ValueError: it is empty, which pathlib takes for the working directory.
     """
     if not isinstance(value, str | PathLike):
         raise TypeError(f"{name} is {shown(value)}; it must be a path")
+    require(value != "", name, value, "a path, '.' for the working directory")
     return Path(value)
 
 

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.errors import DataError
-from pyalexnet.system.checks import require
+from pyalexnet.system.checks import as_path, require
 from pyalexnet.system.json_file import JsonFormat
 from pyalexnet.training.checkpoint import CHECKPOINTS
 from pyalexnet.training.logs import METRICS_FILE, read_lines
@@ -74,8 +74,9 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
 
     Raises:
         DataError: there is no such folder or run, or a file of it is damaged; the message names it.
+        TypeError: ``folder`` is no path.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     run = _read(folder)
     return RunRecord(
         folder=folder,

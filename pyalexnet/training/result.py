@@ -12,6 +12,7 @@ from typing import Literal
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import MODEL_FILE, model_content
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.files import write_atomically
 from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, accuracy_after, best_epoch
@@ -63,8 +64,9 @@ class TrainingResult:
 
         Raises:
             OSError: a file cannot be written; what was there before is unchanged.
+            TypeError: ``folder`` is no path.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder)
         folder.mkdir(parents=True, exist_ok=True)
         accuracy = accuracy_after(self.model.net.step, self.history, self.data)
         write_atomically(folder / MODEL_FILE, model_content(self.model, accuracy=accuracy))
