@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 import shutil
@@ -23,8 +24,9 @@ from pyalexnet import AlexNet, Classifier, ModelFileError, cli, convert, load_mo
 from pyalexnet.architecture import Options
 from pyalexnet.formats import own
 from pyalexnet.net import proof
-from pyalexnet.net.model_file import verify_model
+from pyalexnet.net.model_file import record_accuracy, verify_model
 from pyalexnet.net.tensor_file import checksum
+from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.training.result import BEST_FILE
 
 CPU = ["cpu:0"]
@@ -331,6 +333,92 @@ def test_origin_outlives_loading_and_converting(digits_run: Path, tmp_path: Path
     assert renamed["accuracy"]["images"] > 0
     convert(digits_run, tmp_path / "of_grey.safetensors", mean=(1, 2, 3))
     assert description(tmp_path / "of_grey.safetensors")["proof"]["accuracy"] is None
+
+
+@pytest.fixture
+def run(digits_run: Path, tmp_path: Path) -> Path:
+    """A copy of the digits' run to be written into."""
+    return Path(shutil.copytree(digits_run, tmp_path / "run"))
+
+
+def evaluate(*arguments: str | Path) -> int:
+    return cli.main(["evaluate", *map(str, arguments), "--devices", "cpu:0", "--quiet"])
+
+
+def tensors_of(path: Path) -> bytes:
+    """All that lies behind a safetensors file's header."""
+    content = path.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
+def test_accuracy_by_more_views_is_recorded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model_file = run / "model.safetensors"
+    before, tensors = description(model_file), tensors_of(model_file)
+    assert before["proof"]["more_views"] == []
+    for views in (10, 5, 10):
+        assert evaluate(run, "--views", str(views), "--record") == 0
+    after = description(model_file)
+    five, ten = after["proof"]["more_views"]
+    assert (five["views"], ten["views"]) == (5, 10)
+    expected = pyalexnet.evaluate(load_model(run, devices=CPU), views=10)
+    assert ten == {**before["proof"]["accuracy"], "views": 10, "top1_error": expected.top1_error}
+    assert after == {**before, "proof": {**before["proof"], "more_views": [five, ten]}}
+    assert tensors_of(model_file) == tensors
+    capsys.readouterr()
+    assert cli.main(["verify", str(run), "--devices", "cpu:0"]) == 0
+    assert re.findall(r"; (\w+) views?\b", " ".join(capsys.readouterr().out.split())) == ["one", "5", "10"]
+
+
+def test_what_was_recorded_goes_with_the_same_net(run: Path, tmp_path: Path) -> None:
+    assert evaluate(run, "--views", "5", "--record") == 0
+    convert(run, tmp_path / "renamed.safetensors", classes=[*"0123456789"])
+    (recorded,) = description(tmp_path / "renamed.safetensors")["proof"]["more_views"]
+    assert recorded["views"] == 5
+    convert(run, tmp_path / "of_grey.safetensors", mean=(1, 2, 3))
+    assert description(tmp_path / "of_grey.safetensors")["proof"]["more_views"] == []
+
+
+def test_what_training_measured_can_be_recorded_anew(run: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    rewrite(run / "model.safetensors", lambda about: about["proof"].update(accuracy=None))
+    assert evaluate(run, "--record") == 0
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_nothing_is_recorded_of_another_net(run: Path) -> None:
+    model = load_model(run, devices=CPU)
+    accuracy = proof.Accuracy(data="digits", images=3, views=10, top1_error=0.0)
+    save_model(run / "model.safetensors", model_of(PAPER))
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(ModelFileError, match="no more the net that was judged"):
+        record_accuracy(run, model, accuracy)
+    with locked_folder(run), pytest.raises(OSError, match="is at work in it"):
+        record_accuracy(run, model, accuracy)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "message"),
+    [
+        (["digits"], {}, "DATA is digits; with --record it must be left out"),
+        ([], {"proof": None}, "has no proof to hold an accuracy"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_first(
+    run: Path,
+    data: list[str],
+    change: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rewrite(run / "model.safetensors", lambda about: about.update(change))
+    before = (run / "model.safetensors").read_bytes()
+    command = importlib.import_module("pyalexnet.cli.evaluate")
+    monkeypatch.setattr(command, "evaluate", lambda *_arguments, **_named: pytest.fail("it was judged"))
+    assert evaluate(run, *data, "--record") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert (run / "model.safetensors").read_bytes() == before
 
 
 def test_a_converted_file_says_what_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from typing import Literal, cast
 
 import numpy as np
 from rich.table import Table
@@ -27,8 +28,13 @@ from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.evaluation.own_data import held_out_name
+from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.judging import CONFIDENCE, ClassResult, Evaluation, Interval
-from pyalexnet.system.names import shorten
+from pyalexnet.net.model_file import file_of, record_accuracy, require_proof
+from pyalexnet.net.proof import Accuracy
+from pyalexnet.system.names import printable, shorten
+from pyalexnet.system.progress import tell
 from pyalexnet.system.ranks import join_ranks
 
 # As many classes are shown one by one; of more the worst ones are.
@@ -64,14 +70,23 @@ def add(commands: Commands) -> None:
     add_overlap(command)
     add_on_error(command)
     command.add_argument("--json", metavar="FILE", help="write all figures there")
+    command.add_argument(
+        "--record",
+        action="store_true",
+        help="write the accuracy into the model file too, where verify tells it; without DATA only",
+    )
     add_quiet(command)
     add_placement(command)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, show, and write JSON if asked."""
+    """Measure, show, and write what is asked for."""
     require_outputs(options.json)
     skipped = Skipped(options)
+    if options.record:
+        if options.data is not None:
+            raise ValueError(f"DATA is {options.data}; with --record it must be left out, for the images held out")
+        require_proof(options.model)
     model = open_model(options)
     data = None if options.data is None else as_test_dataset(options.data)
     with display_for(options) as display:
@@ -86,15 +101,23 @@ def run(options: argparse.Namespace) -> int:
             on_stage=display.begin,
             on_images=display.advance,
         )
-    join_ranks().from_first(lambda: _show(found, options))
+    join_ranks().from_first(lambda: _show(found, options, model))
     return skipped.exit_status()
 
 
-def _show(found: Evaluation, options: argparse.Namespace) -> None:
+def _show(found: Evaluation, options: argparse.Namespace, model: Classifier) -> None:
     which = "images that the run held out" if options.data is None else "images"
     print_tables(*_shown(found, which, by_class=options.by_class))
     if options.json:
         write_text(as_json(as_record(found)), options.json)
+    if options.record:
+        record_accuracy(options.model, model, _accuracy(found, model))
+        tell(printable(f"recorded in {file_of(options.model)}"))
+
+
+def _accuracy(found: Evaluation, model: Classifier) -> Accuracy:
+    views = cast(Literal[1, 5, 10], found.views)  # which is what evaluate takes
+    return Accuracy(data=held_out_name(model), images=found.count, views=views, top1_error=found.top1_error)
 
 
 def as_record(found: Evaluation) -> dict[str, object]:

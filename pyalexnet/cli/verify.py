@@ -73,7 +73,10 @@ def _rows(found: Verification) -> Iterator[tuple[str, str, str]]:
     yield "from", _NOT_TOLD if run is None else _told(run), ""
     for file in files:
         yield "converted from", f"{file.name} ({file.format}), SHA-256 {file.sha256}", ""
-    yield "accuracy", _NOT_TOLD if proof.accuracy is None else _measured(proof.accuracy), ""
+    for each in proof.measured:
+        yield "accuracy", _measured(each), ""
+    if not proof.measured:
+        yield "accuracy", _NOT_TOLD, ""
     yield "written by", f"pyalexnet {proof.version}, after {found.about.step:,} steps", ""
 
 

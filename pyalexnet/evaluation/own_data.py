@@ -22,6 +22,7 @@ from pyalexnet.data.dataset import image_names
 from pyalexnet.data.prefetch import shared_out
 from pyalexnet.errors import DataError
 from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.origin import DataOrigin
 from pyalexnet.system.ranks import ALONE, Ranks
 from pyalexnet.training.record import load_data_description
 
@@ -87,6 +88,15 @@ def held_out_images(model: Classifier) -> Dataset:
         DataError: there are none, or :func:`data_of_run` does not find them.
     """
     return _or_asked_for(lambda: _required(data_of_run(model).held_out))
+
+
+def held_out_name(model: Classifier) -> str:
+    """What :func:`held_out_images` are, in words, without paths.
+
+    Raises:
+        DataError: they are not known.
+    """
+    return DataOrigin.of(_description(model)).held_out_name
 
 
 def training_images(model: Classifier) -> Dataset:

@@ -45,7 +45,8 @@ class Content:
         step: training steps done.
         colours: in which order ``conv1.weight`` takes an image's colours.
         origin: where it came from.
-        accuracy: how often it was wrong; None where nobody measured it, or it is no more the same.
+        accuracy: how often it was wrong by one view; None where nobody measured it, or it is no more the same.
+        more_views: how often it was by more of them, as :class:`pyalexnet.net.proof.Proof` has it.
         remarks: what who converts should know of it.
     """
 
@@ -57,6 +58,7 @@ class Content:
     colours: Colours = "rgb"
     origin: Origin = UNKNOWN
     accuracy: Accuracy | None = None
+    more_views: tuple[Accuracy, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property

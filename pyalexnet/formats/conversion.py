@@ -197,7 +197,7 @@ def _given(
     if mean is not None:
         content = replace(content, mean=_mean(mean))
     if mean is not None or colours is not None:
-        content = replace(content, accuracy=None)  # that of a net which sees other images
+        content = replace(content, accuracy=None, more_views=())  # that of a net which sees other images
     if content.mean is None:
         raise ValueError(
             f"mean is None, but {source} has no mean image; it must be its file, or numbers for red, green and blue, "

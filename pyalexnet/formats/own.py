@@ -29,6 +29,7 @@ def read(path: Path) -> Content:
         step=about.step,
         origin=about.proof.origin if about.proof else UNKNOWN,
         accuracy=about.proof.accuracy if about.proof else None,
+        more_views=about.proof.more_views if about.proof else (),
     )
 
 
@@ -39,4 +40,4 @@ def write(content: Content) -> bytes:
         OutOfMemoryError: the net does not fit into the computer's memory once more.
     """
     model = content.classifier(["cpu:0"])
-    return model_content(model, content.parameters, accuracy=content.accuracy)
+    return model_content(model, content.parameters, accuracy=content.accuracy, more_views=content.more_views)

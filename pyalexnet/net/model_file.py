@@ -27,6 +27,7 @@ from pyalexnet.net.proof import Accuracy, LogitsCheck, Proof, check_logits
 from pyalexnet.net.tensor_file import Description, Shapes, Tensors, description_format, open_tensors, pack
 from pyalexnet.system.checks import as_path, flag, shown
 from pyalexnet.system.files import write_atomically
+from pyalexnet.system.folder_lock import locked_folder
 from pyalexnet.system.json_file import require_distinct
 
 MODEL_FILE = "model.safetensors"
@@ -49,19 +50,68 @@ def save_model(path: str | PathLike[str], model: Classifier) -> None:
     write_atomically(as_path("path", path), model_content(model))
 
 
-def model_content(model: Classifier, parameters: Tensors | None = None, *, accuracy: Accuracy | None = None) -> bytes:
+def model_content(
+    model: Classifier,
+    parameters: Tensors | None = None,
+    *,
+    accuracy: Accuracy | None = None,
+    more_views: tuple[Accuracy, ...] = (),
+) -> bytes:
     """What :func:`save_model` writes.
 
     Args:
         model: the classifier.
         parameters: its net's, from a caller who has them in host memory already.
-        accuracy: how often it was wrong, where that was measured.
+        accuracy: how often it was wrong by one view, where that was measured.
+        more_views: how often it was by more of them.
     """
     with model.net.exclusive():  # what the file says is all of one step
         about = described(model.classes, model.net.num_classes, model.net.options, model.net.step)
         tensors = {**(model.net.parameters() if parameters is None else parameters), MEAN: model.mean}
-        proof = Proof.of(model, tensors, accuracy)
+        proof = Proof.of(model, tensors, accuracy, more_views)
     return pack(tensors, {**about, "proof": asdict(proof)})
+
+
+def record_accuracy(path: str | PathLike[str], model: Classifier, measured: Accuracy) -> None:
+    """Write into a model file how often its net was wrong; its tensors and all else that it says stay as they are.
+
+    Args:
+        path: as in :func:`load_model`.
+        model: what was measured.
+        measured: how often it was wrong.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is no model of this package, damaged, without a proof, or has another net than ``model``.
+        OSError: it cannot be written, or another process is at work in its folder; the file is as it was.
+    """
+    path = file_of(path)
+    with locked_folder(path.parent):
+        about, proof = require_proof(path)
+        with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
+            tensors = file.tensors()
+        judged = {**model.net.parameters(), MEAN: model.mean}
+        if any(values.tobytes() != judged[name].tobytes() for name, values in tensors.items()):
+            raise ModelFileError(f"{path} is no more the net that was judged; nothing is written into it")
+        said = described(about.classes, about.num_classes, about.options, about.step)
+        write_atomically(path, pack(tensors, {**said, "proof": asdict(proof.with_accuracy(measured))}))
+
+
+def require_proof(path: str | PathLike[str]) -> tuple[ModelDescription, Proof]:
+    """What a model file says, and what it proves itself by.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is no model of this package, or of an earlier version, which wrote no proof.
+    """
+    path = file_of(path)
+    with open_tensors(path, "model file", MODEL_DESCRIPTION, model_shapes) as file:
+        about = file.description
+    if about.proof is None:
+        raise ModelFileError(
+            f"{path} has no proof to hold an accuracy, as files of earlier versions; convert writes one"
+        )
+    return about, about.proof
 
 
 def described(classes: Sequence[str], num_classes: int, options: Options, step: int) -> dict[str, object]:

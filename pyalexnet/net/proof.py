@@ -18,7 +18,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Annotated, Literal
 
@@ -66,7 +66,8 @@ class Proof:
             finite.
         device: the kind of device that computed them.
         origin: where the model came from.
-        accuracy: as it was measured; None where it was not.
+        accuracy: as it was measured by one view; None where it was not.
+        more_views: as it was measured of the same net by more views, fewest first, each number of them once.
     """
 
     version: str
@@ -76,15 +77,19 @@ class Proof:
     device: str
     origin: Origin
     accuracy: Accuracy | None
+    more_views: tuple[Accuracy, ...] = ()
 
     @classmethod
-    def of(cls, model: Classifier, tensors: Tensors, accuracy: Accuracy | None) -> Proof:
+    def of(
+        cls, model: Classifier, tensors: Tensors, accuracy: Accuracy | None, more_views: tuple[Accuracy, ...]
+    ) -> Proof:
         """The proof of a model as it is.
 
         Args:
             model: the classifier; nobody else may change its net meanwhile.
             tensors: all that its file will hold.
-            accuracy: as it was measured, if it was.
+            accuracy: as the attribute.
+            more_views: as the attribute.
         """
         digests = _digests(tensors)
         logits = _logits_to_record(model)
@@ -96,7 +101,20 @@ class Proof:
             device=str(describe_placement(model.net.devices)["the kind of device"]),
             origin=model.origin,
             accuracy=accuracy,
+            more_views=more_views,
         )
+
+    @property
+    def measured(self) -> tuple[Accuracy, ...]:
+        """How accurate it was by each number of views, fewest first."""
+        return (*([self.accuracy] if self.accuracy else []), *self.more_views)
+
+    def with_accuracy(self, measured: Accuracy) -> Proof:
+        """The same of a net that was measured again, which takes the place of what was known by as many views."""
+        if measured.views == 1:
+            return replace(self, accuracy=measured)
+        others = [known for known in self.more_views if known.views != measured.views]
+        return replace(self, more_views=tuple(sorted([*others, measured], key=lambda known: known.views)))
 
     def damage(self, tensors: Tensors) -> str:
         """How tensors differ from those that were written; empty where they do not."""
