@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from exchange import NETS, channels_first, difference, images_for, run_by_onnxruntime
-from foreign import CLASSES, ROUNDING, assert_equal, model_of
+from foreign import BVLC, CLASSES, PAPER, ROUNDING, assert_equal, model_of
 from pyalexnet import Classifier, ModelFileError, convert, load_model
 
 onnx = pytest.importorskip("onnx")
@@ -168,7 +169,7 @@ def test_the_zoos_own_file_says_what_it_is_for(tmp_path: Path) -> None:
     assert any("takes its images as BGR" in remark for remark in remarks)
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# What exporters make of a net ----------------------------------------------------------------------------------------
 
 
 def set_attribute(name: str, **values: Any) -> Callable[[Any], None]:
@@ -182,6 +183,239 @@ def set_attribute(name: str, **values: Any) -> Callable[[Any], None]:
     return change
 
 
+def constant(model: Any, name: str, values: Any) -> str:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+    return name
+
+
+def replace_node(model: Any, old: Any, new: list[Any]) -> None:
+    """Put nodes at the place of one."""
+    nodes = list(model.graph.node)
+    place = nodes.index(old)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:place], *new, *nodes[place + 1 :]])
+
+
+MAPS = {"lrn1": (96, 55), "lrn2": (256, 27)}  # channels; height and width
+
+
+def lrn_as_pytorch_exports_it(batch: int | str, *, reshaped_back: bool = False) -> Callable[[Any], None]:
+    """Each LRN in the nodes of torch.onnx.export with dynamo=True, for so many images or any number."""
+
+    def change(model: Any) -> None:
+        without_description(model)
+        if isinstance(batch, int):
+            model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+        first, width = (batch, -1) if isinstance(batch, int) else (-1, None)
+        for old in [each for each in model.graph.node if each.op_type == "LRN"]:
+            how = {each.name: onnx.helper.get_attribute_value(each) for each in old.attribute}
+            (x,), (y,) = old.input, old.output
+            channels, height = MAPS[y[:4]]
+            channels //= 2 if x.endswith(".x") else 1
+
+            def value(name: str, values: Any, y: str = y) -> str:
+                return constant(model, f"{y}/{name}", values)
+
+            def made(kind: str, inputs: list[str], name: str, y: str = y, **attributes: Any) -> Any:
+                output = f"{y}/{name}" if name else y
+                return onnx.helper.make_node(kind, inputs, [output], output, **attributes)
+
+            sizes = [first, 1, channels, height, width or height]
+            nodes = [
+                made("Mul", [x, x], "squares"),
+                made("Reshape", [f"{y}/squares", value("sizes", sizes)], "apart", allowzero=1),
+                made("Pad", [f"{y}/apart", value("pads", [0, 0, 2, 0, 0] * 2)], "padded", mode="constant"),
+                made("AveragePool", [f"{y}/padded"], "means", kernel_shape=[5, 1, 1], count_include_pad=1),
+                made("Squeeze", [f"{y}/means", value("axes", [1])], "mean"),
+                made("Mul", [f"{y}/mean", value("alpha", np.float32(how["alpha"]))], "scaled"),
+                made("Add", [value("k", np.float32(how["bias"])), f"{y}/scaled"], "sums"),
+                made("Pow", [f"{y}/sums", value("beta", np.float32(how["beta"]))], "powers"),
+                made("Div", [x, f"{y}/powers"], ""),
+            ]
+            if reshaped_back:
+                nodes.insert(5, made("Reshape", [f"{y}/mean", value("back", [sizes[0], *sizes[2:]])], "again"))
+                nodes[6].input[0] = f"{y}/again"
+            replace_node(model, old, nodes)
+
+    return change
+
+
+@pytest.mark.parametrize("options", [PAPER, BVLC, {**BVLC, "crop": 224}], ids=["towers", "both", "224"])
+@pytest.mark.parametrize("change", [lrn_as_pytorch_exports_it("N"), lrn_as_pytorch_exports_it(2, reshaped_back=True)])
+def test_lrn_as_pytorch_exports_it_is_read(options: Any, change: Callable[[Any], None], tmp_path: Path) -> None:
+    model = model_of(options)
+    convert(model, tmp_path / "model.onnx")
+    path = changed(tmp_path / "model.onnx", change, tmp_path / "exported.onnx")
+    read = load_model(path, devices=["cpu:0"], mean=(1, 2, 3))
+    assert replace(read.net.options, bias_init=model.net.options.bias_init) == model.net.options
+    for name, value in model.net.parameters().items():
+        assert read.net.parameters()[name].tobytes() == value.tobytes(), name
+    x = images_for(model, 2)
+    if find_spec("onnxruntime"):
+        assert difference(run_by_onnxruntime(path, x), model, x) < ROUNDING
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's own
+@pytest.mark.parametrize("options", [PAPER, BVLC], ids=["towers", "both"])
+def test_pytorchs_own_export_is_read(options: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from pyalexnet.formats import torch_module
+
+    model = model_of(options)
+    convert(model, tmp_path / "model.pth")
+    net = torch_module.load(str(tmp_path / "model.pth")).eval()
+    x = images_for(model, 2)
+    given = (torch.from_numpy(channels_first(x)),)
+    torch.onnx.export(net, given, tmp_path / "model.onnx", dynamo=True, verbose=False)
+    assert (tmp_path / "model.onnx.data").exists()
+    read = load_model(tmp_path / "model.onnx", devices=["cpu:0"], mean=(1, 2, 3))
+    assert replace(read.net.options, bias_init=model.net.options.bias_init) == model.net.options
+    assert read.net.forward(x).tobytes() == model.net.forward(x).tobytes()
+
+
+def set_constant(name: str, values: Any) -> Callable[[Any], None]:
+    return lambda model: tensor(model, name).CopyFrom(onnx.numpy_helper.from_array(np.asarray(values), name))
+
+
+def computed_sizes(model: Any) -> None:
+    """As the exporter does without dynamo."""
+    model.graph.initializer.remove(tensor(model, "lrn1/sizes"))
+    model.graph.node.insert(0, onnx.helper.make_node("Shape", ["relu1"], ["lrn1/sizes"]))
+
+
+def squares_of_another(model: Any) -> None:
+    node(model, "lrn1/squares").input[1] = "lrn1/k"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (computed_sizes, "its extents are others, or computed"),
+        (set_constant("lrn1/sizes", [-1, 1, 48, 55, 110]), "its extents"),
+        (set_constant("lrn1/sizes", [-1, 1, 96, 55, -1]), "its extents"),
+        (set_constant("lrn1/sizes", [2, 1, 96, 55, 55]), "its extents"),
+        (set_constant("lrn1/pads", [0, 0, 0, 2, 0] * 2), "its padding"),
+        (set_constant("lrn1/pads", [0, 0, 2, 0, 0, 0, 0, 1, 0, 0]), "its padding"),
+        (set_attribute("lrn1/padded", mode="edge"), "its padding"),
+        (set_attribute("lrn1/means", kernel_shape=[5, 5, 1]), "its windows"),
+        (set_attribute("lrn1/means", strides=[2, 1, 1]), "its windows"),
+        (set_constant("lrn1/axes", [2]), "its axes"),
+        (set_constant("lrn1/alpha", np.ones(96, np.float32)), "its alpha, k or beta"),
+        (set_constant("lrn1/beta", np.float64(0.75)), "its alpha, k or beta"),
+        (squares_of_another, "its squares"),
+        (lambda model: setattr(node(model, "lrn1/sums"), "op_type", "Sub"), "its nodes are Mul, .* Sub, .*, not Mul"),
+    ],
+)
+def test_other_nodes_are_no_lrn(change: Callable[[Any], None], reason: str, tmp_path: Path) -> None:
+    def exported(model: Any) -> None:
+        lrn_as_pytorch_exports_it("N")(model)
+        change(model)
+
+    convert(model_of(BVLC), tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match=f"does not begin an LRN as torch.onnx.export writes it.*: {reason}"):
+        load_model(changed(tmp_path / "model.onnx", exported, tmp_path / "other.onnx"), mean=(1, 2, 3))
+
+
+def product_and_sum(model: Any) -> None:
+    """fc6 and fc7 by MatMul and Add."""
+    for name in ("fc6", "fc7"):
+        weight = tensor(model, f"{name}.weight")
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).T.copy(), weight.name))
+        old = node(model, name)
+        product = onnx.helper.make_node("MatMul", old.input[:2], [f"{name}/product"], f"{name}/product")
+        terms = [f"{name}/product", old.input[2]] if name == "fc6" else [old.input[2], f"{name}/product"]
+        replace_node(model, old, [product, onnx.helper.make_node("Add", terms, old.output, name)])
+
+
+def weights_as_they_multiply(model: Any) -> None:
+    weight = tensor(model, "fc7.weight")
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).T.copy(), weight.name))
+    set_attribute("fc7", transB=0)(model)
+
+
+def parameters_as_constants(model: Any) -> None:
+    values = [onnx.helper.make_node("Constant", [], [each.name], value=each) for each in model.graph.initializer]
+    nodes = [*values, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def sizes_by_shape(model: Any) -> None:
+    """x.view(x.size(0), -1), as PyTorch's older exporter writes it."""
+    flatten = next(each for each in model.graph.node if each.op_type == "Flatten")
+    made, last = onnx.helper.make_node, flatten.input[0]
+    rows, rest = constant(model, "0", np.array([0])), constant(model, "-1", np.array([-1]))
+    sizes = [made("Shape", [last], ["shape"]), made("Gather", ["shape", rows], ["rows"])]
+    joined = made("Concat", ["rows", rest], ["sizes"], axis=0)
+    replace_node(model, flatten, [*sizes, joined, made("Reshape", [last, "sizes"], flatten.output)])
+
+
+def behind(name: str, kind: str, **attributes: Any) -> Callable[[Any], None]:
+    """One more node behind another one, under whose output's name its own goes on."""
+
+    def change(model: Any) -> None:
+        old = node(model, name)
+        output, old.output[0] = old.output[0], "before"
+        nodes = list(model.graph.node)
+        nodes.insert(nodes.index(old) + 1, onnx.helper.make_node(kind, ["before"], [output], kind, **attributes))
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        product_and_sum,
+        weights_as_they_multiply,
+        parameters_as_constants,
+        sizes_by_shape,
+        behind("pool5", "AveragePool", kernel_shape=[1, 1]),  # an adaptive pooling to 6×6
+        behind("logits", "Softmax", axis=-1),
+        behind("logits", "LogSoftmax", axis=1),
+    ],
+)
+def test_other_ways_to_write_the_same(written: Path, change: Callable[[Any], None], tmp_path: Path) -> None:
+    def other(model: Any) -> None:
+        without_description(model)
+        change(model)
+
+    path = changed(written, other, tmp_path / "other.onnx")
+    onnx.checker.check_model(path)
+    read = load_model(path, devices=["cpu:0"], mean=(1, 2, 3))
+    for name, value in load_model(written, devices=["cpu:0"]).net.parameters().items():
+        assert read.net.parameters()[name].tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_biases_of_zeros(shared: bool, written: Path, tmp_path: Path) -> None:
+    """Exporters leave them out, or write those of equal length once."""
+
+    def without_biases(model: Any) -> None:
+        without_description(model)
+        for name in ("conv3", "conv4", "fc8"):
+            layer, bias = node(model, "logits" if name == "fc8" else name), tensor(model, f"{name}.bias")
+            bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(bias.dims[0], np.float32), bias.name))
+            if not shared:
+                del layer.input[2]
+            if not shared or name == "conv4":
+                model.graph.initializer.remove(bias)
+        if shared:
+            model.graph.node.insert(0, onnx.helper.make_node("Identity", ["conv3.bias"], ["conv4.bias"]))
+
+    path = changed(written, without_biases, tmp_path / "other.onnx")
+    onnx.checker.check_model(path)
+    found = load_model(path, devices=["cpu:0"], mean=(1, 2, 3)).net.parameters()
+    for name, value in load_model(written, devices=["cpu:0"]).net.parameters().items():
+        is_zero = name in ("conv3.bias", "conv4.bias", "fc8.bias")
+        assert found[name].tobytes() == (np.zeros_like(value) if is_zero else value).tobytes(), name
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+
+
 def circle(model: Any) -> None:
     without_description(model)
     node(model, "relu5").input[0] = "pool5"
@@ -191,12 +425,6 @@ def circle(model: Any) -> None:
     node(model, "lrn1.0.y").input[0] = "nothing"
     next(each for each in model.graph.node if each.op_type == "Split").input[0] = "nothing"
     node(model, "relu2").input[0], node(model, "relu2").output[0] = "relu1", "x"
-
-
-def external(model: Any) -> None:
-    where = tensor(model, "conv1.bias")
-    where.data_location = onnx.TensorProto.EXTERNAL
-    where.external_data.add(key="location", value="/etc/passwd")
 
 
 def replaced(name: str, values: Any) -> Callable[[Any], None]:
@@ -257,10 +485,12 @@ def other_domain(model: Any) -> None:
         (no_output, "its nodes end with 'logits', which is no output"),
         (softmax_within, "relu7 is Softmax, which the net has not there"),
         (other_domain, r"relu7 is com\.example\.Relu, which the net has not there"),
-        (external, "'conv1.bias' lies in another file; it must be in this one"),
+        (behind("logits", "Softmax", axis=0), "Softmax is Softmax, which the net has not there"),
+        (behind("pool5", "AveragePool", kernel_shape=[3, 3]), "AveragePool is AveragePool, which the net has not"),
+        (behind("fc7", "MatMul"), "MatMul is MatMul, behind which Add must follow with biases"),
         (lying, "'conv1.bias' is damaged"),
         (huge, r"'conv1.bias' is \(4611686018427387904,\); it must be \(96,\)"),
-        (replaced("conv1.bias", np.zeros(96)), "'conv1.bias' has type 11; it must be 1, float32"),
+        (replaced("conv1.bias", np.zeros(96)), "'conv1.bias' is of double; it must be of float32"),
         (replaced("conv1.bias", np.full(96, np.inf, np.float32)), r"conv1\.bias has 96 NaN or infinite"),
         (property_of("pyalexnet", "{}"), "format is missing"),
         (property_of("pyalexnet.mean", "eJw="), "its entry pyalexnet.mean holds no mean image"),

@@ -3,7 +3,7 @@
 The input ``x`` is float32 (N, 3, 227, 227), RGB less the mean, the output ``logits`` (N, classes), for any N. LRN
 within towers is one operation for each of two parts. The file's metadata has the description and the mean image, which
 is no part of the graph. Where the graph is the one that the description's options give, these are taken over as they
-are; any other is read node by node.
+are; any other is read node by node. LRN may be one operation or what PyTorch's exporter makes of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,16 @@ from pyalexnet.formats.content import (
     shapes_channels_first,
     with_description,
 )
+from pyalexnet.formats.onnx_arrays import Arrays
 from pyalexnet.formats.steps import Step, content_of, from_float32, steps_of
 from pyalexnet.net.model_file import ModelDescription
+from pyalexnet.net.origin import UNKNOWN, FileOrigin, Origin
 from pyalexnet.system.checks import reason_of, shown
 from pyalexnet.system.extras import importing_extra
-from pyalexnet.system.files import read_regular_file
+from pyalexnet.system.files import file_sha256, read_regular_file
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, NodeProto
 
 _OPSET, _IR_VERSION = 17, 8
 _DESCRIPTION, _MEAN = "pyalexnet", "pyalexnet.mean"
@@ -188,56 +190,26 @@ def _of_description(model: ModelProto, about: ModelDescription, path: str) -> Co
     expected = _nodes(about.options, about.num_classes)
     if len(model.graph.node) != len(expected) or any(a != b for a, b in zip(model.graph.node, expected, strict=True)):
         return None
-    arrays = _Arrays(model.graph, path)
+    arrays = Arrays(model.graph, path)
     shapes = shapes_channels_first(about.num_classes, about.options)
     parameters = {name: arrays.of_shape(name, shape) for name, shape in shapes.items()}
     require_finite(parameters, path)
-    return Content(options=about.options, parameters=channels_last(parameters))
+    return Content(options=about.options, parameters=channels_last(parameters), origin=_origin(arrays))
 
 
-class _Arrays:
-    """The arrays of a graph that do not depend on its input, by name."""
-
-    def __init__(self, graph: GraphProto, path: str) -> None:
-        self.path = path
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                self._tensors[node.output[0]] = node.attribute[0].t
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """An array's extents, as the file says."""
-        return tuple(self._tensors[name].dims)
-
-    def of_shape(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """An array of float32."""
-        if name not in self._tensors or self.shape(name) != shape:
-            found = self.shape(name) if name in self._tensors else "missing"
-            raise ModelFileError(f"{self.path}: {shown(name)} is {found}; it must be {shape}")
-        return self._array(self._tensors[name])
-
-    def _array(self, tensor: TensorProto) -> npt.NDArray[np.float32]:
-        from onnx import TensorProto, numpy_helper
-
-        if tensor.data_location == TensorProto.EXTERNAL:
-            raise ModelFileError(f"{self.path}: {shown(tensor.name)} lies in another file; it must be in this one")
-        if tensor.data_type != TensorProto.FLOAT:
-            kind = tensor.data_type
-            raise ModelFileError(f"{self.path}: {shown(tensor.name)} has type {kind}; it must be 1, float32")
-        try:
-            return np.asarray(numpy_helper.to_array(tensor), np.float32)
-        except ValueError as error:
-            raise ModelFileError(f"{self.path}: {shown(tensor.name)} is damaged: {reason_of(error)}") from error
+def _origin(arrays: Arrays) -> Origin:
+    """The files that arrays came from, but for the ONNX file itself."""
+    origin = UNKNOWN
+    for path in arrays.others:
+        origin = origin.through(FileOrigin(name=path.name, format="onnx", sha256=file_sha256(path)))
+    return origin
 
 
 def _of_graph(model: ModelProto, path: str) -> Content:
     """The content of any graph that makes the steps of a net."""
-    reader = _GraphReader(model.graph, path)
+    reader = _GraphReader(model, path)
     steps = list(reader.steps())
-    content = content_of(steps, reader.size, Options().dropout, path)
+    content = replace(content_of(steps, reader.size, Options().dropout, path), origin=_origin(reader.arrays))
     if model.producer_name not in _CAFFES:
         return content
     remark = f"{path} takes its images as BGR, like Caffe, whose net {model.producer_name} wrote"
@@ -245,16 +217,22 @@ def _of_graph(model: ModelProto, path: str) -> Content:
 
 
 class _GraphReader:
-    """A graph that is a row of steps, but for LRN in parts."""
+    """A graph that is a row of steps, but for LRN in parts and LRN of several nodes.
 
-    def __init__(self, graph: GraphProto, path: str) -> None:
+    Attributes:
+        size: height and width of the images, 0 where it is not told.
+        arrays: the graph's.
+    """
+
+    def __init__(self, model: ModelProto, path: str) -> None:
+        graph = model.graph
         self._path = path
-        self._arrays = _Arrays(graph, path)
+        self.arrays = Arrays(graph, path)
         self._readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
-            for name in set(node.input):
+            for name in set(node.input) if node.op_type != "Shape" else ():  # which reads no values
                 self._readers.setdefault(name, []).append(node)
-        inputs = [each for each in graph.input if each.name not in self._arrays]
+        inputs = [each for each in graph.input if each.name not in self.arrays]
         if len(inputs) != 1:
             raise ModelFileError(f"{path} has {len(inputs)} inputs; it must have one, the images")
         self._input, self._outputs = inputs[0].name, {each.name for each in graph.output}
@@ -262,17 +240,27 @@ class _GraphReader:
         if len(extents) != 4 or extents[1] not in (0, INPUT_CHANNELS) or extents[2] != extents[3]:
             raise ModelFileError(f"{path}: its images are {extents}; they must be [N, 3, size, size]")
         self.size = extents[2]
+        self._batch, self._channels, self._map_size = extents[0], INPUT_CHANNELS, self.size
 
     def steps(self) -> Iterator[Step]:
         """What the nodes do, one after the other."""
         last, seen = self._input, {self._input}
-        while node := self._reader_of(last):
-            make = _STEPS.get(node.op_type)
-            if node.op_type == "Split":
+        while found := self._lrn_of_nodes(last, self._channels) or self._reader_of(last):
+            if isinstance(found, _Normed):
+                yield found.step
+                last = found.output
+                continue
+            node, make = found, _STEPS.get(found.op_type)
+            if node.op_type == "Split" and len(node.output) > 1:
                 step, last = self._lrn_in_parts(node)
                 yield step
+            elif node.op_type == "MatMul" and not node.domain:
+                step, last = self._product_and_sum(node)
+                yield step
             elif make and not node.domain:
-                yield make(self, node)
+                step = make(self, node)
+                self._follow(step)
+                yield step
                 last = node.output[0]
             elif node.domain or not self._changes_nothing(node):
                 kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -289,11 +277,16 @@ class _GraphReader:
 
     def _changes_nothing(self, node: NodeProto) -> bool:
         """Whether a node leaves values, or which class is the most probable: probabilities are made of logits here."""
-        following = self._reader_of(node.output[0])
         if node.op_type in ("Flatten", "Reshape"):
-            return following is not None and following.op_type == "Gemm"
-        if node.op_type == "Softmax":
-            return following is None
+            following = self._reader_of(node.output[0])
+            return following is not None and following.op_type in ("Gemm", "MatMul")
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            return self._reader_of(node.output[0]) is None and self._attribute(node, "axis", 1) in (1, -1)
+        if node.op_type == "AveragePool":  # over 6×6 windows of a 6×6 map, as an adaptive pooling is exported
+            values = self._windows(node)
+            return (values["kernel"], values["stride"], values["padding"]) == ((1, 1), (1, 1), (0, 0, 0, 0))
+        if node.op_type in ("Split", "Concat"):  # into one part, or of one
+            return len(node.output) == len(node.input) == 1
         return node.op_type == "Identity" or (node.op_type == "Dropout" and len(node.input) < 3)
 
     def _reader_of(self, name: str) -> NodeProto | None:
@@ -303,12 +296,107 @@ class _GraphReader:
             raise ModelFileError(f"{self._path}: {shown(name)} is read by {len(found)} nodes; it must be by one")
         return found[0] if found else None
 
+    def _follow(self, step: Step) -> None:
+        """Know how many channels there are behind a step, and how large maps are."""
+        values = step.values
+        self._channels = values.get("filters", self._channels)
+        if "kernel" in values:
+            padded = self._map_size + values["padding"][0] + values["padding"][2]
+            self._map_size = (padded - values["kernel"][0]) // max(values["stride"][0], 1) + 1
+
+    def _normed(self, name: str, channels: int) -> _Normed | None:
+        """LRN of a value, in one node or several."""
+        found = self._lrn_of_nodes(name, channels) or self._reader_of(name)
+        if found is None or isinstance(found, _Normed):
+            return found
+        return _Normed(self.lrn(found), found.output[0]) if found.op_type == "LRN" and not found.domain else None
+
+    def _lrn_of_nodes(self, x: str, channels: int) -> _Normed | None:
+        """LRN as PyTorch exports it: x / (k + alpha · mean of squares)^beta; None where nothing like it begins.
+
+        The squares (N, channels, height, width) become (N, 1, channels, height, width), with zeros around the
+        channels, and an average pooling over these is the mean.
+        """
+        readers = {node.op_type: node for node in self._readers.get(x, [])}
+        squares, quotient = readers.get("Mul"), readers.get("Div")
+        reshaped = self._reader_of(squares.output[0]) if squares and quotient else None
+        if not squares or not quotient or not reshaped or reshaped.op_type != "Reshape":
+            return None
+        nodes = [squares, reshaped]
+        while len(nodes) < 10 and nodes[-1] != quotient and (node := self._reader_of(nodes[-1].output[0])):
+            nodes.append(node)
+        kinds = [node.op_type for node in nodes]
+        joined = nodes[5:6] if kinds[5:6] == ["Reshape"] else nodes[4:5]  # an axis less again, by either
+        if kinds[5:6] == ["Reshape"]:
+            del nodes[5], kinds[5]
+        expected = ["Mul", "Reshape", "Pad", "AveragePool", "Squeeze", "Mul", "Add", "Pow", "Div"]
+        if kinds != expected or any(node.domain for node in nodes) or len(self._readers[x]) != 2:
+            raise self._no_lrn(squares, f"its nodes are {', '.join(kinds)}, not {', '.join(expected)}")
+        _, _, pad, mean, squeeze, scaled, summed, power, _ = nodes
+        size = next(iter(self._attribute(mean, "kernel_shape", [])), 0)
+        beside = size // 2
+        alpha, k = (self._factor(node, before) for node, before in ((scaled, joined[0]), (summed, scaled)))
+        beta = self.arrays.number(power.input[1]) if list(power.input[:1]) == list(summed.output) else None
+        pads = self._attribute(pad, "pads", []) or self._integers(pad, 1)
+        axes = self._attribute(squeeze, "axes", []) or self._integers(squeeze, 1)
+        wrong = {
+            "squares": list(squares.input) != [x, x],
+            "extents": not self._extends(reshaped, [1, channels])
+            or (joined[0] != squeeze and not self._extends(joined[0], [channels])),
+            "padding": pads != [0, 0, beside, 0, 0] * 2 or size % 2 == 0 or not self._pads_by_zeros(pad),
+            "windows": not self._averages_channels(mean, size),
+            "axes": axes != [1],
+            "alpha, k or beta": None in (alpha, k, beta),
+            "quotient": list(quotient.input) != [x, power.output[0]],
+        }
+        if what := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise self._no_lrn(squares, f"its {what[0]} are others, or computed")
+        assert alpha is not None and k is not None and beta is not None  # noqa: PT018
+        values = {"size": size, "alpha": from_float32(alpha) / size, "beta": from_float32(beta), "k": from_float32(k)}
+        return _Normed(Step("lrn", _label(quotient), {**values, "towers": 1}), quotient.output[0])
+
+    def _no_lrn(self, node: NodeProto, reason: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self._path}: {_label(node)} does not begin an LRN as torch.onnx.export writes it with dynamo=True, by "
+            f"constants: {reason}"
+        )
+
+    def _extends(self, node: NodeProto, channels: list[int]) -> bool:
+        """Whether a Reshape makes (N, *channels, height, width) of as many values; one extent may be left open."""
+        extents = self._integers(node, 1)
+        expected = [*channels, self._map_size, self._map_size]
+        if len(extents) != len(expected) + 1 or extents.count(-1) > 1:
+            return False
+        copied = extents[0] == 0 and not self._attribute(node, "allowzero", 0)
+        if extents[0] != -1 and not copied and not extents[0] == self._batch > 0:
+            return False
+        return all(found in (wanted, -1) for found, wanted in zip(extents[1:], expected, strict=True))
+
+    def _integers(self, node: NodeProto, number: int) -> list[int]:
+        """What an input of a node is; nothing where it is missing or computed."""
+        return (self.arrays.integers(node.input[number]) or []) if len(node.input) > number else []
+
+    def _factor(self, node: NodeProto, before: NodeProto) -> float | None:
+        """The number that a node multiplies or adds; None where it is computed."""
+        others = [name for name in node.input if name != before.output[0]]
+        return self.arrays.number(others[0]) if len(others) == 1 else None
+
+    def _pads_by_zeros(self, node: NodeProto) -> bool:
+        zero = self._attribute(node, "value", 0.0) if len(node.input) < 3 or not node.input[2] else None
+        zero = self.arrays.number(node.input[2]) if zero is None else zero
+        return zero == 0 and self._attribute(node, "mode", b"constant") == b"constant" and not any(node.input[3:])
+
+    def _averages_channels(self, node: NodeProto, size: int) -> bool:
+        defaults: dict[str, Any] = {"kernel_shape": [], "strides": [1] * 3, "pads": [0] * 6, "dilations": [1] * 3}
+        wanted = {**defaults, "kernel_shape": [size, 1, 1], "ceil_mode": 0, "auto_pad": b"NOTSET"}
+        return all(self._attribute(node, name, defaults.get(name, want)) == want for name, want in wanted.items())
+
     def _lrn_in_parts(self, split: NodeProto) -> tuple[Step, str]:
-        normed = [self._reader_of(name) for name in split.output]
-        joined = [self._reader_of(node.output[0]) if node else None for node in normed]
+        normed = [self._normed(name, self._channels // len(split.output)) for name in split.output]
+        joined = [self._reader_of(each.output) if each else None for each in normed]
         first, concat = normed[0], joined[0]
-        how = [self.lrn(node).values if node and node.op_type == "LRN" else None for node in normed]
-        sizes = self._attribute(split, "split", ())
+        how = [each.step.values if each else None for each in normed]
+        sizes = self._attribute(split, "split", ()) or self._integers(split, 1)
         if (
             first is None
             or concat is None
@@ -316,13 +404,13 @@ class _GraphReader:
             or any(each != how[0] for each in how)
             or how[0] is None
             or any(other is not concat for other in joined)
-            or list(concat.input) != [node.output[0] for node in normed if node]
+            or list(concat.input) != [each.output for each in normed if each]
             or {self._attribute(node, "axis", 0) for node in (split, concat)} != {1}
             or len(set(sizes)) > 1
-            or len(split.input) > 1
+            or (len(split.input) > 1 and not sizes)
         ):
             raise ModelFileError(f"{self._path}: {_label(split)} is Split, which the net has around LRN alone")
-        return Step("lrn", _label(first), {**how[0], "towers": len(normed)}), concat.output[0]
+        return Step("lrn", first.step.name, {**how[0], "towers": len(normed)}), concat.output[0]
 
     def _attribute(self, node: NodeProto, name: str, default: Any) -> Any:
         from onnx import helper
@@ -381,19 +469,41 @@ class _GraphReader:
         weight = weight if self._attribute(node, "transB", 0) else weight.T
         return Step("linear", _label(node), {"inputs": weight.shape[1], "outputs": weight.shape[0]}, (weight, bias))
 
+    def _product_and_sum(self, product: NodeProto) -> tuple[Step, str]:
+        """A matrix product in one node and its biases in the next, which reads them in either place."""
+        total = self._reader_of(product.output[0])
+        weight, others = product.input[-1], [name for name in total.input if name != product.output[0]] if total else []
+        if not total or total.op_type != "Add" or total.domain or len(others) != 1:
+            raise ModelFileError(f"{self._path}: {_label(product)} is MatMul, behind which Add must follow with biases")
+        if any(name not in self.arrays for name in (weight, *others)) or len(self.arrays.shape(weight)) != 2:
+            raise ModelFileError(f"{self._path}: {_label(product)} must have weights of two axes, an initializer")
+        inputs, outputs = self.arrays.shape(weight)
+        arrays = (self.arrays.of_shape(weight, (inputs, outputs)).T, self.arrays.of_shape(others[0], (outputs,)))
+        return Step("linear", _label(product), {"inputs": inputs, "outputs": outputs}, arrays), total.output[0]
+
     def activation(self, node: NodeProto) -> Step:
         """A ReLU or tanh."""
         return Step("relu" if node.op_type == "Relu" else "tanh", _label(node))
 
     def _parameters(self, node: NodeProto, axes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        names = list(node.input[1:])
-        if len(names) != 2 or not all(name in self._arrays for name in names):
+        """A node's weights and biases; these are 0 where there are none, as exporters leave out what adds nothing."""
+        names = [name for name in node.input[1:] if name]
+        if len(names) not in (1, 2) or not all(name in self.arrays for name in names):
             raise ModelFileError(f"{self._path}: {_label(node)} must have weights and biases, each an initializer")
-        weight = self._arrays.of_shape(names[0], self._arrays.shape(names[0]))
+        weight = self.arrays.of_shape(names[0], self.arrays.shape(names[0]))
         outputs = weight.shape[0 if axes == 4 or self._attribute(node, "transB", 0) else -1] if weight.ndim else 0
         if weight.ndim != axes:
             raise ModelFileError(f"{self._path}: {shown(names[0])} is {weight.shape}; it must have {axes} axes")
-        return weight, self._arrays.of_shape(names[1], (outputs,))
+        biases = self.arrays.of_shape(names[1], (outputs,)) if names[1:] else np.zeros(outputs, np.float32)
+        return weight, biases
+
+
+@dataclass(frozen=True)
+class _Normed:
+    """An LRN, and the value that it ends in."""
+
+    step: Step
+    output: str
 
 
 _STEPS: dict[str, Callable[[_GraphReader, NodeProto], Step]] = {
