@@ -86,6 +86,50 @@ def test_what_pytorch_trained_on_is_read(paper: Classifier, tmp_path: Path) -> N
         assert difference(net.eval()(torch.from_numpy(channels_first(x))).numpy(), trained, x) < ROUNDING
 
 
+def as_pytorch_saves(net: Any) -> dict[str, Any]:
+    """What a state dict of a net may be in, or be called."""
+    state, optimizer = net.state_dict(), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9).state_dict()
+    return {
+        "DataParallel": torch.nn.DataParallel(net).state_dict(),
+        "torch.compile": {f"module._orig_mod.{name}": value for name, value in state.items()},
+        "a checkpoint": {"epoch": 3, "state_dict": state, "optimizer": optimizer},
+        "a checkpoint of Lightning": {
+            "state_dict": {f"model.{name}": value for name, value in state.items()},
+            "optimizer_states": [optimizer],
+            "pytorch-lightning_version": "2.5",
+        },
+        "parameters": {**dict(net.named_parameters()), "mean": net.mean, "_extra_state": net.get_extra_state()},
+        "channels last": {
+            name: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+            for name, value in state.items()
+        },
+    }
+
+
+@pytest.mark.parametrize("ending", ["pth", "ckpt"])
+def test_what_wrappers_and_trainers_save_is_read(paper: Classifier, ending: str, tmp_path: Path) -> None:
+    convert(paper, tmp_path / "model.pth")
+    for name, saved in as_pytorch_saves(torch_module.load(str(tmp_path / "model.pth"))).items():
+        torch.save(saved, tmp_path / f"{name}.{ending}")
+        assert_equal(load_model(tmp_path / f"{name}.{ending}", devices=["cpu:0"]), paper)
+
+
+def test_a_prefix_goes_in_safetensors_too(paper: Classifier, tmp_path: Path) -> None:
+    state = {f"module.{name}": value.numpy() for name, value in state_of(paper, tmp_path).items()}
+    safetensors.numpy.save_file(state, tmp_path / "wrapped.safetensors")
+    assert_equal(load_model(tmp_path / "wrapped.safetensors", devices=["cpu:0"]), paper)
+
+
+def test_a_whole_module_is_refused(paper: Classifier, tmp_path: Path) -> None:
+    convert(paper, tmp_path / "model.pth")
+    torch.save(torch_module.load(str(tmp_path / "model.pth")), tmp_path / "whole.pth")
+    message = r"save net\.state_dict\(\) instead of a whole module \(.*torch_module\.AlexNet\)"
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(tmp_path / "whole.pth")
+    assert "\x1b" not in str(caught.value)
+    assert "trust" not in str(caught.value)
+
+
 class Hostile:
     """Unpickled, it makes a file."""
 
@@ -131,16 +175,22 @@ def state_of(model: Classifier, tmp_path: Path) -> dict[str, Any]:
             {"conv1.weight": torch.zeros(96, 3, 11, 10)},
             r"conv1\.weight is \(96, 3, 11, 10\); it must be \(96, 3, 11, 11\)",
         ),
-        ({"conv1.weight": torch.zeros(1).expand(10**9)}, r"conv1\.weight is \(1000000000,\)"),
+        ({"conv1.weight": torch.zeros(1).expand(10**9)}, r"'conv1\.weight' is no tensor that has all its values"),
+        ({"conv1.bias": torch.zeros(96).to_sparse()}, r"'conv1\.bias' is no tensor that has all its values"),
+        ({"conv1.bias": torch.zeros(96, device="meta")}, r"'conv1\.bias' is no tensor that has all its values"),
+        ({"conv1.bias": torch._neg_view(torch.zeros(96))}, r"'conv1\.bias' is no tensor that has all its values"),
+        ({5: torch.zeros(2)}, r"holds tensor\(.*\) as 5; it must be a state dict: tensors by name"),
+        ({"a._extra_state": torch.zeros(2)}, r"'a\._extra_state' is \(2,\); it must be absent"),
+        ({"a": {"_extra_state": 1}, "b": {"_extra_state": 2}}, r"holds several state dicts, \['a', 'b'\]"),
         ({"conv1.bias": torch.zeros(96, dtype=torch.float64)}, r"conv1\.bias has dtype float64; it must be float32"),
         ({"conv1.bias": torch.full((96,), torch.nan)}, r"conv1\.bias has 96 NaN or infinite"),
         ({"conv6.bias": torch.zeros(96)}, r"'conv6\.bias' is \(96,\); it must be absent"),
         ({"mean": torch.full((3, 256, 256), 300.0)}, r"the mean is from 300\.0 to 300\.0; it must be from 0 to 255"),
         ({"_extra_state": torch.zeros(3)}, "has no _extra_state that tells the net's options"),
         ({"_extra_state": torch.zeros(3, dtype=torch.uint8)}, "is no JSON"),
-        ({"epoch": 5}, "it must be a state dict"),
+        ({"epoch": 5}, "holds 5 as 'epoch'; it must be a state dict"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+    ids=lambda value: "" if isinstance(value, str) else str(next(iter(value))),
 )
 def test_other_state_dicts_are_refused(
     paper: Classifier, changes: dict[str, Any], message: str, tmp_path: Path

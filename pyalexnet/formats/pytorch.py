@@ -1,17 +1,19 @@
 """State dicts of PyTorch, as ``.pth`` and as ``.safetensors``, of the module in ``torch_module.py``.
 
 A state dict has each layer's ``weight`` and ``bias`` under this package's names, channels first; ``mean``, the mean
-image (3, 256, 256); and ``_extra_state``, the description as JSON in bytes, which PyTorch calls so.
+image (3, 256, 256); and ``_extra_state``, the description as JSON in bytes, which PyTorch calls so. A prefix of all
+names goes: wrappers put it there, as DataParallel's ``module.`` and the ``_orig_mod.`` of torch.compile.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
@@ -35,7 +37,11 @@ from pyalexnet.system.checks import reason_of, shown
 from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import open_regular_file
 
+if TYPE_CHECKING:
+    import torch
+
 _DESCRIPTION, _MEAN = "_extra_state", "mean"
+_ARCHIVE = b"PK\3\4"
 _MOST_DESCRIPTION_BYTES = 16 * 2**20
 
 _TORCHVISION = (
@@ -87,12 +93,57 @@ def read_pth(path: Path) -> Content:
         try:
             _require_stored(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ModelFileError(
+                f"{path} holds no weights that PyTorch reads: it has other objects than tensors, or is damaged; save "
+                f"net.state_dict() instead of a whole module ({_reason(error)})"
+            ) from error
         except Exception as error:  # torch has no type for what can be wrong with a file
             raise ModelFileError(f"{path} holds no weights that PyTorch reads: {reason_of(error)}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelFileError(f"{path} holds {shown(type(state))}; it must be a state dict: tensors by name")
+    state = _state_dict(state, path)
     shapes = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in state.items()}
-    return _read(str(path), shapes, lambda name: state[name].numpy())
+    return _read(str(path), shapes, lambda name: state[name].detach().numpy())
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What PyTorch found, without its advice to execute the file."""
+    told = str(error).partition("WeightsUnpickler error:")[2].partition(" was not an allowed")[0]
+    return reason_of(ValueError(told)) or "it begins with none"
+
+
+def _state_dict(saved: object, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict, or of the one that a training checkpoint has among its entries.
+
+    Raises:
+        ModelFileError: there is none, several, or one of other values than tensors in host memory.
+    """
+    import torch
+
+    entries = saved if isinstance(saved, Mapping) else {}
+    inner = [name for name, value in entries.items() if isinstance(value, Mapping) and description_names(value)]
+    if len(inner) > 1:
+        raise ModelFileError(f"{path} holds several state dicts, {shown(inner)}; it must hold one")
+    state = entries[inner[0]] if inner else saved
+    if not isinstance(state, Mapping):
+        raise ModelFileError(f"{path} holds {shown(type(saved))}; it must be a state dict: tensors by name")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ModelFileError(
+                f"{path} holds {shown(value)} as {shown(name)}; it must be a state dict: tensors by name"
+            )
+        whole = value.layout == torch.strided and not (value.is_nested or value.is_meta or value.is_neg())
+        if not whole or value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ModelFileError(f"{path}: {shown(name)} is no tensor that has all its values, one beside the other")
+    return dict(state)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive as torch.save writes them, whatever its ending; what cannot be read is none."""
+    try:
+        with open_regular_file(path) as file:
+            return file.read(len(_ARCHIVE)) == _ARCHIVE
+    except OSError:
+        return False
 
 
 def _require_stored(file: BinaryIO) -> None:
@@ -134,8 +185,24 @@ def read_safetensors(path: Path) -> Content:
         raise ModelFileError(f"{path} is no safetensors file or is cut short: {reason_of(error)}") from error
 
 
+def description_names(names: Iterable[object]) -> list[str]:
+    """Those of a module's names that are its description's, each behind the prefix of all."""
+    return [name for name in names if isinstance(name, str) and f".{name}".endswith(f".{_DESCRIPTION}")]
+
+
 def _read(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> Content:
-    """A content from tensors of which shape and dtype are known first."""
+    """A content from tensors of which shape and dtype are known first, under names that may all have a prefix."""
+    descriptions = description_names(found)
+    prefix = descriptions[0].removesuffix(_DESCRIPTION) if descriptions else ""
+    if stray := sorted(name for name in found if not name.startswith(prefix)):
+        raise ModelFileError(f"{path}: {shown(stray[0])} must begin with {shown(prefix)}, as {descriptions[0]} does")
+    return _read_module(
+        path, {name.removeprefix(prefix): known for name, known in found.items()}, lambda name: tensor(prefix + name)
+    )
+
+
+def _read_module(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> Content:
+    """The same, under the module's own names."""
     if found.get("features.0.weight", ((), ""))[0] == (64, 3, 11, 11):
         raise ModelFileError(f"{path}: {_TORCHVISION}")
     about = _description(path, found, tensor)

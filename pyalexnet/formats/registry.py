@@ -52,7 +52,9 @@ def format_of(path: Path) -> Format:
     """By its ending, or its content where that stands for several or none; what tells nothing is this package's."""
     found = list(_with_ending(path))
     if not found:
-        return FORMATS[-1] if cuda_convnet.is_checkpoint(path) else FORMATS[0]
+        if cuda_convnet.is_checkpoint(path):
+            return FORMATS[-1]
+        return FORMATS[2] if pytorch.is_archive(path) else FORMATS[0]
     return FORMATS[1] if len(found) > 1 and _is_state_dict(path) else found[0]
 
 
@@ -81,6 +83,7 @@ def _is_state_dict(path: Path) -> bool:
         require_short_header(path, "model file")
         with safe_open(path, framework="numpy") as file:
             names = set(file.keys())
-            return "pyalexnet" not in (file.metadata() or {}) and bool(names & {"_extra_state", "features.0.weight"})
+            known = "features.0.weight" in names or pytorch.description_names(names)
+            return "pyalexnet" not in (file.metadata() or {}) and bool(known)
     except (SafetensorError, OSError, ModelFileError):
         return False
