@@ -163,6 +163,29 @@ def test_a_file_of_training_is_read(bvlc: Classifier, tmp_path: Path) -> None:
     assert found.classes[:2] == ("output 0", "output 1")
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_what_a_run_with_accuracy_saves_is_read(bvlc: Classifier, older: bool, tmp_path: Path) -> None:
+    """Caffe copies what several layers read, the labels too, by layers of its own, which its snapshots have."""
+    path = tmp_path / "model.caffemodel"
+    convert(bvlc, path)
+    net = net_of(path)
+    net.layer.remove(layer_of(net, "prob"))
+    net.layer.add(name="label_split", type="Split", bottom=["label"], top=["label_0", "label_1"])
+    net.layer.add(name="fc8_split", type="Split", bottom=["fc8"], top=["fc8_0", "fc8_1"])
+    net.layer.add(name="accuracy", type="Accuracy", bottom=["fc8_0", "label_0"], top=["accuracy"])
+    net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["fc8_1", "label_1"], top=["loss"])
+    relu = layer_of(net, "relu5")  # in place of a copy
+    relu.bottom[:], relu.top[:] = ["conv5_0"], ["conv5_0"]
+    layer_of(net, "pool5").bottom[:] = ["conv5_0"]
+    place = list(net.layer).index(relu)
+    layers = list(net.layer)
+    copy = type(relu)(name="conv5_split", type="Split", bottom=["conv5"], top=["conv5_0", "conv5_1"])
+    del net.layer[:]
+    net.layer.extend([*layers[:place], copy, *layers[place:]])
+    path.write_bytes((as_v1(net) if older else net).SerializeToString())
+    assert_same_net(opened(path), bvlc)
+
+
 def test_another_definition_is_taken(bvlc: Classifier, tmp_path: Path) -> None:
     """Here CaffeNet's order for the same weights, in a text with what Caffe alone reads."""
     path = tmp_path / "model.caffemodel"

@@ -230,8 +230,8 @@ def _array(blob: Any, name: str, source: str) -> npt.NDArray[np.float32]:
 _V1_TYPES = (
     {1: "Accuracy", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 8: "Flatten", 9: "HDF5Data"}
     | {12: "ImageData", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 20: "Softmax", 21: "SoftmaxWithLoss"}
-    | {23: "TanH", 24: "WindowData", 26: "Power", 29: "MemoryData", 30: "ArgMax", 32: "DummyData", 33: "Slice"}
-    | {36: "Silence"}
+    | {22: "Split", 23: "TanH", 24: "WindowData", 26: "Power", 29: "MemoryData", 30: "ArgMax", 32: "DummyData"}
+    | {33: "Slice", 36: "Silence"}
 )
 _IMAGES = {"Input", "Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "WindowData"}
 _ENDS = {"Softmax", "SoftmaxWithLoss", "Accuracy", "ArgMax", "Silence"}
@@ -284,14 +284,19 @@ class _Reader:
     def steps(self) -> Iterator[Step]:
         """What the layers do, one after the other."""
         parts: dict[str, Step | None] = {}
+        copied: dict[str, str] = {}  # what Split layers copy, which Caffe puts where several layers read a value
         ended = False
         for layer in self._layers:
             kind = self._type(layer)
             if kind in _IMAGES or kind in _ENDS:
                 ended = ended or (kind in _ENDS and self._last in layer.top)
                 continue
-            self._last = self._last or (layer.bottom[0] if layer.bottom else "")
-            if kind == "Slice" and list(layer.bottom) == [self._last] and len(layer.top) == 2:
+            bottom = [copied.get(name, name) for name in layer.bottom]
+            self._last = self._last or (bottom[0] if bottom else "")
+            if kind == "Split" and len(bottom) == 1:
+                copied |= dict.fromkeys(layer.top, bottom[0])
+                continue
+            if kind == "Slice" and bottom == [self._last] and len(layer.top) == 2:
                 self._require_channels(layer.slice_param, "slice_dim", layer)
                 points = list(layer.slice_param.slice_point)
                 if points not in ([], [self._filters // 2]):
@@ -308,7 +313,7 @@ class _Reader:
                 self._require_channels(layer.concat_param, "concat_dim", layer)
                 yield self._lrn_in_parts(layer, list(parts.values()))
                 parts, self._last = {}, layer.top[0]
-            elif ended or parts or list(layer.bottom) != [self._last] or len(layer.top) != 1:
+            elif ended or parts or bottom != [self._last] or len(layer.top) != 1:
                 raise ModelFileError(
                     f"{self._source}: {_label(layer)} leads from {shown(list(layer.bottom))} to "
                     f"{shown(list(layer.top))}; it must lead on from {shown(self._last)}, where the layer before ends"
@@ -316,6 +321,7 @@ class _Reader:
             else:
                 yield from self._step(layer, kind)
                 self._last = layer.top[0]
+                copied.pop(self._last, None)
 
     def _require_channels(self, how: Any, older: str, layer: Any) -> None:
         if how.axis != 1 or getattr(how, older) != 1:
