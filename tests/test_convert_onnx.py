@@ -533,6 +533,15 @@ def test_texts_that_are_no_utf8(written: Path, known: bytes, other: bytes, messa
         load_model(tmp_path / "other.onnx")
 
 
+def test_nodes_of_an_lrn_that_are_no_utf8(tmp_path: Path) -> None:
+    convert(model_of(BVLC), tmp_path / "model.onnx")
+    content = changed(tmp_path / "model.onnx", lrn_as_pytorch_exports_it("N"), tmp_path / "it.onnx").read_bytes()
+    assert b"Squeeze" in content
+    (tmp_path / "other.onnx").write_bytes(content.replace(b"Squeeze", b"Squee\xffe"))
+    with pytest.raises(ModelFileError, match=r"its nodes are Mul, .*Squee\\xffe.*, not Mul"):
+        load_model(tmp_path / "other.onnx", mean=(1, 2, 3))
+
+
 def test_images_of_any_size_are_those_of_the_net(written: Path, tmp_path: Path) -> None:
     def of_any_size(model: Any) -> None:
         without_description(model)

@@ -87,6 +87,12 @@ def test_other_places_are_refused(change: Callable[[Any], None], message: str, w
         load_model(written)
 
 
+def test_a_place_that_is_no_utf8(written: Path) -> None:
+    written.write_bytes(written.read_bytes().replace(b"model.onnx.data", b"model.onnx.dat\xff"))
+    with pytest.raises(ModelFileError, match=r"lies in b'model\.onnx\.dat\\xff'; it must be in the file's own folder"):
+        load_model(written)
+
+
 def test_a_file_that_is_cut_short_is_refused(written: Path) -> None:
     os.truncate(written.with_name("model.onnx.data"), 10**6)
     with pytest.raises(ModelFileError, match="cannot be read from"):

@@ -115,11 +115,12 @@ class Arrays:
         self.others[path] = None
         return np.frombuffer(data, dtype).reshape(extents)
 
-    def _beside(self, location: str, name: str) -> Path:
+    def _beside(self, location: str | bytes, name: str) -> Path:
         """The file in which a tensor lies."""
         folder = Path(self.path).parent
-        path = folder / PurePosixPath(location)
-        if not location or "\0" in location or not path.resolve().is_relative_to(folder.resolve()):
+        is_name = isinstance(location, str) and location and "\0" not in location  # what is no UTF-8 comes as bytes
+        path = folder / PurePosixPath(str(location))
+        if not is_name or not path.resolve().is_relative_to(folder.resolve()):
             raise ModelFileError(
                 f"{self.path}: {shown(name)} lies in {shown(location)}; it must be in the file's own folder"
             )

@@ -325,7 +325,7 @@ class _GraphReader:
         nodes = [squares, reshaped]
         while len(nodes) < 10 and nodes[-1] != quotient and (node := self._reader_of(nodes[-1].output[0])):
             nodes.append(node)
-        kinds = [node.op_type for node in nodes]
+        kinds = [shown(node.op_type)[1:-1] for node in nodes]
         joined = nodes[5:6] if kinds[5:6] == ["Reshape"] else nodes[4:5]  # an axis less again, by either
         if kinds[5:6] == ["Reshape"]:
             del nodes[5], kinds[5]
