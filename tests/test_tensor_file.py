@@ -106,6 +106,19 @@ def test_a_header_of_terabytes_is_not_read(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(
+    "content", [b"PK\3\4" + bytes(100), b"\x08\x08\x12\x07pytorch\x1a", b'{"conv1.weight": "a text"}']
+)
+def test_files_of_other_programs_are_named_as_such(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    message = (
+        r"model\.onnx is no model file: it is no safetensors file; pyalexnet convert makes one of another program's"
+    )
+    with pytest.raises(ModelFileError, match=message):
+        read(path)
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no model file"):
         read(tmp_path / "a.safetensors")

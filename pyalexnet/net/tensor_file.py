@@ -127,19 +127,22 @@ def open_tensors(
 
 
 def require_short_header(path: Path, kind: str) -> None:
-    """Refuse a header that would take much memory, before it is read.
+    """Refuse a header that would take much memory, before it is read, and a file that has none.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModelFileError: it cannot be read, or its header is too long.
+        ModelFileError: it cannot be read, does not begin with a header, or with one that is too long.
     """
     try:
         with open_regular_file(path) as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
+            header_bytes, begins = int.from_bytes(file.read(8), "little"), file.read(1)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no {kind} {path}") from error
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if begins not in (b"{", b""):
+        hint = "; pyalexnet convert makes one of another program's model" if kind == "model file" else ""
+        raise ModelFileError(f"{path} is no {kind}: it is no safetensors file{hint}")
     if header_bytes > _MOST_HEADER_BYTES:
         raise ModelFileError(
             f"{path} is no {kind}: its header has {header_bytes:,} bytes; it must have at most {_MOST_HEADER_BYTES:,}"
