@@ -8,7 +8,7 @@
 //
 // with zeros for taps behind the kernel: conv1's kernel of 11 taps has 3 for each phase of stride 4, one of 12 is 0, and
 // its 3 channels become 48 columns of a product, which fill a tile. (dy spread out by the stride, zeros between its
-// pixels, is 16 times the work, for 3 columns.) What is not finite in dy so reaches up to s - 1 pixels beyond its window.
+// pixels, is 13 times the work, for 3 columns.) What is not finite in dy so reaches up to s - 1 pixels beyond its window.
 #pragma once
 
 #include <algorithm>
