@@ -7,7 +7,7 @@ smoke:
 test:
 	pytest -n 2
 test-all:
-	pytest -n 2 -m "programs or not slow"
+	pytest -n 2 -m "long or not slow"
 bench:
 	python benchmarks/layer_timing.py
 docs:

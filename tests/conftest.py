@@ -39,8 +39,9 @@ SMOKE = {
 }
 
 # Whole commands, runs, ranks and benchmarks, most of them in processes of their own, and what is compiled for a test:
-# more than half of the time. They run where their file is named, or with `-m programs`.
-PROGRAMS = {
+# with single tests elsewhere that take seconds, more than half of the time. They run where their file is named, or with
+# `-m long`.
+LONG = {
     *("test_ablation", "test_callbacks", "test_cli", "test_cluster", "test_cluster_benchmark", "test_emoji"),
     *("test_examples", "test_extras", "test_fine_tuning", "test_gpu_day", "test_host_time"),
     *("test_inference_benchmark", "test_interrupt", "test_ladder", "test_layer_timing", "test_loader_speed"),
@@ -58,12 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
         elif item.path.stem in SMOKE and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.smoke)
-        if item.path.stem in PROGRAMS and not item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.programs)
-    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and "programs" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("programs")]
+        if item.path.stem in LONG and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.long)
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and "long" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("programs")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.fixture

@@ -277,6 +277,7 @@ def test_what_is_no_model_is_named(tmp_path: Path, paper: Classifier) -> None:
         AlexNetModule(tmp_path / "model.caffemodel")
 
 
+@pytest.mark.long
 def test_the_package_imports_no_pytorch() -> None:
     code = "import sys, pyalexnet; assert 'torch' not in sys.modules; pyalexnet.autograd; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -70,6 +70,7 @@ def test_every_instruction_set_computes(instruction_set: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.long
 def test_environment_variables_are_checked() -> None:
     finished = run_python("import pyalexnet; pyalexnet.devices()", PYALEXNET_CPU_ISA="mmx")
     assert "PYALEXNET_CPU_ISA is 'mmx'; it must be one of" in finished.stderr

@@ -57,6 +57,7 @@ def test_every_format_leads_to_every_other(model: Classifier, tmp_path: Path) ->
     assert (found.classes, found.mean.tobytes()) == (expected.classes, expected.mean.tobytes())
 
 
+@pytest.mark.long
 def test_a_run_is_converted(digits_run: Path, digits_model: Classifier, tmp_path: Path) -> None:
     convert(digits_run, tmp_path / "model.onnx")
     assert_equal(load_model(tmp_path / "model.onnx", devices=["cpu:0"]), digits_model)

@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", [*WRITTEN, ".npy", ".pkl"])
 def test_damaged_files(folder: Path, ending: str) -> None:
     good, path = (folder / f"good{ending}").read_bytes(), folder / f"damaged{ending}"

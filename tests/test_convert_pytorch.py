@@ -73,6 +73,7 @@ def test_the_module_needs_pytorch_alone_and_prepares_images(paper: Classifier, t
     assert difference(np.load(tmp_path / "logits.npy"), paper, x) < ROUNDING
 
 
+@pytest.mark.long
 def test_what_pytorch_trained_on_is_read(paper: Classifier, tmp_path: Path) -> None:
     convert(paper, tmp_path / "model.pth")
     net = torch_module.load(str(tmp_path / "model.pth"))

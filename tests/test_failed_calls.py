@@ -126,6 +126,7 @@ def train(net: AlexNet) -> float:
     return net.train_step(inputs(), np.array([0, 2]), lr=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "train_step"])
 def test_a_program_is_built_after_an_allocation_has_failed(net: AlexNet, training: bool) -> None:
     def work() -> bytes:
@@ -151,7 +152,7 @@ def test_a_program_is_built_after_an_allocation_has_failed(net: AlexNet, trainin
     assert used_bytes("cpu") == before
 
 
-@pytest.mark.programs
+@pytest.mark.long
 @pytest.mark.parametrize("peer_access", [True, False])
 def test_a_net_goes_on_after_a_copy_of_forward_has_failed(peer_access: bool) -> None:
     own = AlexNet(CLASSES, devices=DEVICES, peer_access=peer_access)

@@ -185,7 +185,13 @@ PLACEMENTS = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"bias_update": "source2012"}], ids=["paper", "source2012"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="paper"),
+        pytest.param({"bias_update": "source2012"}, marks=pytest.mark.long, id="source2012"),
+    ],
+)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_captured_steps_have_the_bits_of_others(
     floats: npt.NDArray[np.float32], placement: str, options: dict[str, Any]

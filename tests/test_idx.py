@@ -139,6 +139,7 @@ def test_debians_fashion_mnist() -> None:
     assert training.classes[training.labels[0]] == "ankle boot"
 
 
+@pytest.mark.long
 def test_gzip_is_unpacked_no_further_than_its_header_tells(tmp_path: Path) -> None:
     """Zeros that 1 MB of gzip stands for, 1 GB of them, behind a header of 24 bytes."""
     write_part(tmp_path, "train", np.ones((2, 3, 4), np.uint8), [0, 1], compressed=True)

@@ -85,6 +85,7 @@ def test_only_what_decodes_files_is_kept(photos: Path) -> None:
 SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 3, "validation": 1 / 3, "devices": ["cpu:0"], "progress": False}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("room", [0, 3 * IMAGE_BYTES, 10 * IMAGE_BYTES, 2**30])
 def test_a_run_decodes_once_what_there_is_room_for(photos: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = train(photos, **SHORT).model.net.parameters() if room == 3 * IMAGE_BYTES else None

@@ -30,6 +30,7 @@ def test_pooling(zeros_but_the_last_pixel: npt.NDArray[np.float32]) -> None:
     assert np.count_nonzero(y) == len(LAST)
 
 
+@pytest.mark.long
 def test_convolution(zeros_but_the_last_pixel: npt.NDArray[np.float32]) -> None:
     w = np.ones((1, 1, 16, 1), np.float32)
     y = np.asarray(ops.conv2d(zeros_but_the_last_pixel, w))

@@ -103,6 +103,7 @@ def test_refused_peer_access_is_staged(batch: tuple[Any, Any]) -> None:
     assert native.Link(native.Stream(0), native.Stream(1)).peer
 
 
+@pytest.mark.long
 def test_the_order_of_simulated_threads_does_not_matter(batch: tuple[Any, Any]) -> None:
     native = backend.get_device("sim:0").native
     expected = bits_of_run(AlexNet(CLASSES, devices=["sim:0"]), batch, steps=1)
@@ -125,6 +126,7 @@ def shuffled_streams(device: str, seed: int) -> Iterator[None]:
         native.set_schedule()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("device", "seeds", "images"), [("cpu:0", 6, 2), ("sim:0", 2, 1)])
 def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: str, seeds: int, images: int) -> None:
     batch = batch[0][:images], batch[1][:images]

@@ -572,6 +572,7 @@ def living(session: int) -> int:
     return count
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     many: Path, whole: dict[str, str], tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -594,6 +595,7 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     assert contents(out) == whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_cleanly(many: Path, whole: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
     process = command(many, tmp_path / "out")

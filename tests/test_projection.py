@@ -23,7 +23,6 @@ from test_network import TorchNet
 
 IMAGE = Digits().images[3]
 OPTIONS: list[dict[str, Any]] = [
-    {},
     {"lrn_over": "both", "lrn_k": 1.0},
     {"pool_before_lrn": True, "second_lrn": True},
     {"relu1_last": True, "second_lrn": True, "crop": 224},
@@ -148,7 +147,14 @@ def assert_equal_pixels(found: npt.NDArray[np.float32], expected: npt.NDArray[np
 
 @pytest.mark.parametrize(
     ("options", "rule"),
-    [({}, "guided"), *((options, rule) for options in OPTIONS for rule in ("gradient", "deconv"))],
+    [
+        *(({}, rule) for rule in RULES),
+        *(
+            pytest.param(options, rule, marks=pytest.mark.long)
+            for options in OPTIONS
+            for rule in ("gradient", "deconv")
+        ),
+    ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value) or "paper",
 )
 def test_projections_equal_pytorch(

@@ -113,6 +113,7 @@ def test_a_file_proves_itself(saved: Path, model: Classifier) -> None:
     assert checked.model.net.parameters()["fc8.bias"].tobytes() == model.net.parameters()["fc8.bias"].tobytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{}, {"precision": "bf16"}, {"crop": 224, "towers": 1}], ids=str)
 def test_other_devices_are_within_the_tolerance(options: dict[str, Any], device: str, tmp_path: Path) -> None:
     if device == "ptx:0":
@@ -351,6 +352,7 @@ def tensors_of(path: Path) -> bytes:
     return content[8 + int.from_bytes(content[:8], "little") :]
 
 
+@pytest.mark.long
 def test_accuracy_by_more_views_is_recorded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model_file = run / "model.safetensors"
     before, tensors = description(model_file), tensors_of(model_file)

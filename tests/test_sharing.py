@@ -231,6 +231,7 @@ def test_a_pickle_of_a_device_that_is_not_here_says_what_to_do(net: AlexNet) -> 
 # Processes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("full_size")  # as in the process that is started
 def test_a_net_reaches_a_spawned_process() -> None:
     net, x = AlexNet(CLASSES), inputs(1)

@@ -75,7 +75,7 @@ def test_history_has_a_record_for_each_epoch(result: TrainingResult) -> None:
     assert result.validation_accuracy == result.history[-1].validation_accuracy
 
 
-@pytest.mark.programs
+@pytest.mark.long
 @pytest.mark.usefixtures("full_size")
 def test_loss_falls() -> None:
     history = short_run(epochs=4, dropout=0.0, colour_noise=0.0).history
@@ -147,7 +147,7 @@ def test_progress_in_a_log_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str]
     assert [row[0] for row in table[-2:]] == ["1", "2"]
 
 
-@pytest.mark.programs
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("preset", "message"),
     [
@@ -428,7 +428,7 @@ def test_the_papers_preset_is_the_papers_however_few_images_there_are() -> None:
     assert values["recipe"] == "preset paper"
 
 
-@pytest.mark.programs
+@pytest.mark.long
 def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(3)
     noise, labels = rng.integers(0, 256, (30, 8, 8)).astype(np.uint8), np.arange(30) % 3
@@ -448,7 +448,7 @@ def test_a_run_at_chance_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert set(explained) <= set(said.splitlines())
 
 
-@pytest.mark.programs
+@pytest.mark.long
 def test_a_run_that_learns_says_nothing_of_chance(tmp_path: Path) -> None:
     images, labels = np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2)
     short = SHORT | {"batch_size": 2, "validation": 0.25, "epochs": 6, "dropout": 0.0, "lr": 0.002}
