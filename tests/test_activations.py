@@ -379,6 +379,7 @@ def test_damaged_folders_are_refused(folder: Path, spoil: Callable[[Path], Any],
         load_activations(folder)
 
 
+@pytest.mark.long
 def test_the_command_writes_folders(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

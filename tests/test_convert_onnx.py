@@ -255,6 +255,7 @@ def test_lrn_as_pytorch_exports_it_is_read(options: Any, change: Callable[[Any],
         assert difference(run_by_onnxruntime(path, x), model, x) < ROUNDING
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's own
 @pytest.mark.parametrize("options", [PAPER, BVLC], ids=["towers", "both"])
 def test_pytorchs_own_export_is_read(options: Any, tmp_path: Path) -> None:

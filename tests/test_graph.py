@@ -254,6 +254,7 @@ def test_what_cannot_be_captured_is_run_one_by_one(
     }
 
 
+@pytest.mark.long
 def test_graphs_take_and_leave_no_memory(floats: npt.NDArray[np.float32]) -> None:
     native: Any = backend.get_device("cpu:0").native
     gc.collect()

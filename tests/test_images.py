@@ -292,6 +292,7 @@ def test_what_would_take_too_much_is_refused_by_its_header(tmp_path: Path) -> No
         assert peak < 2**24, name  # a hundredth of the pictures
 
 
+@pytest.mark.long
 def test_a_large_jpeg_is_decoded_small(tmp_path: Path) -> None:
     content = bytearray(encoded(plain("RGB", (10, 200, 30), (64, 64)), "jpeg", quality=20))
     image = Image.new("L", (12000, 12000), 90)

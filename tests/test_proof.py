@@ -371,6 +371,7 @@ def test_accuracy_by_more_views_is_recorded(run: Path, capsys: pytest.CaptureFix
     assert re.findall(r"; (\w+) views?\b", " ".join(capsys.readouterr().out.split())) == ["one", "5", "10"]
 
 
+@pytest.mark.long
 def test_what_was_recorded_goes_with_the_same_net(run: Path, tmp_path: Path) -> None:
     assert evaluate(run, "--views", "5", "--record") == 0
     convert(run, tmp_path / "renamed.safetensors", classes=[*"0123456789"])
