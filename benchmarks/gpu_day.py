@@ -139,7 +139,7 @@ def parts(options: argparse.Namespace) -> list[Part]:
     lacking = {precision: what_is_lacking(precision, options.devices) for precision in PRECISIONS}
     every = [
         Part("tests", f"every test that runs on {target}",
-             (*tests, "-k", f"{target} and not hostcuda", *which), 600),
+             (*tests, "-m", "long or not slow", "-k", f"{target} and not hostcuda", *which), 600),
         *map(layers, PRECISIONS),
         Part("direct", "layers and steps by direct sums alone",
              (*PYALEXNET, *times, "--conv-algorithm", "direct", "--output", str(options.out / "direct.json")), 120),
