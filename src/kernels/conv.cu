@@ -4,6 +4,7 @@
 
 #include "device/launch.cuh"
 #include "device/sizes.h"
+#include "device/workspace.h"
 #include "kernels/fourier_conv.cuh"
 #include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
@@ -43,16 +44,11 @@ int64_t weight_count(const ConvShape& s) {
 struct InputGradientWorkspace {
   int64_t weight_bytes, phase_bytes = 0;
 
-  explicit InputGradientWorkspace(const ConvShape& s) : weight_bytes(whole_lines({weight_count(s)})) {
+  explicit InputGradientWorkspace(const ConvShape& s) : weight_bytes(piece_bytes({weight_count(s)})) {
     if (s.stride == 1) return;
     const StridedGradient g(s);
-    weight_bytes = whole_lines({g.terms(), g.columns()});
-    phase_bytes = whole_lines({g.pixels(s.batch), g.columns()});
-  }
-
- private:
-  static int64_t whole_lines(const std::vector<int64_t>& shape) {
-    return ceil_div(float_bytes("workspace", shape), 256) * 256;
+    weight_bytes = piece_bytes({g.terms(), g.columns()});
+    phase_bytes = piece_bytes({g.pixels(s.batch), g.columns()});
   }
 };
 
@@ -190,10 +186,10 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
                          cudaStream_t stream) {
   const ConvShape& s = plan.shape;
   const InputGradientWorkspace sizes(s);
-  char* const memory = static_cast<char*>(workspace);
-  float* const weights = reinterpret_cast<float*>(memory);
-  float* const phases = reinterpret_cast<float*>(memory + sizes.weight_bytes);
-  void* const rest = memory + sizes.weight_bytes + sizes.phase_bytes;
+  Pieces pieces(workspace);
+  float* const weights = pieces.take(sizes.weight_bytes);
+  float* const phases = pieces.take(sizes.phase_bytes);
+  void* const rest = pieces.rest();
   if (s.stride == 1) {
     flip_weights(weights, w, s, stream);
   } else {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "device/launch.cuh"
-#include "device/sizes.h"
+#include "device/workspace.h"
 #include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
 #include "kernels/spectra.cuh"
@@ -33,30 +33,13 @@ SpectraLayout of_weight_gradients(const Correlation& c) {
   return {c.channels / c.groups + 1, c.filters / c.groups, c.groups};
 }
 
-// Rounded up so that what follows is aligned.
 int64_t spectra_bytes(const Correlation& c, const SpectraLayout& layout) {
-  return ceil_div(float_bytes("workspace", {planes_of(c.points), layout.plane_stride()}), 256) * 256;
+  return piece_bytes({planes_of(c.points), layout.plane_stride()});
 }
 
 MatrixLayout matrices_of(const SpectraLayout& layout) {
   return {layout.columns, layout.group_stride()};
 }
-
-// A piece of the workspace after the other.
-class Pieces {
- public:
-  explicit Pieces(void* workspace) : next_(static_cast<char*>(workspace)) {}
-
-  float* take(int64_t bytes) {
-    float* const piece = reinterpret_cast<float*>(next_);
-    next_ += bytes;
-    return piece;
-  }
-  void* rest() const { return next_; }
-
- private:
-  char* next_;
-};
 
 MapAxis axis(int64_t extent, int sign, int64_t offset, int points) {
   const int64_t wrapped = (offset % points + points) % points;

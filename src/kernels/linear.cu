@@ -2,6 +2,7 @@
 
 #include "device/launch.cuh"
 #include "device/sizes.h"
+#include "device/workspace.h"
 #include "kernels/layer_patches.cuh"
 #include "kernels/patch_product.cuh"
 #include "kernels/transpose.cuh"
@@ -23,8 +24,7 @@ struct InputGradientWorkspace {
   int64_t dy_bytes, dx_bytes;
 
   explicit InputGradientWorkspace(const LinearShape& s)
-      : dy_bytes(ceil_div(s.batch * s.outputs * int64_t{sizeof(float)}, 256) * 256),
-        dx_bytes(ceil_div(s.batch * s.inputs * int64_t{sizeof(float)}, 256) * 256) {}
+      : dy_bytes(piece_bytes({s.batch, s.outputs})), dx_bytes(piece_bytes({s.batch, s.inputs})) {}
 };
 
 Cost cost(const LinearShape& s) {
@@ -66,13 +66,12 @@ void linear_backward_input(const LinearPlan& plan, float* dx, const float* dy, i
                            void* workspace, cudaStream_t stream) {
   const LinearShape& s = plan.shape;
   const InputGradientWorkspace sizes(s);
-  char* const memory = static_cast<char*>(workspace);
-  float* const dy_transposed = reinterpret_cast<float*>(memory);
-  float* const dx_transposed = reinterpret_cast<float*>(memory + sizes.dy_bytes);
-  void* const rest = memory + sizes.dy_bytes + sizes.dx_bytes;
+  Pieces pieces(workspace);
+  float* const dy_transposed = pieces.take(sizes.dy_bytes);
+  float* const dx_transposed = pieces.take(sizes.dx_bytes);
   transpose(dy_transposed, dy, one_matrix(s.batch, s.outputs, dy_pitch), stream);
   patches_times_matrix(plan.product, dx_transposed, {s.batch, 0}, patches_of_rows(w, s.inputs, s.outputs, s.outputs),
-                       dy_transposed, {s.batch, 0}, s.batch, 1, nullptr, false, rest, stream);
+                       dy_transposed, {s.batch, 0}, s.batch, 1, nullptr, false, pieces.rest(), stream);
   transpose(dx, dx_transposed, one_matrix(s.inputs, s.batch, s.batch), stream);
 }
 
