@@ -46,6 +46,12 @@ def test_a_failure_does_not_end_the_day(tmp_path: Path) -> None:
     assert "failed" in shown
 
 
+def test_tests_that_take_seconds_are_among_them(tmp_path: Path) -> None:
+    options = script.parse(["--devices", "cpu:0", "--out", str(tmp_path), "--parts", "tests"])
+    (tests,) = script.parts(options)
+    assert tests.command[tests.command.index("-k") - 2 :][:2] == ("-m", "long or not slow")
+
+
 @pytest.mark.parametrize(("name", "leaves"), [("layers", "layers{}.json"), ("training", "run{}")])
 def test_each_precision_is_a_part_of_its_own(name: str, leaves: str, tmp_path: Path) -> None:
     options = script.parse(["--devices", "cpu:0", "--out", str(tmp_path)])
