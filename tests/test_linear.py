@@ -100,20 +100,25 @@ import numpy as np
 from pyalexnet.device.backend import get_device
 from pyalexnet.device.tensor import Tensor
 
-on, (rows, inputs, outputs), large_page = get_device("cpu:0"), (2, 64, 516), 2 << 20
+on, (inputs, outputs), large_page = get_device("cpu:0"), (64, 516), 2 << 20
 native = on.native
 rng = np.random.default_rng(0)
-x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inputs), (inputs, outputs)))
+w = rng.standard_normal((inputs, outputs), dtype=np.float32)
 at_the_end = native.Memory(on.index, large_page).array(large_page - w.nbytes, w.shape)
 native.copy(at_the_end, Tensor.from_array(w, device="cpu:0").array, on.stream)
-y, source = Tensor.empty((rows, outputs), device="cpu:0"), Tensor.from_array(x, device="cpu:0")
-plan = native.linear_forward_plan(x=source.array, w=at_the_end)
-assert plan.algorithm.startswith("direct_wide"), plan.algorithm
-workspace = Tensor.empty((max(1, plan.workspace_bytes // 4),), device="cpu:0")
-native.linear_forward(plan, y.array, source.array, at_the_end, None, False, workspace.array, on.stream)
-on.stream.synchronize()
-# 64 products of about 1, whose sums round by 6e-8 of some 10 at a time.
-np.testing.assert_allclose(np.asarray(y), x.astype(float) @ w, rtol=0, atol=64 * 6e-7)
+algorithms = set()
+for rows in range(1, 25):
+    x = rng.standard_normal((rows, inputs), dtype=np.float32)
+    y, source = Tensor.empty((rows, outputs), device="cpu:0"), Tensor.from_array(x, device="cpu:0")
+    plan = native.linear_forward_plan(x=source.array, w=at_the_end)
+    algorithms.add(plan.algorithm)
+    assert plan.algorithm.startswith("direct_wide_1x" if rows == 1 else "direct_wide"), (rows, plan.algorithm)
+    workspace = Tensor.empty((max(1, plan.workspace_bytes // 4),), device="cpu:0")
+    native.linear_forward(plan, y.array, source.array, at_the_end, None, False, workspace.array, on.stream)
+    on.stream.synchronize()
+    # 64 products of about 1, whose sums round by 6e-8 of some 10 at a time.
+    np.testing.assert_allclose(np.asarray(y), x.astype(float) @ w, rtol=0, atol=64 * 6e-7)
+assert algorithms == {name for name in native.product_algorithms() if name.startswith("direct_wide")}, algorithms
 """
 
 

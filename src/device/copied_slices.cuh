@@ -208,19 +208,19 @@ class RightRowsInPlace {
     for (int k = 0; k < terms_; ++k) copy_floats(slice + k * Tile::kPanel, current_ + k * pitch_ + whole_, rest_);
   }
 
-  // Asks for what comes some panels later, in the next terms where this is near the rows' end: the processor's own
+  // Asks for what comes a KiB later, in the next terms where this is near the rows' end: the processor's own
   // prefetching follows rows of the matrix to the end of a page at most.
   PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int terms) const {
     if (column == whole_) return {slice, Tile::kPanel};
     const float* const at = current_ + column;
     const bool in_row = column + kAhead < whole_;
     const float* const ahead = in_row ? at + kAhead : next_ + (column + kAhead - whole_);
-    for (int k = 0; k < terms; ++k) __builtin_prefetch(ahead + k * pitch_);
+    for (int k = 0; k < terms; ++k) ask_for(ahead + k * pitch_, Tile::kPanel);
     return {at, pitch_};
   }
 
  private:
-  static constexpr int kAhead = 4 * Tile::kPanel;
+  static constexpr int kAhead = ceil_div(256, Tile::kPanel) * Tile::kPanel;
   const float *next_, *current_;
   const int64_t pitch_;
   const int whole_, rest_;

@@ -134,18 +134,27 @@ std::string algorithm_of(Tile) {
          (Tile::kSumsInRegisters ? by(Tile::kRows, Tile::kColumns) : by(Tile::kThreadRows, Tile::kThreadColumns));
 }
 
-// The algorithm whose tile computes fewest columns beyond the matrix's; the first of them at a draw. For few rows only
-// tiles count that are wide, for others those that are not. A wide tile reads in place, so that nothing is rounded. Word by
-// word is for ragged runs alone: by quads, a slice takes a third of the instructions.
+// What register tiles read for each term, in vectors and elements. A core reads two of them while it multiplies two, so
+// where a tile has few rows, or few of its rows are the matrix's, reading takes the time.
+template <class Tile>
+int64_t reads_of_term(int64_t rows, int64_t columns, Tile) {
+  return ceil_div(rows, Tile::kThreadRows) * ceil_div(columns, Tile::kThreadColumns) *
+         (Tile::kThreadRows + Tile::kThreadColumns / Tile::kVector);
+}
+
+// For few rows, of the wide tiles the one that reads least; for others, of those that are not wide the one that computes
+// fewest columns beyond the matrix's. At a draw it is the first. A wide tile reads in place, so that nothing is rounded.
+// Word by word is for ragged runs alone: by quads, a slice takes a third of the instructions.
 std::string best_algorithm(const ProductShape& shape, Precision precision) {
   const int64_t columns = shape.columns / shape.groups;
   const bool wide = shape.rows <= kFewRows && columns >= kWideColumns && precision == Precision::kFp32;
   std::string best;
-  int64_t fewest = std::numeric_limits<int64_t>::max();
+  int64_t least = std::numeric_limits<int64_t>::max();
   for_each_tile(precision, [&]<class Tile>(int, Tile tile) {
-    const int64_t computed = ceil_div(columns, Tile::kPanel) * Tile::kPanel;
     if (Tile::kWay == SliceWay::kWords && !shape.ragged) return;
-    if (Tile::kWide == wide && computed < fewest) best = algorithm_of(tile), fewest = computed;
+    const int64_t cost =
+        wide ? reads_of_term(shape.rows, columns, tile) : ceil_div(columns, Tile::kPanel) * Tile::kPanel;
+    if (Tile::kWide == wide && cost < least) best = algorithm_of(tile), least = cost;
   });
   return best;
 }
