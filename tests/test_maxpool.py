@@ -97,6 +97,17 @@ def test_repeats_bit_for_bit(device: str, rng: np.random.Generator, padding: int
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_more_than_caches_hold_has_the_bits_of_a_part(rng: np.random.Generator, padding: int) -> None:
+    x = rng.standard_normal((64, 27, 27, 100), dtype=np.float32)  # 18.7 MB, of which dx is as much
+    windows = {"kernel": 3, "stride": 2, "padding": padding, "device": "cpu:0"}
+    dy = rng.standard_normal(np.shape(ops.max_pool2d(x, **windows)), dtype=np.float32)
+    dx = np.asarray(ops.max_pool2d_backward(dy, x, x_from_relu=True, **windows))
+    for part in (slice(0, 3), slice(61, 64)):
+        of_part = ops.max_pool2d_backward(dy[part], x[part], x_from_relu=True, **windows)
+        np.testing.assert_array_equal(dx[part], np.asarray(of_part))
+
+
 def test_wrong_arguments_are_named(device: str) -> None:
     x = np.ones((1, 4, 6, 3), np.float32)
     with pytest.raises(TypeError, match="x has dtype int32; it must be float32"):

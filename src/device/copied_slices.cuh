@@ -35,7 +35,7 @@ inline constexpr int kRowsAhead = 4, kLongRun = 64;
 
 PYALEXNET_INLINE void ask_for(const float* from, int count) {
   constexpr int kLine = 64 / sizeof(float);
-  for (int i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+  for (int i = 0; i < count; i += kLine) ask_for(from + i);
 }
 
 // Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.

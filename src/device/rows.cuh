@@ -45,9 +45,10 @@ __device__ inline void for_each_vector_of_rows(int64_t rows, int64_t columns, bo
   }
 }
 
-// Neighbouring vectors of a row that one thread takes where it can keep for the next what it computed for the
-// last. A GPU computes it again, hides that behind its memory, and has the threads.
+// Neighbouring vectors of a row, or tiles of an image's rows, that one thread takes where it can keep for the next what it
+// computed for the last. A GPU computes it again, hides that behind its memory, and has the threads.
 inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
+inline constexpr int kTilesPerThread = kRunsOnCores ? 4 : 1;
 
 // Blocks and threads for a kernel whose blocks take rows from block_share() and whose threads take the row's
 // items from row_share(). `bytes_per_item` is what one item moves.

@@ -242,6 +242,21 @@ PYALEXNET_INLINE void store_past_caches(float* to, Vec<N> value) {
   store(to, value);
 }
 
+// Whether so many floats are out of a CPU core's caches before all are written: its share of the last one is some MiB.
+PYALEXNET_INLINE bool outgrow_caches(int64_t floats) {
+  constexpr int64_t kCachedBytes = int64_t{16} << 20;
+  return kRunsOnCores && floats * int64_t{sizeof(float)} > kCachedBytes;
+}
+
+// Asks memory for the line at an address that is read soon, where a core's own prefetching would not: it follows a few rows
+// that are read on and on, not many at a time. Any address is allowed. A GPU has other threads to run meanwhile. (GCC
+// sees no effect here and drops calls of functions that do nothing else, unless they are inlined by PYALEXNET_INLINE.)
+PYALEXNET_INLINE void ask_for([[maybe_unused]] const float* at) {
+#if defined(PYALEXNET_TARGET_CPU)
+  __builtin_prefetch(at);
+#endif
+}
+
 // Whether a kernel may use load and store at the array and at all multiples of the strides (in floats) from there: a
 // GPU's 16-byte accesses must be aligned, CPU cores access vectors anywhere. Every launcher asks for each array that
 // its kernel's vectors touch, and takes single elements where one answer is no; the bits are the same.

@@ -26,6 +26,16 @@ struct Plane {
   __device__ Vec<N> at(int64_t row, int64_t column) const {
     return load<N>(pixels + (row * width + column) * channels);
   }
+
+  // Asks for what the window below one of KERNEL × KERNEL pixels reads first, in its columns that are new there too.
+  template <int KERNEL>
+  PYALEXNET_INLINE void ask_below(int64_t row, int64_t column, int64_t stride) const {
+    const int64_t side = stride < KERNEL ? stride : KERNEL;
+    const float* const square = pixels + ((row + stride + KERNEL - side) * width + column + KERNEL - side) * channels;
+    for (int64_t iy = 0; iy < side; ++iy) {
+      for (int64_t ix = 0; ix < side; ++ix) ask_for(square + (iy * width + ix) * channels);
+    }
+  }
 };
 
 // A window's maximum and which of its pixels that is, counted from 0 in row-major order (exact in a float).
@@ -76,6 +86,7 @@ __global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x
       const Plane plane{image + c, p.width, p.channels};
       Vec<N> result;
       if constexpr (KERNEL > 0) {
+        plane.template ask_below<KERNEL>(oy * p.stride, ox * p.stride, p.stride);
         result = maximum<N, KERNEL>(plane, oy * p.stride, ox * p.stride).value;
       } else {
         result = maximum<N>(plane, extent(oy, p.height, p), extent(ox, p.width, p)).value;
@@ -85,57 +96,91 @@ __global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x
   }
 }
 
-template <int N>
-PYALEXNET_INLINE void store_gradient(float* dx, const float* x, int64_t at, Vec<N> gradient, bool x_from_relu) {
-  store(dx + at, x_from_relu ? select_positive(load<N>(x + at), gradient, broadcast<N>(0.0f)) : gradient);
-}
+// Where a thread writes dx, which goes on through the ReLU that made x if there was one.
+struct Gradient {
+  float* dx;
+  const float* x;
+  bool x_from_relu, past_caches;
 
-// dx for windows of KERNEL × KERNEL at STRIDE without padding. A thread takes STRIDE × STRIDE pixels of a
-// vector of channels, all that share one set of windows, so that it finds a window's maximum once for all of
-// them.
+  __device__ Gradient(float* dx, const float* x, const MaxPool& p)
+      : dx(dx),
+        x(x),
+        x_from_relu(p.x_from_relu),
+        past_caches(outgrow_caches(p.images * p.height * p.width * p.channels)) {}
+
+  template <int N>
+  __device__ void write(int64_t at, Vec<N> value) const {
+    if (x_from_relu) value = select_positive(load<N>(x + at), value, broadcast<N>(0.0f));
+    past_caches ? store_past_caches(dx + at, value) : store(dx + at, value);
+  }
+};
+
+// A window's maximum, as the number of its pixel, and the gradient that goes there.
+template <int N>
+struct Window {
+  Vec<N> winner, gradient;
+};
+
+// dx for windows of KERNEL × KERNEL at STRIDE without padding. A thread takes tiles of STRIDE × STRIDE pixels of a vector of
+// channels, all of which share one set of windows, so that it finds a window's maximum once for all of them, and once for
+// neighbouring tiles.
 template <int N, int KERNEL, int STRIDE>
 __global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, MaxPool p) {
   constexpr int kReach = (KERNEL + STRIDE - 1) / STRIDE;  // windows over a pixel, along one axis
+  static_assert(kReach == 2, "one column of windows is kept");
   const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
   const int64_t tile_rows = ceil_div(p.height, STRIDE), tile_columns = ceil_div(p.width, STRIDE);
+  const Gradient gradient(dx, x, p);
   const ThreadShare rows = block_share(p.images * tile_rows);
-  const ThreadShare items = row_share(tile_columns * vectors);
+  const ThreadShare items = row_share(ceil_div(tile_columns, kTilesPerThread) * vectors);
   for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
     const Split image_tile = split(row, tile_rows);
-    const int64_t first_pixel = image_tile.quotient * p.height * p.width;
+    const int64_t ty = image_tile.remainder, first_pixel = image_tile.quotient * p.height * p.width;
     const float* const image_dy = dy + image_tile.quotient * output_height * output_width * dy_pitch;
     for (int64_t i = items.begin; i < items.end; i += items.step) {
-      const Split tile_vector = split(i, vectors);
-      const int64_t ty = image_tile.remainder, tx = tile_vector.quotient, c = tile_vector.remainder * N;
+      const Split run_vector = split(i, vectors);
+      const int64_t first_tile = run_vector.quotient * kTilesPerThread, c = run_vector.remainder * N;
       const Plane plane{x + first_pixel * p.channels + c, p.width, p.channels};
+      const auto find = [&](int64_t oy, int64_t ox) -> Window<N> {
+        const float* const from = image_dy + (oy * output_width + ox) * dy_pitch + c;
+        ask_for(from + output_width * dy_pitch);
+        return {maximum<N, KERNEL>(plane, oy * STRIDE, ox * STRIDE).pixel, load<N>(from)};
+      };
 
-      Vec<N> sums[STRIDE][STRIDE];
+      Window<N> kept[kReach];  // of the tile before, those in its last column
+      for (Window<N>& window : kept) window = {broadcast<N>(0.0f), broadcast<N>(0.0f)};
       PYALEXNET_UNROLL
-      for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
-        sums[pixel / STRIDE][pixel % STRIDE] = broadcast<N>(0.0f);
-      }
-      PYALEXNET_UNROLL
-      for (int window = 0; window < kReach * kReach; ++window) {
-        const int up = kReach - 1 - window / kReach, left = kReach - 1 - window % kReach;
-        const int64_t oy = ty - up, ox = tx - left;
-        if (oy < 0 || oy >= output_height || ox < 0 || ox >= output_width) continue;
-        const Vec<N> winner = maximum<N, KERNEL>(plane, oy * STRIDE, ox * STRIDE).pixel;
-        const Vec<N> gradient = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
+      for (int tile = 0; tile < kTilesPerThread; ++tile) {
+        const int64_t tx = first_tile + tile;
+        if (tx == tile_columns) break;
+        plane.template ask_below<KERNEL>(ty * STRIDE, tx * STRIDE, STRIDE);
+        Vec<N> sums[STRIDE][STRIDE];
         PYALEXNET_UNROLL
         for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
-          const int iy = pixel / STRIDE, ix = pixel % STRIDE;
-          const int ky = iy + up * STRIDE, kx = ix + left * STRIDE;
-          if (ky >= KERNEL || kx >= KERNEL) continue;
-          const Vec<N> number = broadcast<N>(static_cast<float>(ky * KERNEL + kx));
-          sums[iy][ix] = sums[iy][ix] + select_equal(winner, number, gradient, broadcast<N>(0.0f));
+          sums[pixel / STRIDE][pixel % STRIDE] = broadcast<N>(0.0f);
         }
-      }
-      PYALEXNET_UNROLL
-      for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
-        const int64_t iy = ty * STRIDE + pixel / STRIDE, ix = tx * STRIDE + pixel % STRIDE;
-        if (iy >= p.height || ix >= p.width) continue;
-        store_gradient(dx, x, (first_pixel + iy * p.width + ix) * p.channels + c, sums[pixel / STRIDE][pixel % STRIDE],
-                       p.x_from_relu);
+        PYALEXNET_UNROLL
+        for (int window = 0; window < kReach * kReach; ++window) {
+          const int up = kReach - 1 - window / kReach, left = kReach - 1 - window % kReach;
+          const int64_t oy = ty - up, ox = tx - left;
+          if (oy < 0 || oy >= output_height || ox < 0 || ox >= output_width) continue;
+          const Window<N> found = left > 0 && tile > 0 ? kept[up] : find(oy, ox);
+          if (left == 0) kept[up] = found;
+          PYALEXNET_UNROLL
+          for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
+            const int iy = pixel / STRIDE, ix = pixel % STRIDE;
+            const int ky = iy + up * STRIDE, kx = ix + left * STRIDE;
+            if (ky >= KERNEL || kx >= KERNEL) continue;
+            const Vec<N> number = broadcast<N>(static_cast<float>(ky * KERNEL + kx));
+            sums[iy][ix] = sums[iy][ix] + select_equal(found.winner, number, found.gradient, broadcast<N>(0.0f));
+          }
+        }
+        PYALEXNET_UNROLL
+        for (int pixel = 0; pixel < STRIDE * STRIDE; ++pixel) {
+          const int64_t iy = ty * STRIDE + pixel / STRIDE, ix = tx * STRIDE + pixel % STRIDE;
+          if (iy >= p.height || ix >= p.width) continue;
+          gradient.write((first_pixel + iy * p.width + ix) * p.channels + c, sums[pixel / STRIDE][pixel % STRIDE]);
+        }
       }
     }
   }
@@ -152,6 +197,7 @@ __device__ inline Extent windows_over(int64_t input, int64_t outputs, const MaxP
 template <int N>
 __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, MaxPool p) {
   const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
+  const Gradient gradient(dx, x, p);
   const ThreadShare rows = block_share(p.images * p.height);
   const ThreadShare items = row_share(p.width * vectors);
   for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
@@ -169,11 +215,11 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
           const Extent window_y = extent(oy, p.height, p), window_x = extent(ox, p.width, p);
           const int64_t number = (iy - window_y.begin) * (window_x.end - window_x.begin) + ix - window_x.begin;
           const Vec<N> winner = maximum<N>(plane, window_y, window_x).pixel;
-          const Vec<N> gradient = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
-          sum = sum + select_equal(winner, broadcast<N>(static_cast<float>(number)), gradient, broadcast<N>(0.0f));
+          const Vec<N> passed = load<N>(image_dy + (oy * output_width + ox) * dy_pitch + c);
+          sum = sum + select_equal(winner, broadcast<N>(static_cast<float>(number)), passed, broadcast<N>(0.0f));
         }
       }
-      store_gradient(dx, x, (row * p.width + ix) * p.channels + c, sum, p.x_from_relu);
+      gradient.write((row * p.width + ix) * p.channels + c, sum);
     }
   }
 }
@@ -197,7 +243,8 @@ template <int N>
 void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& p, cudaStream_t stream) {
   if (is_paper_window(p)) {
     const Launch how = share_out_rows("maxpool_backward_tiles_kernel", p.images * ceil_div(p.height, 2),
-                                      ceil_div(p.width, 2) * (p.channels / N), 4 * N * 9, stream);
+                                      ceil_div(ceil_div(p.width, 2), kTilesPerThread) * (p.channels / N),
+                                      4 * N * 9 * kTilesPerThread, stream);
     launch<maxpool_backward_tiles_kernel<N, 3, 2>>(how, dx, dy, dy_pitch, x, p);
   } else {
     const Launch how =

@@ -128,13 +128,6 @@ PYALEXNET_INLINE int first_plane_of_column(int k) {
   return k == 0 ? 0 : k == half ? real_column : 2 * real_column + (k - 1) * 3 * N;
 }
 
-// Whether spectra of so many floats are out of a CPU core's caches before the product reads them: its share of the last
-// one is some MiB.
-PYALEXNET_INLINE bool outgrow_caches(int64_t floats) {
-  constexpr int64_t kCachedBytes = int64_t{16} << 20;
-  return kRunsOnCores && floats * int64_t{sizeof(float)} > kCachedBytes;
-}
-
 // Writes the planes of a column, one after the other.
 template <Side side, class Access>
 struct PlaneWriter {
@@ -156,6 +149,7 @@ struct PlaneWriter {
   }
 };
 
+// Reads the planes of a column, and asks for the lines that the next block of lanes reads, which mostly lie behind these.
 template <class Access>
 struct PlaneReader {
   const float* next;
@@ -164,6 +158,7 @@ struct PlaneReader {
 
   PYALEXNET_INLINE Lanes read() {
     const Lanes value = Access::load(next, lanes);
+    ask_for(next + Tile::kLanes);
     next += stride;
     return value;
   }
