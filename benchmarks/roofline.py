@@ -38,6 +38,7 @@ from pyalexnet.net.parameters import Parameters
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.program import Program
 from pyalexnet.net.transfers import Transfers
+from pyalexnet.net.weight_spectra import WeightSpectra
 from pyalexnet.system.files import write_atomically
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -171,7 +172,10 @@ def described(batch_size: int, precision: Precision) -> Program:
     options = Options(precision=precision)
     parameters = Parameters(CLASSES, *options.computed_as, placement, Transfers(placement))
     parameters.take_memory()
-    return Program(batch_size, CLASSES, options, placement, parameters.of_tower, training=True, batch_invariant=False)
+    spectra = WeightSpectra(placement.devices)
+    return Program(
+        batch_size, CLASSES, options, placement, parameters.of_tower, spectra, training=True, batch_invariant=False
+    )
 
 
 def kernels_of(program: Program, *, as_planned: bool) -> dict[Key, list[Kernel]]:

@@ -261,11 +261,11 @@ def test_a_distance_follows_from_its_two_rows(units: int, rng: np.random.Generat
 
 
 def test_invariance_can_be_waived(rng: np.random.Generator) -> None:
-    """By what training does, in its bits; a program of each kind is kept."""
+    """By what training does, in its bits where both go by spectra; a program of each kind is kept."""
     net = AlexNet(10, devices=["cpu:0"], dropout=0.0)
-    x = rng.standard_normal((20, 227, 227, 3), dtype=np.float32)
+    x = rng.standard_normal((32, 227, 227, 3), dtype=np.float32)
     invariant, fast = net.forward(x), net.forward(x, batch_invariant=False)
-    programs = {invariance: net.program(20, training=False, batch_invariant=invariance) for invariance in (True, False)}
+    programs = {invariance: net.program(32, training=False, batch_invariant=invariance) for invariance in (True, False)}
     assert "fourier" in str(programs[False])
     assert "fourier" not in str(programs[True])
     assert "batch-invariant" not in str(programs[False])
@@ -274,10 +274,10 @@ def test_invariance_can_be_waived(rng: np.random.Generator) -> None:
     assert_same_bits(net.forward(x), invariant)
     assert_same_bits(net.features(x, "fc8", batch_invariant=False), fast)
     training = AlexNet(10, devices=["cpu:0"], dropout=0.0)
-    training.train_step(x, np.zeros(20, np.int32), lr=0.0)
+    training.train_step(x, np.zeros(32, np.int32), lr=0.0)
     program = training.last_step()
     assert_same_bits(training.read(program.array("fc8.y", program.loss_tower)), fast)
     with pytest.raises(TypeError, match="batch_invariant is 'no'; it must be True or False"):
         net.forward(x, batch_invariant="no")  # type: ignore[call-overload]
-    plans = [net.plan(20, training=False, batch_invariant=invariance) for invariance in (True, False)]
+    plans = [net.plan(32, training=False, batch_invariant=invariance) for invariance in (True, False)]
     assert plans[0].total_bytes < plans[1].total_bytes  # spectra take a workspace

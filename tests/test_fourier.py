@@ -111,6 +111,41 @@ def test_spectra_that_are_there_are_taken(case: dict, device: str) -> None:
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected[name]), err_msg=name)
 
 
+def test_weights_spectra_that_are_kept_are_taken(case: dict, device: str) -> None:
+    """And the weights beside them are not looked at."""
+    on = get_device(device)
+    native, places = on.native, {"stride": 1, **case["how"], "algorithm": "fourier"}
+    x, w, b = (Tensor.from_array(case[name], device=device) for name in ("x", "w", "b"))
+    other = Tensor.from_array(np.zeros_like(case["w"]), device=device)
+    usual = native.conv_forward_plan(x=x.array, w=w.array, **places)
+    plan = native.conv_forward_plan(x=x.array, w=w.array, **places, keeps_w_spectra=True)
+    assert usual.w_spectra_bytes == 0
+    assert plan.workspace_bytes == usual.workspace_bytes - plan.w_spectra_bytes
+    spectra = Tensor.empty((plan.w_spectra_bytes // 4,), device=device)
+    scratch = Tensor.empty((plan.workspace_bytes,), dtype="uint8", device=device)
+    y = Tensor.empty(case["y"].shape, device=device)
+    native.conv_w_spectra(plan, spectra.array, w.array, on.stream)
+    native.conv_forward(
+        plan, y.array, x.array, other.array, b.array, False, scratch.array, on.stream, w_spectra=spectra.array
+    )
+    on.stream.synchronize()
+    np.testing.assert_array_equal(np.asarray(y), np.asarray(computed(case, device, "fourier")["y"]))
+
+
+def test_kept_spectra_pay_for_fewer_images(device: str) -> None:
+    places = {"w": Tensor.empty((3, 3, 256, 192), device=device).array, "stride": 1, "padding": 1, "groups": 1}
+
+    def fewest(*, kept: bool) -> int:
+        for batch in range(1, 129):
+            x = Tensor.empty((batch, 13, 13, 256), device=device).array
+            plan = get_device(device).native.conv_forward_plan(x=x, **places, keeps_w_spectra=kept)
+            if plan.algorithm == "fourier":
+                return batch
+        raise AssertionError("never")
+
+    assert fewest(kept=True) < fewest(kept=False)
+
+
 def test_wrong_spectra_are_refused(device: str) -> None:
     on = get_device(device)
     x, w, y = (
@@ -127,6 +162,15 @@ def test_wrong_spectra_are_refused(device: str) -> None:
         on.native.conv_forward(plan, y.array, x.array, w.array, None, False, scratch, on.stream, x_spectra=small)
     with pytest.raises(ValueError, match=r"spectra has shape \(5,\)"):
         on.native.conv_x_spectra(plan, small, x.array, on.stream)
+    with pytest.raises(ValueError, match="w_spectra is given; the plan must be made with keeps_w_spectra"):
+        on.native.conv_forward(plan, y.array, x.array, w.array, None, False, scratch, on.stream, w_spectra=spectra)
+    keeping = on.native.conv_forward_plan(
+        x=x.array, w=w.array, **places, algorithm="fourier", keeps_w_spectra=True, batch_invariant=True
+    )
+    with pytest.raises(ValueError, match="w_spectra is None; it must be those of w, which the plan keeps"):
+        on.native.conv_forward(keeping, y.array, x.array, w.array, None, False, scratch, on.stream)
+    with pytest.raises(ValueError, match=r"w_spectra has shape \(5,\)"):
+        on.native.conv_forward(keeping, y.array, x.array, w.array, None, False, scratch, on.stream, w_spectra=small)
     with pytest.raises(ValueError, match="x_spectra is given, but the plan's algorithm is 'direct_"):
         on.native.conv_forward(direct, y.array, x.array, w.array, None, False, scratch, on.stream, x_spectra=spectra)
     with pytest.raises(ValueError, match="spectra is given, but the plan's algorithm is 'direct_"):

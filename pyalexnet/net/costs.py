@@ -55,17 +55,19 @@ def spectral_costs(entry: Entry) -> tuple[Cost, ...]:
     element of a map on N by N points are one to three floating-point operations a byte, and GPUs make eight and more
     in the time in which a byte comes. ``src/kernels/fourier_conv.cuh`` has the formulas.
 
-    Where x's spectra are computed once for several of these, by ``conv_x_spectra``, its transform counts there alone.
+    Where x's spectra are computed once for several of these, by ``conv_x_spectra``, its transform counts there alone;
+    likewise w's where they are kept, by ``conv_w_spectra``.
 
     Args:
-        entry: one of ``conv_x_spectra``, ``conv_forward``, ``conv_backward_input`` or ``conv_backward_weight``, however
-            it is planned.
+        entry: one of ``conv_x_spectra``, ``conv_w_spectra``, ``conv_forward``, ``conv_backward_input`` or
+            ``conv_backward_weight``, however it is planned.
 
     Raises:
         ValueError: there are no spectra of maps that large.
     """
-    if entry.operation == "conv_x_spectra":
-        return (Cost(0, 4 * (math.prod(entry.arguments["x"].shape) + math.prod(entry.arguments["spectra"].shape))),)
+    if "spectra" in entry.arguments:
+        maps = entry.arguments[entry.operation[len("conv_")]]
+        return (Cost(0, 4 * (math.prod(maps.shape) + math.prod(entry.arguments["spectra"].shape))),)
     x, w, y = (_shape(entry, name) for name in "xwy")
     # Image and padding, on one side, of each axis: y = x + 2 padding - w + 1.
     needed = max(*((x[axis] + y[axis] + w[axis - 1] - 1) // 2 for axis in (1, 2)), *y[1:3], *w[:2])
@@ -78,8 +80,9 @@ def spectral_costs(entry: Entry) -> tuple[Cost, ...]:
     transforms = [
         Cost(0, 4 * (math.prod(shape) + spectrum)) for shape, spectrum in zip((x, w, y), spectra, strict=True)
     ]
-    if "x_spectra" in entry.arguments:
-        del transforms[0]
+    for place, spectra_given in ((1, "w_spectra"), (0, "x_spectra")):
+        if spectra_given in entry.arguments:
+            del transforms[place]
     return (*transforms, Cost(2 * planes * batch * depth * filters, 4 * sum(spectra)))
 
 

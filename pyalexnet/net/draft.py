@@ -12,6 +12,7 @@ from pyalexnet.net.entry import EXCHANGE, INPUT, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.step_values import STEP_VALUES_BYTES, part_of_step_values
+from pyalexnet.net.weight_spectra import Weights, WeightSpectra
 
 
 class PlacedParameter(NamedTuple):
@@ -35,6 +36,7 @@ class Draft:
         layers: all eight in order.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
         arrays: all arrays by name, such as ``conv1.y``, and tower.
+        kept_spectra: the weights whose spectra are kept, beside the arenas.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Draft:
         options: Options,
         placement: Placement,
         parameters: Sequence[dict[str, Parameter]],
+        spectra: WeightSpectra,
         *,
         training: bool,
         batch_invariant: bool,
@@ -63,6 +66,8 @@ class Draft:
         }
         self._placement = placement
         self._parameters = parameters
+        self._spectra = spectra
+        self.kept_spectra: set[Weights] = set()
         self._direction = ""
         self._entries: list[Entry] = []
         self._workspace_bytes = [1] * len(self.arenas)
@@ -129,12 +134,24 @@ class Draft:
             return places
         return {**places, "algorithm": algorithm if layer.stride == 1 else "direct"}
 
+    @property
+    def keeps_w_spectra(self) -> bool:
+        """Whether weights stay from pass to pass, so that their spectra are kept where there are some."""
+        return not self.training and not self.batch_invariant
+
     # Arrays -------------------------------------------------------------------------------------------------
 
     def new(self, layer: str, name: str, tower: int, shape: tuple[int, ...], dtype: str = "float32") -> Ref:
         """An array on a tower's device, known as ``layer.name``."""
         ref = self.arenas[self._placement.place(tower)].add(layer, shape, dtype)
         self.arrays[f"{layer}.{name}", tower] = ref
+        return ref
+
+    def new_w_spectra(self, layer: str, tower: int, floats: int) -> Ref:
+        """Where the spectra of a convolution's weights are kept, known as ``layer.w_spectra``."""
+        weights = Weights(layer, tower)
+        self.kept_spectra.add(weights)
+        self.arrays[f"{layer}.w_spectra", tower] = ref = self._spectra.of(weights, self._placement.place(tower), floats)
         return ref
 
     def new_joint(self, layer: str, shape: tuple[int, ...], strides: tuple[int, ...] = ()) -> None:
@@ -190,7 +207,8 @@ class Draft:
     def forward_plan(self, layer: Conv, tower: int, x: Ref, w: Ref) -> NativeConvPlan:
         """How a convolution's forward pass is to be computed on a tower's device."""
         native = self._placement.devices[self._placement.place(tower)].native
-        return native.conv_forward_plan(x=x, w=w, **self.convolution(layer), **self._product_rule)
+        choices = {**self.convolution(layer), "keeps_w_spectra": self.keeps_w_spectra}
+        return native.conv_forward_plan(x=x, w=w, **choices, **self._product_rule)
 
     def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""

@@ -17,6 +17,7 @@ from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, INPUT_SIZE, SECON
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import INPUT
+from pyalexnet.net.weight_spectra import MAKES_SPECTRA
 
 # Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
 _INPUT_ROW_FLOATS = -(-INPUT_SIZE * INPUT_CHANNELS // 4) * 4
@@ -90,7 +91,8 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     fused = draft.is_relu and sums is y
     draft.call_product(
         layer.name, "conv_forward", tower, y=sums, x=x, w=weight.value, b=bias.value,
-        relu=fused and not relu_last, choices=draft.convolution(layer), **x_spectra(draft, layer, tower),
+        relu=fused and not relu_last, choices={**draft.convolution(layer), "keeps_w_spectra": draft.keeps_w_spectra},
+        **x_spectra(draft, layer, tower), **_w_spectra(draft, layer, tower),
     )  # fmt: skip
     if not fused:
         _nonlinearity(draft, layer, tower, y, sums)
@@ -125,6 +127,19 @@ def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
         spectra = draft.new(layer.name, "x_spectra", tower, (plan.x_spectra_bytes // 4,))
         draft.call(layer.name, "conv_x_spectra", tower, plan=plan, spectra=spectra, x=x)
     return {"x_spectra": spectra}
+
+
+def _w_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
+    """The spectra of a convolution's weights, where its plan keeps them; who knows they are current skips the entry."""
+    if not draft.keeps_w_spectra:
+        return {}
+    x, (weight, _) = draft.arrays[f"{layer.name}.x", tower], draft.parameters(layer, tower)
+    plan = draft.forward_plan(layer, tower, x, weight.value)
+    if not plan.w_spectra_bytes:
+        return {}
+    spectra = draft.new_w_spectra(layer.name, tower, plan.w_spectra_bytes // 4)
+    draft.call(layer.name, MAKES_SPECTRA, tower, plan=plan, spectra=spectra, w=weight.value)
+    return {"w_spectra": spectra}
 
 
 def _sums(draft: Draft, layer: Conv | Linear, tower: int, y: Ref) -> Ref:

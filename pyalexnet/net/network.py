@@ -251,7 +251,7 @@ class AlexNet:
             as_tensor: whether the result stays on the net's first device, for PyTorch, CuPy and others to read without
                 a copy.
             batch_invariant: whether an image is to have the same bits alone and in any batch. False computes batches of
-                some images faster, by what training computes them.
+                two images and more faster, by what suits the batch; spectra of weights are kept for it, 160 MB a tower.
 
         Returns:
             float32 (N, num_classes), of which softmax makes probabilities: a NumPy array or, with ``as_tensor``, a
@@ -409,17 +409,17 @@ class AlexNet:
         program = self._program(inputs[0].count, Purpose(False, batch_invariant, unfused))
         towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, *self.options.computed_as)}
         layer_of = {name: array.partition(".")[0] for name, array in arrays.items()}
-        order = list(towers)
-        up_to_deepest = order[: 1 + max(map(order.index, layer_of.values()))]
-        needed = [entry for entry in program.forward if entry.layer in up_to_deepest]
+        deepest = max(layer_of.values(), key=list(towers).index)
         found: list[dict[str, Collected]] = []
         with self._work():
             for given in inputs:
                 self._upload(program, given, already_there=("images",) if found else ())
-                prepares = given.scale is not None
-                entries = _with_input(program, needed, prepares=prepares)
-                graph = self._graph(program, (prepares, up_to_deepest[-1]), entries)
+                prepares, spectra = given.scale is not None, self._programs.spectra
+                current = spectra.current & program.kept_spectra
+                entries = _with_input(program, program.forward_up_to(deepest, current), prepares=prepares)
+                graph = self._graph(program, (prepares, deepest, current), entries)
                 _at_once([partial(graph.launch)] if graph else _calls(entries))
+                spectra.made(entries)
                 found.append(
                     {
                         name: collect({tower: program.array(array, tower) for tower in towers[layer_of[name]]})
@@ -479,7 +479,7 @@ class AlexNet:
         given = self._input(x)
         classes = as_labels(labels, given.count, self.num_classes)
         self._parameters.require_whole()
-        program = self.program(_shard_size("the number of images", given.count, shards), training=True)
+        program = self._program(_shard_size("the number of images", given.count, shards), _purpose(True, False))
         sums = None if shards.count == 1 else self._sums_of(shards, program)
         self.step_values.set_rates(rates, momentum, weight_decay, shards.count, trust)
         self._parameters.gradients_of = ()
@@ -542,6 +542,7 @@ class AlexNet:
         _at_once(
             [
                 partial(set_parameters, "flaw", half_written("train_step()")),
+                partial(self._programs.spectra.forget),
                 *update,
                 partial(setattr, self, "step", self.step + 1),
                 partial(set_parameters, "gradients_of", gradients_of),
@@ -601,6 +602,7 @@ class AlexNet:
                 "the last training step was another thread's: hold exclusive() from train_step() to the last read()"
             )
         self._thread.use = self._uses
+        self._programs.spectra.trust_no_more()
         return self._last_step
 
     @_one_at_a_time
@@ -701,6 +703,7 @@ class AlexNet:
         """
         values = self._parameters.checked("parameters", parameters)
         updates = None if momentum is None else self._parameters.checked("momentum", momentum)
+        self._programs.spectra.forget()
         self._parameters.load(values, updates)
 
     # Copies -------------------------------------------------------------------------------------------------
@@ -752,7 +755,10 @@ class AlexNet:
             ValueError: ``batch_size`` is below 1.
             OutOfMemoryError: the batch does not fit; the message has the plan.
         """
-        return self._program(batch_size, _purpose(training, batch_invariant))
+        purpose = _purpose(training, batch_invariant)
+        if purpose.training:
+            self._programs.spectra.trust_no_more()
+        return self._program(batch_size, purpose)
 
     def _program(self, batch_size: int, purpose: Purpose) -> Program:
         batch_size = at_least("batch_size", batch_size, 1)
@@ -791,6 +797,7 @@ class AlexNet:
         try:
             yield
         except BaseException:
+            self._programs.spectra.forget()
             self.placement.finish_exchanges()
             self.placement.wait_for_all_work()
             raise

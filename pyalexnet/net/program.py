@@ -14,7 +14,7 @@ depend on the placement.
 
 In training, how sums are cut, and whether convolutions go by spectra, follows from the batch size, for speed. In
 inference it follows from one image's shapes, so that an image's bits are the same alone and in any batch, unless that
-is waived.
+is waived: then it follows from the batch size too, and from the weights' spectra being kept (``weight_spectra.py``).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pyalexnet.net.forward import describe_forward, describe_input
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.update import describe_update, plan_scaled_rates
+from pyalexnet.net.weight_spectra import MAKES_SPECTRA, Weights, WeightSpectra
 
 # Of a program: training freezes other parameters now and then, and a net may be given both kinds of images.
 _MOST_GRAPHS = 4
@@ -46,6 +47,7 @@ class Program:
         batch_invariant: whether an image has the same bits alone and in any batch.
         unfused: layers whose nonlinearity is a kernel of its own and reads ``conv1.pre``, for example, which is kept.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
+        kept_spectra: the weights whose spectra are kept, beside the arenas too.
         loss_tower: the tower that computes the loss, and so has its ``labels`` and ``losses``.
         prepare: the entries that make the input of 8-bit images, for callers who have such.
         forward: the entries that compute logits; with dropout when training.
@@ -62,6 +64,7 @@ class Program:
         options: Options,
         placement: Placement,
         parameters: Sequence[dict[str, Parameter]],
+        spectra: WeightSpectra,
         *,
         training: bool,
         batch_invariant: bool,
@@ -75,6 +78,7 @@ class Program:
             options: choices on which the sources differ.
             placement: the towers' devices.
             parameters: for each tower, its parameters by name.
+            spectra: where those of weights are kept.
             training: whether to describe the backward pass and the update too.
             batch_invariant: whether an image is to have the same bits alone and in any batch; for inference only.
             unfused: names of layers of which to keep what their nonlinearity reads; for inference only.
@@ -85,6 +89,7 @@ class Program:
             options,
             placement,
             parameters,
+            spectra,
             training=training,
             batch_invariant=batch_invariant,
             unfused=unfused,
@@ -102,6 +107,7 @@ class Program:
         if training:
             plan_scaled_rates(draft)
         draft.place_workspaces()
+        self.kept_spectra = frozenset(draft.kept_spectra)
         self._draft = draft
         self._placement = placement
         self._graphs: dict[Hashable, NativeGraph | None] = {}
@@ -120,6 +126,22 @@ class Program:
         """Bind the entries to their arrays; the arenas must have their memory by now."""
         for entry in (*self.prepare, *self.forward, *self.backward, *self.update):
             entry.bind()
+
+    def forward_up_to(self, layer: str, current: frozenset[Weights] = frozenset()) -> list[Entry]:
+        """The entries that compute what a layer hands on, without those that make spectra which are current.
+
+        Args:
+            layer: its name.
+            current: the weights whose kept spectra are those of the present values.
+        """
+        names = [each.name for each in self._draft.layers]
+        needed = set(names[: names.index(layer) + 1])
+        return [
+            entry
+            for entry in self.forward
+            if entry.layer in needed
+            and not (entry.operation == MAKES_SPECTRA and Weights(entry.layer, entry.tower) in current)
+        ]
 
     def array(self, name: str, tower: int = 0) -> NativeArray:
         """The native array of that name, for example ``("conv1.y", 0)``, once the arenas have memory."""

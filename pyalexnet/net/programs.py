@@ -11,6 +11,7 @@ from pyalexnet.device.native import NativeMemory
 from pyalexnet.net.parameters import Parameters
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.program import Program
+from pyalexnet.net.weight_spectra import WeightSpectra
 from pyalexnet.system.checks import integer, require
 from pyalexnet.system.machine import available_bytes
 
@@ -28,6 +29,9 @@ class Programs:
     """The programs that a net has run so far, by batch size and purpose.
 
     They lie in the same memory, as only one runs at a time: that of the largest so far.
+
+    Attributes:
+        spectra: of weights, which all of them share.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Programs:
         self._placement = placement
         self._parameters = parameters
         self._memory_limit = memory_limit
+        self.spectra = WeightSpectra(placement.devices)
         self._ready: dict[tuple[int, Purpose], Program] = {}
         self._memories: list[NativeMemory | None] = [None] * len(placement.devices)
 
@@ -56,6 +61,7 @@ class Programs:
             options,
             self._placement,
             self._parameters.of_tower,
+            self.spectra,
             training=purpose.training,
             batch_invariant=purpose.batch_invariant,
             unfused=purpose.unfused,
@@ -87,6 +93,7 @@ class Programs:
                 self._memories[place] = memory = None
                 arena.allocate()
                 self._memories[place] = arena.memory
+        self.spectra.take_memory(program.kept_spectra)
         for place, arena in enumerate(program.arenas):
             arena.memory = self._memories[place]
         program.build()
@@ -95,9 +102,10 @@ class Programs:
     def plan(self, program: Program, *, kept_sums: int = 0) -> MemoryPlan:
         """What the parameters and a program need, and so many sums of gradients beside."""
         parameters = self._parameters.bytes_needed(training=program.training, kept_sums=kept_sums)
+        spectra = self.spectra.bytes_needed(program.kept_spectra)
         by_layer = tuple(
-            {**of_parameters, **arena.bytes_by_layer}
-            for of_parameters, arena in zip(parameters, program.arenas, strict=True)
+            {**of_parameters, **of_spectra, **arena.bytes_by_layer}
+            for of_parameters, of_spectra, arena in zip(parameters, spectra, program.arenas, strict=True)
         )
         return self._plan(program.batch_size, program.training, by_layer)
 
@@ -131,7 +139,8 @@ class Programs:
 
     def _held_bytes(self, place: int) -> int:
         memory = self._memories[place]
-        return self._parameters.held_bytes(place) + (memory.bytes if memory else 0)
+        beside = self._parameters.held_bytes(place) + self.spectra.held_bytes(place)
+        return beside + (memory.bytes if memory else 0)
 
 
 def as_memory_limit(memory_limit: int | None) -> int | None:

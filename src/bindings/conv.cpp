@@ -48,11 +48,19 @@ const float* image_floats(const char* name, const Array& image, const Shape& sha
   return floats;
 }
 
-// x's spectra, as conv_x_spectra leaves them for a plan.
-float* spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan) {
+// Spectra of x or w, as conv_x_spectra and conv_w_spectra leave them for a plan that has so many bytes of them.
+float* spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan, int64_t bytes) {
   require(plan.points > 0, name, " is given, but the plan's algorithm is '", plan.algorithm(),
           "'; spectra are for 'fourier' alone");
-  return floats(name, spectra, {plan.x_spectra_bytes / int64_t{sizeof(float)}});
+  require(bytes > 0, name, " is given; the plan must be made with keeps_w_spectra");
+  return floats(name, spectra, {bytes / int64_t{sizeof(float)}});
+}
+
+float* x_spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan) {
+  return spectra_floats(name, spectra, plan, plan.x_spectra_bytes);
+}
+float* w_spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan) {
+  return spectra_floats(name, spectra, plan, plan.w_spectra_bytes);
 }
 
 ImageStrides image_strides(const Array& image) {
@@ -70,14 +78,16 @@ ConvShape conv_shape(const OwnArguments& own, const char* image, const char* wei
 void register_conv(pybind11::module_& module) {
   using namespace pybind11::literals;
 
-  register_plan<ConvPlan>(module, "ConvPlan").def_readonly("x_spectra_bytes", &ConvPlan::x_spectra_bytes);
+  register_plan<ConvPlan>(module, "ConvPlan")
+      .def_readonly("x_spectra_bytes", &ConvPlan::x_spectra_bytes)
+      .def_readonly("w_spectra_bytes", &ConvPlan::w_spectra_bytes);
   module.def(
       "conv_forward_plan",
-      [](bool batch_invariant, const pybind11::kwargs& given) {
+      [](bool batch_invariant, bool keeps_w_spectra, const pybind11::kwargs& given) {
         const OwnArguments own(given);
-        return conv_forward_plan(conv_shape(own, "x", "w"), product_choice(own), batch_invariant);
+        return conv_forward_plan(conv_shape(own, "x", "w"), product_choice(own), batch_invariant, keeps_w_spectra);
       },
-      pybind11::kw_only(), "batch_invariant"_a = false);
+      pybind11::kw_only(), "batch_invariant"_a = false, "keeps_w_spectra"_a = false);
   define_for_arguments(module, "conv_backward_input_plan", [](const OwnArguments& own) {
     return conv_backward_input_plan(conv_shape(own, "dx", "w"), product_choice(own));
   });
@@ -89,24 +99,35 @@ void register_conv(pybind11::module_& module) {
       "conv_x_spectra",
       [](const ConvPlan& plan, const Array& spectra, const Array& x, const Stream& stream) {
         const ConvShape& s = plan_of("conv_forward", plan).shape;
-        conv_x_spectra(plan, spectra_floats("spectra", spectra, plan), image_floats("x", x, x_shape(s)),
+        conv_x_spectra(plan, x_spectra_floats("spectra", spectra, plan), image_floats("x", x, x_shape(s)),
                        image_strides(x), stream.on(spectra, x));
       },
       "plan"_a, "spectra"_a, "x"_a, "stream"_a);
 
   module.def(
+      "conv_w_spectra",
+      [](const ConvPlan& plan, const Array& spectra, const Array& w, const Stream& stream) {
+        const ConvShape& s = plan_of("conv_forward", plan).shape;
+        conv_w_spectra(plan, w_spectra_floats("spectra", spectra, plan), floats("w", w, w_shape(s)),
+                       stream.on(spectra, w));
+      },
+      "plan"_a, "spectra"_a, "w"_a, "stream"_a);
+
+  module.def(
       "conv_forward",
       [](const ConvPlan& plan, const Array& y, const Array& x, const Array& w, const Array* b, bool relu,
-         const Array& workspace, const Stream& stream, const Array* x_spectra) {
+         const Array& workspace, const Stream& stream, const Array* x_spectra, const Array* w_spectra) {
         const ConvShape& s = plan_of("conv_forward", plan).shape;
+        require(w_spectra || !plan.w_spectra_bytes, "w_spectra is None; it must be those of w, which the plan keeps");
         conv_forward(plan, floats("y", y, y_shape(s)), image_floats("x", x, x_shape(s)), image_strides(x),
                      floats("w", w, w_shape(s)), b ? floats("b", *b, {s.filters}) : nullptr, relu,
-                     x_spectra ? spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
+                     x_spectra ? x_spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
+                     w_spectra ? w_spectra_floats("w_spectra", *w_spectra, plan) : nullptr,
                      workspace_memory(workspace, plan.workspace_bytes),
-                     stream.on(y, x, w, b ? *b : w, workspace, x_spectra ? *x_spectra : x));
+                     stream.on(y, x, w, b ? *b : w, workspace, x_spectra ? *x_spectra : x, w_spectra ? *w_spectra : w));
       },
       "plan"_a, "y"_a, "x"_a, "w"_a, "b"_a.none(true), "relu"_a, "workspace"_a, "stream"_a,
-      "x_spectra"_a.none(true) = pybind11::none());
+      "x_spectra"_a.none(true) = pybind11::none(), "w_spectra"_a.none(true) = pybind11::none());
 
   module.def(
       "conv_backward_input",
@@ -126,7 +147,7 @@ void register_conv(pybind11::module_& module) {
         const ConvShape& s = plan_of("conv_backward_weight", plan).shape;
         conv_backward_weight(plan, floats("dw", dw, w_shape(s)), db ? floats("db", *db, {s.filters}) : nullptr,
                              image_floats("x", x, x_shape(s)), image_strides(x), floats("dy", dy, y_shape(s)),
-                             x_spectra ? spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
+                             x_spectra ? x_spectra_floats("x_spectra", *x_spectra, plan) : nullptr,
                              workspace_memory(workspace, plan.workspace_bytes),
                              stream.on(dw, db ? *db : dw, x, dy, workspace, x_spectra ? *x_spectra : x));
       },
@@ -144,6 +165,9 @@ void register_conv(pybind11::module_& module) {
   define_cost_of_plan<ConvPlan>(module, "conv_forward", &conv_forward_cost);
   define_for_arguments(module, "conv_x_spectra_cost", [](const OwnArguments& own) {
     return conv_x_spectra_cost(plan_of("conv_forward", own.object<const ConvPlan&>("plan")).shape);
+  });
+  define_for_arguments(module, "conv_w_spectra_cost", [](const OwnArguments& own) {
+    return conv_w_spectra_cost(plan_of("conv_forward", own.object<const ConvPlan&>("plan")).shape);
   });
   define_cost_of_plan<ConvPlan>(module, "conv_backward_input", &conv_backward_input_cost);
   define_cost_of_plan<ConvPlan>(module, "conv_backward_weight", &conv_backward_weight_cost);

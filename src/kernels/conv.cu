@@ -62,12 +62,12 @@ Cost cost(const ConvShape& s) {
 
 // The points of the spectra by which a convolution, or a gradient of it, is computed as `algorithm` asks or the rules
 // say; 0 for direct sums.
-int points_for(const ConvShape& s, const ProductChoice& choice, bool batch_invariant) {
+int points_for(const ConvShape& s, const ProductChoice& choice, bool batch_invariant, bool keeps_w_spectra = false) {
   const int points = fourier_points(s);
   const std::string_view algorithm = choice.algorithm;
   // Where operands are rounded tensor cores multiply them, faster than spectra could be written.
   const bool rounded = choice.precision == Precision::kTf32 || choice.precision == Precision::kBf16;
-  if (algorithm.empty()) return !batch_invariant && !rounded && fourier_pays(s, points) ? points : 0;
+  if (algorithm.empty()) return !batch_invariant && !rounded && fourier_pays(s, points, keeps_w_spectra) ? points : 0;
   if (algorithm == kFourier) {
     require(
         points > 0, "algorithm is 'fourier'; for that the stride must be 1, and height, width and padding together ",
@@ -122,12 +122,17 @@ void check_conv_shape(const ConvShape& s) {
           shape_text(y), ", of more than 2**63 - 1 bytes");
 }
 
-ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool batch_invariant) {
+ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool batch_invariant,
+                           bool keeps_w_spectra) {
   check_conv_shape(s);
-  if (const int points = points_for(s, choice, batch_invariant)) {
+  if (const int points = points_for(s, choice, batch_invariant, keeps_w_spectra)) {
     const Correlation c = forward_of(s, points);
     const ProductPlan product = plan_correlation(c, choice.precision, batch_invariant);
-    return {{"conv_forward", s, product, correlation_workspace_bytes(c, product)}, points, image_spectra_bytes(c)};
+    const int64_t workspace_bytes = correlation_workspace_bytes(c, product, keeps_w_spectra);
+    return {{"conv_forward", s, product, workspace_bytes},
+            points,
+            image_spectra_bytes(c),
+            keeps_w_spectra ? weight_spectra_bytes(c) : 0};
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
   const ProductPlan product =
@@ -170,12 +175,18 @@ void conv_x_spectra(const ConvPlan& plan, float* spectra, const float* x, const 
   image_spectra(forward_of(plan.shape, plan.points), spectra, x, x_strides, stream);
 }
 
+void conv_w_spectra(const ConvPlan& plan, float* spectra, const float* w, cudaStream_t stream) {
+  weight_spectra(forward_of(plan.shape, plan.points), spectra, w, stream);
+}
+
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
-                  const float* bias, bool relu, const float* x_spectra, void* workspace, cudaStream_t stream) {
+                  const float* bias, bool relu, const float* x_spectra, const float* w_spectra, void* workspace,
+                  cudaStream_t stream) {
   const ConvShape& s = plan.shape;
   if (plan.points) {
     const Images images{x, x_strides, x_spectra};
-    return correlate(forward_of(s, plan.points), plan.product, y, images, w, bias, relu, workspace, stream);
+    return correlate(forward_of(s, plan.points), plan.product, y, images, {w, w_spectra}, bias, relu, workspace,
+                     stream);
   }
   const MatrixLayout layout = side_by_side(s.filters, s.groups);
   patches_times_matrix(plan.product, y, layout, patches_of_x(s, x, x_strides), w, layout, s.filters, s.groups, bias,
@@ -198,7 +209,7 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
   if (plan.points) {
     const Correlation c = input_gradient_of(s, plan.points);
     const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
-    return correlate(c, plan.product, dx, {dy, dense, nullptr}, weights, nullptr, false, rest, stream);
+    return correlate(c, plan.product, dx, {dy, dense, nullptr}, {weights, nullptr}, nullptr, false, rest, stream);
   }
   const int64_t columns = StridedGradient(s).columns();
   const MatrixLayout layout = side_by_side(columns, s.groups);
@@ -220,6 +231,9 @@ void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const floa
 }
 
 Cost conv_x_spectra_cost(const ConvShape&) {
+  return {0, 0};
+}
+Cost conv_w_spectra_cost(const ConvShape&) {
   return {0, 0};
 }
 Cost conv_forward_cost(const ConvShape& s) {

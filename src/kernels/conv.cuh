@@ -50,6 +50,7 @@ inline ImageStrides dense_strides(const ConvShape& s) {
 struct ConvPlan : OperationPlan<ConvShape> {
   int points = 0;               // a side of the maps' spectra (kernels/fourier_conv.cuh); 0 where there are none
   int64_t x_spectra_bytes = 0;  // of conv_x_spectra, for the forward pass and the gradient by the weights
+  int64_t w_spectra_bytes = 0;  // of conv_w_spectra, for a forward pass that is given them
 
   std::string algorithm() const { return points ? "fourier" : product.algorithm; }
 };
@@ -61,7 +62,9 @@ std::vector<std::string> conv_algorithms();
 // choice.algorithm is one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm
 // where it is none, or none for the shape. batch_invariant: an image's bits do not depend on the batch
 // (product_plan.cuh).
-ConvPlan conv_forward_plan(const ConvShape& shape, const ProductChoice& choice = {}, bool batch_invariant = false);
+// keeps_w_spectra: where the forward pass goes by spectra, it is given those of the weights, which are kept from pass to pass.
+ConvPlan conv_forward_plan(const ConvShape& shape, const ProductChoice& choice = {}, bool batch_invariant = false,
+                           bool keeps_w_spectra = false);
 ConvPlan conv_backward_input_plan(const ConvShape& shape, const ProductChoice& choice = {});
 ConvPlan conv_backward_weight_plan(const ConvShape& shape, const ProductChoice& choice = {});
 
@@ -69,9 +72,13 @@ ConvPlan conv_backward_weight_plan(const ConvShape& shape, const ProductChoice& 
 // y of one x with several weights, transforms it once.
 void conv_x_spectra(const ConvPlan& plan, float* spectra, const float* x, const ImageStrides& x_strides,
                     cudaStream_t stream);
-// bias: filters floats, or nullptr for none. x_spectra: of this x, or nullptr.
+// The spectra of w, by a plan of the forward pass that has w_spectra_bytes of them.
+void conv_w_spectra(const ConvPlan& plan, float* spectra, const float* w, cudaStream_t stream);
+// bias: filters floats, or nullptr for none. x_spectra: of this x, or nullptr. w_spectra: of this w where the plan keeps
+// them, or nullptr.
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
-                  const float* bias, bool relu, const float* x_spectra, void* workspace, cudaStream_t stream);
+                  const float* bias, bool relu, const float* x_spectra, const float* w_spectra, void* workspace,
+                  cudaStream_t stream);
 void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const float* w, void* workspace,
                          cudaStream_t stream);
 // db: filters floats, or nullptr where it is not wanted. x_spectra: of this x, or nullptr.
@@ -80,6 +87,7 @@ void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const floa
 
 // A convolution counts as direct sums, of which spectra are no part.
 Cost conv_x_spectra_cost(const ConvShape& shape);
+Cost conv_w_spectra_cost(const ConvShape& shape);
 Cost conv_forward_cost(const ConvShape& shape);
 Cost conv_backward_input_cost(const ConvShape& shape);
 Cost conv_backward_weight_cost(const ConvShape& shape);

@@ -12,14 +12,17 @@ namespace pyalexnet {
 
 namespace {
 
-// What an element of the spectra costs, written and read, in multiply-adds of a product. Measured with AlexNet's layers.
+// What an element of the spectra costs, written and read, in multiply-adds of a product; and what part of that it costs to
+// be read alone. Measured with AlexNet's layers.
 #if defined(PYALEXNET_TARGET_CPU)
 // On two AVX2 cores, at batches of 2 to 128: 44 for maps of 13 x 13, less for those of 27 x 27. Both ways take the same
-// time at about 4 images in conv2 and 12 in the others.
-constexpr int64_t kElementMultiplyAdds = 48;
+// time at about 4 images in conv2 and 12 in the others. On AVX-512 cores, which multiply twice as fast and read no
+// faster, at 9 and 22; with kept spectra at 2 and 5.
+constexpr int64_t kElementMultiplyAdds = kVectorFloats < 16 ? 48 : 80, kKeptShare = 5;
 #else
-// On an H100: 93 at a batch of 128, and more at one of 32, where a kernel's start counts.
-constexpr int64_t kElementMultiplyAdds = 128;
+// On an H100: 93 at a batch of 128, and more at one of 32, where a kernel's start counts. Of three passes over an element,
+// one is left where it is kept (not measured).
+constexpr int64_t kElementMultiplyAdds = 128, kKeptShare = 3;
 #endif
 
 // The spectra of images, of weights, and of weights' gradients, which have a row more for the bias's.
@@ -73,6 +76,14 @@ const float* spectra_of(const Correlation& c, const Images& in, Pieces& pieces, 
   return spectra;
 }
 
+// The weights', likewise.
+const float* spectra_of(const Correlation& c, const Weights& w, Pieces& pieces, cudaStream_t stream) {
+  if (w.spectra) return w.spectra;
+  float* const spectra = pieces.take(weight_spectra_bytes(c));
+  weight_spectra(c, spectra, w.data, stream);
+  return spectra;
+}
+
 // Weights, a map for each of a group's channels and each filter. Tap t is at padding - t where they are multiplied with
 // an image (sign -1), and at t - padding where they are the result (sign 1).
 template <class Float>
@@ -101,10 +112,11 @@ int fourier_points(const ConvShape& s) {
   return 0;
 }
 
-bool fourier_pays(const ConvShape& s, int points) {
+bool fourier_pays(const ConvShape& s, int points, bool keeps_w_spectra) {
   if (!points) return false;
   const int64_t planes = planes_of(points), depth = s.channels / s.groups;
-  const int64_t elements = planes * (s.batch * (s.channels + s.filters) + depth * s.filters);
+  const int64_t weights = planes * depth * s.filters / (keeps_w_spectra ? kKeptShare : 1);
+  const int64_t elements = planes * s.batch * (s.channels + s.filters) + weights;
   const int64_t multiply_adds = planes * s.batch * depth * s.filters;
   const int64_t direct =
       s.batch * s.out_height() * s.out_width() * s.kernel_height * s.kernel_width * depth * s.filters;
@@ -155,9 +167,17 @@ void image_spectra(const Correlation& c, float* spectra, const float* in, const 
              images(in, c, c.in_height, c.in_width, c.channels, in_strides, 1), stream);
 }
 
-int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product) {
-  return image_spectra_bytes(c) + spectra_bytes(c, of_weights(c)) + spectra_bytes(c, of_images(c, c.filters)) +
-         product.workspace_bytes;
+int64_t weight_spectra_bytes(const Correlation& c) {
+  return spectra_bytes(c, of_weights(c));
+}
+
+void weight_spectra(const Correlation& c, float* spectra, const float* w, cudaStream_t stream) {
+  to_spectra(spectra, of_weights(c), c.points, Side::kRight, filters(w, c, -1), stream);
+}
+
+int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product, bool keeps_w_spectra) {
+  return image_spectra_bytes(c) + (keeps_w_spectra ? 0 : weight_spectra_bytes(c)) +
+         spectra_bytes(c, of_images(c, c.filters)) + product.workspace_bytes;
 }
 
 int64_t weight_gradient_workspace_bytes(const Correlation& c, const ProductPlan& product) {
@@ -165,17 +185,16 @@ int64_t weight_gradient_workspace_bytes(const Correlation& c, const ProductPlan&
          product.workspace_bytes;
 }
 
-void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const float* w,
+void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const Weights& w,
                const float* bias, bool relu, void* workspace, cudaStream_t stream) {
   const int64_t planes = planes_of(c.points);
   const SpectraLayout in_layout = of_images(c, c.channels), w_layout = of_weights(c),
                       out_layout = of_images(c, c.filters);
   Pieces pieces(workspace);
   const float* const in_hat = spectra_of(c, in, pieces, stream);
-  float* const w_hat = pieces.take(spectra_bytes(c, w_layout));
+  const float* const w_hat = spectra_of(c, w, pieces, stream);
   float* const out_hat = pieces.take(spectra_bytes(c, out_layout));
 
-  to_spectra(w_hat, w_layout, c.points, Side::kRight, filters(w, c, -1), stream);
   patches_times_matrix(product, out_hat, matrices_of(out_layout),
                        patches_of_rows(in_hat, c.batch, in_layout.columns, in_layout.columns, in_layout.group_stride()),
                        w_hat, matrices_of(w_layout), planes * c.filters, planes * c.groups, nullptr, false,

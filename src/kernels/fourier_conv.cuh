@@ -33,8 +33,9 @@ struct Correlation {
 // The points that a convolution needs, of those that there are; 0 where this is no way to compute it or its gradients.
 int fourier_points(const ConvShape& shape);
 
-// Whether it is the faster way, with so many points, for a training step.
-bool fourier_pays(const ConvShape& shape, int points);
+// Whether it is the faster way, with so many points: where the weights' spectra are computed too, as in a training step, or
+// where they are kept.
+bool fourier_pays(const ConvShape& shape, int points, bool keeps_w_spectra);
 
 // y of x and w; dx of dy and the flipped weights.
 Correlation forward_of(const ConvShape& shape, int points);
@@ -43,7 +44,7 @@ Correlation input_gradient_of(const ConvShape& shape, int points);
 // How the spectra are multiplied, for the forward pass as for the gradient by the weights, and what workspace it takes.
 ProductPlan plan_correlation(const Correlation& c, Precision precision, bool batch_invariant);
 ProductPlan plan_weight_gradient(const Correlation& forward, Precision precision);
-int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product);
+int64_t correlation_workspace_bytes(const Correlation& c, const ProductPlan& product, bool keeps_w_spectra = false);
 int64_t weight_gradient_workspace_bytes(const Correlation& forward, const ProductPlan& product);
 
 // The images' spectra, and the bytes that they take.
@@ -51,15 +52,23 @@ int64_t image_spectra_bytes(const Correlation& c);
 void image_spectra(const Correlation& c, float* spectra, const float* in, const ImageStrides& in_strides,
                    cudaStream_t stream);
 
-// Images with their spectra; nullptr where these are still to be computed, in the workspace.
+// Those of the weights, which are dense.
+int64_t weight_spectra_bytes(const Correlation& c);
+void weight_spectra(const Correlation& c, float* spectra, const float* w, cudaStream_t stream);
+
+// Images and weights with their spectra; nullptr where these are still to be computed, in the workspace.
 struct Images {
   const float* data;
   ImageStrides strides;
   const float* spectra;
 };
+struct Weights {
+  const float* data;
+  const float* spectra;
+};
 
 // out = relu(correlation + bias); `bias` may be nullptr. out and w are dense.
-void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const float* w,
+void correlate(const Correlation& c, const ProductPlan& product, float* out, const Images& in, const Weights& w,
                const float* bias, bool relu, void* workspace, cudaStream_t stream);
 
 // As conv_backward_weight.

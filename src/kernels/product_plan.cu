@@ -28,7 +28,7 @@ constexpr PartRule kPartRule{.most_blocks = 32, .least_terms = 512};
 
 // With so many rows or fewer, of so many columns or more, reading the right matrix takes the time: a wide tile. (AlexNet's
 // fc6 on two AVX2 cores.)
-constexpr int64_t kFewRows = 24, kWideColumns = 512;
+constexpr int64_t kFewRows = 24, kWideColumns = 128;
 
 // As many as the rule allows. In a batch-invariant plan as few as can be, where smaller blocks take their place; but
 // where an image is one row these would cut the right matrix's rows: there each part has so many terms, whichever tile.

@@ -72,8 +72,8 @@ void run_conv_forward(const ConvShape& s, const ProductChoice& choice = {}) {
   const ConvArrays a(s);
   const ConvPlan plan = conv_forward_plan(s, choice);
   const Bytes workspace(plan.workspace_bytes);
-  conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, nullptr, workspace.data,
-               stream);
+  conv_forward(plan, a.y.data, a.x.data, dense_strides(s), a.w.data, a.bias.data, true, nullptr, nullptr,
+               workspace.data, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
