@@ -2,7 +2,9 @@
 """Rewrite the tables in README.md and docs/ that come from measurements and from the package itself.
 
     python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing.json
-    python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx512.json
+    PYALEXNET_CPU_ISA=x86_64_v3 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+        python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_avx2.json
+    python benchmarks/layer_timing.py --device cpu:0 --compare torch --json benchmarks/layer_timing_xeon.json
     python benchmarks/gpu_day.py --out gpu_day
     python benchmarks/roofline.py --json benchmarks/roofline.json
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json benchmarks/inference.json
@@ -51,7 +53,8 @@ from pyalexnet.system.progress import duration
 from pyalexnet.training.recipe import recipe_for
 
 ROOT = Path(__file__).resolve().parent.parent
-ON_CORES, ON_AVX512, ON_GPU = "layer_timing.json", "layer_timing_avx512.json", "layer_timing_h100.json"
+ON_CORES, BY_AVX2, ON_XEON = "layer_timing.json", "layer_timing_avx2.json", "layer_timing_xeon.json"
+ON_GPU = "layer_timing_h100.json"
 ON_GPU_IN = {"fp32": ON_GPU} | {name: f"layer_timing_h100_{name}.json" for name in ("tf32x3", "tf32", "bf16")}
 NAMED_SETS = ("fashion_mnist.json", "emoji.json")
 
@@ -137,7 +140,7 @@ def update(block: Block, *, write: bool) -> bool:
 def steps() -> str:
     """A whole step on each device that layer_timing.py ran on, beside PyTorch's fastest."""
     heading = ["device", *STEP_HEADINGS]
-    rows = [[device_text(report), *step_cells(report)] for report in map(measured, (ON_CORES, ON_AVX512, ON_GPU))]
+    rows = [[device_text(report), *step_cells(report)] for report in map(measured, (ON_CORES, ON_XEON, ON_GPU))]
     return table(heading, rows, left=1)
 
 
@@ -647,7 +650,8 @@ BLOCKS = (
     Block("README.md", "data sets with a name, by benchmarks/named_sets.py", named_sets),
     Block("README.md", "steps, by benchmarks/layer_timing.py", steps),
     Block("docs/speed.md", "layer times on CPU cores, by benchmarks/layer_timing.py", partial(layer_times, ON_CORES)),
-    Block("docs/speed.md", "layer times with AVX-512, by benchmarks/layer_timing.py", partial(layer_times, ON_AVX512)),
+    Block("docs/speed.md", "layer times by AVX2, by benchmarks/layer_timing.py", partial(layer_times, BY_AVX2)),
+    Block("docs/speed.md", "layer times on a Xeon, by benchmarks/layer_timing.py", partial(layer_times, ON_XEON)),
     Block("docs/speed.md", "layer times on a GPU, by benchmarks/layer_timing.py", partial(layer_times, ON_GPU)),
     Block("docs/speed.md", "steps by precision, by benchmarks/layer_timing.py", precisions),
     Block("docs/speed.md", "least times of a step, by benchmarks/roofline.py", roofline_steps),
