@@ -95,6 +95,18 @@ def test_wrong_arguments_are_named(device: str) -> None:
         ops.linear_backward_weight(x, w, device=device)
 
 
+@pytest.mark.parametrize("outputs", [2112, 2100], ids=["aligned", "ragged"])
+def test_a_gradient_that_no_cache_holds_has_the_bits_of_its_parts(rng: np.random.Generator, outputs: int) -> None:
+    inputs = 2100  # dw takes 17.6 MB, beyond what cores leave in their caches
+    x, dy = (rng.standard_normal((3, extent), dtype=np.float32) for extent in (inputs, outputs))
+    parts = [ops.linear_backward_weight(x, part, device="cpu:0") for part in np.array_split(dy, 4, axis=1)]
+    whole = ops.linear_backward_weight(x, dy, device="cpu:0")
+    for found, of_parts in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(
+            np.asarray(found), np.concatenate([np.asarray(part) for part in of_parts], axis=-1)
+        )
+
+
 BEHIND_THE_WEIGHTS = """
 import numpy as np
 from pyalexnet.device.backend import get_device

@@ -103,8 +103,8 @@ class MemoryPlan:
         batch_size: images at a time; 0 for the parameters alone.
         training: whether what the backward pass and the update need is counted too.
         devices: the devices' names.
-        bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``, ``updates``, which
-            are gradients and momentum, and ``spectra``, of weights).
+        bytes_by_layer: for each device, bytes by layer (and ``input``, ``parameters``, ``workspace``, ``spectra`` of
+            weights, and ``updates``, which are gradients and momentum).
         limit_bytes: what each device may hold.
         host_limit_bytes: what devices in the computer's own memory may hold together with the program that uses them;
             None for GPUs.

@@ -16,6 +16,7 @@ struct Output {
   const float* bias;  // nullptr: none
   bool relu;
   bool aligned;
+  bool past_caches = false;  // whether cores store what no cache would hold until it is read
 
   __host__ __device__ int64_t all_rows() const { return rows + (last_row ? 1 : 0); }
 
@@ -120,7 +121,11 @@ PYALEXNET_INLINE void write_tile(RegisterTile<Tile>& tile, int row, int column, 
     PYALEXNET_UNROLL
     for (int j = 0; j < RegisterTile<Tile>::kColumnVectors; ++j) {
       const int lanes = place.columns - column - Tile::column(j);
-      if (lanes > 0) store_lanes(to + Tile::column(j), tile.sums[i][j], lanes, out.aligned);
+      if (kRunsOnCores && out.past_caches && lanes >= Tile::kVector) {
+        store_past_caches(to + Tile::column(j), tile.sums[i][j]);
+      } else if (lanes > 0) {
+        store_lanes(to + Tile::column(j), tile.sums[i][j], lanes, out.aligned);
+      }
     }
   }
 }

@@ -243,7 +243,7 @@ PYALEXNET_INLINE void store_past_caches(float* to, Vec<N> value) {
 }
 
 // Whether so many floats are out of a CPU core's caches before all are written: its share of the last one is some MiB.
-PYALEXNET_INLINE bool outgrow_caches(int64_t floats) {
+__host__ __device__ inline bool outgrow_caches(int64_t floats) {
   constexpr int64_t kCachedBytes = int64_t{16} << 20;
   return kRunsOnCores && floats * int64_t{sizeof(float)} > kCachedBytes;
 }

@@ -131,8 +131,15 @@ void patches_times_matrix_in(const ProductPlan& plan, float* out, const MatrixLa
                              is_aligned(right, right_layout, cut.columns),
                              patches.precision};
     const bool aligned = is_aligned(out, out_layout, cut.columns) && vectors_aligned(bias, cut.columns);
-    const Output output{out,  out_layout.pitch, out_layout.group_stride, patches.pixels, 0, nullptr, bias,
-                        relu, aligned};
+    const Output output{.data = out,
+                        .pitch = out_layout.pitch,
+                        .group_stride = out_layout.group_stride,
+                        .rows = patches.pixels,
+                        .part_stride = 0,
+                        .last_row = nullptr,
+                        .bias = bias,
+                        .relu = relu,
+                        .aligned = aligned};
     with_access_to<PatchRows>(patches, matrix, tile, [&](auto access) {
       const char* const name = "patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchRows<Tile, access>>(name, cut, stream);
@@ -158,8 +165,16 @@ void transposed_patches_times_matrix_in(const ProductPlan& plan, float* out, flo
                              is_aligned(right, right_layout, cut.columns),
                              patches.precision};
     const bool aligned = is_aligned(out, out_layout, cut.columns) && is_aligned(sums, out_layout, cut.columns);
-    const Output output{out,   out_layout.pitch, out_layout.group_stride, patches.columns(), 0, sums, nullptr,
-                        false, aligned};
+    const Output output{.data = out,
+                        .pitch = out_layout.pitch,
+                        .group_stride = out_layout.group_stride,
+                        .rows = patches.columns(),
+                        .part_stride = 0,
+                        .last_row = sums,
+                        .bias = nullptr,
+                        .relu = false,
+                        .aligned = aligned,
+                        .past_caches = outgrow_caches(rows * columns)};
     with_access_to<PatchColumns>(patches, matrix, tile, [&](auto access) {
       const char* const name = "transposed_patches_times_matrix_kernel";
       const Launch blocks = blocks_of<Tile, PatchColumns<Tile, access>>(name, cut, stream);
