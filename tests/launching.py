@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,11 @@ OF_OPEN_MPI = {
 def command(ranks: int, *program: str) -> list[str]:
     """What starts so many of a program; one is a process alone, that nobody launches."""
     return [*program] if ranks == 1 else [str(_MPIRUN), "-n", str(ranks), *program]
+
+
+def lines_of(pattern: str, errors: str) -> list[Any]:
+    """The lines that processes wrote by a pattern, or its groups.
+
+    Where one of them aborts, mpirun says so in pieces, of which the last is a NUL, right before what comes next.
+    """
+    return re.findall(rf"^[\0 ]?{pattern}$", errors, re.MULTILINE)

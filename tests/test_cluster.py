@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launching import NEEDS_MPI, OF_OPEN_MPI, command
+from launching import NEEDS_MPI, OF_OPEN_MPI, command, lines_of
 from pyalexnet.training.checkpoint import newest_checkpoint
 from pyalexnet.training.train import train
 from small import SMALL, SMALL_CLI
@@ -258,9 +258,7 @@ pyalexnet.AlexNet.train_step = failing
 """
     failed = run(4, prepared(tmp_path), failing)
     assert failed.returncode != 0
-    # mpirun passes on what it says of the abort in pieces, of which the last may be a blank before ours.
-    failure = r"^ ?pyalexnet: rank (\d) of 4, on \S+, failed, which ends all: (.*)$"
-    told = re.findall(failure, failed.stderr, re.MULTILINE)
+    told = lines_of(r"pyalexnet: rank (\d) of 4, on \S+, failed, which ends all: (.*)", failed.stderr)
     assert told == [("1", "OSError: the disk is gone")], failed.stderr
     finished = run(1, tmp_path)
     assert finished.returncode == 0, finished.stderr

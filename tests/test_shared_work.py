@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import pyalexnet
-from launching import NEEDS_MPI, OF_OPEN_MPI, command
+from launching import NEEDS_MPI, OF_OPEN_MPI, command, lines_of
 from pyalexnet.cli import main
 from small import SMALL, SMALL_CLI
 
@@ -315,7 +315,7 @@ def test_nothing_half_written_is_left(folder: Path, tmp_path: Path, ranks: int, 
     assert process.returncode == (128 + signal.SIGTERM if ranks == 1 else 1)
     assert time.monotonic() - began < 20
     assert list(tmp_path.iterdir()) == [], errors
-    told = re.findall(r"^ ?pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)$", errors, re.MULTILINE)
+    told = lines_of(r"pyalexnet: rank (\d) of 2, on \S+, failed, which ends all: (.*)", errors)
     assert told == ([("1", "OSError: the disk is gone")] if end == "failing" else [])
 
 
@@ -412,7 +412,7 @@ def test_preparation_goes_on_with_another_number_of_ranks(
 ) -> None:
     ended = preparing(2, source, tmp_path / "set", change)
     assert ended.returncode == status, ended.stderr
-    assert len(re.findall(f"^ ?{message}$", ended.stderr, re.MULTILINE)) == 1, ended.stderr
+    assert len(lines_of(message, ended.stderr)) == 1, ended.stderr
     kept_before = set(contents(tmp_path / "set"))
     assert "images-00000.npy" in kept_before
     assert "manifest.json" not in kept_before

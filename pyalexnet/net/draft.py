@@ -134,10 +134,9 @@ class Draft:
             return places
         return {**places, "algorithm": algorithm if layer.stride == 1 else "direct"}
 
-    @property
-    def keeps_w_spectra(self) -> bool:
-        """Whether weights stay from pass to pass, so that their spectra are kept where there are some."""
-        return not self.training and not self.batch_invariant
+    def forward_convolution(self, layer: Conv) -> dict[str, Any]:
+        """The same for the forward pass: where weights stay from pass to pass, their spectra are kept."""
+        return {**self.convolution(layer), "keeps_w_spectra": not self.training and not self.batch_invariant}
 
     # Arrays -------------------------------------------------------------------------------------------------
 
@@ -207,8 +206,7 @@ class Draft:
     def forward_plan(self, layer: Conv, tower: int, x: Ref, w: Ref) -> NativeConvPlan:
         """How a convolution's forward pass is to be computed on a tower's device."""
         native = self._placement.devices[self._placement.place(tower)].native
-        choices = {**self.convolution(layer), "keeps_w_spectra": self.keeps_w_spectra}
-        return native.conv_forward_plan(x=x, w=w, **choices, **self._product_rule)
+        return native.conv_forward_plan(x=x, w=w, **self.forward_convolution(layer), **self._product_rule)
 
     def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""

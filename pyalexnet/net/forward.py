@@ -91,7 +91,7 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     fused = draft.is_relu and sums is y
     draft.call_product(
         layer.name, "conv_forward", tower, y=sums, x=x, w=weight.value, b=bias.value,
-        relu=fused and not relu_last, choices={**draft.convolution(layer), "keeps_w_spectra": draft.keeps_w_spectra},
+        relu=fused and not relu_last, choices=draft.forward_convolution(layer),
         **x_spectra(draft, layer, tower), **_w_spectra(draft, layer, tower),
     )  # fmt: skip
     if not fused:
@@ -131,8 +131,6 @@ def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
 
 def _w_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
     """The spectra of a convolution's weights, where its plan keeps them; who knows they are current skips the entry."""
-    if not draft.keeps_w_spectra:
-        return {}
     x, (weight, _) = draft.arrays[f"{layer.name}.x", tower], draft.parameters(layer, tower)
     plan = draft.forward_plan(layer, tower, x, weight.value)
     if not plan.w_spectra_bytes:
