@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -299,9 +300,13 @@ def is_noticed(mutation: Mutation, tree: Path) -> bool:
         print(f"{mutation.name}: {error}", flush=True)
         return False
     failed = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    noticed = tests.returncode == 1 and bool(failed)
-    print(f"{mutation.name}: {failed[0].partition(' - ')[0] if noticed else 'NOT NOTICED'}", flush=True)
-    return noticed
+    what = "NOT NOTICED"
+    if tests.returncode < 0:  # memory that the program or its allocator guards, for example
+        what = f"ended the tests by {signal.Signals(-tests.returncode).name}"
+    elif tests.returncode == 1 and failed:
+        what = failed[0].partition(" - ")[0]
+    print(f"{mutation.name}: {what}", flush=True)
+    return what != "NOT NOTICED"
 
 
 if __name__ == "__main__":
