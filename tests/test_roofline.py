@@ -85,6 +85,10 @@ def test_spectra_that_serve_several_count_once() -> None:
     assert spectral_costs(entry("conv_x_spectra", x=x, spectra=spectra)) == (Cost(0, 4 * (2 * 169 * 4 + 2336)),)
     alone = spectral_costs(entry("conv_forward", x=x, w=w, y=y))
     assert spectral_costs(entry("conv_forward", x=x, w=w, y=y, x_spectra=spectra)) == alone[1:]
+    of_w = array(7008)
+    assert spectral_costs(entry("conv_w_spectra", w=w, spectra=of_w)) == (Cost(0, 4 * (9 * 4 * 6 + 7008)),)
+    assert spectral_costs(entry("conv_forward", x=x, w=w, y=y, w_spectra=of_w)) == (alone[0], *alone[2:])
+    assert spectral_costs(entry("conv_forward", x=x, w=w, y=y, x_spectra=spectra, w_spectra=of_w)) == alone[2:]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def logits(net: AlexNet, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
-    """Whose spectra have been made, one after the other; nets whose steps are not captured."""
+    """Whose spectra are made, one after the other, by nets that capture nothing."""
     weights: list[Weights] = []
     call = Entry.call
 

@@ -66,7 +66,7 @@ def spectral_costs(entry: Entry) -> tuple[Cost, ...]:
         ValueError: there are no spectra of maps that large.
     """
     if "spectra" in entry.arguments:
-        maps = entry.arguments[entry.operation[len("conv_")]]
+        maps = entry.arguments["x" if entry.operation == "conv_x_spectra" else "w"]
         return (Cost(0, 4 * (math.prod(maps.shape) + math.prod(entry.arguments["spectra"].shape))),)
     x, w, y = (_shape(entry, name) for name in "xwy")
     # Image and padding, on one side, of each axis: y = x + 2 padding - w + 1.
@@ -80,9 +80,10 @@ def spectral_costs(entry: Entry) -> tuple[Cost, ...]:
     transforms = [
         Cost(0, 4 * (math.prod(shape) + spectrum)) for shape, spectrum in zip((x, w, y), spectra, strict=True)
     ]
-    for place, spectra_given in ((1, "w_spectra"), (0, "x_spectra")):
-        if spectra_given in entry.arguments:
-            del transforms[place]
+    if "w_spectra" in entry.arguments:
+        del transforms[1]
+    if "x_spectra" in entry.arguments:
+        del transforms[0]
     return (*transforms, Cost(2 * planes * batch * depth * filters, 4 * sum(spectra)))
 
 

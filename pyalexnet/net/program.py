@@ -127,7 +127,7 @@ class Program:
         for entry in (*self.prepare, *self.forward, *self.backward, *self.update):
             entry.bind()
 
-    def forward_up_to(self, layer: str, current: frozenset[Weights] = frozenset()) -> list[Entry]:
+    def forward_up_to(self, layer: str, current: frozenset[Weights]) -> list[Entry]:
         """The entries that compute what a layer hands on, without those that make spectra which are current.
 
         Args:

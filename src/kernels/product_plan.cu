@@ -26,8 +26,8 @@ struct PartRule {
 // 32 blocks keep any number of cores busy that shares a memory; adding the parts of 512 terms costs little beside them.
 constexpr PartRule kPartRule{.most_blocks = 32, .least_terms = 512};
 
-// With so many rows or fewer, of so many columns or more, reading the right matrix takes the time: a wide tile. (AlexNet's
-// fc6 on two AVX2 cores.)
+// With so many rows or fewer, of so many columns or more, reading the right matrix takes the time: a wide tile. (Rows:
+// AlexNet's fc6 on two AVX2 cores and its training step on two with AVX-512. Columns: its planes of spectra there.)
 constexpr int64_t kFewRows = 24, kWideColumns = 128;
 
 // As many as the rule allows. In a batch-invariant plan as few as can be, where smaller blocks take their place; but

@@ -47,7 +47,7 @@ struct OperationPlan {
 };
 
 // What a plan's algorithm may be on this target, such as direct_128x64 for tiles of 128 rows and 64 columns, or, where
-// one core has the whole tile, direct_8x48 for register tiles of 8 rows and 48 columns; direct_wide_12x32 has a block of
+// one core has the whole tile, direct_8x48 for register tiles of 8 rows and 48 columns; direct_wide_1x64 has a block of
 // more columns and is for few rows.
 std::vector<std::string> product_algorithms();
 
