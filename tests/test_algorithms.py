@@ -54,11 +54,14 @@ def test_linear(device: str, algorithm: str, rng: np.random.Generator) -> None:
 def test_the_plan_says_what_was_asked_for(device: str) -> None:
     native = get_device(device).native
     for algorithm in ops.product_algorithms(device):
-        plan = native.linear_forward_plan(x=np.ones((3, 5000)), w=np.ones((5000, 70)), algorithm=algorithm)
-        assert (plan.operation, plan.algorithm) == ("linear_forward", algorithm)
-        assert plan.parts > 1
-        assert str(plan) == f"{algorithm} in {plan.parts} parts"
-        assert plan.workspace_bytes == 4 * plan.parts * 3 * 70
+        parts = set()
+        for terms in (100, 512, 1024, 5000):  # sums whole on each target, in two parts on one or another, in more
+            plan = native.linear_forward_plan(x=np.ones((3, terms)), w=np.ones((terms, 70)), algorithm=algorithm)
+            assert (plan.operation, plan.algorithm) == ("linear_forward", algorithm)
+            assert str(plan) == (algorithm if plan.parts == 1 else f"{algorithm} in {plan.parts} parts")
+            assert plan.workspace_bytes == (0 if plan.parts == 1 else 4 * plan.parts * 3 * 70)
+            parts.add(plan.parts)
+        assert parts > {1, 2}
 
 
 def test_a_tile_is_chosen_that_wastes_least(device: str) -> None:

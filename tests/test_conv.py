@@ -177,11 +177,12 @@ def test_a_gpu_reads_conv1_word_by_word() -> None:
 
 @pytest.mark.parametrize("algorithm", ["direct", "fourier"])
 @pytest.mark.parametrize("padding_floats", [0, 3])
+@pytest.mark.parametrize("channels", [8, 6])  # all of the last vector, and a part of it
 def test_input_may_lie_in_a_wider_array(
-    device: str, rng: np.random.Generator, padding_floats: int, algorithm: str
+    device: str, rng: np.random.Generator, channels: int, padding_floats: int, algorithm: str
 ) -> None:
     """As a tower reads its half of the channels, and conv1 an image with padded rows."""
-    case = Case((2, 12, 12, 8), (3, 3, 8, 16), padding=1)
+    case = Case((2, 12, 12, channels), (3, 3, channels, 16), padding=1)
     x, w, b, dy = arrays(case, rng)
     row = 12 * 20 + padding_floats
     wide = np.full(4 + 2 * 12 * row, np.nan, np.float32)

@@ -138,9 +138,22 @@ def test_the_order_of_streams_does_not_matter(batch: tuple[Any, Any], device: st
             assert bits_of_run(net, batch, steps=2) == expected, f"seed {seed}"
 
 
-def test_a_step_is_done_on_both_devices_when_it_returns(batch: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("captures", [True, False])
+def test_a_step_is_done_on_both_devices_when_it_returns(
+    batch: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, captures: bool
+) -> None:
     """Else what fails in the second one's update would be the fault of a later call."""
+    native = backend.get_device("cpu:1").native
+    sgd_step, other_work = native.sgd_step, Tensor.empty((1 << 24,), device="cpu:1").array
+
+    def late_on_the_second(w: Any, **arguments: Any) -> None:
+        if w[0].device == 1:  # some tens of ms, before the update
+            native.tanh_forward(y=other_work, x=other_work, stream=arguments["stream"])
+        sgd_step(w=w, **arguments)
+
+    monkeypatch.setattr(native, "sgd_step", late_on_the_second)
     net = AlexNet(CLASSES, devices=["cpu:0", "cpu:1"])
+    net.captures = captures
     net.train_step(*batch, lr=0.01)
     parameters = net.program(2, training=True).parameters()
     weights = [np.asarray(Tensor(array, backend.get_device("cpu:1"))) for _, tower, array in parameters if tower == 1]

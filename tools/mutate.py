@@ -102,7 +102,7 @@ MUTATIONS = (
              "staged_[i] = there ? next_[kept_in_a_register(offsets_[i])] : 0.0f;\n    place_",
              "staged_[i] = next_[kept_in_a_register(offsets_[i])];\n    place_",
              "tests/test_conv.py"),
-    Mutation("quads of conv1's ragged runs are read whole", "src/device/vec.cuh",
+    Mutation("quads of ragged runs are read whole", "src/device/vec.cuh",
              "if (aligned && lanes >= N) return load<N>(from);",
              "if (aligned && lanes > 0) return load<N>(from);",
              "tests/test_conv.py tests/test_linear.py"),
