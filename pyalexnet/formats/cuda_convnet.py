@@ -1,7 +1,8 @@
 """Checkpoints of cuda-convnet, the program of 2012, and of cuda-convnet2: pickles of which nothing is executed.
 
 Such a file is a dict with ``model_state``, which has ``layers``: dicts, by their names or in a list, as A. Krizhevsky's
-``layer.py`` makes them (the 2012 source code as released in 2025, and cuda-convnet2). What is read of a layer:
+``layer.py`` makes them and his ``layer.cu`` computes with them (the 2012 source code as released in 2025, and
+cuda-convnet2). What is read of a layer:
 
 - ``type``; ``inputs``, the layers that it leads on from, by name or place in the list;
 - of ``conv``: ``weights``, for each input float32 (channels of a group · filterSize², filters), channel by channel and
@@ -13,7 +14,8 @@ Such a file is a dict with ``model_state``, which has ``layers``: dicts, by thei
   ``minDiv``;
 - of ``pool``: ``pool``, which must be ``max``, ``sizeX``, ``stride``, ``start``;
 - of ``neuron``: ``neuron``, a dict with ``type`` and ``params``;
-- of ``hs`` and ``dropout``, where a net that is not learning multiplies by it: ``keep``.
+- of ``hs`` of 2012 and ``dropout2``, by which a net that is not learning multiplies: ``keep``; of cuda-convnet2's
+  ``dropout``, which divides by it in learning and does nothing else: the same.
 
 Two layers side by side, one a tower, are one of this package's layers: each leads on from its own tower or from both.
 Images are RGB, less a mean that another file has.
@@ -39,6 +41,7 @@ from pyalexnet.system.files import open_regular_file, read_regular_file
 _PROTOCOL = b"\x80"  # what pickles but those of the oldest kind begin with
 _OBJECTS = frozenset({"BINFLOAT", "FLOAT", "LONG", "OBJ", "INST", "POP", "POP_MARK"})
 _ENDS = ("softmax", "cost.")
+_DROPOUTS = ("hs", "dropout", "dropout2")
 
 Arrays: TypeAlias = "list[npt.NDArray[np.float32]]"
 
@@ -144,11 +147,11 @@ class _Net:
         while (following := self._following(stage)) is not None:
             before, stage = stage, following
             kind = self._same(stage, "type", str)
-            if factor != 1 and kind not in ("hs", "dropout", "fc"):
+            if factor != 1 and kind not in (*_DROPOUTS, "fc"):
                 self._refuse(f"{stage.label} is behind a dropout; there must be a fully connected layer")
-            if kind in ("hs", "dropout"):
+            if kind in _DROPOUTS:
                 keeps.append(self._keep(stage))
-                factor *= keeps[-1]
+                factor *= self._factor(stage, keeps[-1]) if kind != "dropout" else 1.0
             elif kind == "conv":
                 yield self._convolution(stage, before)
             elif kind == "fc":
@@ -314,10 +317,16 @@ class _Net:
         return "tanh" if kind == "tanh" and isinstance(params, Mapping) and [*params.values()] == [1, 1] else None
 
     def _keep(self, stage: _Stage) -> float:
-        """The share of the outputs that dropout keeps, a factor that weights can take over without rounding."""
+        """The share of the outputs that dropout keeps."""
         self._require_own(stage)
         keep = float(self._same(stage, "keep", float))
-        if not 0 < keep <= 1 or math.frexp(keep)[0] != 0.5:
+        if not 0 < keep <= 1:
+            self._refuse(f"keep of {stage.label} is {keep}; it must be above 0 and at most 1")
+        return keep
+
+    def _factor(self, stage: _Stage, keep: float) -> float:
+        """The same, where weights must take it over without rounding."""
+        if math.frexp(keep)[0] != 0.5:
             self._refuse(
                 f"keep of {stage.label} is {keep}; it must be a power of two such as 0.5, which the weights behind it "
                 "take over without rounding"
