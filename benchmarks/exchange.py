@@ -23,16 +23,18 @@ import numpy.typing as npt
 
 from command_line import parser_of, positive
 from pyalexnet import AlexNet, Classifier, convert, load_model
+from pyalexnet.formats.torchvision import OPTIONS as TORCHVISION
 
 Images = npt.NDArray[np.float32]
 
-# Known nets by the options that they are; those behind the first five have what none of these has.
+# Known nets by the options that they are; those behind the first six have what none of these has.
 NETS: dict[str, dict[str, Any]] = {
     "the paper's": {},
     "the paper's, one GPU": {"towers": 1, "dropout": 0.0},
     "2012, net 145": {"lrn_alpha": "caffe", "second_lrn": True, "relu1_last": True, "crop": 224},
     "BVLC AlexNet": {"lrn_over": "both", "lrn_alpha": "caffe", "lrn_k": 1.0, "bias_init": "caffe"},
     "CaffeNet": {"lrn_over": "both", "lrn_alpha": "caffe", "lrn_k": 1.0, "pool_before_lrn": True, "dropout": 0.25},
+    "torchvision's": {**vars(TORCHVISION)},
     "tanh, 2×2 pooling, no LRN": {"activation": "tanh", "pooling": "plain", "lrn": False},
 }
 
@@ -105,10 +107,16 @@ def channels_first(x: Images) -> Images:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
+def with_zeros_around(model: Classifier, x: Images) -> Images:
+    """Images of a smaller crop than 227, with the zeros that the windows at its edges reach."""
+    before = model.net.options.conv1_padding
+    around = (before, 227 - x.shape[1] - before)
+    return np.pad(x, ((0, 0), around, around, (0, 0)))
+
+
 def difference(logits: Images, model: Classifier, x: Images) -> float:
     """The largest difference to a model's own logits, of the largest of those; infinite where one is NaN."""
-    beyond = (0, 227 - x.shape[1])  # zeros that the windows of a smaller crop reach
-    own = model.net.forward(np.pad(x, ((0, 0), beyond, beyond, (0, 0))))
+    own = model.net.forward(with_zeros_around(model, x))
     if logits.shape != own.shape:
         raise RuntimeError(f"logits are {logits.shape}; they must be {own.shape}")
     found = float(np.abs(logits - own).max() / np.abs(own).max())

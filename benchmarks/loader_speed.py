@@ -76,7 +76,7 @@ class DeviceInput:
                 self.arrays[name] = Tensor.empty(value.shape, dtype=value.dtype.name, device=str(self.device)).array
             native.copy(self.arrays[name], host_array(self.device, value), stream)
         scale = host_array(self.device, np.array([images.scale], np.float32))
-        native.prepare_input(self.out.array, *self.arrays.values(), INPUT_SIZE, scale, stream)
+        native.prepare_input(self.out.array, *self.arrays.values(), INPUT_SIZE, 0, (1.0, 1.0, 1.0), scale, stream)
         stream.synchronize()
 
 

@@ -170,7 +170,7 @@ def described(batch_size: int, precision: Precision) -> Program:
     """A training step's program, which is not built; only the parameters have memory."""
     placement = Placement.on((f"{TARGET}:0",), peer_access=True)
     options = Options(precision=precision)
-    parameters = Parameters(CLASSES, *options.computed_as, placement, Transfers(placement))
+    parameters = Parameters(CLASSES, options, placement, Transfers(placement))
     parameters.take_memory()
     spectra = WeightSpectra(placement.devices)
     return Program(

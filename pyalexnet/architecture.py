@@ -1,7 +1,8 @@
 """The eight layers of AlexNet as data, and the choices on which its sources differ.
 
 Sources, as the options name them: the paper (Krizhevsky, Sutskever, Hinton, NIPS 2012), reading notes on it, the
-2012 source code as released in 2025, and Caffe.
+2012 source code as released in 2025, and Caffe. The net of 2014 is that of "One weird trick for parallelizing
+convolutional neural networks" (Krizhevsky, arXiv:1404.5997), which torchvision calls AlexNet.
 """
 
 from __future__ import annotations
@@ -169,6 +170,15 @@ ONE_TOWER_CONVOLUTIONS = (
     Conv("conv5", 192, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
 )
 
+# The net of 2014, whose layers each see all of the one before.
+CONVOLUTIONS_OF_2014 = (
+    Conv("conv1", 3, 64, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True, towers=1),
+    Conv("conv2", 64, 192, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True, towers=1),
+    Conv("conv3", 192, 384, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv4", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
+    Conv("conv5", 256, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
+)
+
 # Both towers' layers as groups of one tower, which sees all channels of a layer at once.
 GROUPED_CONVOLUTIONS = tuple(
     replace(layer, towers=1, groups=1 if layer.sees_both else TOWERS) for layer in CONVOLUTIONS
@@ -179,34 +189,45 @@ GROUPED_CONVOLUTIONS = tuple(
 HIDDEN_UNITS = 4096
 
 
-def layers(num_classes: int, towers: int = TOWERS, groups: int = 1) -> tuple[Conv | Linear, ...]:
-    """All eight layers in order.
-
-    Args:
-        num_classes: outputs of the last one.
-        towers: 2 for the net, 1 for the paper's net for one GPU.
-        groups: 2, with one tower, for the net whose two towers are groups of one.
-    """
-    return (
-        *(CONVOLUTIONS if towers == TOWERS else GROUPED_CONVOLUTIONS if groups > 1 else ONE_TOWER_CONVOLUTIONS),
-        Linear("fc6", 6 * 6 * 256, HIDDEN_UNITS, towers=towers),
-        Linear("fc7", HIDDEN_UNITS, HIDDEN_UNITS, towers=towers),
-        Linear("fc8", HIDDEN_UNITS, num_classes, hidden=False, towers=towers),
-    )
-
-
 # What the options may be, the default first.
+Filters: TypeAlias = Literal["2012", "2014"]
 WeightInit: TypeAlias = Literal["paper", "notes", "source2012", "caffe"]
 BiasInit: TypeAlias = Literal["paper", "notes", "caffe"]
 LrnAlpha: TypeAlias = Literal["paper", "caffe"]
 LrnOver: TypeAlias = Literal["tower", "both"]
 Crop: TypeAlias = Literal[227, 224]
+Conv1Padding: TypeAlias = Literal[0, 2]
+ColourDeviation: TypeAlias = Literal["none", "imagenet"]
 BiasUpdate: TypeAlias = Literal["paper", "source2012"]
 Activation: TypeAlias = Literal["relu", "tanh"]
 Pooling: TypeAlias = Literal["overlapping", "plain"]
 Towers: TypeAlias = Literal[2, 1]
 ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier"]
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "tf32x3"]
+
+
+def layers(
+    num_classes: int, towers: int = TOWERS, groups: int = 1, filters: Filters = "2012"
+) -> tuple[Conv | Linear, ...]:
+    """All eight layers in order.
+
+    Args:
+        num_classes: outputs of the last one.
+        towers: 2 for the net, 1 for the paper's net for one GPU and for that of 2014.
+        groups: 2, with one tower, for the net whose two towers are groups of one.
+        filters: as :attr:`Options.filters` has it; ``2014`` with one tower alone.
+    """
+    one_tower = CONVOLUTIONS_OF_2014 if filters == "2014" else ONE_TOWER_CONVOLUTIONS
+    return (
+        *(CONVOLUTIONS if towers == TOWERS else GROUPED_CONVOLUTIONS if groups > 1 else one_tower),
+        Linear("fc6", 6 * 6 * 256, HIDDEN_UNITS, towers=towers),
+        Linear("fc7", HIDDEN_UNITS, HIDDEN_UNITS, towers=towers),
+        Linear("fc8", HIDDEN_UNITS, num_classes, hidden=False, towers=towers),
+    )
+
+
+# Standard deviations of ImageNet's red, green and blue, from 0 to 255, as torchvision divides by them.
+IMAGENET_DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 @dataclass(frozen=True)
@@ -230,6 +251,10 @@ class Options:
         relu1_last: conv1's ReLU comes after LRN and pooling, as in the 2012 code, instead of before them.
         crop: pixels a side that the net sees of an image: 227 as in Caffe, or 224 as the paper says, with 3 rows and
             columns of zeros below and to the right, where the 2012 code's last windows reach over the edge.
+        conv1_padding: rows and columns of zeros on each side of a crop of 224: 0, or 2 as in torchvision, of which the
+            last ones below and to the right are seen by no window.
+        colour_deviation: what the colours are divided by once the mean is subtracted: ``none``, or ``imagenet`` for the
+            standard deviations of that data set's red, green and blue, 58.4, 57.1 and 57.4, as torchvision does.
         bias_update: ``paper`` as weights; ``source2012`` twice the learning rate and no decay.
         dropout: the chance that a hidden output of fc6 and fc7 is dropped in training; 0 for none.
         activation: the nonlinearity of all layers but fc8; ``tanh`` is what section 3.1 compares ReLU with.
@@ -237,6 +262,8 @@ class Options:
         lrn: whether there is local response normalisation (section 3.3).
         towers: 2; or 1 for the net that section 3.2 compares two GPUs with: half the filters in conv1 to conv4, and
             every layer sees all of the one before.
+        filters: how many conv1 to conv5 have: as in ``2012``, 96, 256, 384, 384 and 256, or as in ``2014``, 64, 192,
+            384, 256 and 256 in one tower, which is the net of "One weird trick" and of torchvision.
         conv_algorithm: how training computes convolutions, which changes the rounding alone: ``direct`` sums over
             windows; ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large);
             ``auto`` takes the faster one for the batch and the device. Without training it is always ``direct``.
@@ -263,12 +290,17 @@ class Options:
         False
     )
     crop: Annotated[Crop, Setting("pixels a side that the net sees")] = 227
+    conv1_padding: Annotated[Conv1Padding, Setting("zeros on each side of a crop of 224; torchvision has 2")] = 0
+    colour_deviation: Annotated[
+        ColourDeviation, Setting("what colours are divided by; torchvision divides by ImageNet's")
+    ] = "none"
     bias_update: Annotated[BiasUpdate, Setting("whether biases move twice as fast and do not decay")] = "paper"
     dropout: Annotated[float, Setting("chance to drop a hidden output", metavar="P", within=Interval(ge=0, lt=1))] = 0.5
     activation: Annotated[Activation, Setting("the nonlinearity")] = "relu"
     pooling: Annotated[Pooling, Setting("windows of 3×3 or of 2×2, 2 apart")] = "overlapping"
     lrn: Annotated[Literal[True, False], Setting("local response normalisation")] = True
     towers: Annotated[Towers, Setting("2, or 1 for the paper's net for one GPU")] = 2
+    filters: Annotated[Filters, Setting("as many as in 2012, or as in the net of 2014, torchvision's")] = "2012"
     conv_algorithm: Annotated[
         ConvAlgorithm, Setting("how training computes convolutions: by windows, by spectra, or whichever is faster")
     ] = "auto"
@@ -290,11 +322,21 @@ class Options:
             raise ValueError("lrn_over is 'both', but towers is 1; it must be 2 then")
         if self.relu1_last and self.activation != "relu":
             raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
+        if self.filters == "2014" and self.towers != 1:
+            raise ValueError(f"filters is '2014', but towers is {self.towers}; it must be 1 then")
+        if self.conv1_padding and self.crop == INPUT_SIZE:
+            raise ValueError(f"conv1_padding is {self.conv1_padding}, but crop is {self.crop}; it must be 224 then")
 
     @property
-    def computed_as(self) -> tuple[int, int]:
-        """How many towers compute the net, and in how many groups: what :func:`layers` takes."""
-        return (1, TOWERS) if self.lrn_over == "both" else (self.towers, 1)
+    def computed_as(self) -> tuple[int, int, Filters]:
+        """How many towers compute the net, in how many groups, and of which filters: what :func:`layers` takes."""
+        towers, groups = (1, TOWERS) if self.lrn_over == "both" else (self.towers, 1)
+        return towers, groups, self.filters
+
+    @property
+    def colour_divisors(self) -> tuple[float, float, float]:
+        """What red, green and blue, from 0 to 255, are divided by once the mean is subtracted."""
+        return IMAGENET_DEVIATION if self.colour_deviation == "imagenet" else (1.0, 1.0, 1.0)
 
     @property
     def lrn_arguments(self) -> LrnArguments:
@@ -339,11 +381,14 @@ class OptionArguments(TypedDict, total=False):
     second_lrn: bool
     relu1_last: bool
     crop: Crop
+    conv1_padding: Conv1Padding
+    colour_deviation: ColourDeviation
     bias_update: BiasUpdate
     activation: Activation
     pooling: Pooling
     lrn: bool
     towers: Towers
+    filters: Filters
     conv_algorithm: ConvAlgorithm
     precision: Precision
     lrn_k: float
@@ -401,19 +446,21 @@ def activation_names(options: Options) -> dict[str, str]:
     return names
 
 
-def parameter_shapes(num_classes: int, towers: int = TOWERS, groups: int = 1) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(
+    num_classes: int, towers: int = TOWERS, groups: int = 1, filters: Filters = "2012"
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the whole net, towers side by side along the last axis."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers(num_classes, towers, groups):
+    for layer in layers(num_classes, towers, groups, filters):
         outputs = layer.filters if isinstance(layer, Conv) else layer.outputs
         shapes[f"{layer.name}.weight"] = (*layer.tower_weight_shape[:-1], outputs)
         shapes[f"{layer.name}.bias"] = (outputs,)
     return shapes
 
 
-def parameter_count(num_classes: int, towers: int = TOWERS) -> int:
+def parameter_count(num_classes: int, towers: int = TOWERS, groups: int = 1, filters: Filters = "2012") -> int:
     """Number of learned values: 60,965,224 with 1000 classes."""
-    return sum(math.prod(shape) for shape in parameter_shapes(num_classes, towers).values())
+    return sum(math.prod(shape) for shape in parameter_shapes(num_classes, towers, groups, filters).values())
 
 
 def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -422,7 +469,7 @@ def initial_parameters(num_classes: int, options: Options, seed: int) -> Iterato
     Each parameter draws from a generator of its own (Philox, key = seed and the parameter's number), so that its
     values do not depend on the others' sizes.
     """
-    for place, (name, shape) in enumerate(parameter_shapes(num_classes, options.towers).items()):
+    for place, (name, shape) in enumerate(parameter_shapes(num_classes, *options.computed_as).items()):
         layer, kind = name.split(".")
         if kind == "bias":
             yield name, np.full(shape, options.bias_value(layer), np.float32)

@@ -100,7 +100,7 @@ def _calls() -> list[Call]:
             {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
         ),
         Call("sgd_step", {"w": x, "v": floats(3, 40), "g": x[::-1].copy()}, {"lr": 5.0, "trust": 0.01}, "by norms"),
-        Call("prepare_input", crops, {"crop": 6, "size": 8, "scale": 0.5}),
+        Call("prepare_input", crops, {"crop": 6, "size": 8, "padding": 1, "deviation": (2.0, 3.0, 4.0), "scale": 0.5}),
         Call("prepare_input", {**crops, "mean": floats(3)}, {"crop": 6}, "one mean"),
     ]
 

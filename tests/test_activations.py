@@ -39,6 +39,7 @@ NETS: list[dict[str, Any]] = [
     {"towers": 1},
     {"activation": "tanh"},
     {"relu1_last": True, "pool_before_lrn": True},
+    {"filters": "2014", "towers": 1, "crop": 224, "conv1_padding": 2, "colour_deviation": "imagenet"},
     {"lrn": False, "pooling": "plain"},
 ]
 

@@ -11,6 +11,8 @@ from pyalexnet.device.backend import get_device
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import settings
 
+PLAIN = (0, (1.0, 1.0, 1.0))  # no padding, and what changes nothing
+
 
 def _draw(rng: np.random.Generator, count: int, height: int, width: int, crop: int) -> dict[str, np.ndarray]:
     return {
@@ -42,7 +44,9 @@ def test_a_crop_never_leaves_its_image(device: str, rng: np.random.Generator) ->
     on = get_device(device)
     there = [Tensor.from_array(array, device=device) for array in {**drawn, "offsets": corners}.values()]
     out = Tensor.empty((4, 5, 5, 3), device=device)
-    on.native.prepare_input(out.array, *(tensor.array for tensor in there), None, 5, settings(on, 1.0), on.stream)
+    on.native.prepare_input(
+        out.array, *(tensor.array for tensor in there), None, 5, *PLAIN, settings(on, 1.0), on.stream
+    )
     on.stream.synchronize()
     nearest = {**drawn, "offsets": np.clip(corners, 0, [9 - 5, 8 - 5]).astype(np.int32)}
     expected = ops.prepare_input(*nearest.values(), crop=5, device=device)
@@ -74,6 +78,32 @@ def test_zeros_surround_a_crop_smaller_than_the_output(
     assert (out[:, :crop, :crop] != 0).any()
 
 
+@pytest.mark.parametrize(("crop", "padding", "size"), [(224, 2, 227), (5, 3, 8), (4, 1, 9)])
+def test_padding_moves_a_crop_away_from_the_corner(
+    device: str, rng: np.random.Generator, crop: int, padding: int, size: int
+) -> None:
+    drawn = _draw(rng, 3, crop + 32, crop + 32, crop)
+    mean = 100 * rng.random((crop + 32, crop + 32, 3), dtype=np.float32)
+    out = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=crop, size=size, padding=padding, device=device))
+    corner = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=crop, device=device))
+    inside = slice(padding, padding + crop)
+    np.testing.assert_array_equal(out[:, inside, inside], corner)
+    out[:, inside, inside] = 0
+    assert (out == 0).all()
+    least = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=crop, padding=padding, device=device))
+    assert least.shape == (3, padding + crop, padding + crop, 3)
+    np.testing.assert_array_equal(least[:, inside, inside], corner)
+
+
+def test_colours_are_divided_by_their_deviations(device: str, rng: np.random.Generator) -> None:
+    drawn = _draw(rng, 3, 9, 8, 5)
+    mean, deviation = 100 * rng.random((9, 8, 3), dtype=np.float32), (58.395, 2.0, 0.5)
+    out = np.asarray(ops.prepare_input(*drawn.values(), mean, crop=5, scale=0.3, deviation=deviation, device=device))
+    # As above, the scale's division and the product rounding by 6e-8 of the result too.
+    expected = references.prepare_input(*drawn.values(), mean, 5, scale=0.3) / np.array(deviation)
+    np.testing.assert_allclose(out, expected, rtol=2e-7, atol=4e-5)
+
+
 @pytest.mark.parametrize("crop", [4, 5, 6, 7])
 def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, crop: int) -> None:
     drawn = _draw(rng, 2, 9, 8, crop)
@@ -82,7 +112,9 @@ def test_rows_may_be_padded_with_zeros(device: str, rng: np.random.Generator, cr
     memory = on.native.Memory(on.index, bytes_needed)
     out = memory.array(0, [2, crop, crop, 3], "float32", [crop * pitch, pitch, 3, 1])
     tensors = [Tensor.from_array(array, device=device) for array in drawn.values()]
-    on.native.prepare_input(out, *(tensor.array for tensor in tensors), None, crop, settings(on, 1.0), on.stream)
+    on.native.prepare_input(
+        out, *(tensor.array for tensor in tensors), None, crop, *PLAIN, settings(on, 1.0), on.stream
+    )
     on.stream.synchronize()
     rows = np.asarray(Tensor(memory.array(0, [2, crop, pitch], "float32"), on))
     found = rows[:, :, : crop * 3].reshape(2, crop, crop, 3)
@@ -131,5 +163,17 @@ def test_wrong_arguments_are_named(device: str, rng: np.random.Generator) -> Non
             prepare(crop=crop)
     with pytest.raises(ValueError, match="size is 3; it must be at least the crop's 4"):
         ops.prepare_input(*good.values(), crop=4, size=3, device=device)
+    with pytest.raises(ValueError, match="size is 5; it must be at least the crop's 4 and the padding's 2"):
+        ops.prepare_input(*good.values(), crop=4, size=5, padding=2, device=device)
+    with pytest.raises(ValueError, match="padding is -1; it must be not negative"):
+        ops.prepare_input(*good.values(), crop=4, padding=-1, device=device)
+    for deviation in ((1.0, 0.0, 1.0), (1.0, float("nan"), 1.0)):
+        with pytest.raises(ValueError, match=r"deviation\[1\] is .*; it must be above 0 and finite"):
+            ops.prepare_input(*good.values(), crop=4, deviation=deviation, device=device)
+    with pytest.raises(ValueError, match=r"deviation is \(1\.0, 1\.0\); it must be three numbers"):
+        ops.prepare_input(*good.values(), crop=4, deviation=(1.0, 1.0), device=device)
+    for wrong in ("abc", 2.0, None):
+        with pytest.raises(TypeError, match=r"deviation is .*; it must be three numbers"):
+            ops.prepare_input(*good.values(), crop=4, deviation=wrong, device=device)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"crop is 2\.5; it must be an integer"):
         prepare(crop=2.5)  # type: ignore[arg-type]

@@ -172,8 +172,9 @@ def test_every_layer_of_the_net(net: AlexNet, inputs: npt.NDArray[np.float32]) -
         {"activation": "tanh", "second_lrn": True, "crop": 224},
         {"relu1_last": True, "pool_before_lrn": True, "pooling": "plain"},
         {"towers": 1, "lrn": False},
+        {"towers": 1, "filters": "2014"},
     ],
-    ids=["tanh", "relu1_last", "one_tower"],
+    ids=["tanh", "relu1_last", "one_tower", "2014"],
 )
 def test_nets_of_other_options(options: dict[str, Any], inputs: npt.NDArray[np.float32]) -> None:
     crop = np.zeros_like(inputs[:9])

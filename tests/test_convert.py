@@ -220,7 +220,7 @@ def test_the_command(
 
 
 def test_names_are_those_of_formats_that_are_written() -> None:
-    assert NAMES == ("pyalexnet", "pytorch", "onnx", "caffe")
+    assert NAMES == ("pyalexnet", "pytorch", "torchvision", "onnx", "caffe")
 
 
 @pytest.mark.parametrize(

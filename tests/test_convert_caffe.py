@@ -23,7 +23,15 @@ pytest.importorskip("google.protobuf")
 NEEDS_OPENCV = pytest.mark.skipif(find_spec("cv2") is None, reason="needs OpenCV 4")
 
 # Caffe has no crops of 224 with zeros on two sides, and its poolings of 2×2 make larger maps.
-FOR_CAFFE = {name: {**options, "crop": 227, "pooling": "overlapping"} for name, options in NETS.items()}
+FOR_CAFFE = {
+    name: {
+        **options,
+        "crop": 224 if "conv1_padding" in options else 227,
+        "pooling": "overlapping",
+        "colour_deviation": "none",
+    }
+    for name, options in NETS.items()
+}
 # What only training reads, and no file of Caffe's tells.
 TRAINING = {"weight_init": "paper", "bias_init": "paper"}
 
@@ -109,7 +117,7 @@ def as_v1(net: Any) -> Any:
     """The same net in the older form of layers, whose arrays have four extents."""
     old = new_net()
     old.input.append("data")
-    old.input_dim.extend([10, 3, 227, 227])
+    old.input_dim.extend([10, 3, *net.layer[0].input_param.shape[0].dim[2:]])
     for layer in net.layer:
         if layer.type == "Input":
             continue

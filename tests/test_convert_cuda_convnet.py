@@ -30,6 +30,14 @@ NETS: dict[str, dict[str, Any]] = {
     "the paper's": {"bias_init": "caffe", "dropout": 0.0},
     "tanh": {"activation": "tanh", "lrn": False, "dropout": 0.75},
     "one tower": {"towers": 1},
+    "cuda-convnet2's": {
+        "filters": "2014",
+        "towers": 1,
+        "relu1_last": True,
+        "lrn_alpha": "caffe",
+        "lrn_k": 1.0,
+        "crop": 224,
+    },
     "groups": {"lrn_over": "both", "lrn_k": 1.0, "pool_before_lrn": True},
 }
 
@@ -41,7 +49,7 @@ class Options2012:
     """Stands for the classic class ``options.OptionsParser``, of which each checkpoint has an object."""
 
 
-def checkpoint(model: Classifier) -> dict[str, Any]:
+def checkpoint(model: Classifier, dropout: str = "hs") -> dict[str, Any]:
     """What the program would have written of this net."""
     layers: Layers = {"data": {"type": "data"}, "labels": {"type": "data"}}
     options = model.net.options
@@ -140,8 +148,9 @@ def checkpoint(model: Classifier) -> dict[str, Any]:
         if name != "fc8":
             activate(name)
             if options.dropout:
-                factor = 1 - options.dropout
-                add(f"hs{name}", own(), lambda _: {"type": "hs", "keep": factor, "enable": True})
+                keep = 1 - options.dropout
+                factor = 1.0 if dropout == "dropout" else keep
+                add(f"hs{name}", own(), lambda _: {"type": dropout, "keep": keep, "enable": True})
     layers["probs"] = {"type": "softmax", "inputs": list(front)}
     layers["logprob"] = {"type": "cost.logreg", "inputs": ["labels", "probs"], "coeff": 1.0}
     for name, layer in layers.items():
@@ -271,7 +280,9 @@ def computed(layers: Layers, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float
                 size = layer["size"]
                 sums = torch.nn.functional.avg_pool2d(given[0] ** 2, size, 1, size // 2, divisor_override=1)
                 return given[0] / (1 + layer["scale"] * sums) ** layer["pow"]
-            case "hs":
+            case "dropout":
+                return given[0]
+            case "hs" | "dropout2":
                 return layer["keep"] * given[0]
         raise AssertionError(layer["type"])
 
@@ -298,6 +309,20 @@ def test_logits_are_what_the_layers_say(model: Classifier, tmp_path: Path) -> No
     path = tmp_path / "90.1"
     path.write_bytes(of_python_2(whole))
     found = read(path)
+    x = images_for(found)
+    assert difference(computed(whole["model_state"]["layers"], x), found, x) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "dropout"), [("dropout", 0.4), ("dropout2", 0.5)])
+def test_dropouts_of_cuda_convnet2(kind: str, dropout: float, tmp_path: Path) -> None:
+    """One divides by what it keeps when the net learns, the other multiplies by it when it does not."""
+    model = model_of(NETS["cuda-convnet2's"] | {"dropout": dropout})
+    whole = checkpoint(model, kind)
+    (tmp_path / "90.1").write_bytes(of_python_2(whole))
+    found = read(tmp_path / "90.1")
+    assert found.net.options.dropout == pytest.approx(dropout)
+    for name, value in model.net.parameters().items():
+        np.testing.assert_array_equal(found.net.parameters()[name], value)
     x = images_for(found)
     assert difference(computed(whole["model_state"]["layers"], x), found, x) < ROUNDING
 
@@ -368,6 +393,7 @@ def without(*names: str) -> Callable[[dict[str, Any]], None]:
     ("changed", "message"),
     [
         (in_both("hsfc6", keep=0.6), r"keep of hsfc6a and hsfc6b is 0\.6; it must be a power of two"),
+        (in_both("hsfc6", keep=-0.5), r"keep of hsfc6a and hsfc6b is -0\.5; it must be above 0 and at most 1"),
         (in_both("hsfc6", keep=0.25), r"dropout keeps \[0\.25, 0\.5\]; it must be the same"),
         (change("hsfc6a", keep=0.25), r"keep of hsfc6a and hsfc6b is 0\.25, 0\.5; it must be a number, one for all"),
         (in_both("pool2", pool="avg"), "pool2a and pool2b pools by 'avg' from 0 on; it must be by 'max'"),

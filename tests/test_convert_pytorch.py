@@ -223,12 +223,20 @@ def test_an_archive_that_grows_is_refused(paper: Classifier, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_net_of_torchvision_is_refused(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"alexnet{ending}"
-    weights = {"features.0.weight": np.zeros((64, 3, 11, 11), np.float32), "features.0.bias": np.zeros(64, np.float32)}
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_weights_of_half_the_bits_are_what_they_stand_for(
+    paper: Classifier, half: str, ending: str, tmp_path: Path
+) -> None:
+    state = state_of(paper, tmp_path)
+    halves = {
+        name: value.to(getattr(torch, half)) if value.is_floating_point() else value for name, value in state.items()
+    }
+    path = tmp_path / f"half{ending}"
     if ending == ".pth":
-        torch.save({name: torch.from_numpy(value) for name, value in weights.items()}, path)
+        torch.save(halves, path)
     else:
-        safetensors.numpy.save_file(weights, path)
-    with pytest.raises(ModelFileError, match="it is torchvision's AlexNet, another net: one tower of 64, 192"):
-        load_model(path)
+        safetensors.torch.save_file(halves, path)
+    found = load_model(path, devices=["cpu:0"])
+    torch.save({name: value.float() if value.is_floating_point() else value for name, value in halves.items()}, path)
+    assert_equal(found, load_model(path.rename(tmp_path / "whole.pth"), devices=["cpu:0"]))
+    assert (found.net.parameters()["fc8.bias"] != 0).all()

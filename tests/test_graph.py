@@ -73,7 +73,9 @@ def test_a_scale_on_the_device_multiplies_as_that_of_the_host(device: str, rng: 
     expected = ops.prepare_input(*drawn, crop=5, scale=0.3, device=device)
     out, there = Tensor.empty((1, 5, 5, 3), device=device), [on_device(value, device) for value in drawn]
     scale = on_device(np.array([0.3], np.float32), device)
-    on.native.prepare_input(out.array, *(tensor.array for tensor in there), None, 5, scale.array, on.stream)
+    on.native.prepare_input(
+        out.array, *(tensor.array for tensor in there), None, 5, 0, (1.0, 1.0, 1.0), scale.array, on.stream
+    )
     on.stream.synchronize()
     np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
 

@@ -26,6 +26,7 @@ NETS: list[dict[str, Any]] = [
     {"towers": 1},
     {"pool_before_lrn": True, "pooling": "plain"},
     {"second_lrn": True, "relu1_last": True},
+    {"filters": "2014", "towers": 1, "lrn": False},
     {"lrn": False, "activation": "tanh", "crop": 224},
 ]
 

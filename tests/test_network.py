@@ -63,6 +63,7 @@ def peers(device: str, *, capable: bool) -> Iterator[None]:
 @pytest.mark.usefixtures("full_size")
 def test_parameter_count_is_the_known_one() -> None:
     assert parameter_count(1000) == 60_965_224
+    assert parameter_count(1000, towers=1, filters="2014") == 61_100_840  # as torchvision's documentation says
 
 
 # What only orders and copies is the same with simulated threads, on which a step takes seconds.
@@ -409,6 +410,10 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(CLASSES, second_lrn=True, lrn=False)
     with pytest.raises(ValueError, match="relu1_last is True, but activation is 'tanh'"):
         AlexNet(CLASSES, relu1_last=True, activation="tanh")
+    with pytest.raises(ValueError, match="filters is '2014', but towers is 2; it must be 1 then"):
+        AlexNet(CLASSES, filters="2014")
+    with pytest.raises(ValueError, match="conv1_padding is 2, but crop is 227; it must be 224 then"):
+        AlexNet(CLASSES, conv1_padding=2)
     with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
         AlexNet(CLASSES, devices="cpu:0")
     with pytest.raises(ValueError, match="two devices must be of the same target"):
@@ -510,6 +515,8 @@ class TorchNet:
         {"lrn_over": "both", "pool_before_lrn": True, "activation": "tanh"},
         {"towers": 1},
         {"towers": 1, "activation": "tanh", "pooling": "plain", "lrn": False, "dropout": 0.25},
+        {"towers": 1, "filters": "2014", "lrn": False},
+        {"towers": 1, "filters": "2014", "relu1_last": True, "lrn_k": 1.0},
     ],
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.items()) or "paper",
 )

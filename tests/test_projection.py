@@ -28,6 +28,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"relu1_last": True, "second_lrn": True, "crop": 224},
     {"pooling": "plain", "lrn": False, "relu1_last": True},
     {"towers": 1, "pool_before_lrn": True},
+    {"towers": 1, "filters": "2014", "lrn": False, "crop": 224, "conv1_padding": 2, "colour_deviation": "imagenet"},
 ]
 
 
@@ -125,7 +126,9 @@ def reference(
     view = np.zeros((227, 227, 3), np.float32)
     start = (256 - options.crop) // 2
     pixels = as_images(IMAGE)[0][start : start + options.crop, start : start + options.crop]
-    view[: options.crop, : options.crop] = pixels - np.float32(100)
+    before = options.conv1_padding
+    inside = slice(before, before + options.crop)
+    view[inside, inside] = (pixels - np.float32(100)) / np.array(options.colour_divisors)
     net = Recorder(torch, model.net, rule)
     net.logits(view[None])
     top = net.found[layer]
@@ -133,7 +136,7 @@ def reference(
     for unit, position in zip(units, positions, strict=True):
         value = top[0, unit, position[0], position[1]] if top.ndim == 4 else top[0, unit]
         (gradient,) = torch.autograd.grad(value, net.input, retain_graph=True)
-        gradients.append(gradient[0].permute(1, 2, 0).numpy())
+        gradients.append(gradient[0].permute(1, 2, 0).numpy()[before:, before:])
     return np.stack(gradients)
 
 

@@ -43,6 +43,7 @@ def test_squares_are_cut_at_the_edges() -> None:
         {"second_lrn": True, "pool_before_lrn": True},
         {"pooling": "plain", "towers": 1, "lrn": False},
         {"relu1_last": True},
+        {"filters": "2014", "towers": 1},
     ],
 )
 def test_pixels_outside_leave_the_bits_alone_and_those_inside_do_not(

@@ -13,7 +13,7 @@ from pyalexnet.net.layer_table import LayerRow, layer_table
 from pyalexnet.system.declaration import arguments_of
 
 # The options by which layers differ in shape or kind.
-_OPTIONS = ("pool_before_lrn", "second_lrn", "relu1_last", "activation", "pooling", "lrn", "towers")
+_OPTIONS = ("pool_before_lrn", "second_lrn", "relu1_last", "activation", "pooling", "lrn", "towers", "filters")
 
 
 def add(commands: Commands) -> None:

@@ -452,6 +452,8 @@ class NativeModule(Protocol):
         shifts: NativeArray,
         mean: NativeArray | None,
         crop: int,
+        padding: int,
+        deviation: Sequence[float],
         scale: NativeArray,
         stream: NativeStream,
     ) -> None: ...

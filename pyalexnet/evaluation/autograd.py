@@ -80,7 +80,7 @@ class AlexNetModule(Described):
         assert content.mean is not None
         self.mean.copy_(torch.from_numpy(np.array(content.mean)).permute(2, 0, 1))
         parameters = channels_first(content.parameters)
-        for layer in layers(content.num_classes, 1, content.options.towers):
+        for layer in layers(content.num_classes, 1, content.options.towers, content.options.filters):
             weight, bias = parameters[f"{layer.name}.weight"], parameters[f"{layer.name}.bias"]
             for name, module in _modules(layer, weight, bias, content.options).items():
                 self.add_module(name, module)
@@ -100,8 +100,9 @@ class AlexNetModule(Described):
         """
         size = self.options["crop"]
         self._require_images(x, size)
-        missing = INPUT_SIZE - size  # the last windows reach over the edge of a smaller crop
-        x = functional.pad(x, (0, missing, 0, missing))
+        before = self.options["conv1_padding"]
+        behind = INPUT_SIZE - size - before  # the last windows reach over the edge of a smaller crop
+        x = functional.pad(x, (before, behind, before, behind))
         for module in self.children():
             x = module(x)
         return x
@@ -137,7 +138,7 @@ def _modules(
     relu_last = options.relu1_last and layer.name == "conv1"
     found = {layer.name: _Conv(weight, bias, layer, options, activated=not relu_last)}
     steps: dict[str, nn.Module] = {
-        "lrn": _Lrn(options.lrn_arguments, parts=TOWERS if options.computed_as == (TOWERS, 1) else 1),
+        "lrn": _Lrn(options.lrn_arguments, parts=TOWERS if options.computed_as[0] == TOWERS else 1),
         "lrn_in_map": _LrnInMap(),
         "pool": _Pool(options.pool_arguments),
     }

@@ -51,9 +51,9 @@ class Projection:
         tower: which tower computes it.
         activation: the unit's greatest, among all positions.
         position: row and column of that one in the layer; (0, 0) in fully connected layers.
-        region: what that position sees of the net's input; beyond it, ``pixels`` are 0.
+        region: what that position sees of the image; beyond it, ``pixels`` are 0.
         pixels: float32 (227, 227, 3), for each pixel of the net's input what came back; of rule ``gradient``, the
-            derivative of the activation.
+            derivative of the activation. Less ``conv1_padding`` rows and columns of zeros before the image.
     """
 
     layer: str
@@ -198,6 +198,7 @@ def _projections(
         one[at] = 1.0 if activations[unit] != 0 or rule != "deconv" else 0.0
     for stage in reversed(path):
         returning = _back_through(net, stage, returning, values, parameters, rule)
+    first = net.options.conv1_padding
     field = receptive_fields(net.options)[layer]
     return [
         Projection(
@@ -209,7 +210,7 @@ def _projections(
             region=field.region(*positions[unit].tolist()),
             pixels=pixels,
         )
-        for unit, pixels in zip(units, returning, strict=True)
+        for unit, pixels in zip(units, returning[:, first:, first:], strict=True)
     ]
 
 

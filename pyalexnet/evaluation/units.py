@@ -84,5 +84,6 @@ def strongest_positions(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np
 def _layer(net: AlexNet, name: str) -> Any:
     net.require_layer(name)
     number = name.removesuffix("_pre")[-1]
-    (found,) = (layer for layer in layers(net.num_classes, net.options.towers) if layer.name[-1] == number)
+    all_layers = layers(net.num_classes, net.options.towers, filters=net.options.filters)
+    (found,) = (layer for layer in all_layers if layer.name[-1] == number)
     return found

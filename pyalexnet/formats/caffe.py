@@ -40,8 +40,13 @@ def write(content: Content, path: Path) -> dict[Path, bytes]:
         ValueError: Caffe has no such net, or the file would be too large.
     """
     options = content.options
-    if options.crop != INPUT_SIZE:
+    if options.crop != INPUT_SIZE and not options.conv1_padding:
         raise ValueError(f"crop is {options.crop}; for Caffe, which pads all sides alike, it must be {INPUT_SIZE}")
+    if options.colour_deviation != "none":
+        raise ValueError(
+            f"colour_deviation is {options.colour_deviation!r}; for Caffe, which scales all colours alike, it must be "
+            "'none'"
+        )
     if options.pooling != "overlapping":
         raise ValueError(
             f"pooling is {options.pooling!r}; for Caffe, whose windows reach over edges, it must be 'overlapping'"
@@ -79,7 +84,7 @@ def _net(content: Content) -> Any:
     net = new_net()
     net.name = "AlexNet"
     images = net.layer.add(name="data", type="Input", top=["data"])
-    images.input_param.shape.add(dim=[1, INPUT_CHANNELS, INPUT_SIZE, INPUT_SIZE])
+    images.input_param.shape.add(dim=[1, INPUT_CHANNELS, content.options.crop, content.options.crop])
     last = "data"
 
     def add(name: str, kind: str, top: str = "") -> Any:

@@ -102,7 +102,8 @@ def convert(
     Args:
         source: a classifier, or what :func:`load_model` takes.
         path: the file to write, whose ending says the format.
-        to: the format's name, where its ending stands for several: ``pytorch`` writes ``.safetensors`` for PyTorch.
+        to: the format's name, where its ending stands for several: ``pytorch`` writes ``.safetensors`` for PyTorch,
+            ``torchvision`` a state dict for torchvision's own module.
         mean: as in :func:`load_model`, like the arguments that follow.
         classes: see there.
         colours: see there.
@@ -178,6 +179,7 @@ def _stored(path: Path, prototxt: str | PathLike[str] | None) -> Content:
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
     if prototxt is None:
+        assert form.read is not None
         content = form.read(path)
     else:
         definition = as_path("prototxt", prototxt)

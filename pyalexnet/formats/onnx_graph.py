@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options
 from pyalexnet.errors import ModelFileError
+from pyalexnet.formats import torchvision
 from pyalexnet.formats.content import (
     MOST_BYTES,
     Content,
@@ -166,7 +167,7 @@ def read(path: Path) -> Content:
         raise ModelFileError(f"{path} is no ONNX file: it has no nodes, or some without outputs")
     properties = {each.key: each.value for each in model.metadata_props}
     if _DESCRIPTION not in properties:
-        return _of_graph(model, str(path))
+        return _normalised_as_usual(_of_graph(model, str(path)), str(path))
     text: str | bytes = properties[_DESCRIPTION]  # protobuf hands out as bytes what is no UTF-8
     about = read_description(text if isinstance(text, bytes) else text.encode(), str(path))
     known = _of_description(model, about, str(path)) or _of_graph(model, str(path))
@@ -214,6 +215,16 @@ def _of_graph(model: ModelProto, path: str) -> Content:
         return content
     remark = f"{path} takes its images as BGR, like Caffe, whose net {model.producer_name} wrote"
     return replace(content, colours="bgr", remarks=(*content.remarks, remark))
+
+
+def _normalised_as_usual(content: Content, path: str) -> Content:
+    """A foreign content; what computes as torchvision's net is for images that are normalised as for that."""
+    as_usual = replace(content.options, colour_deviation=torchvision.OPTIONS.colour_deviation)
+    if not torchvision.computes_as(as_usual):
+        return content
+    remark = f"{path} has torchvision's net; its images are normalised here as torchvision's weights expect them"
+    remarks = (*content.remarks, remark)
+    return replace(content, options=as_usual, mean=torchvision.mean_image(), remarks=remarks)
 
 
 class _GraphReader:

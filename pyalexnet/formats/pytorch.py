@@ -1,26 +1,30 @@
-"""State dicts of PyTorch, as ``.pth`` and as ``.safetensors``, of the module in ``torch_module.py``.
+"""State dicts of PyTorch, as ``.pth`` and as ``.safetensors``: of the module in ``torch_module.py``, and torchvision's.
 
-A state dict has each layer's ``weight`` and ``bias`` under this package's names, channels first; ``mean``, the mean
+The former has each layer's ``weight`` and ``bias`` under this package's names, channels first; ``mean``, the mean
 image (3, 256, 256); and ``_extra_state``, the description as JSON in bytes, which PyTorch calls so. A prefix of all
-names goes: wrappers put it there, as DataParallel's ``module.`` and the ``_orig_mod.`` of torch.compile.
+names goes: wrappers put it there, as DataParallel's ``module.`` and the ``_orig_mod.`` of torch.compile. Weights of
+half the bits, float16 and bfloat16, become the float32 that they stand for.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS
 from pyalexnet.errors import ModelFileError
+from pyalexnet.formats import torchvision
 from pyalexnet.formats.content import (
     Content,
     as_mean,
@@ -32,7 +36,7 @@ from pyalexnet.formats.content import (
     with_description,
 )
 from pyalexnet.net.model_file import ModelDescription
-from pyalexnet.net.tensor_file import require_short_header
+from pyalexnet.net.tensor_file import Tensors, require_short_header
 from pyalexnet.system.checks import reason_of, shown
 from pyalexnet.system.extras import importing_extra
 from pyalexnet.system.files import open_regular_file
@@ -44,14 +48,14 @@ _DESCRIPTION, _MEAN = "_extra_state", "mean"
 _ARCHIVE = b"PK\3\4"
 _MOST_DESCRIPTION_BYTES = 16 * 2**20
 
-_TORCHVISION = (
-    "it is torchvision's AlexNet, another net: one tower of 64, 192, 384, 256 and 256 filters without LRN, conv1 of "
-    "padded images; this package's nets have 96, 256, 384, 384 and 256 filters in two towers"
-)
+_KINDS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
+_FLOATS = ("float32", "float16", "bfloat16")  # what float32 holds all values of
+
+_MOST_CLASSES = 2**31 - 1
 
 
-def write_pth(content: Content) -> bytes:
-    """A file that ``torch.load(..., weights_only=True)`` reads.
+def write_pth(state: Tensors) -> bytes:
+    """A state dict in a file that ``torch.load(..., weights_only=True)`` reads.
 
     Raises:
         MissingLibraryError: PyTorch is not installed.
@@ -60,16 +64,17 @@ def write_pth(content: Content) -> bytes:
         import torch
 
     file = io.BytesIO()
-    torch.save({name: torch.from_numpy(value) for name, value in _state(content).items()}, file)
+    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, file)
     return file.getvalue()
 
 
-def write_safetensors(content: Content) -> bytes:
-    """The same state dict in a file that needs no PyTorch."""
-    return safetensors.numpy.save(_state(content), {"format": "pt"})
+def write_safetensors(state: Tensors) -> bytes:
+    """The same in a file that needs no PyTorch."""
+    return safetensors.numpy.save(state, {"format": "pt"})
 
 
-def _state(content: Content) -> dict[str, np.ndarray[Any, Any]]:
+def state_of(content: Content) -> Tensors:
+    """The state dict of the module that computes as a model does."""
     assert content.mean is not None
     return {
         **channels_first(content.parameters),
@@ -102,7 +107,13 @@ def read_pth(path: Path) -> Content:
             raise ModelFileError(f"{path} holds no weights that PyTorch reads: {reason_of(error)}") from error
     state = _state_dict(state, path)
     shapes = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in state.items()}
-    return _read(str(path), shapes, lambda name: state[name].detach().numpy())
+    return _read(str(path), shapes, lambda name: _float32(state[name]))
+
+
+def _float32(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """Its values, those of half the bits as float32."""
+    values: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+    return values
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
@@ -120,7 +131,7 @@ def _state_dict(saved: object, path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     entries = saved if isinstance(saved, Mapping) else {}
-    inner = [name for name, value in entries.items() if isinstance(value, Mapping) and description_names(value)]
+    inner = [name for name, value in entries.items() if isinstance(value, Mapping) and known_names(value)]
     if len(inner) > 1:
         raise ModelFileError(f"{path} holds several state dicts, {shown(inner)}; it must hold one")
     state = entries[inner[0]] if inner else saved
@@ -175,46 +186,71 @@ def read_safetensors(path: Path) -> Content:
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())
             slices = {name: file.get_slice(name) for name in names}
-            kinds = {"F32": "float32", "U8": "uint8"}
             shapes = {
-                name: (tuple(part.get_shape()), kinds.get(part.get_dtype(), part.get_dtype()))
+                name: (tuple(part.get_shape()), _KINDS.get(part.get_dtype(), part.get_dtype()))
                 for name, part in slices.items()
             }
-            return _read(str(path), shapes, file.get_tensor)
+            return _read(str(path), shapes, lambda name: _values(file, path, name, *shapes[name]))
     except SafetensorError as error:
         raise ModelFileError(f"{path} is no safetensors file or is cut short: {reason_of(error)}") from error
 
 
-def description_names(names: Iterable[object]) -> list[str]:
-    """Those of a module's names that are its description's, each behind the prefix of all."""
-    return [name for name in names if isinstance(name, str) and f".{name}".endswith(f".{_DESCRIPTION}")]
+def _values(file: Any, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+    """A tensor of an open file, its values of half the bits as float32."""
+    if dtype == "bfloat16":  # of which NumPy knows nothing: the upper half of a float32
+        upper = np.frombuffer(_stored_bytes(path, name), "<u2").astype(np.uint32)
+        return (upper << 16).view(np.float32).reshape(shape)
+    values: npt.NDArray[Any] = file.get_tensor(name)
+    return values.astype(np.float32) if dtype == "float16" else values
 
 
-def _read(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> Content:
+def _stored_bytes(path: Path, name: str) -> bytes:
+    """A tensor of a safetensors file whose header has been read before."""
+    with open_regular_file(path) as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        first, last = json.loads(file.read(header_bytes))[name]["data_offsets"]
+        file.seek(8 + header_bytes + first)
+        return file.read(last - first)
+
+
+def known_names(names: Iterable[object]) -> list[str]:
+    """Those of a state dict's names by which its module is known, each behind the prefix of all."""
+    known = tuple(f".{name}" for name in (_DESCRIPTION, torchvision.FIRST))
+    return [name for name in names if isinstance(name, str) and f".{name}".endswith(known)]
+
+
+Found: TypeAlias = "Mapping[str, tuple[tuple[int, ...], str]]"
+"""Shapes and dtypes of tensors."""
+
+
+def _read(path: str, found: Found, tensor: Any) -> Content:
     """A content from tensors of which shape and dtype are known first, under names that may all have a prefix."""
-    descriptions = description_names(found)
-    prefix = descriptions[0].removesuffix(_DESCRIPTION) if descriptions else ""
+    first = next(iter(known_names(found)), "")
+    prefix = first.removesuffix(_DESCRIPTION).removesuffix(torchvision.FIRST)
     if stray := sorted(name for name in found if not name.startswith(prefix)):
-        raise ModelFileError(f"{path}: {shown(stray[0])} must begin with {shown(prefix)}, as {descriptions[0]} does")
-    return _read_module(
-        path, {name.removeprefix(prefix): known for name, known in found.items()}, lambda name: tensor(prefix + name)
-    )
+        raise ModelFileError(f"{path}: {shown(stray[0])} must begin with {shown(prefix)}, as {first} does")
+    own = {name.removeprefix(prefix): known for name, known in found.items()}
+    read_own = _read_torchvision if torchvision.FIRST in own else _read_module
+    return read_own(path, own, lambda name: tensor(prefix + name))
 
 
-def _read_module(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> Content:
-    """The same, under the module's own names."""
-    if found.get("features.0.weight", ((), ""))[0] == (64, 3, 11, 11):
-        raise ModelFileError(f"{path}: {_TORCHVISION}")
+def _read_torchvision(path: str, found: Found, tensor: Any) -> Content:
+    shape, _ = found.get(torchvision.LAST, ("missing", ""))
+    outputs = shape[0] if isinstance(shape, tuple) and len(shape) == 1 else 0
+    if not 2 <= outputs <= _MOST_CLASSES:
+        raise ModelFileError(
+            f"{path}: {torchvision.LAST} is {shape}; it must have a number for each of 2 classes or more"
+        )
+    wanted = torchvision.shapes(outputs)
+    _require_shapes(path, found, wanted)
+    return torchvision.content_of({name: tensor(name) for name in wanted}, path)
+
+
+def _read_module(path: str, found: Found, tensor: Any) -> Content:
     about = _description(path, found, tensor)
     expected = shapes_channels_first(about.num_classes, about.options)
-    wanted: dict[str, tuple[int, ...]] = {**expected, _MEAN: (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)}
-    for name in sorted(wanted.keys() | (found.keys() - {_DESCRIPTION})):
-        shape, dtype = found.get(name, ("missing", "float32"))
-        if shape != wanted.get(name):
-            label = name if name in wanted else shown(name)
-            raise ModelFileError(f"{path}: {label} is {shape}; it must be {wanted.get(name, 'absent')}")
-        if dtype != "float32":
-            raise ModelFileError(f"{path}: {name} has dtype {dtype}; it must be float32")
+    wanted = {**expected, _MEAN: (INPUT_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)}
+    _require_shapes(path, {name: known for name, known in found.items() if name != _DESCRIPTION}, wanted)
     parameters = {name: tensor(name) for name in expected}
     require_finite(parameters, path)
     mean = as_mean(tensor(_MEAN).transpose(1, 2, 0), path)
@@ -222,11 +258,22 @@ def _read_module(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], te
     return with_description(content, about)
 
 
-def _description(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], tensor: Any) -> ModelDescription:
+def _require_shapes(path: str, found: Found, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse other tensors than are wanted, and those of which float32 does not hold all values."""
+    for name in sorted(wanted.keys() | found.keys()):
+        shape, dtype = found.get(name, ("missing", "float32"))
+        if shape != wanted.get(name):
+            label = name if name in wanted else shown(name)
+            raise ModelFileError(f"{path}: {label} is {shape}; it must be {wanted.get(name, 'absent')}")
+        if dtype not in _FLOATS:
+            raise ModelFileError(f"{path}: {name} has dtype {dtype}; it must be float32, float16 or bfloat16")
+
+
+def _description(path: str, found: Found, tensor: Any) -> ModelDescription:
     shape, dtype = found.get(_DESCRIPTION, ((), ""))
     if dtype != "uint8" or len(shape) != 1 or math.prod(shape) > _MOST_DESCRIPTION_BYTES:
         raise ModelFileError(
             f"{path} has no {_DESCRIPTION} that tells the net's options: it must be a state dict of "
-            "pyalexnet.formats.torch_module.AlexNet"
+            "pyalexnet.formats.torch_module.AlexNet or of torchvision.models.alexnet()"
         )
     return read_description(tensor(_DESCRIPTION).tobytes(), path)

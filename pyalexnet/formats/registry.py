@@ -9,9 +9,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch
+from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch, torchvision
 from pyalexnet.formats.content import Content
-from pyalexnet.net.tensor_file import require_short_header
+from pyalexnet.net.tensor_file import Tensors, require_short_header
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Format:
     Attributes:
         name: how a user asks for it.
         endings: of the files' names.
-        read: what a file holds.
+        read: what a file holds; None where another format of the same ending reads it.
         write: the files that hold a content, by path, the one that is asked for last; None where none is written.
     """
 
     name: str
     endings: tuple[str, ...]
-    read: Callable[[Path], Content]
+    read: Callable[[Path], Content] | None
     write: Callable[[Content, Path], dict[Path, bytes]] | None
 
 
@@ -35,10 +35,20 @@ def _one_file(write: Callable[[Content], bytes]) -> Callable[[Content, Path], di
     return lambda content, path: {path: write(content)}
 
 
+def _state_dict(
+    state_of: Callable[[Content], Tensors], write: Callable[[Tensors], bytes]
+) -> Callable[[Content, Path], dict[Path, bytes]]:
+    return _one_file(lambda content: write(state_of(content)))
+
+
 FORMATS = (
     Format("pyalexnet", (".safetensors",), own.read, _one_file(own.write)),
-    Format("pytorch", (".safetensors",), pytorch.read_safetensors, _one_file(pytorch.write_safetensors)),
-    Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _one_file(pytorch.write_pth)),
+    Format(
+        "pytorch", (".safetensors",), pytorch.read_safetensors, _state_dict(pytorch.state_of, pytorch.write_safetensors)
+    ),
+    Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _state_dict(pytorch.state_of, pytorch.write_pth)),
+    Format("torchvision", (".safetensors",), None, _state_dict(torchvision.state_of, pytorch.write_safetensors)),
+    Format("torchvision", (".pth", ".pt"), None, _state_dict(torchvision.state_of, pytorch.write_pth)),
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
     Format("caffe", (".caffemodel",), caffe.read, caffe.write),
     Format("numpy", (".npy",), numpy_dict.read, None),
@@ -50,7 +60,7 @@ NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
 
 def format_of(path: Path) -> Format:
     """By its ending, or its content where that stands for several or none; what tells nothing is this package's."""
-    found = list(_with_ending(path))
+    found = [each for each in _with_ending(path) if each.read]
     if not found:
         if cuda_convnet.is_checkpoint(path):
             return FORMATS[-1]
@@ -83,7 +93,6 @@ def _is_state_dict(path: Path) -> bool:
         require_short_header(path, "model file")
         with safe_open(path, framework="numpy") as file:
             names = set(file.keys())
-            known = "features.0.weight" in names or pytorch.description_names(names)
-            return "pyalexnet" not in (file.metadata() or {}) and bool(known)
+            return "pyalexnet" not in (file.metadata() or {}) and bool(pytorch.known_names(names))
     except (SafetensorError, OSError, ModelFileError):
         return False

@@ -73,14 +73,17 @@ def steps_of(options: Options, num_classes: int) -> Iterator[Step]:
 
 
 def _convolution(layer: Conv, options: Options) -> dict[str, Any]:
-    beyond = INPUT_SIZE - options.crop if layer.name == "conv1" else 0  # the last windows reach over a smaller crop
+    before, behind = layer.padding, layer.padding
+    if layer.name == "conv1":
+        before = options.conv1_padding
+        behind = before or INPUT_SIZE - options.crop  # the last windows reach over a smaller crop
     groups = 1 if layer.sees_both else layer.towers * layer.groups
     return {
         "filters": layer.filters,
         "channels": layer.channels // groups,
         "kernel": (layer.kernel, layer.kernel),
         "stride": (layer.stride, layer.stride),
-        "padding": (layer.padding, layer.padding, layer.padding + beyond, layer.padding + beyond),
+        "padding": (before, before, behind, behind),
         "groups": groups,
     }
 
@@ -110,7 +113,7 @@ def content_of(steps: Sequence[Step], size: int, dropout: float, source: str) ->
     Raises:
         ModelFileError: no net of this package makes them; the message says which step it would not make.
     """
-    options = _options_of(steps, dropout, source)
+    options = _options_of(steps, size, dropout, source)
     remarks: tuple[str, ...] = ()
     if size not in (0, options.crop):
         remarks = (
@@ -137,7 +140,7 @@ def content_of(steps: Sequence[Step], size: int, dropout: float, source: str) ->
     return Content(options=options, parameters=parameters, remarks=remarks)
 
 
-def _options_of(steps: Sequence[Step], dropout: float, source: str) -> Options:
+def _options_of(steps: Sequence[Step], size: int, dropout: float, source: str) -> Options:
     """The options from which the steps can come, if they come from any."""
     first = _of_first_convolution(steps)
     norms = [step for step in steps if step.kind == "lrn"]
@@ -152,8 +155,10 @@ def _options_of(steps: Sequence[Step], dropout: float, source: str) -> Options:
     }
     if first:
         one = first[0].values
-        options["towers"] = 1 if one["filters"] == 48 else 2
-        options["crop"] = 224 if one["padding"] == (0, 0, 3, 3) else 227
+        options["filters"] = "2014" if one["filters"] == 64 else "2012"
+        options["towers"] = 1 if one["filters"] in (48, 64) else 2
+        options["conv1_padding"] = 2 if one["padding"] == (2, 2, 2, 2) and size in (0, 224) else 0
+        options["crop"] = 224 if options["conv1_padding"] or one["padding"] == (0, 0, 3, 3) else 227
         options["relu1_last"] = kinds.index("relu") > kinds.index("pool") if {"relu", "pool"} <= {*kinds} else False
     if norms:
         how = norms[0].values

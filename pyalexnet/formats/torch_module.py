@@ -17,6 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_IMAGENET_DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+_FILTERS = {
+    ("2012", 2): (96, 256, 384, 384, 256),
+    ("2012", 1): (48, 128, 192, 192, 256),
+    ("2014", 1): (64, 192, 384, 256, 256),
+}
+
 
 class Described(nn.Module):
     """What a state dict holds beside a net's weights, and what becomes of images.
@@ -47,11 +54,15 @@ class Described(nn.Module):
         self.classes, self.options = self.about["classes"], self.about["options"]
 
     def prepared(self, images: Tensor) -> Tensor:
-        """The central part of 8-bit RGB images (N, 3, 256, 256), less the mean: what ``forward`` takes."""
+        """What ``forward`` takes: the centre of 8-bit RGB images (N, 3, 256, 256), less the mean, by the deviation."""
         size = self.options["crop"]
         first = (256 - size) // 2
         part = slice(first, first + size)
-        return (images.float() - self.mean)[..., part, part]
+        centred = (images.float() - self.mean)[..., part, part]
+        if self.options["colour_deviation"] == "none":
+            return centred
+        deviation = torch.tensor(_IMAGENET_DEVIATION, device=images.device)
+        return centred / deviation.view(3, 1, 1)
 
 
 class AlexNet(Described):
@@ -66,7 +77,7 @@ class AlexNet(Described):
         """
         super().__init__(about)
         towers = self.options["towers"]
-        filters = (96, 256, 384, 384, 256) if towers == 2 else (48, 128, 192, 192, 256)
+        filters = _FILTERS[self.options["filters"], towers]
         self.conv1 = nn.Conv2d(3, filters[0], 11, stride=4)
         self.conv2 = nn.Conv2d(filters[0], filters[1], 5, padding=2, groups=towers)
         self.conv3 = nn.Conv2d(filters[1], filters[2], 3, padding=1)
@@ -78,8 +89,9 @@ class AlexNet(Described):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of float32 (N, 3, 227, 227), or of 224 where the model's crops are."""
-        missing = 227 - x.shape[-1]  # the last windows reach over the edge of a smaller crop
-        x = self.conv1(functional.pad(x, (0, missing, 0, missing)))
+        before = self.options["conv1_padding"]
+        behind = 227 - x.shape[-1] - before  # the last windows reach over the edge of a smaller crop
+        x = self.conv1(functional.pad(x, (before, behind, before, behind)))
         x = self._act(self._norm_and_pool(x)) if self.options["relu1_last"] else self._norm_and_pool(self._act(x))
         x = self._norm_and_pool(self._act(self.conv2(x)), second=True)
         x = self._act(self.conv4(self._act(self.conv3(x))))

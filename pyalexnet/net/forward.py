@@ -38,6 +38,8 @@ def describe_input(draft: Draft) -> None:
             shifts=draft.new(INPUT, "shifts", place, (n, INPUT_CHANNELS)),
             mean=draft.new(INPUT, "mean", place, (IMAGE_SIZE, IMAGE_SIZE, INPUT_CHANNELS)),
             crop=draft.options.crop,
+            padding=draft.options.conv1_padding,
+            deviation=draft.options.colour_divisors,
             scale=draft.step_values("scale", "", place),
         )  # fmt: skip
 

@@ -68,8 +68,8 @@ def layer_table(
 ) -> list[LayerRow]:
     """All layers in order, without a device.
 
-    Dropout is left out, which does nothing at test. With ``crop=224`` conv1 reads 227×227 pixels all the same, the last
-    three rows and columns of them zeros.
+    Dropout is left out, which does nothing at test. With ``crop=224`` conv1 reads 227×227 pixels all the same, three of
+    the rows and columns of them zeros.
 
     Args:
         num_classes: outputs of fc8, at least 2.
@@ -91,7 +91,7 @@ def layer_rows(
     num_classes: int, options: Options, batch_size: int = 1, *, by_tower: bool = False
 ) -> Iterator[LayerRow]:
     """What :func:`layer_table` gives, of arguments that have been checked."""
-    for layer in layers(num_classes, options.towers):
+    for layer in layers(num_classes, options.towers, filters=options.filters):
         for tower in layer.computing_towers if by_tower else (None,):
             if isinstance(layer, Conv):
                 yield from _convolution(layer, tower, batch_size, options)

@@ -297,4 +297,4 @@ MODEL_DESCRIPTION = description_format(ModelDescription)
 
 def model_shapes(about: ModelDescription) -> Shapes:
     """The tensors that a model file has."""
-    return {**parameter_shapes(about.num_classes, about.options.towers), MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}
+    return {**parameter_shapes(about.num_classes, *about.options.computed_as), MEAN: (IMAGE_SIZE, IMAGE_SIZE, 3)}

@@ -172,7 +172,7 @@ class AlexNet:
         self._peer_access = flag("peer_access", peer_access)
         self.devices = device_names(devices)
         self.options = Options(**as_options(options, "AlexNet", _ARGUMENTS))
-        towers, groups = self.options.computed_as
+        towers, groups, _ = self.options.computed_as
         which = "whose LRN is over both towers" if groups > 1 else "of one tower"
         require(len(self.devices) <= towers, "devices", list(self.devices), f"a list of one name, for a net {which}")
         self.step = 0
@@ -183,7 +183,7 @@ class AlexNet:
         self.step_values = StepValues(self.placement.devices[0], self.options)
         self._transfers = Transfers(self.placement)
         self._inputs = InputArrays(self._transfers, len(self.devices))
-        self._parameters = Parameters(self.num_classes, towers, groups, self.placement, self._transfers)
+        self._parameters = Parameters(self.num_classes, self.options, self.placement, self._transfers)
         self.shapes = self._parameters.shapes
         self._programs = Programs(self.num_classes, self.placement, self._parameters, self._memory_limit)
         self._sums: GradientSums | None = None
@@ -616,7 +616,7 @@ class AlexNet:
             RuntimeError: another thread has used the net since the calling one did, or since it asked for
                 :meth:`last_step`: the array is no longer what it was.
         """
-        towers, _ = self.options.computed_as
+        towers, *_ = self.options.computed_as
         require(0 <= integer("tower", tower) < towers, "tower", tower, "0 or 1" if towers > 1 else "0")
         if not isinstance(array, self.placement.devices[0].native.Array):
             raise TypeError(f"array is {shown(array)}; it must be an array of a program")

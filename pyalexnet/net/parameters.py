@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.architecture import layers, parameter_shapes
+from pyalexnet.architecture import Options, layers, parameter_shapes
 from pyalexnet.device.arguments import Argument
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.memory import Arena, Ref
@@ -45,9 +45,10 @@ class Parameters:
         flaw: why the values must not be used; None where they may.
     """
 
-    def __init__(self, num_classes: int, towers: int, groups: int, placement: Placement, transfers: Transfers) -> None:
+    def __init__(self, num_classes: int, options: Options, placement: Placement, transfers: Transfers) -> None:
         """Plan where they lie; no memory is taken here."""
-        self.shapes = parameter_shapes(num_classes, towers, groups)
+        towers, *_ = options.computed_as
+        self.shapes = parameter_shapes(num_classes, *options.computed_as)
         self.of_tower: list[dict[str, Parameter]] = [{} for _ in range(towers)]
         self.has_momentum = False
         self.gradients_of: Sequence[str] = ()
@@ -58,7 +59,7 @@ class Parameters:
         self._updates = tuple(Arena(device) for device in placement.devices)
         parts = [
             (layer.name, tower, kind, shape)
-            for layer in layers(num_classes, towers, groups)
+            for layer in layers(num_classes, *options.computed_as)
             for tower in layer.computing_towers
             for kind, shape in (("weight", layer.tower_weight_shape), ("bias", layer.tower_weight_shape[-1:]))
         ]

@@ -20,7 +20,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The squares of the input that the positions of a layer see.
+    """The squares of an image that the positions of a layer see, from the first pixel on that the net takes of it.
 
     Attributes:
         size: height and width of a square.
@@ -51,10 +51,10 @@ def receptive_fields(options: Options) -> dict[str, ReceptiveField]:
 
     Going up, a window of k positions, s apart and with p zeros before them, widens the field by k - 1 strides of the
     layer below, begins p of these strides earlier, and multiplies the stride by s. LRN across channels stays at its
-    position.
+    position. The zeros before the image that :attr:`Options.conv1_padding` adds count as conv1's.
     """
     fields: dict[str, ReceptiveField] = {}
-    field = ReceptiveField(1, 1, 0)
+    field = ReceptiveField(1, 1, -options.conv1_padding)
     for row in layer_rows(2, options):
         if row.kind == "linear":
             field = WHOLE_INPUT

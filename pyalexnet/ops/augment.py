@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
+from pyalexnet.architecture import INPUT_CHANNELS
 from pyalexnet.device.arguments import INTEGERS, Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, settings
-from pyalexnet.system.checks import bounded, number, require
+from pyalexnet.system.checks import bounded, number, require, shown
 
 
 def prepare_input(
@@ -20,6 +24,8 @@ def prepare_input(
     *,
     crop: int = 227,
     size: int | None = None,
+    padding: int = 0,
+    deviation: Sequence[float] = (1.0, 1.0, 1.0),
     scale: float = 1.0,
     device: str | None = None,
 ) -> Tensor:
@@ -34,8 +40,10 @@ def prepare_input(
         shifts: float32 array (images, 3), added to every pixel.
         mean: float32 array (height, width, 3) or (3,), or None to subtract nothing.
         crop: height and width of what is taken from each image.
-        size: height and width of the output, at least ``crop``, with zeros below and to the right of the crop
-            (default: ``crop``).
+        size: height and width of the output, with zeros around the crop; at least ``crop`` and ``padding`` (default:
+            that).
+        padding: rows and columns of zeros above and to the left of the crop; the others are below and to the right.
+        deviation: what red, green and blue are divided by, above 0.
         scale: what the result is multiplied by, above 0; the 2012 code has 1 / 1.1 where colours are added.
         device: where to compute when no array is on a device yet.
 
@@ -43,9 +51,11 @@ def prepare_input(
         Tensor (images, size, size, 3) of float32.
 
     Raises:
-        TypeError: an argument is not an array of its dtype, ``crop`` or ``size`` no integer or ``scale`` no number.
-        ValueError: an array is empty or of the wrong shape, the crop is larger than the images or the output, an offset
-            leaves the image, the scale is not above 0 and finite, or the devices differ.
+        TypeError: an argument is not an array of its dtype, ``crop``, ``size`` or ``padding`` no integer, ``scale`` no
+            number or ``deviation`` no three of them.
+        ValueError: an array is empty or of the wrong shape, the crop is larger than the images, the output too small
+            for it, an offset leaves the image, the scale or a deviation is not above 0 and finite, or the devices
+            differ.
     """
     images = Argument.of("images_u8", images_u8, "uint8", ("images", "height", "width", 3))
     count, height, width, colours = images.shape
@@ -61,8 +71,11 @@ def prepare_input(
     side = min(height, width)
     crop = bounded("crop", crop)
     require(1 <= crop <= side, "crop", crop, f"from 1 to the images' smaller side, {side}")
-    size = crop if size is None else bounded("size", size, most=2**31 - 1)
-    require(size >= crop, "size", size, f"at least the crop's {crop}")
+    padding = bounded("padding", padding, most=2**31 - 1)
+    require(padding >= 0, "padding", padding, "not negative")
+    size = crop + padding if size is None else bounded("size", size, most=2**31 - 1)
+    require(size >= crop + padding, "size", size, f"at least the crop's {crop} and the padding's {padding}")
+    divisors = _of_colours("deviation", deviation)
     scale = number("scale", scale)
     corners = places.indices(on, np.array([height - crop + 1, width - crop + 1]))
     out = empty((count, size, size, colours), on)
@@ -74,8 +87,26 @@ def prepare_input(
         colour_shifts.native(on),
         None if mean_image is None else mean_image.native(on),
         crop,
+        padding,
+        divisors,
         settings(on, scale),
         on.stream,
     )
     on.stream.synchronize()
     return out
+
+
+def _of_colours(name: str, values: object) -> list[float]:
+    """A number above 0 for each colour.
+
+    Raises:
+        TypeError: it is no row of numbers.
+        ValueError: there are not three, or one is not above 0 and finite.
+    """
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+        raise TypeError(f"{name} is {shown(values)}; it must be three numbers")
+    found = [number(f"{name}[{place}]", value) for place, value in enumerate(values)]
+    require(len(found) == INPUT_CHANNELS, name, values, "three numbers")
+    for place, value in enumerate(found):
+        require(0 < value < math.inf, f"{name}[{place}]", value, "above 0 and finite")
+    return found

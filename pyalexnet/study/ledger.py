@@ -96,7 +96,13 @@ LEDGER = (
         "towers",
         paper="two",
         caffe="two, as groups on one device",
-        torchvision="one of 64, 192, 384, 256, 256 filters",
+        torchvision=Way("one", 1),
+    ),
+    _row(
+        "filters of conv1 to conv5",
+        "filters",
+        paper="96, 256, 384, 384, 256",
+        torchvision=Way("64, 192, 384, 256, 256, as in a net of 2014", "2014"),
     ),
     _row(
         "initial weights",
@@ -158,7 +164,14 @@ LEDGER = (
         paper="224 by its text; 227 here, which the layers' sizes need",
         source2012="224; the last windows reach over the edge",
         caffe="227",
-        torchvision="224, zeros around",
+        torchvision=Way("224, zeros around", 224),
+    ),
+    _row("zeros around a crop of 224", "conv1_padding", paper="none", torchvision=Way("2", 2)),
+    _row(
+        "colours' deviation",
+        "colour_deviation",
+        paper="as it is",
+        torchvision=Way("divided by ImageNet's", "imagenet"),
     ),
     _row(
         "image to 256×256",
@@ -171,7 +184,7 @@ LEDGER = (
         "subtract_mean",
         paper="subtracted",
         notes="raw pixels",
-        torchvision="mean and deviation by colour",
+        torchvision="one of each colour",
     ),
     _row("reflections", "reflect", paper="half of the crops"),
     _row(

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import TypedDict
 
-from pyalexnet.architecture import IMAGE_SIZE, parameter_count
+from pyalexnet.architecture import IMAGE_SIZE, Options, parameter_count
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.errors import ModelFileError
 from pyalexnet.net.classifier import Classifier
@@ -166,9 +166,9 @@ def prune_checkpoints(folder: str | PathLike[str], *, keep: int, best: EpochReco
     remove_unfinished(Path(folder) / CHECKPOINTS)
 
 
-def checkpoint_bytes(num_classes: int, towers: int) -> int:
+def checkpoint_bytes(num_classes: int, options: Options) -> int:
     """What a checkpoint takes on the disk."""
-    return 2 * 4 * parameter_count(num_classes, towers) + 4 * 3 * IMAGE_SIZE**2 + _STATE_BYTES
+    return 2 * 4 * parameter_count(num_classes, *options.computed_as) + 4 * 3 * IMAGE_SIZE**2 + _STATE_BYTES
 
 
 def _checkpoints(folder: str | PathLike[str]) -> list[Path]:

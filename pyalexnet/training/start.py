@@ -456,7 +456,7 @@ def _where_classes_are(training: Dataset) -> str:
 
 def _require_room_for(checkpoints: int, settings: Settings, out: str | PathLike[str] | None) -> None:
     if out is not None:
-        each = checkpoint_bytes(settings.num_classes, Options(**settings.net_options).towers)
+        each = checkpoint_bytes(settings.num_classes, Options(**settings.net_options))
         require_room(out, checkpoints * each, "the run with its checkpoints")
 
 
@@ -476,7 +476,7 @@ def _spare_bytes(net: AlexNet, settings: Settings, shards: Shards, *, saving: bo
 def _host_bytes(settings: Settings, own_images: int, shards: Shards, *, saving: bool) -> int:
     """What a run takes beside its net: batches that are read ahead, gradients of others, parameters to be kept."""
     batches = 2 * (AHEAD + 1) * own_images * IMAGE_SIZE**2 * INPUT_CHANNELS  # to learn from and to judge by
-    parameters = 4 * parameter_count(settings.num_classes, Options(**settings.net_options).towers)
+    parameters = 4 * parameter_count(settings.num_classes, *Options(**settings.net_options).computed_as)
     received = shards.received_nodes / shards.ranks.size  # to go back to, and to be saved, are whole
     return batches + int(parameters * (1 + received + (_COPIES_TO_SAVE if saving else 0)))
 

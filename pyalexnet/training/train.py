@@ -127,9 +127,9 @@ def train(
             ``result.data["unreadable"]`` names them.
         progress: whether to show a progress bar, or lines where standard output is no terminal.
         weight_init: an option of the net, as are ``bias_init``, ``lrn_alpha``, ``lrn_k``, ``lrn_over``,
-            ``pool_before_lrn``, ``second_lrn``, ``relu1_last``, ``crop``, ``bias_update``, ``dropout``,
-            ``activation``, ``pooling``, ``lrn``, ``towers``, ``conv_algorithm`` and ``precision``;
-            :class:`pyalexnet.Options` tells of each.
+            ``pool_before_lrn``, ``second_lrn``, ``relu1_last``, ``crop``, ``conv1_padding``,
+            ``colour_deviation``, ``bias_update``, ``dropout``, ``activation``, ``pooling``, ``lrn``, ``towers``,
+            ``filters``, ``conv_algorithm`` and ``precision``; :class:`pyalexnet.Options` tells of each.
 
     Returns:
         The model and its history. Ctrl-C, SIGTERM and SIGXCPU finish the step, save, and return what there is; SIGUSR1,

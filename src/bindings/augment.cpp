@@ -1,5 +1,9 @@
 #include "kernels/augment.cuh"
 
+#include <pybind11/stl.h>
+
+#include <vector>
+
 #include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "bindings/setting.h"
@@ -43,9 +47,11 @@ void register_augment(pybind11::module_& module) {
   module.def(
       "prepare_input",
       [](const Array& out, const Array& images, const Array& offsets, const Array& flips, const Array& shifts,
-         const Array* mean, int64_t crop, const Array& scale, const Stream& stream) {
+         const Array* mean, int64_t crop, int64_t padding, const std::vector<float>& deviation, const Array& scale,
+         const Stream& stream) {
         require_rank("images", images, 4, "(images, height, width, 3)");
         require_rank("out", out, 4, "(images, size, size, 3)");
+        require(deviation.size() == 3, "deviation has ", deviation.size(), " numbers; it must have 3");
         const int64_t count = images.shape[0], height = images.shape[1], width = images.shape[2];
         const int64_t size = out.shape[1];
         const PrepareInput params{.images = count,
@@ -55,6 +61,8 @@ void register_augment(pybind11::module_& module) {
                                   .size = size,
                                   .out_row_pitch = row_pitch(out, size),
                                   .mean = mean_of(mean),
+                                  .padding = padding,
+                                  .deviation = {deviation[0], deviation[1], deviation[2]},
                                   .scale = setting<float>("scale", scale, DType::float32, {1}, stream)};
         const cudaStream_t on = mean ? stream.on(out, images, offsets, flips, shifts, *mean)
                                      : stream.on(out, images, offsets, flips, shifts);
@@ -63,7 +71,8 @@ void register_augment(pybind11::module_& module) {
                       bytes("flips", flips, {count}), floats("shifts", shifts, {count, 3}),
                       mean_floats(mean, height, width), params, on);
       },
-      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "crop"_a, "scale"_a, "stream"_a);
+      "out"_a, "images"_a, "offsets"_a, "flips"_a, "shifts"_a, "mean"_a.none(true), "crop"_a, "padding"_a,
+      "deviation"_a, "scale"_a, "stream"_a);
 
   define_for_arguments(module, "prepare_input_cost", [](const OwnArguments& own) {
     const int64_t crop = own.integer("crop");
