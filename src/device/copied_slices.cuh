@@ -32,11 +32,39 @@ PYALEXNET_INLINE void clear_floats(float* to, int count) {
 // Rows lie pages apart, and each is too short for the processor to see that it is read on and on: while one is copied,
 // another one so many rows on is asked for, where it is this long.
 inline constexpr int kRowsAhead = 4, kLongRun = 64;
+inline constexpr int kLineFloats = 64 / sizeof(float);
 
 PYALEXNET_INLINE void ask_for(const float* from, int count) {
-  constexpr int kLine = 64 / sizeof(float);
-  for (int i = 0; i < count; i += kLine) ask_for(from + i);
+  for (int i = 0; i < count; i += kLineFloats) ask_for(from + i);
 }
+PYALEXNET_INLINE void ask_for_later(const float* from, int count) {
+  for (int i = 0; i < count; i += kLineFloats) ask_for_later(from + i);
+}
+
+// Which rows of the next slice are asked for beside which register tile of the current one, in equal shares: where a matrix
+// outgrows the caches, as fully connected layers' weights do, copying a slice waits for memory longer than it takes.
+class RowsAhead {
+ public:
+  PYALEXNET_INLINE explicit RowsAhead(int64_t floats) : asks_(outgrow_caches(floats)) {}
+
+  PYALEXNET_INLINE void begin(int rows, int tiles) {
+    next_ = 0, rows_ = asks_ ? rows : 0;
+    share_ = asks_ ? ceil_div(rows, tiles) : 0;
+  }
+
+  struct Share {
+    int begin, end;
+  };
+  PYALEXNET_INLINE Share take() {
+    const Share share{next_, next_ + share_ < rows_ ? next_ + share_ : rows_};
+    next_ = share.end;
+    return share;
+  }
+
+ private:
+  const bool asks_;
+  int next_, rows_, share_;
+};
 
 // Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.
 inline void round_floats(float* floats, int count, Precision precision) {
@@ -89,7 +117,11 @@ class CopiedPatchRows {
 
   PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int rows, int64_t first_column,
                                    Shared& shared)
-      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)), rows_(rows) {
+      : patches_(patches),
+        shared_(shared),
+        tap_(patches, static_cast<int>(first_column)),
+        rows_(rows),
+        ahead_(patches.columns() == patches.run ? patches.pixels * patches.run : 0) {
     PixelCursor pixel(patches, group, first_row);
     for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
   }
@@ -98,6 +130,20 @@ class CopiedPatchRows {
 
   PYALEXNET_INLINE void commit(float* slice) {
     copy_patches<kPitch>(slice, patches_, shared_.origins, rows_, tap_, terms_);
+  }
+
+  // Shares out over so many register tiles the next slice, of so many terms; asks for a share. What several taps see is in
+  // the caches.
+  PYALEXNET_INLINE void begin_to_ask(int terms, int tiles) {
+    terms_ahead_ = terms;
+    ahead_.begin(rows_, tiles);
+  }
+  PYALEXNET_INLINE void ask() {
+    const RowsAhead::Share share = ahead_.take();
+    for (int r = share.begin; r < share.end; ++r) {
+      const float* const run = shared_.origins[r].run(patches_, 0, 0);
+      if (run) ask_for_later(run + tap_.place, terms_ahead_);
+    }
   }
 
   // tile += the slice's rows from `row` on times the panel.
@@ -111,7 +157,8 @@ class CopiedPatchRows {
   const Shared& shared_;
   TapCursor tap_;
   const int rows_;
-  int terms_;
+  int terms_, terms_ahead_;
+  RowsAhead ahead_;
 };
 
 template <class Tile>
@@ -160,7 +207,8 @@ class CopiedRightRows {
       : next_(matrix.data + first_term * matrix.pitch + first_column),
         pitch_(matrix.pitch),
         columns_(columns),
-        precision_(matrix.precision) {}
+        precision_(matrix.precision),
+        ahead_(matrix.terms * matrix.pitch) {}
 
   PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
 
@@ -176,6 +224,12 @@ class CopiedRightRows {
     }
   }
 
+  PYALEXNET_INLINE void begin_to_ask(int terms, int tiles) { ahead_.begin(terms, tiles); }
+  PYALEXNET_INLINE void ask() {
+    const RowsAhead::Share share = ahead_.take();
+    for (int k = share.begin; k < share.end; ++k) ask_for_later(next_ + k * pitch_, columns_);
+  }
+
   static PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int) {
     return {slice + column * Tile::kDepth, Tile::kPanel};
   }
@@ -186,6 +240,7 @@ class CopiedRightRows {
   const int columns_;
   const Precision precision_;
   int terms_;
+  RowsAhead ahead_;
 };
 
 // Slices of the right matrix where they are, for few rows: an element is used so few times that copying it would be a

@@ -12,7 +12,7 @@ namespace pyalexnet {
 // direction that a loop over them is worth its beginning. Where they lie apart, as the rows of a fully connected layer
 // do, each term comes from lines of its own, and copying is faster: fc6 takes a fifth longer in place.
 inline bool pays_in_place(const Patches& patches) {
-  constexpr int kLineFloats = 64 / sizeof(float), kLeastTerms = 16;
+  constexpr int kLeastTerms = 16;
   return patches.is_inside() && patches.stride * patches.pixel_stride <= kLineFloats &&
          std::min(patches.run, patches.out_width) >= kLeastTerms;
 }

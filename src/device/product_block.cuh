@@ -8,7 +8,7 @@
 //   out = relu(the sum over parts + bias), where there are several              add_parts_kernel
 #pragma once
 
-#include "device/block_parts.cuh"
+#include "device/core_block.cuh"
 #include "device/tensor_block.cuh"
 
 namespace pyalexnet {
@@ -23,12 +23,60 @@ inline constexpr bool kLacksTensorCores =
     false;
 #endif
 
-// The block's part of the product. While a slice is multiplied the next one is on its way.
+// The sums of a block whose threads bring slices through registers: while one is multiplied the next one is on its way.
+template <class Tile, class Left, class Right>
+PYALEXNET_INLINE void multiply_staged(Left& left, Right& right, BlockMemory<Tile, Left>& memory, const Output& out,
+                                      const Cut& cut, PaddedRuns out_runs) {
+  constexpr SliceOrder kOrder = Left::kOrder;
+  const BlockPlace& place = memory.place;
+  int buffer = 0, terms_left = place.terms;
+  const auto fetch = [&] {
+    const int terms = terms_left;
+    terms_left -= Tile::kDepth;
+    left.fetch(terms);
+    right.fetch(terms);
+  };
+  const auto commit = [&](int to) {
+    left.commit(memory.slices[to].left.at);
+    right.commit(memory.slices[to].right.at);
+    __syncthreads();
+  };
+  // Where a register tile's first row and first column are in the current slices.
+  const auto left_at = [&](int row) {
+    constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
+    return memory.slices[buffer].left.at + row * kRowStep;
+  };
+  // Of the first panel alone: nvcc makes the better code where all are counted.
+  const auto right_at = [&](int column) {
+    return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth + column % Tile::kPanel;
+  };
+
+  fetch();
+  commit(0);
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
+    RegisterTile<Tile> tile;
+    tile.clear();
+    TermByTerm<Tile, kOrder> steps;
+    steps.begin(left_at(row), right_at(column));
+    while (terms_left > 0) {
+      fetch();
+      steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+      buffer = 1 - buffer;
+      commit(buffer);
+      steps.begin(left_at(row), right_at(column));
+      steps.multiply_last(tile);
+    }
+    steps.multiply_all_but_last(tile, left_at(row), right_at(column));
+    steps.multiply_last(tile);
+    write_tile(tile, row, column, out, cut, place, out_runs);
+  });
+}
+
+// The block's part of the product.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& right_matrix, const Output& out,
                                      const Cut& cut, PaddedRuns out_runs) {
   if constexpr (kLacksTensorCores<Tile>) return __trap();
-  constexpr SliceOrder kOrder = Left::kOrder;
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   BlockPlace& place = memory.place;
   if (threadIdx.x == 0) place.find(cut);
@@ -37,77 +85,12 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   Right right(right_matrix, place.group * right_matrix.group_stride + place.first_column, place.columns,
               place.first_term);
   __syncthreads();
-
-  if constexpr (Tile::kWay == SliceWay::kAsync) {
+  if constexpr (Tile::kWay == SliceWay::kCopied) {
+    multiply_on_core<Tile>(left, right, memory, out, cut, out_runs);
+  } else if constexpr (Tile::kWay == SliceWay::kAsync) {
     multiply_async<Tile>(left, right, memory, out, cut, out_runs);
   } else {
-    int buffer = 0, terms = 0, terms_left = place.terms;
-    const auto fetch = [&] {
-      const int slice_terms = Tile::kFullSlices ? Tile::kDepth : cut.slice_terms;
-      terms = Tile::kFullSlices || terms_left < slice_terms ? terms_left : slice_terms;
-      terms_left -= slice_terms;
-      left.fetch(terms);
-      right.fetch(terms);
-    };
-    const auto commit = [&](int to) {
-      left.commit(memory.slices[to].left.at);
-      right.commit(memory.slices[to].right.at);
-      __syncthreads();
-    };
-    // Where a register tile's first row and first column are in the current slices.
-    const auto left_at = [&](int row) {
-      constexpr int kRowStep = kOrder == SliceOrder::kRowMajor ? Tile::left_pitch(kOrder) : 1;
-      return memory.slices[buffer].left.at + row * kRowStep;
-    };
-    // Of the first panel alone: nvcc makes the better code where all are counted.
-    const auto right_at = [&](int column) {
-      return memory.slices[buffer].right.at + column / Tile::kPanel * Tile::kPanel * Tile::kDepth +
-             column % Tile::kPanel;
-    };
-
-    fetch();
-    commit(0);
-    if constexpr (Tile::kSumsInRegisters) {
-      Tile::for_each_register_tile(place.rows, place.columns, [&](int, int, int row, int column) {
-        RegisterTile<Tile> tile;
-        tile.clear();
-        TermByTerm<Tile, kOrder> steps;
-        steps.begin(left_at(row), right_at(column));
-        while (terms_left > 0) {
-          fetch();
-          steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-          buffer = 1 - buffer;
-          commit(buffer);
-          steps.begin(left_at(row), right_at(column));
-          steps.multiply_last(tile);
-        }
-        steps.multiply_all_but_last(tile, left_at(row), right_at(column));
-        steps.multiply_last(tile);
-        write_tile(tile, row, column, out, cut, place, out_runs);
-      });
-    } else {
-      // Adds the current slice to each register tile, then calls then(tile, m, n, row, column). The block is one thread,
-      // which is done with its one buffer then.
-      const auto multiply = [&](bool first_slice, auto then) {
-        Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
-          RegisterTile<Tile> tile = memory.sums.take(m, n, first_slice);
-          const RightPanel panel = right.panel(memory.slices[0].right.at, column, terms);
-          left.multiply(tile, memory.slices[0].left.at, row, panel);
-          then(tile, m, n, row, column);
-        });
-      };
-      bool first_slice = true;
-      while (terms_left > 0) {
-        multiply(first_slice,
-                 [&](const RegisterTile<Tile>& tile, int m, int n, int, int) { memory.sums.tiles[m][n] = tile; });
-        first_slice = false;
-        fetch();
-        commit(0);
-      }
-      multiply(first_slice, [&](RegisterTile<Tile>& tile, int, int, int row, int column) {
-        write_tile(tile, row, column, out, cut, place, out_runs);
-      });
-    }
+    multiply_staged<Tile>(left, right, memory, out, cut, out_runs);
   }
 }
 

@@ -257,6 +257,14 @@ PYALEXNET_INLINE void ask_for([[maybe_unused]] const float* at) {
 #endif
 }
 
+// The same for what is read later, when a core's first cache has been filled anew: into the larger ones alone.
+PYALEXNET_INLINE void ask_for_later([[maybe_unused]] const float* at) {
+#if defined(PYALEXNET_TARGET_CPU)
+  constexpr int kForReading = 0, kNotIntoTheFirstCache = 2;
+  __builtin_prefetch(at, kForReading, kNotIntoTheFirstCache);
+#endif
+}
+
 // Whether a kernel may use load and store at the array and at all multiples of the strides (in floats) from there: a
 // GPU's 16-byte accesses must be aligned, CPU cores access vectors anywhere. Every launcher asks for each array that
 // its kernel's vectors touch, and takes single elements where one answer is no; the bits are the same.
