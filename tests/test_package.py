@@ -73,7 +73,22 @@ def test_every_module_is_in_a_room() -> None:
     }
 
 
-@pytest.mark.parametrize("folder", ["pyalexnet", "benchmarks"])
+def imports_of_the_root(name: str) -> Iterator[str]:
+    """What a module asks the package's root for, which imports that module itself."""
+    for node in ast.walk(ast.parse(PACKAGE[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or node.module == "pyalexnet"):
+            yield f"from {'.' * node.level}{node.module or ''} import {node.names[0].name}"
+        elif isinstance(node, ast.Import):
+            yield from ("import pyalexnet" for each in node.names if each.name == "pyalexnet")
+
+
+def test_no_module_imports_from_the_root() -> None:
+    below = [name for name in PACKAGE if name != "pyalexnet"]
+    assert len(below) > 100
+    assert [f"{name}: {wrong}" for name in below for wrong in imports_of_the_root(name)] == []
+
+
+@pytest.mark.parametrize("folder", ["pyalexnet", "benchmarks", "tools"])
 def test_no_imports_go_in_a_circle(folder: str) -> None:
     known = modules(ROOT / folder, "pyalexnet" if folder == "pyalexnet" else "")
     graph = {name: {other for other in imports(known, name) if other != name} for name in known}

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet import ops
+import pyalexnet.ops as ops
 from pyalexnet.architecture import (
     INPUT_SIZE,
     SECOND_LRN,

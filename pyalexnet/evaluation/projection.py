@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from pyalexnet import ops
+import pyalexnet.ops as ops
 from pyalexnet.architecture import SECOND_LRN, Conv, Linear, Options, layers
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.features import Values, activations_of
