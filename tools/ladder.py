@@ -37,7 +37,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "kernels"
 ARCHITECTURE = "compute_75"
 DEVICE = "ptx:0"
 SHIPPED, SHIPPED_ALGORITHM = "patch_product.cu", "direct_128x128"
-LANES = 32
 
 
 @dataclass(frozen=True)
