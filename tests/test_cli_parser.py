@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from pyalexnet.architecture import Options, activation_names, feature_names
 from pyalexnet.cli import _parser
+from pyalexnet.cli.arguments import is_layer
 from pyalexnet.cli.parser import CommandParser, is_numbers
 
 
@@ -47,6 +49,16 @@ def option_words(action: argparse.Action) -> Iterator[list[str]]:
 
 
 COMMANDS = dict(commands(_parser()))
+
+
+def test_the_layers_of_all_nets_are_known() -> None:
+    for options in (Options(), Options(second_lrn=True), Options(towers=1, filters="2014")):
+        names = activation_names(options)
+        assert [name for name in names if not is_layer(name)] == []
+        assert is_layer(",".join(names))
+    assert [text for text in ("conv", "conv1_", "fc6,", "run", "cat1.jpg", "1") if is_layer(text)] == []
+    help_texts = [" ".join(COMMANDS[name].format_help().split()) for name in (("features",), ("figure", "units"))]
+    assert all(", ".join(list(feature_names(Options()))[:-1]) in text for text in help_texts)
 
 
 @pytest.mark.parametrize("name", COMMANDS, ids=" ".join)

@@ -95,6 +95,18 @@ def test_no_imports_go_in_a_circle(folder: str) -> None:
     assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
+def test_choices_are_listed_once() -> None:
+    lists: dict[str, list[str]] = {}
+    for name, path in PACKAGE.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+                choices = ast.literal_eval(node.slice)
+                if isinstance(choices, tuple) and set(choices) != {False, True}:
+                    lists.setdefault(repr(sorted(map(str, choices))), []).append(name)
+    assert len(lists) > 20
+    assert {choices: names for choices, names in lists.items() if len(names) > 1} == {}
+
+
 def test_short_names_need_no_further_import() -> None:
     code = (
         "import pyalexnet\n"

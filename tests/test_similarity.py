@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 from pathlib import Path
@@ -18,10 +19,12 @@ import pyalexnet
 from pyalexnet import AlexNet, Classifier
 from pyalexnet.cli import main
 from pyalexnet.cli import similarity as command
+from pyalexnet.cli.parser import CommandParser
 from pyalexnet.data import ImageArrays, Subset
 from pyalexnet.evaluation import similarity
+from pyalexnet.evaluation.choices import BATCH_SIZE, DISTANCES, MEASURE_NAMES, MEASURES
 from pyalexnet.evaluation.features import extract_features
-from pyalexnet.evaluation.similarity import MEASURES, compare, compare_nets, linear_cka, rdm, rsa
+from pyalexnet.evaluation.similarity import compare, compare_nets, linear_cka, rdm, rsa
 from pyalexnet.study.figures import encoded, save_figure, similarity_panel
 
 Array = npt.NDArray[np.float64]
@@ -316,8 +319,15 @@ def test_names_that_cannot_serve_are_refused_first(capsys: pytest.CaptureFixture
 
 
 def test_the_command_knows_what_there_is() -> None:
-    assert (tuple(command._MEASURES), command._DISTANCES) == (MEASURES, similarity.DISTANCES)
-    assert tuple(command._LAYERS) == similarity.DEFAULT_LAYERS
+    parser = CommandParser()
+    commands = parser.add_subparsers()
+    command.add(commands)
+    choices = {action.dest: action.choices for action in commands.choices["similarity"]._actions}
+    assert (choices["measure"], choices["distance"]) == (MEASURES, DISTANCES) == (tuple(MEASURE_NAMES), DISTANCES)
+    options = parser.parse_args(["similarity", "run"])
+    defaults = inspect.signature(compare_nets).parameters
+    assert tuple(options.layers) == defaults["layers"].default
+    assert options.batch_size == defaults["batch_size"].default == BATCH_SIZE
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
+from pyalexnet.architecture import Options, feature_names
 from pyalexnet.cli.parser import CommandParser, Commands, Container, is_device
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.data.augmentation import VIEWS
 from pyalexnet.data.readable import OnError, StopOrSkip
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.features import DEFAULT_LAYER
 from pyalexnet.evaluation.own_data import MOST_COMPARED
 from pyalexnet.net.classifier import Classifier, default_devices
@@ -27,6 +29,9 @@ DATA_HELP = (
 )
 
 OWN_HELD_OUT, OWN_TRAINING = "those that the model's own run held out", "those that the model's own run learned from"
+
+# No net has more kinds of layers.
+_WITH_ALL_STEPS = Options(second_lrn=True)
 
 _TOO_LARGE = 2**63
 
@@ -119,7 +124,7 @@ def add_overlap(command: argparse.ArgumentParser) -> None:
 def add_batch_size(command: argparse.ArgumentParser) -> None:
     """How many images the net computes at a time."""
     command.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: %(default)s)"
+        "--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="images at a time (default: %(default)s)"
     )
 
 
@@ -129,14 +134,20 @@ def add_layer(command: argparse.ArgumentParser, default: str = DEFAULT_LAYER) ->
         "--layer",
         default=default,
         metavar="NAME",
-        help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8 (default: "
-        "%(default)s)",
+        help=f"{names_of_layers()} (default: %(default)s)",
     )
 
 
+def names_of_layers() -> str:
+    """What the paper's net computes, as the help lists it."""
+    *names, last = feature_names(Options())
+    return f"{', '.join(names)} or {last}"
+
+
 def is_layer(text: str) -> bool:
-    """Whether a text is names of layers, such as ``conv1`` or ``fc6_pre,lrn_in_map2``."""
-    name = r"(?:conv|fc|lrn|lrn_in_map|pool)\d(?:_pre)?"
+    """Whether a text is names of layers, such as ``conv1`` or ``fc6_pre,lrn_in_map2``, whatever their numbers are."""
+    kinds = {name.rstrip("0123456789") for name in feature_names(_WITH_ALL_STEPS)}
+    name = rf"(?:{'|'.join(kinds)})\d(?:_pre)?"
     return re.fullmatch(f"{name}(?:,{name})*", text) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from rich.table import Table
@@ -25,6 +25,7 @@ from pyalexnet.cli.arguments import (
 )
 from pyalexnet.cli.output import as_json, columns, display_for, print_tables, require_outputs, table_of, write_text
 from pyalexnet.cli.parser import Commands
+from pyalexnet.data.augmentation import Views
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.evaluation.evaluate import evaluate
@@ -116,7 +117,7 @@ def _show(found: Evaluation, options: argparse.Namespace, model: Classifier) -> 
 
 
 def _accuracy(found: Evaluation, model: Classifier) -> Accuracy:
-    views = cast(Literal[1, 5, 10], found.views)  # which is what evaluate takes
+    views = cast(Views, found.views)  # which is what evaluate takes
     return Accuracy(data=held_out_name(model), images=found.count, views=views, top1_error=found.top1_error)
 
 

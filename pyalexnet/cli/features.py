@@ -17,6 +17,7 @@ from pyalexnet.cli.arguments import (
     add_placement,
     add_quiet,
     is_layer,
+    names_of_layers,
     open_model,
 )
 from pyalexnet.cli.output import display_for
@@ -58,7 +59,7 @@ def add(commands: Commands) -> None:
         continues=is_layer,
         default=[DEFAULT_LAYER],
         metavar="NAMES",
-        help="conv1, lrn1, pool1, conv2, lrn2, pool2, conv3, conv4, conv5, pool5, fc6, fc7 or fc8, behind ReLU; "
+        help=f"{names_of_layers()}, behind ReLU; "
         f"conv1_pre to conv5_pre, fc6_pre or fc7_pre, before it; for a folder several (default: {DEFAULT_LAYER})",
     )
     which = command.add_mutually_exclusive_group()

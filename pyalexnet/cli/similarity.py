@@ -24,18 +24,15 @@ from pyalexnet.cli.parser import Commands
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.readable import readable
+from pyalexnet.evaluation.choices import COMPARED_LAYERS, DISTANCES, MEASURE_NAMES, MEASURES
 from pyalexnet.evaluation.own_data import held_out_images
 from pyalexnet.net.model_file import MODEL_FILE, load_model
 from pyalexnet.system.files import file_written_atomically
 from pyalexnet.system.progress import Display
 
 if TYPE_CHECKING:
+    from pyalexnet.evaluation.choices import Measure
     from pyalexnet.evaluation.similarity import Similarity
-
-# As pyalexnet.evaluation.similarity has them, which takes half a second to import.
-_MEASURES = {"cka": "linear CKA, unbiased", "cka_plain": "linear CKA", "rsa": "RSA"}
-_DISTANCES = ("correlation", "euclidean")
-_LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 
 
 def add(commands: Commands) -> None:
@@ -72,15 +69,15 @@ def add(commands: Commands) -> None:
         "--layers",
         str,
         continues=is_layer,
-        default=_LAYERS,
+        default=list(COMPARED_LAYERS),
         metavar="NAMES",
-        help="as features takes them (default: conv1 to conv5, fc6, fc7, fc8)",
+        help=f"as features takes them (default: {', '.join(COMPARED_LAYERS)})",
     )
     command.add_argument(
-        "--measure", choices=tuple(_MEASURES), default="cka", help="what table and figure show (default: %(default)s)"
+        "--measure", choices=MEASURES, default="cka", help="what table and figure show (default: %(default)s)"
     )
     command.add_argument(
-        "--distance", choices=_DISTANCES, default="correlation", help="between images, for RSA (default: %(default)s)"
+        "--distance", choices=DISTANCES, default="correlation", help="between images, for RSA (default: %(default)s)"
     )
     command.add_argument(
         "--figure",
@@ -154,15 +151,15 @@ def _rows(found: Similarity) -> list[dict[str, object]]:
     ]
 
 
-def _show(found: Similarity, measure: str) -> None:
+def _show(found: Similarity, measure: Measure) -> None:
     """The table that a person reads."""
-    values = {str(name): table for name, table in found.values.items()}[measure]
+    values = found.values[measure]
     rows = [(layer, *(f"{value:.3f}" for value in row)) for layer, row in zip(found.layers, values, strict=True)]
     of_rsa = f" ({found.distance})" if measure == "rsa" else ""
     sides = "; rows: the net, columns: the other" if found.of_two_nets else ""
     print_tables(
         table_of(("", *found.other_layers), rows, text=[0]),
-        f"{_MEASURES[measure]}{of_rsa}, {found.count} images{sides}",
+        f"{MEASURE_NAMES[measure]}{of_rsa}, {found.count} images{sides}",
     )
 
 

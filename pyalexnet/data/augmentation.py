@@ -7,6 +7,7 @@ alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_SIZE
 from pyalexnet.system.checks import integer, require
 
-VIEWS = (1, 5, 10)
+Views: TypeAlias = Literal[1, 5, 10]
+VIEWS: tuple[Views, ...] = get_args(Views)
 
 
 @dataclass(frozen=True)

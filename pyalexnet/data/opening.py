@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.data.checked import checked
@@ -21,6 +21,9 @@ from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 from pyalexnet.system.checks import as_path
 from pyalexnet.system.names import printable, require_text
+
+if TYPE_CHECKING:
+    from pyalexnet.data.emoji import Part
 
 DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[object, object]
 
@@ -166,7 +169,7 @@ def _folder_parts(path: Path) -> _Parts:
     )
 
 
-def _emoji(part: Literal["train", "test"] = "train") -> Dataset:
+def _emoji(part: Part = "train") -> Dataset:
     from pyalexnet.data.emoji import Emoji  # here, since SciPy takes a moment
 
     return Emoji(part)

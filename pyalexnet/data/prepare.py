@@ -43,7 +43,7 @@ from pyalexnet.data.manifest import (
     read_manifest,
 )
 from pyalexnet.data.prepared import PreparedImages
-from pyalexnet.data.readable import StopOrSkip
+from pyalexnet.data.readable import StopOrSkip, require_stop_or_skip
 from pyalexnet.data.shard_writer import PROGRESS
 from pyalexnet.data.shards import Shards
 from pyalexnet.data.sources import Source, find_images
@@ -150,8 +150,7 @@ class Preparation:
             ValueError: an argument makes no sense; the message names it.
             DataError: the folder to write lies in the source.
         """
-        if self.on_error not in get_args(StopOrSkip):
-            raise ValueError(f"on_error is {self.on_error!r}; it must be 'stop' or 'skip'")
+        require_stop_or_skip(self.on_error)
         labels, first_label = self.labels, self.first_label
         if first_label not in (None, *get_args(FirstLabel)) or (first_label is not None and labels is None):
             needed = "0 or 1" if labels is not None else "left out where there are no labels"

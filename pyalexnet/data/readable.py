@@ -20,6 +20,7 @@ from pyalexnet.data.prefetch import shared_out
 from pyalexnet.data.prepared import PreparedImages
 from pyalexnet.data.subset import Subset, whole
 from pyalexnet.errors import DataError, ImageError
+from pyalexnet.system.checks import require
 from pyalexnet.system.ranks import ALONE, Ranks
 
 StopOrSkip: TypeAlias = Literal["stop", "skip"]
@@ -36,8 +37,18 @@ def require_on_error(on_error: object) -> None:
     Raises:
         ValueError: it is none.
     """
-    if on_error not in get_args(StopOrSkip) and not callable(on_error):
-        raise ValueError(f"on_error is {on_error!r}; it must be {' or '.join(map(repr, get_args(StopOrSkip)))}")
+    if not callable(on_error):
+        require_stop_or_skip(on_error)
+
+
+def require_stop_or_skip(on_error: object) -> None:
+    """Refuse what is no :data:`StopOrSkip`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    choices = get_args(StopOrSkip)
+    require(on_error in choices, "on_error", on_error, " or ".join(map(repr, choices)))
 
 
 def readable(

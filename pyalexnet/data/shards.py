@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from pyalexnet.data.decoders import Decoders, quiet_pillow
 from pyalexnet.data.finding import LeftOut
 from pyalexnet.data.manifest import REPORT_FILE
+from pyalexnet.data.readable import StopOrSkip
 from pyalexnet.data.shard_writer import DecodedRows, FinishedShard, ShardRecord, ShardWriter
 from pyalexnet.data.sources import Source, SourceImage
 from pyalexnet.data.statistics import ImageSums
@@ -37,7 +37,7 @@ class Shards:
         folder: Path,
         shard_size: int,
         *,
-        on_error: Literal["stop", "skip"],
+        on_error: StopOrSkip,
         workers: int,
         decoders: Decoders,
         display: Display,

@@ -28,6 +28,7 @@ from pyalexnet.data import Dataset, DataSource
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.readable import OnError
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.features import Values, collected_activations, images_to_compute, model_checksum
 from pyalexnet.evaluation.sharing import heard_of_first
 from pyalexnet.net.classifier import Classifier
@@ -96,7 +97,7 @@ def save_activations(
     data: DataSource | None = None,
     layers: Sequence[str] = ("fc7",),
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> None:

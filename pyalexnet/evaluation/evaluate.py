@@ -11,6 +11,7 @@ from pyalexnet.data.dataset import Dataset, labels_among
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.prefetch import batch_count
 from pyalexnet.data.readable import OnError, readable
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.own_data import TrainedOn, held_out_images, trained_on
 from pyalexnet.evaluation.sharing import agree_on, heard_of_first
 from pyalexnet.net.classifier import Classifier
@@ -24,7 +25,7 @@ def evaluate(
     model: Classifier | str | PathLike[str],
     data: DataSource | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     views: int = 1,
     overlap: bool | None = None,
     on_error: OnError = "stop",

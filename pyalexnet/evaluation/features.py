@@ -31,6 +31,7 @@ from pyalexnet.data.opening import as_dataset
 from pyalexnet.data.prefetch import AHEAD, batch_count, in_batches, read_ahead
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.own_data import training_images
 from pyalexnet.evaluation.sharing import agree_on, heard_of_first
 from pyalexnet.net.classifier import Classifier
@@ -87,7 +88,7 @@ def extract_features(
     data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Features:
@@ -128,7 +129,7 @@ def save_features(
     data: DataSource | None = None,
     layer: str = DEFAULT_LAYER,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> None:
@@ -275,7 +276,7 @@ def feature_batches(
     model: Classifier,
     dataset: Dataset,
     layer: str,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Iterator[Values]:
     """What :func:`extract_features` gives, batch by batch."""
@@ -287,7 +288,7 @@ def activation_batches(
     model: Classifier,
     dataset: Dataset,
     layers: Sequence[str],
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_images: Callable[[int], None] = lambda _count: None,
     ranks: Ranks = ALONE,
 ) -> Iterator[dict[str, Values]]:

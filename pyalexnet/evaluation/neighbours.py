@@ -16,6 +16,7 @@ from pyalexnet.data.opening import as_dataset
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.features import (
     DEFAULT_LAYER,
     FeatureFile,
@@ -55,7 +56,7 @@ def find_neighbours(
     *,
     count: int = 6,
     layer: str = DEFAULT_LAYER,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Neighbour]]:

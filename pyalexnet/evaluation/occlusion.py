@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.pictures import Pictures
 from pyalexnet.data.prefetch import in_batches
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.predict import as_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.judging import mean_probabilities
@@ -53,7 +54,7 @@ def occlusion_maps(
     size: int = 48,
     stride: int = 12,
     grey: int = 128,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[OcclusionMap]:
     """How probable a class is while a square covers one place of an image after the other.

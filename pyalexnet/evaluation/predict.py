@@ -15,6 +15,7 @@ from pyalexnet.data.pictures import Pictures, listed, prepared_or_error
 from pyalexnet.data.prefetch import batch_count, in_batches, prefetch
 from pyalexnet.data.readable import OnError, reported
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.sharing import agree_on, heard_of_first
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.judging import mean_probabilities
@@ -36,7 +37,7 @@ def predict(
     *,
     top: int = 5,
     views: int = 1,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[list[Prediction]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.data.subset import sample
 from pyalexnet.evaluation.activations import load_activations, save_activations
+from pyalexnet.evaluation.choices import BATCH_SIZE, COMPARED_LAYERS, DISTANCES, Distance, Measure
 from pyalexnet.evaluation.own_data import held_out_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import as_model
@@ -36,13 +37,6 @@ from pyalexnet.system.ranks import working_alone
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Features: TypeAlias = npt.NDArray[Any]
-
-Distance: TypeAlias = Literal["correlation", "euclidean"]
-Measure: TypeAlias = Literal["cka", "cka_plain", "rsa"]
-DISTANCES: tuple[Distance, ...] = get_args(Distance)
-MEASURES: tuple[Measure, ...] = get_args(Measure)
-
-DEFAULT_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 LEAST_IMAGES = 4
 """Fewer images have no unbiased estimate of HSIC."""
@@ -197,12 +191,12 @@ def compare_nets(
     other: Classifier | str | PathLike[str] | None = None,
     data: DataSource | None = None,
     *,
-    layers: Sequence[str] = DEFAULT_LAYERS,
+    layers: Sequence[str] = COMPARED_LAYERS,
     other_layers: Sequence[str] | None = None,
     distance: Distance = "correlation",
     count: int = 200,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> Similarity:

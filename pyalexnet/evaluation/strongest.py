@@ -20,6 +20,7 @@ from pyalexnet.data.dataset import image_names, name_of_label
 from pyalexnet.data.opening import as_test_dataset
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.features import Values, feature_batches
 from pyalexnet.evaluation.own_data import held_out_images
 from pyalexnet.evaluation.units import as_units, most_active, strongest_positions, tower_of
@@ -77,7 +78,7 @@ def find_strongest(
     *,
     units: Sequence[int] | None = None,
     count: int = 9,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_error: OnError = "stop",
     on_images: Callable[[int], None] = lambda _count: None,
 ) -> list[StrongestImages]:

@@ -20,14 +20,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Le
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, Options, layers
-from pyalexnet.data.augmentation import view_variations
+from pyalexnet.data.augmentation import Views, view_variations
 from pyalexnet.errors import OutOfMemoryError
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.origin import Origin
@@ -50,7 +50,7 @@ class Accuracy:
 
     data: str
     images: Annotated[int, Ge(1)]
-    views: Literal[1, 5, 10]
+    views: Views
     top1_error: Annotated[float, Ge(0), Le(1)]
 
 

@@ -22,6 +22,7 @@ from pyalexnet.data.opening import as_dataset, as_test_dataset
 from pyalexnet.data.readable import OnError, readable
 from pyalexnet.data.subset import sample
 from pyalexnet.errors import DataError
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.evaluation.neighbours import find_neighbours
 from pyalexnet.evaluation.own_data import data_of_run
@@ -111,7 +112,7 @@ def write_report(
     views: int = 1,
     overlap: bool | None = None,
     limit: int | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     timing: bool = True,
     devices: Sequence[str] | None = None,
     memory_limit: int | None = None,

@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -32,6 +31,7 @@ from pyalexnet.system.launcher import Launch, launch
 from pyalexnet.system.machine import let_share_cores
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
+from pyalexnet.system.versions import versions
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -337,7 +337,7 @@ def _joined_ranks() -> Ranks:
 
 def same_versions() -> dict[str, object]:
     """What must be the same for ranks to compute and read alike, as :meth:`Ranks.agree` takes it."""
-    return {f"{name}'s version": version(name) for name in ("pyalexnet", "numpy", "pillow")}
+    return {f"{name}'s version": number for name, number in versions().items()}
 
 
 def _world() -> MPI.Comm:

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
@@ -41,6 +40,7 @@ from pyalexnet.system.files import (
     write_through,
 )
 from pyalexnet.system.json_file import JsonFormat
+from pyalexnet.system.versions import versions
 from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord, RunDescription, RunState, accuracy_after, require_in_order
 from pyalexnet.training.watch import StuckLoss
@@ -108,8 +108,7 @@ class Checkpoint:
     def _state_content(self, checksums: Mapping[str, int]) -> bytes:
         about: dict[str, object] = {
             "format": _FORMAT,
-            "versions": {name: version(name) for name in ("pyalexnet", "numpy", "pillow")}
-            | {"python": platform.python_version()},
+            "versions": versions() | {"python": platform.python_version()},
             "checksums": checksums,
             "settings": asdict(self.settings),
             "data": self.data,

@@ -10,6 +10,8 @@ from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.judging import Evaluation
 from pyalexnet.training.state import EpochRecord
 
+EventKind: TypeAlias = Literal["step", "evaluation", "epoch"]
+
 
 @dataclass(eq=False)
 class TrainingEvent:
@@ -29,7 +31,7 @@ class TrainingEvent:
         record: of an epoch its record in the history, else None.
     """
 
-    kind: Literal["step", "evaluation", "epoch"]
+    kind: EventKind
     epoch: int
     step: int
     loss: float

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from pyalexnet.system.files import link_atomically
 from pyalexnet.system.interrupt import Interrupted, InterruptRequest
 from pyalexnet.system.progress import Display
 from pyalexnet.training.checkpoint import Checkpoint, prune_checkpoints
-from pyalexnet.training.events import Callback, TrainingEvent
+from pyalexnet.training.events import Callback, EventKind, TrainingEvent
 from pyalexnet.training.logs import Log
 from pyalexnet.training.recipe import recipe_for
 from pyalexnet.training.result import BEST_FILE, TrainingResult
@@ -280,7 +280,7 @@ class Run:
 
     def call_back(
         self,
-        kind: Literal["step", "evaluation", "epoch"],
+        kind: EventKind,
         loss: float,
         lr: float,
         *,

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyalexnet.data.pictures import Pictures
+from pyalexnet.evaluation.choices import BATCH_SIZE
 from pyalexnet.evaluation.predict import Prediction, as_images, predict
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.study.figures.style import (
@@ -34,7 +35,7 @@ def prediction_panel(
     labels: Sequence[str] | None = None,
     *,
     views: int = 1,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> Figure:
     """Each image above its five most probable classes, the right one in orange where it is known.
 

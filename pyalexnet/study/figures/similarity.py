@@ -8,15 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyalexnet.evaluation.similarity import MEASURES, Matrix, Measure, Similarity
+from pyalexnet.evaluation.choices import MEASURE_NAMES, MEASURES, Measure
+from pyalexnet.evaluation.similarity import Matrix, Similarity
 from pyalexnet.study.figures.style import NORMAL, SMALL, literally, name_shown, new_figure
 from pyalexnet.system.checks import require
 
-_TITLES: dict[Measure, str] = {
-    "cka": "linear CKA, unbiased",
-    "cka_plain": "linear CKA",
-    "rsa": "RSA: Spearman's correlation of dissimilarities",
-}
+_TITLES: dict[Measure, str] = {**MEASURE_NAMES, "rsa": "RSA: Spearman's correlation of dissimilarities"}
 _MOST_CLASSES_NAMED = 12
 _RDM_INCHES, _MOST_RDM_INCHES, _CELL_INCHES, _LEAST_WIDTH_INCHES = 1.3, 2.0, 0.45, 5.0
 
