@@ -130,7 +130,7 @@ def test_any_format_will_do(model: Classifier, model_file: Path, tmp_path: Path)
         result = train(CATS, init=tmp_path / name, **SHORT, **FROZEN)
         assert_equal(result.model.net.parameters(), model.net.parameters())
         origins.append(result.settings.init)
-    assert origins[0] == origins[1] == InitialModel.of(model).origin
+    assert origins[0] == origins[1] == InitialModel.read(model).origin
 
 
 def test_another_programs_model_serves_with_a_mean_given(model: Classifier, model_file: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_record_says_where_a_run_began(model_file: Path, tmp_path: Path) -> 
     assert settings == result.settings
     assert settings.init is not None
     assert settings.init.path == str(model_file)
-    assert settings.init.checksum == InitialModel.of(model_file).origin.checksum
+    assert settings.init.checksum == InitialModel.read(model_file).origin.checksum
     assert settings.lr_layers == {"conv1": 0.0, "conv2": 0.0, "conv3": 0.0}
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["init"]["path"] == str(model_file)
 

@@ -150,7 +150,9 @@ class Draft:
         """Where the spectra of a convolution's weights are kept, known as ``layer.w_spectra``."""
         weights = Weights(layer, tower)
         self.kept_spectra.add(weights)
-        self.arrays[f"{layer}.w_spectra", tower] = ref = self._spectra.of(weights, self._placement.place(tower), floats)
+        self.arrays[f"{layer}.w_spectra", tower] = ref = self._spectra.ref_for(
+            weights, self._placement.place(tower), floats
+        )
         return ref
 
     def new_joint(self, layer: str, shape: tuple[int, ...], strides: tuple[int, ...] = ()) -> None:

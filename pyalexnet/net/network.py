@@ -419,7 +419,7 @@ class AlexNet:
                 entries = _with_input(program, program.forward_up_to(deepest, current), prepares=prepares)
                 graph = self._graph(program, (prepares, deepest, current), entries)
                 _at_once([partial(graph.launch)] if graph else _calls(entries))
-                spectra.made(entries)
+                spectra.note_made(entries)
                 found.append(
                     {
                         name: collect({tower: program.array(array, tower) for tower in towers[layer_of[name]]})

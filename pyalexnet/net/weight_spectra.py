@@ -38,7 +38,7 @@ class WeightSpectra:
         self._trusted = True
         self._kept: dict[Weights, tuple[int, Arena, Ref]] = {}
 
-    def of(self, weights: Weights, place: int, floats: int) -> Ref:
+    def ref_for(self, weights: Weights, place: int, floats: int) -> Ref:
         """Where some weights' spectra are to lie, on the device at a place; no memory is taken."""
         if weights not in self._kept:
             arena = Arena(self._devices[place])
@@ -66,7 +66,7 @@ class WeightSpectra:
 
     # Whether they are current -------------------------------------------------------------------------------
 
-    def made(self, entries: Iterable[Entry]) -> None:
+    def note_made(self, entries: Iterable[Entry]) -> None:
         """Some entries of a program have been queued: the spectra that they make are those of the present values."""
         if self._trusted:
             self.current |= {Weights(entry.layer, entry.tower) for entry in entries if entry.operation == MAKES_SPECTRA}

@@ -67,7 +67,7 @@ class InitialModel:
     origin: Origin
 
     @classmethod
-    def of(cls, init: Init) -> InitialModel:
+    def read(cls, init: Init) -> InitialModel:
         """Read it.
 
         Raises:

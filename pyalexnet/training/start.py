@@ -74,7 +74,9 @@ class Asked:
         return replace(self, conduct=conduct)
 
     @classmethod
-    def of(cls, data: DataSource | None, validation: float | DataSource | None, arguments: Mapping[str, Any]) -> Asked:
+    def from_arguments(
+        cls, data: DataSource | None, validation: float | DataSource | None, arguments: Mapping[str, Any]
+    ) -> Asked:
         """What the arguments of :func:`pyalexnet.train` ask for.
 
         Raises:
@@ -174,7 +176,7 @@ def _fresh(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
         mean = init.mean
     else:
         mean = statistics.mean if settings.subtract_mean else np.zeros_like(statistics.mean)
-    model = _of_run(Classifier(net, chosen.training.classes, mean), settings, chosen)
+    model = _with_origin(Classifier(net, chosen.training.classes, mean), settings, chosen)
     return StartingPoint(model, statistics.colour_axes, RunState(), settings, chosen, shards)
 
 
@@ -186,7 +188,7 @@ def _resumed(path: Path, asked: Asked, display: Display, ranks: Ranks) -> Starti
         devices = default_devices(ranks.local_rank)
     checkpoint = _loaded_on_all(path, devices, conduct.memory_limit, ranks)
     data, validation = data_as_before(asked.data, asked.validation, checkpoint.data)
-    again = {} if asked.init is None else {"init": InitialModel.of(asked.init).origin}
+    again = {} if asked.init is None else {"init": InitialModel.read(asked.init).origin}
     asked_settings = {**asked.settings, **again} | ({} if devices is None else {"devices": devices})
     settings = _settings_from_now_on(checkpoint.settings, asked_settings, asked.net_options)
     _, _, chosen = recipe_and_data(
@@ -208,11 +210,11 @@ def _resumed(path: Path, asked: Asked, display: Display, ranks: Ranks) -> Starti
     net = checkpoint.model.net
     display.line(f"going on at step {net.step}, in epoch {checkpoint.state.epoch}")
     chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, shards, saving=conduct.out is not None))
-    model = _of_run(checkpoint.model, settings, chosen)
+    model = _with_origin(checkpoint.model, settings, chosen)
     return StartingPoint(model, checkpoint.colour_axes, checkpoint.state, settings, chosen, shards)
 
 
-def _of_run(model: Classifier, settings: Settings, chosen: DataChoice) -> Classifier:
+def _with_origin(model: Classifier, settings: Settings, chosen: DataChoice) -> Classifier:
     """A classifier that says which run learned it."""
     origin = Origin(run=RunOrigin.of(chosen.description, asdict(settings)))
     return replace(model, learned_from=chosen.description, origin=origin)
@@ -222,12 +224,12 @@ def _initial_model(asked: Asked, display: Display) -> InitialModel | None:
     """The model to begin with, if any, once what is asked for agrees with it.
 
     Raises:
-        ModelFileError: as :meth:`InitialModel.of` raises it, like the errors that follow.
+        ModelFileError: as :meth:`InitialModel.read` raises it, like the errors that follow.
         ValueError: an option, a setting or the run's folder does not go with it; the message names both.
     """
     if asked.init is None:
         return None
-    init = InitialModel.of(asked.init)
+    init = InitialModel.read(asked.init)
     require_other_folder(init.origin, asked.conduct.out)
     init.options(asked.net_options, asked.settings.get("preset"))
     init.subtracts_mean(asked.settings.get("subtract_mean"), asked.settings.get("preset"))

@@ -155,7 +155,7 @@ def train(
     with ranks.ending_together():
         if callback is not None:
             checks.callback("callback", callback)
-        asked = Asked.of(data, validation, settings)
+        asked = Asked.from_arguments(data, validation, settings)
         if asked.conduct.tensorboard:
             require_tensorboard()
         ranks.agree(same_versions())
