@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pyalexnet import ops
 
@@ -106,3 +107,8 @@ def _calls() -> list[Call]:
 
 
 CALLS = _calls()
+
+
+def results(value: Any) -> list[npt.NDArray[Any]]:
+    """What a call returned, as arrays of NumPy; of one that returns several, each."""
+    return [np.array(part) for part in (value if isinstance(value, tuple) else (value,))]

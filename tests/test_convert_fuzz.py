@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from checkpoints_of_2012 import checkpoint, of_python_2
 from foreign import BVLC, PAPER, model_of
 from fuzzing import damaged
 from pyalexnet import ModelFileError, architecture, convert
 from pyalexnet.formats.conversion import read
-from test_convert_cuda_convnet import checkpoint, of_python_2
 
 EXAMPLES = int(os.environ.get("PYALEXNET_FUZZ_EXAMPLES", "25"))
 WRITTEN = (".pth", ".safetensors", ".onnx", ".caffemodel")

@@ -10,16 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from calls_of_ops import CALLS, Call
+from calls_of_ops import CALLS, Call, results
 from pyalexnet import Tensor, ops
 from pyalexnet.device import backend
 from pyalexnet.device.backend import Device
 
 every_call = pytest.mark.parametrize("call", CALLS, ids=str)
-
-
-def results(value: Any) -> list[npt.NDArray[Any]]:
-    return [np.array(part) for part in (value if isinstance(value, tuple) else (value,))]
 
 
 def test_every_operation_and_argument_has_a_call() -> None:

@@ -95,6 +95,13 @@ def test_no_imports_go_in_a_circle(folder: str) -> None:
     assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
+def test_tests_import_no_tests() -> None:
+    known = modules(ROOT / "tests", "")
+    tests = {name for name in known if name.rpartition(".")[2].startswith("test_")}
+    assert len(tests) > 100
+    assert [f"{name} imports {other}" for name in known for other in imports(known, name) if other in tests] == []
+
+
 def test_choices_are_listed_once() -> None:
     lists: dict[str, list[str]] = {}
     for name, path in PACKAGE.items():

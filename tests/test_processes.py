@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calls_of_ops import CALLS
-from test_ops import results
+from calls_of_ops import CALLS, results
 
 FORKED = """
 import os, sys

@@ -19,7 +19,7 @@ from pyalexnet.net.network import AlexNet
 from pyalexnet.net.receptive_field import receptive_fields
 from pyalexnet.study.figures import projection_panel
 from pyalexnet.study.figures.projections import as_picture
-from test_network import TorchNet
+from torch_net import TorchNet
 
 IMAGE = Digits().images[3]
 OPTIONS: list[dict[str, Any]] = [
