@@ -1,5 +1,6 @@
 """Time the forward pass beside the engines that people use for it, in float32.
 
+    pip install torch onnx onnxruntime openvino
     python benchmarks/inference.py --compare torch,onnxruntime,openvino --json inference.json
 
 Each engine runs in a process of its own, warmed up, and they take turns, with a pause in which the threads of the last

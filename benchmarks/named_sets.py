@@ -18,7 +18,6 @@ from pathlib import Path
 from pyalexnet import evaluate, load_model
 from pyalexnet.cli.evaluate import as_record
 from pyalexnet.device.backend import devices
-from pyalexnet.study.figures.filters import colour_by_tower
 from pyalexnet.training.record import load_run
 
 
@@ -30,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(arguments)
+    from pyalexnet.study.figures.filters import colour_by_tower  # here, since it needs Matplotlib
+
     run, model = load_run(options.run), load_model(options.run)
     device = next(info for info in devices() if info.name == model.net.devices[0])
     several = 10 if run.settings.reflect else 5

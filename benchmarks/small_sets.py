@@ -4,8 +4,8 @@
 
 The script makes the sets: folders of JPEG and PNG files, a subfolder a class, in many sizes. What is held out is judged
 by the net and by the mean colours of the training images' classes, of which the nearest one answers: what is to be
-learned must be more than colour. Photographs are scikit-image's and scikit-learn's, of which each image shows a part,
-turned, scaled and in other light.
+learned must be more than colour. Photographs are scikit-image's (pip install scikit-image) and scikit-learn's, of which
+each image shows a part, turned, scaled and in other light.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import skimage.data
 from PIL import Image, ImageDraw, ImageFilter
 from sklearn.datasets import load_sample_image
 
@@ -52,8 +51,11 @@ COLOURS = {
 @cache
 def photograph(name: str) -> Image.Image:
     """A photograph that comes with a package, by the name that the package has for it."""
-    pixels = load_sample_image(name) if name.endswith(".jpg") else getattr(skimage.data, name)()
-    return Image.fromarray(pixels)
+    if name.endswith(".jpg"):
+        return Image.fromarray(load_sample_image(name))
+    import skimage.data  # here, since no extra brings it
+
+    return Image.fromarray(getattr(skimage.data, name)())
 
 
 def part_of_photograph(name: str, rng: np.random.Generator) -> Image.Image:
@@ -259,6 +261,8 @@ SETS = (
     ),
 )
 
+SHOW_PHOTOGRAPHS = (part_of_photograph, texture)
+
 SAVING: dict[str, dict[str, Any]] = {"jpg": {"quality": 90}, "png": {"compress_level": 1}}
 
 
@@ -336,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--json", type=Path, default=Path(__file__).with_suffix(".json"), metavar="FILE", help="write all figures there"
     )
     options = parser.parse_args(arguments)
+    if any(small.draw in SHOW_PHOTOGRAPHS for small in SETS if small.name in options.only):
+        require_scikit_image(parser)
     device = next(info for info in devices() if info.name == str(get_device(default_devices()[0])))
     where = {"device": device.name, "cores": device.cores, "description": device.description}
     found = {result["name"]: result for result in earlier_results(options.json, where)}
@@ -347,6 +353,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(found[small.name])
             sets = [found[name] for name in names if name in found]
             options.json.write_text(json.dumps({**where, "sets": sets}, indent=1) + "\n")
+
+
+def require_scikit_image(parser: argparse.ArgumentParser) -> None:
+    """End the program before it trains for minutes where the photographs are missing."""
+    try:
+        import skimage.data  # noqa: F401
+    except ModuleNotFoundError:
+        parser.error("sets with photographs need scikit-image: pip install scikit-image")
 
 
 def earlier_results(path: Path, where: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,15 +13,25 @@ from small import SMALL
 # Run before a program: these libraries are not to be found, as after `pip install .` alone.
 WITHOUT = """
 import sys
+from importlib.machinery import PathFinder
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {libraries}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class Missing(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {libraries} else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Missing())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Missing
 """
+OTHERS = ("cv2", "google", "mpi4py", "nbformat", "nvtx", "onnx", "onnxruntime", "openvino", "skimage", "torch")
 EVERY = ("fontTools", "jinja2", "matplotlib", "tensorboard")
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = sorted(
+    path
+    for folder in ("benchmarks", "tools")
+    for path in (ROOT / folder).glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
 
 
 def run_without(libraries: tuple[str, ...], program: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -72,3 +82,35 @@ def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:
     assert finished.stderr == (
         "pyalexnet figure: matplotlib is not installed, which this needs: run pip install 'pyalexnet[figures]'\n"
     )
+
+
+def program_of(script: Path, *arguments: str) -> str:
+    """What runs a script from a folder of its own as Python runs it from the command line."""
+    return (
+        f"import runpy; sys.path.insert(0, {str(script.parent)!r}); sys.argv = {[script.name, *arguments]}; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", PROGRAMS, ids=lambda script: script.stem)
+def test_programs_explain_themselves_without_any_extra(script: Path, tmp_path: Path) -> None:
+    finished = run_without(EVERY + OTHERS, program_of(script, "--help"), tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "library"),
+    [
+        ("small_sets.py", ["--only", "two shapes", "textures"], "scikit-image"),
+        ("inference.py", ["--compare", "openvino"], "openvino"),
+        ("layer_timing.py", ["--compare", "torch"], "torch"),
+        ("loader_speed.py", ["--compare", "torch"], "torch"),
+    ],
+)
+def test_programs_say_what_to_install(script: str, arguments: list[str], library: str, tmp_path: Path) -> None:
+    finished = run_without(EVERY + OTHERS, program_of(ROOT / "benchmarks" / script, *arguments), tmp_path)
+    assert finished.returncode == 2
+    assert f"pip install {library}" in finished.stderr
+    assert "Traceback" not in finished.stderr
