@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,7 @@ import pytest
 from PIL import Image
 
 import pyalexnet
-
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def snippets(language: str) -> Iterator[tuple[str, str]]:
-    """Each snippet of a language, with the name of its document."""
-    for document in DOCUMENTS:
-        for snippet in re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL):
-            yield document.name, snippet
+from documents import ROOT, snippets
 
 
 def test_kernels_stand_in_the_sources_word_by_word() -> None:
@@ -38,25 +28,6 @@ def test_kernels_that_profiling_names_are_there() -> None:
     kernels = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "kernels").glob("*.cu*"))
     assert len(named) > 10
     assert {name for name in named if not re.search(rf"\b{name}\(", kernels)} == set()
-
-
-def test_links_lead_to_files_and_headings() -> None:
-    broken = []
-    for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
-            if target.startswith("https:"):
-                continue
-            file, _, heading = target.partition("#")
-            path = document.parent / file if file else document
-            if not path.exists() or (heading and heading not in anchors(path)):
-                broken.append(f"{document.name}: {target}")
-    assert broken == []
-
-
-def anchors(document: Path) -> set[str]:
-    """What GitHub makes of a document's headings."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture
