@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from PIL import Image
 
 import pyalexnet
 from documents import ROOT, snippets
+from pyalexnet.net.model_file import file_of, require_proof
+
+IN_DOCS = sorted({document for document, _ in snippets("python") if document.startswith("docs/")})
 
 
 def test_kernels_stand_in_the_sources_word_by_word() -> None:
@@ -61,6 +65,30 @@ def test_python_of_the_readme_runs_as_printed() -> None:
     }
     shown = [snippet for document, snippet in snippets("python") if document == "README.md"]
     assert len(shown) >= 3
+    assert len(IN_DOCS) >= 4
     for snippet in shown:
         code = snippet if on_gpus else snippet.replace("cuda:", "cpu:")
         exec(compile(code, "README.md", "exec"), given)
+
+
+@pytest.mark.parametrize("document", IN_DOCS)
+def test_python_of_the_documents_runs_as_printed(
+    document: str, folder_of_photos: Path, digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {"pyalexnet": pyalexnet}
+    if document == "docs/exchange.md":
+        torch = pytest.importorskip("torch")
+        (folder_of_photos / "run").symlink_to(digits_run)
+        (folder_of_photos / "model.safetensors").symlink_to(file_of(digits_run))
+        given["images"] = torch.zeros((2, 3, 256, 256), dtype=torch.uint8)
+    elif document == "docs/profiling.md":
+        given["net"] = pyalexnet.AlexNet(10, devices=["cpu:0"])
+    for shown, snippet in snippets("python"):
+        if shown == document:
+            exec(compile(snippet, document, "exec"), given)
+    if document == "docs/exchange.md":
+        assert capsys.readouterr().out.split() == [require_proof(digits_run)[1].sha256]
+        assert given["x"].grad.abs().sum() > 0
+    elif document == "docs/training.md":
+        assert given["result"].history
+        assert (folder_of_photos / "run").is_dir()
