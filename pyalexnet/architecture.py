@@ -17,12 +17,14 @@ import numpy.typing as npt
 from annotated_types import Interval
 from typing_extensions import TypedDict
 
+from pyalexnet.system.checks import MOST_INT
 from pyalexnet.system.declaration import Setting, arguments_of, check_fields, require_known
 
 IMAGE_SIZE = 256
 INPUT_SIZE = 227
 INPUT_CHANNELS = 3
 TOWERS = 2
+SEEDS = Interval(ge=0, le=MOST_INT)
 
 
 @dataclass(frozen=True)
@@ -315,17 +317,19 @@ class Options:
         """
         check_fields(self)
         if self.second_lrn and not self.lrn:
-            raise ValueError("second_lrn is True, but lrn is False; it must be True then")
+            raise ValueError("second_lrn is True, but lrn is False; lrn must be True then")
         if self.lrn_over == "both" and not self.lrn:
-            raise ValueError("lrn_over is 'both', but lrn is False; it must be True then")
+            raise ValueError("lrn_over is 'both', but lrn is False; lrn must be True then")
         if self.lrn_over == "both" and self.towers == 1:
-            raise ValueError("lrn_over is 'both', but towers is 1; it must be 2 then")
+            raise ValueError("lrn_over is 'both', but towers is 1; towers must be 2 then")
         if self.relu1_last and self.activation != "relu":
-            raise ValueError(f"relu1_last is True, but activation is {self.activation!r}; it must be 'relu' then")
+            raise ValueError(
+                f"relu1_last is True, but activation is {self.activation!r}; activation must be 'relu' then"
+            )
         if self.filters == "2014" and self.towers != 1:
-            raise ValueError(f"filters is '2014', but towers is {self.towers}; it must be 1 then")
+            raise ValueError(f"filters is '2014', but towers is {self.towers}; towers must be 1 then")
         if self.conv1_padding and self.crop == INPUT_SIZE:
-            raise ValueError(f"conv1_padding is {self.conv1_padding}, but crop is {self.crop}; it must be 224 then")
+            raise ValueError(f"conv1_padding is {self.conv1_padding}, but crop is {self.crop}; crop must be 224 then")
 
     @property
     def computed_as(self) -> tuple[int, int, Filters]:
@@ -408,7 +412,10 @@ def as_options(given: Mapping[str, Any], caller: str, others: Iterable[str] = ()
         ValueError: a choice is not among those that :class:`Options` lists.
     """
     options = arguments_of(Options)
-    require_known(given, [*options, *others], caller, f"the net's options are {', '.join(options)}")
+    others = [name for name in others if name not in options]
+    known = f"the net's options are {', '.join(options)}"
+    known += f"; the other arguments are {', '.join(others)}" if others else ""
+    require_known(given, [*options, *others], caller, known)
     checked = Options(**given)
     return cast(OptionArguments, {name: getattr(checked, name) for name in given})
 

@@ -247,9 +247,13 @@ def test_cupy_reads_them_on_a_gpu(device: str, x: npt.NDArray[np.float32]) -> No
 @pytest.mark.parametrize(
     ("names", "error", "message"),
     [
-        (["conv1", "conv6_pre"], ValueError, r"layer is 'conv6_pre'; it must be one of conv1, lrn1, .*fc8, conv1_pre"),
-        (["fc8_pre"], ValueError, "layer is 'fc8_pre'; it must be one of conv1"),
-        (["fc6", 3], TypeError, "layer is 3; it must be one of conv1"),
+        (
+            ["conv1", "conv6_pre"],
+            ValueError,
+            r"layers\[1\] is 'conv6_pre'; it must be one of conv1, lrn1, .*fc8, conv1_pre",
+        ),
+        (["fc8_pre"], ValueError, r"layers\[0\] is 'fc8_pre'; it must be one of conv1"),
+        (["fc6", 3], TypeError, r"layers\[1\] is 3; it must be one of conv1"),
         ("fc6", TypeError, "layers is 'fc6'; it must be a list of names"),
         ([], ValueError, r"layers is \[\]; it must be one name or more"),
     ],

@@ -63,6 +63,18 @@ def test_paths() -> None:
             as_path("out", value)
     with pytest.raises(ValueError, match=r"^out is ''; it must be a path, '\.' for the working directory$"):
         as_path("out", "")
+    for value in ("a\0b", Path("a\0b")):
+        with pytest.raises(ValueError, match=r"^out is .*a\\x00b'.*; it must be a path without NUL$"):
+            as_path("out", value)
+
+
+def test_a_path_of_bytes_is_none() -> None:
+    class OfBytes:
+        def __fspath__(self) -> bytes:
+            return b"a"
+
+    with pytest.raises(TypeError, match=r"^out is .*; it must be a path$"):
+        as_path("out", OfBytes())
 
 
 @pytest.mark.parametrize("value", [1, 0, "True", None, 1.0, np.array(True), []])

@@ -94,9 +94,9 @@ def test_rates_of_many_arrays_have_the_bits_of_each_alone(device: str, rng: np.r
 def test_wrong_arguments_are_named(device: str) -> None:
     x = np.ones((2, 3), np.float32)
     for value in (-0.1, np.nan, np.inf):
-        with pytest.raises(ValueError, match=r"trust is .*; it must be finite and not negative"):
+        with pytest.raises(ValueError, match=r"trust is .*; it must be at least 0 and finite"):
             ops.sgd_step(x, x, x, device=device, **{**LARS, "trust": value})
-        with pytest.raises(ValueError, match=r"lr is .*; it must be finite and not negative"):
+        with pytest.raises(ValueError, match=r"lr is .*; it must be at least 0 and finite"):
             ops.sgd_step(x, x, x, device=device, **{**LARS, "lr": value})
     with pytest.raises(TypeError, match="trust is '1'; it must be a number"):
         ops.sgd_step(x, x, x, lr=0.1, trust="1", device=device)  # type: ignore[arg-type]
@@ -190,5 +190,5 @@ def test_what_is_frozen_stays(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_a_wrong_coefficient_is_named(rng: np.random.Generator, value: float) -> None:
     net = net_of("cpu:0")
-    with pytest.raises(ValueError, match=r"lars is .*; it must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match=r"lars is .*; it must be at least 0 and finite"):
         net.train_step(*batch(rng, 2), lr=0.1, lars=value)

@@ -391,7 +391,7 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         net.train_step(x, np.array([0, 10]), lr=0.01)
     with pytest.raises(ValueError, match="lr is nan"):
         net.train_step(x, labels, lr=float("nan"))
-    with pytest.raises(ValueError, match=r"lr\['conv1'\] is -1; it must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match=r"lr\['conv1'\] is -1; it must be at least 0 and finite"):
         net.train_step(x, labels, lr={"conv1": -1})
     with pytest.raises(ValueError, match=r"lr has 'conv9'; it must name layers such as conv1, or parameters such as"):
         net.train_step(x, labels, lr={"conv9": 0.01})
@@ -411,9 +411,9 @@ def test_wrong_arguments_are_named(batch: tuple[Any, Any]) -> None:
         AlexNet(CLASSES, second_lrn=True, lrn=False)
     with pytest.raises(ValueError, match="relu1_last is True, but activation is 'tanh'"):
         AlexNet(CLASSES, relu1_last=True, activation="tanh")
-    with pytest.raises(ValueError, match="filters is '2014', but towers is 2; it must be 1 then"):
+    with pytest.raises(ValueError, match="filters is '2014', but towers is 2; towers must be 1 then"):
         AlexNet(CLASSES, filters="2014")
-    with pytest.raises(ValueError, match="conv1_padding is 2, but crop is 227; it must be 224 then"):
+    with pytest.raises(ValueError, match="conv1_padding is 2, but crop is 227; crop must be 224 then"):
         AlexNet(CLASSES, conv1_padding=2)
     with pytest.raises(ValueError, match="devices is 'cpu:0'; it must be a list"):
         AlexNet(CLASSES, devices="cpu:0")
@@ -567,9 +567,9 @@ def test_lrn_over_both_towers_takes_one_device() -> None:
     assert net.shapes == AlexNet(CLASSES).shapes
     with pytest.raises(ValueError, match=r"devices is .*; it must be .* for a net whose LRN is over both towers"):
         AlexNet(CLASSES, devices=["cpu:0", "cpu:1"], lrn_over="both")
-    with pytest.raises(ValueError, match="lrn_over is 'both', but towers is 1; it must be 2 then"):
+    with pytest.raises(ValueError, match="lrn_over is 'both', but towers is 1; towers must be 2 then"):
         AlexNet(CLASSES, lrn_over="both", towers=1)
-    with pytest.raises(ValueError, match="lrn_over is 'both', but lrn is False; it must be True then"):
+    with pytest.raises(ValueError, match="lrn_over is 'both', but lrn is False; lrn must be True then"):
         AlexNet(CLASSES, lrn_over="both", lrn=False)
 
 

@@ -242,7 +242,7 @@ def test_tanh_has_a_gradient_alone(torch: Any) -> None:
     for one, pixels in zip(found, expected, strict=True):
         assert_equal_pixels(one.pixels, pixels)
     for rule in ("deconv", "guided"):
-        with pytest.raises(ValueError, match=f"rule is '{rule}', but the net's activation is 'tanh'; it must be 'grad"):
+        with pytest.raises(ValueError, match=f"rule is '{rule}', but the net's activation is 'tanh'; rule must be 'gr"):
             project_units(model, IMAGE, rule=rule)
 
 

@@ -61,8 +61,9 @@ def test_wrong_arguments_are_named(device: str) -> None:
     with pytest.raises(TypeError, match="lr is None; it must be a number"):
         ops.sgd_step(x, x, x, lr=None, device=device)  # type: ignore[arg-type]
     for name in RATES:
-        for value in (-0.1, np.nan, np.inf):
-            with pytest.raises(ValueError, match=f"{name} is .*; it must be finite and not negative"):
+        wanted = "below 1" if name == "momentum" else "finite"
+        for value in (-0.1, np.nan, np.inf, *([1, 1.5] if name == "momentum" else [])):
+            with pytest.raises(ValueError, match=f"^{name} is .*; it must be at least 0 and {wanted}$"):
                 ops.sgd_step(x, x, x, device=device, **{**RATES, name: value})
 
 

@@ -105,7 +105,7 @@ def project_units(
     net.require_layer(layer)
     if net.options.activation != "relu" and rule != "gradient":
         raise ValueError(
-            f"rule is {rule!r}, but the net's activation is {net.options.activation!r}; it must be 'gradient' then"
+            f"rule is {rule!r}, but the net's activation is {net.options.activation!r}; rule must be 'gradient' then"
         )
     chosen = None if units is None else as_units(net, layer, units)
     path = _path_to(layer, net)

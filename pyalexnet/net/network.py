@@ -19,6 +19,7 @@ from typing_extensions import Self, Unpack
 from pyalexnet.architecture import (
     IMAGE_SIZE,
     INPUT_CHANNELS,
+    SEEDS,
     OptionArguments,
     Options,
     activation_names,
@@ -45,7 +46,8 @@ from pyalexnet.net.shards import Shards, as_shards
 from pyalexnet.net.step_values import StepValues
 from pyalexnet.net.transfers import Transfers
 from pyalexnet.net.update import as_rate, rates_by_parameter
-from pyalexnet.system.checks import at_least, flag, integer, require, shown
+from pyalexnet.ops.sgd import MOMENTA, MOMENTUM, WEIGHT_DECAY
+from pyalexnet.system.checks import at_least, flag, integer, integer_within, number_within, require, shown
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -166,8 +168,7 @@ class AlexNet:
     ) -> None:
         """All that :meth:`__init__` does but fill the parameters."""
         self.num_classes = at_least("num_classes", num_classes, 2)
-        self.seed = integer("seed", seed)
-        require(0 <= self.seed < 2**63, "seed", seed, "from 0 to 2**63 - 1")
+        self.seed = integer_within("seed", seed, SEEDS)
         self._memory_limit = as_memory_limit(memory_limit)
         self._peer_access = flag("peer_access", peer_access)
         self.devices = device_names(devices)
@@ -354,21 +355,29 @@ class AlexNet:
             return self._activations([x], layers, self._transfers.join_columns, batch_invariant)[0]
         return self._activations([x], layers, self._transfers.download_columns, batch_invariant)[0]
 
-    def require_layers(self, layers: Sequence[str]) -> None:
+    def require_layers(self, layers: Sequence[str], argument: str = "layers") -> None:
         """Refuse what :meth:`activations` does not take for layers.
+
+        Args:
+            layers: their names.
+            argument: what messages call them.
 
         Raises:
             TypeError: they are no list of names.
             ValueError: there is no such layer, or none is named.
         """
         if isinstance(layers, str) or not isinstance(layers, Sequence):
-            raise TypeError(f"layers is {shown(layers)}; it must be a list of names")
-        require(len(layers) > 0, "layers", layers, "one name or more")
-        for layer in layers:
-            self.require_layer(layer)
+            raise TypeError(f"{argument} is {shown(layers)}; it must be a list of names")
+        require(len(layers) > 0, argument, layers, "one name or more")
+        for place, layer in enumerate(layers):
+            self.require_layer(layer, f"{argument}[{place}]")
 
-    def require_layer(self, layer: str) -> str:
+    def require_layer(self, layer: str, argument: str = "layer") -> str:
         """Refuse what :meth:`features` knows no layer by.
+
+        Args:
+            layer: its name.
+            argument: what messages call it.
 
         Returns:
             The name of a program's array.
@@ -380,8 +389,8 @@ class AlexNet:
         names = activation_names(self.options)
         wanted = f"one of {', '.join(names)}"
         if not isinstance(layer, str):
-            raise TypeError(f"layer is {shown(layer)}; it must be {wanted}")
-        require(layer in names, "layer", layer, wanted)
+            raise TypeError(f"{argument} is {shown(layer)}; it must be {wanted}")
+        require(layer in names, argument, layer, wanted)
         return names[layer]
 
     def _collected(
@@ -436,8 +445,8 @@ class AlexNet:
         labels: ArrayLike | Sequence[int],
         *,
         lr: float | Mapping[str, float],
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
+        momentum: float = MOMENTUM,
+        weight_decay: float = WEIGHT_DECAY,
         lars: float | None = None,
         shards: int | Shards = 1,
     ) -> float:
@@ -452,7 +461,7 @@ class AlexNet:
                 comes before its layer's, and every parameter must have one. A parameter with rate 0 is frozen:
                 neither gradient, weight decay nor momentum moves it, and its momentum waits. Where the lowest layers
                 are frozen, nothing goes back through them.
-            momentum: share of the last step that is kept.
+            momentum: share of the last step that is kept, at least 0 and below 1.
             weight_decay: pull of the weights to zero, scaled by the learning rate.
             lars: scale each parameter's rate by lars·‖w‖ / (‖g‖ + weight_decay·‖w‖), with the norms of what a tower has
                 of it (layer-wise adaptive rate scaling, You et al. 2017; ``ops.sgd_step`` has the whole rule). None
@@ -474,7 +483,8 @@ class AlexNet:
         """
         shards = as_shards(shards)
         rates = rates_by_parameter(lr, self.shapes)
-        momentum, weight_decay = as_rate("momentum", momentum), as_rate("weight_decay", weight_decay)
+        momentum = number_within("momentum", momentum, MOMENTA)
+        weight_decay = as_rate("weight_decay", weight_decay)
         trust = None if lars is None else as_rate("lars", lars)
         given = self._input(x)
         classes = as_labels(labels, given.count, self.num_classes)

@@ -7,13 +7,13 @@ each parameter has one on each tower.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, PlacedParameter
 from pyalexnet.net.entry import UPDATE
-from pyalexnet.system.checks import number, require
+from pyalexnet.ops.sgd import RATES
+from pyalexnet.system.checks import number_within
 
 
 def describe_update(draft: Draft, *, frozen: Collection[str] = (), follows_norms: bool = False) -> None:
@@ -96,12 +96,10 @@ def rates_by_parameter(lr: float | Mapping[str, float], parameters: Collection[s
 
 
 def as_rate(name: str, value: float) -> float:
-    """A learning rate, momentum or weight decay.
+    """A learning rate, a weight decay or a trust coefficient.
 
     Raises:
         TypeError: it is no number.
         ValueError: it is not finite, or below 0.
     """
-    rate = number(name, value)
-    require(0 <= rate < math.inf, name, value, "a finite number of at least 0")
-    return rate
+    return number_within(name, value, RATES)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
+from annotated_types import Interval
+
 from pyalexnet.device.arguments import Argument, common_device
 from pyalexnet.device.backend import Device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.native import NativeArray
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, settings, workspace
-from pyalexnet.system.checks import number
+from pyalexnet.system.checks import number_within
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+"""The paper's, in its section 5."""
+
+RATES = Interval(ge=0, lt=math.inf)
+"""Of learning, of decay, of trust."""
+
+MOMENTA = Interval(ge=0, lt=1)
+"""With 1, an update would never fade."""
 
 
 def sgd_step(
@@ -17,8 +30,8 @@ def sgd_step(
     g: ArrayLike,
     *,
     lr: float,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
+    momentum: float = MOMENTUM,
+    weight_decay: float = WEIGHT_DECAY,
     trust: float | None = None,
     device: str | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -34,7 +47,7 @@ def sgd_step(
         v: float32 array of the same shape, their momentum.
         g: float32 array of the same shape, the mean loss's gradient by ``w``.
         lr: learning rate, not negative.
-        momentum: share of ``v`` that stays, not negative.
+        momentum: share of ``v`` that stays, at least 0 and below 1.
         weight_decay: not negative.
         trust: not negative; None for a rate that is ``lr``.
         device: where to compute when no array is on a device yet.
@@ -49,10 +62,15 @@ def sgd_step(
     weights = Argument.of("w", w)
     velocity, gradient = Argument.of("v", v, shape=weights.shape), Argument.of("g", g, shape=weights.shape)
     on = common_device(device, weights, velocity, gradient)
-    rates = settings(on, number("lr", lr), number("momentum", momentum), number("weight_decay", weight_decay))
+    rates = settings(
+        on,
+        number_within("lr", lr, RATES),
+        number_within("momentum", momentum, MOMENTA),
+        number_within("weight_decay", weight_decay, RATES),
+    )
     new_w, new_v, native_g = _copy(weights, on), _copy(velocity, on), gradient.native(on)
     if trust is not None:
-        rates = _scaled(new_w.array, native_g, rates, number("trust", trust), on)
+        rates = _scaled(new_w.array, native_g, rates, number_within("trust", trust, RATES), on)
     on.native.sgd_step([new_w.array], [new_v.array], [native_g], [rates], on.stream)
     on.stream.synchronize()
     return new_w, new_v

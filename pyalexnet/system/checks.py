@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
-from collections.abc import Mapping, Sequence
-from os import PathLike
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from annotated_types import Interval
+
+LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
+"""What kernels count with."""
 
 
 def require(holds: bool, name: str, value: object, wanted: str) -> None:
@@ -36,7 +41,7 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} is {shown(value)}; it must be an integer") from None
 
 
-def bounded(name: str, value: object, least: int = -(2**63), most: int = 2**63 - 1) -> int:
+def bounded(name: str, value: object, least: int = LEAST_INT, most: int = MOST_INT) -> int:
     """An integer within limits; by default those of what kernels count with.
 
     Raises:
@@ -84,6 +89,57 @@ def at_least(name: str, value: object, least: int) -> int:
     return found
 
 
+def integer_within(name: str, value: object, range_: Interval) -> int:
+    """An integer of a range.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of range.
+    """
+    found = integer(name, value)
+    require_within(range_, name, found, given=value)
+    return found
+
+
+def number_within(name: str, value: object, range_: Interval) -> float:
+    """A real number of a range.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is out of range; NaN is out of every one.
+    """
+    found = number(name, value)
+    require_within(range_, name, found, given=value)
+    return found
+
+
+def require_within(range_: Interval, name: str, value: Any, given: object) -> None:
+    """Refuse a number that is out of its range.
+
+    Args:
+        range_: the range; one that ends before infinity holds finite numbers.
+        name: the argument's, for messages.
+        value: the number.
+        given: what messages show of it.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    ends: list[tuple[Any, str, Callable[[Any, Any], bool]]] = [
+        (range_.gt, "above", operator.gt),
+        (range_.ge, "at least", operator.ge),
+        (range_.lt, "below", operator.lt),
+        (range_.le, "at most", operator.le),
+    ]
+    limits = [(limit, text, holds) for limit, text, holds in ends if limit is not None]
+    wanted = ["finite" if limit == math.inf else f"{text} {_in_full(limit)}" for limit, text, _ in limits]
+    require(all(holds(value, limit) for limit, _, holds in limits), name, given, " and ".join(wanted))
+
+
+def _in_full(limit: Any) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
+
+
 def callback(name: str, value: object) -> None:
     """Refuse what cannot be called.
 
@@ -99,12 +155,14 @@ def as_path(name: str, value: object) -> Path:
 
     Raises:
         TypeError: it is neither a text nor a path.
-        ValueError: it is empty, which pathlib takes for the working directory.
+        ValueError: it is empty, which pathlib takes for the working directory, or has a NUL, which no system takes.
     """
-    if not isinstance(value, str | PathLike):
+    text = fspath(value) if isinstance(value, str | PathLike) else None
+    if not isinstance(text, str):
         raise TypeError(f"{name} is {shown(value)}; it must be a path")
-    require(value != "", name, value, "a path, '.' for the working directory")
-    return Path(value)
+    require(text != "", name, value, "a path, '.' for the working directory")
+    require("\0" not in text, name, value, "a path without NUL")
+    return Path(text)
 
 
 def number(name: str, value: object) -> float:

@@ -10,7 +10,6 @@ it (:func:`pyalexnet.cli.arguments.add_declared`), and the dataclass itself is t
 
 from __future__ import annotations
 
-import math
 import operator
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import numpy as np
 from annotated_types import Interval
 
-from pyalexnet.system.checks import as_path, flag, integer, number, numbers_by_name, require
+from pyalexnet.system.checks import as_path, flag, integer, number, numbers_by_name, require, require_within
 
 _ANY_NUMBER = Interval()
 
@@ -90,9 +89,9 @@ class Argument:
         found = _CONVERSIONS[self.kind](self.name, value)
         if isinstance(found, dict):
             for key, each in found.items():
-                _require_within(self.setting.within, f"{self.name}[{key!r}]", each, given=value[key])
+                require_within(self.setting.within, f"{self.name}[{key!r}]", each, given=value[key])
         else:
-            _require_within(self.setting.within, self.name, found, given=value)
+            require_within(self.setting.within, self.name, found, given=value)
         return found
 
     def _chosen(self, value: Any) -> Any:
@@ -159,18 +158,6 @@ def _parts(hint: Any) -> tuple[Any, bool, Setting]:
             return hint, may_be_none, setting
         hint, *annotations = get_args(hint)
         setting = next((each for each in annotations if isinstance(each, Setting)), setting)
-
-
-def _require_within(range_: Interval, name: str, value: Any, given: object) -> None:
-    ends: list[tuple[Any, str, Callable[[Any, Any], bool]]] = [
-        (range_.gt, "above", operator.gt),
-        (range_.ge, "at least", operator.ge),
-        (range_.lt, "below", operator.lt),
-        (range_.le, "at most", operator.le),
-    ]
-    limits = [(limit, text, holds) for limit, text, holds in ends if limit is not None]
-    wanted = ["finite" if limit == math.inf else f"{text} {limit:g}" for limit, text, _ in limits]
-    require(all(holds(value, limit) for limit, _, holds in limits), name, given, " and ".join(wanted))
 
 
 def _path(name: str, value: Any) -> Any:

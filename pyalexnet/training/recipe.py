@@ -14,6 +14,8 @@ from pyalexnet.data import DataSource, Digits
 from pyalexnet.data.choice import DataChoice, Reading, choose_data
 from pyalexnet.data.digits import TEST_FRACTION
 from pyalexnet.data.opening import is_name
+from pyalexnet.ops.sgd import MOMENTUM, WEIGHT_DECAY
+from pyalexnet.system.checks import at_least, require
 from pyalexnet.training.schedule import FALLING, PLATEAU, POLY
 
 
@@ -32,8 +34,8 @@ class Recipe:
     lr_layers: dict[str, float] = field(default_factory=dict)
     warmup: int = 0
     lars: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    momentum: float = MOMENTUM
+    weight_decay: float = WEIGHT_DECAY
     schedule: str = PLATEAU
     patience: int = 5
     floor: float | None = None
@@ -197,7 +199,12 @@ def recipe_for(images: int, classes: int) -> Recipe:
     Args:
         images: number of training images.
         classes: number of their classes.
+
+    Raises:
+        TypeError: one is no integer.
+        ValueError: one is below 1.
     """
+    images, classes = at_least("images", images, 1), at_least("classes", classes, 1)
     if images >= PAPER_IMAGES and classes >= PAPER_CLASSES:
         return PAPER
     fc8 = min(1.0, round(SMALL.lr_layers["fc8"] * math.sqrt(classes / 2), 2))
@@ -256,7 +263,13 @@ def reason_for(images: int, classes: int) -> str:
 
 
 def recipe_of(data: DataSource, preset: str | None) -> Recipe | None:
-    """The preset's recipe, else the one of a named data set; None where neither is named, so that the size decides."""
+    """The preset's recipe, else the one of a named data set; None where neither is named, so that the size decides.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    known = tuple(PRESETS)
+    require(preset is None or preset in known, "preset", preset, f"one of {', '.join(map(repr, known))}, or None")
     return PRESETS[preset] if preset is not None else RECIPES.get(_name_of(data))
 
 
