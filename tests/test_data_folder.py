@@ -165,10 +165,11 @@ def test_paths_of_data_that_cannot_be(tmp_path: Path) -> None:
     for wrong, reason in {
         "a" * 5000: "cannot look at a+: File name too long",
         os.fsdecode(b"\xff"): r"data is '\\xff', which is no UTF-8",
-        "a\0b": "is not a folder",
     }.items():
         with pytest.raises(DataError, match=reason):
             as_dataset(wrong)
+    with pytest.raises(ValueError, match=r"^data is 'a\\x00b'; it must be a path without NUL$"):
+        as_dataset("a\0b")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(DataError, match="is not a folder"):
         as_dataset(tmp_path / "loop")

@@ -126,7 +126,7 @@ def test_of_a_nets_methods(net: AlexNet) -> None:
         *cases(
             net.train_step,
             step,
-            {"x": NOT_X, "labels": NOT_LABELS, "momentum": NOT_RATES, "weight_decay": NOT_RATES}
+            {"x": NOT_X, "labels": NOT_LABELS, "momentum": (*NOT_RATES, 1), "weight_decay": NOT_RATES}
             | {"lr": (*(rate for rate in NOT_RATES if rate != {}), *by_layer)},
         ),
         *cases(net.read, {"array": array}, {"array": (None, 5, x, "conv1.y"), "tower": tower}),
@@ -202,6 +202,53 @@ def test_of_what_works_with_models(model: Classifier, tmp_path: Path) -> None:
         ),
     ]
     assert not found
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_paths_that_can_name_nothing(model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty or with a NUL: refused by name by every function that takes a path, before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    images, data = np.zeros((2, 8, 8, 3), np.uint8), (np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
+    foreign = {"path": tmp_path / "net.onnx", "mean": (1, 2, 3)}
+    prepared = {"source": tmp_path, "destination": tmp_path / "set"}
+    train_on = {"data": data, "validation": 0, "progress": False}
+    figure = pyalexnet.figures.filter_pictures(model)
+    of_model: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (
+        *((function, {"data": data}) for function in (pyalexnet.evaluate, pyalexnet.extract_features)),
+        *((function, {"images": images}) for function in (pyalexnet.predict, pyalexnet.project_units)),
+        (pyalexnet.occlusion_maps, {"images": images}),
+        (pyalexnet.find_strongest, {"data": data}),
+        (pyalexnet.find_neighbours, {"queries": images, "data": data}),
+        (pyalexnet.figures.filter_pictures, {}),
+        (pyalexnet.similarity.compare_nets, {"data": data}),
+    )
+    calls: tuple[tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]], ...] = (
+        *((function, {"model": model, **given}, ("model",)) for function, given in of_model),
+        (pyalexnet.evaluate, {"model": model}, ("data",)),
+        (pyalexnet.find_neighbours, {"model": model, "queries": images}, ("data",)),
+        (pyalexnet.similarity.compare_nets, {"model": model, "data": data}, ("other",)),
+        (pyalexnet.save_features, {"path": "f.npz", "model": model, "data": data}, ("path", "model")),
+        (pyalexnet.save_activations, {"folder": "f", "model": model, "data": data}, ("folder", "model")),
+        (pyalexnet.load_activations, {}, ("folder",)),
+        (pyalexnet.load_model, foreign, ("path", "mean", "classes", "prototxt")),
+        (pyalexnet.convert, {"source": model, "path": tmp_path / "net.onnx"}, ("source", "path", "mean", "classes")),
+        (pyalexnet.save_model, {"model": model}, ("path",)),
+        (pyalexnet.load_run, {}, ("folder",)),
+        (pyalexnet.prepare, prepared, ("source", "destination", "labels", "classes")),
+        (pyalexnet.train, train_on, ("data", "validation", "init", "out", "schedule")),
+        (pyalexnet.ablation.ablate, {"data": data}, ("out",)),
+        (pyalexnet.ablation.read_ablation, {}, ("path",)),
+        (pyalexnet.report.write_report, {"path": tmp_path / "r.html", "folder": tmp_path}, ("path", "folder")),
+        (pyalexnet.figures.save_figure, {"figure": figure}, ("path",)),
+        (pyalexnet.schedule.load_schedule, {}, ("path",)),
+        (pyalexnet.data.ImageFolder, {}, ("path",)),
+        (pyalexnet.data.PreparedImages, {}, ("path",)),
+    )
+    for call, given, names in calls:
+        path_like = {"schedule": (Path("a\0.json"), "a\0.json")}
+        wrong = {name: path_like.get(name, ("", "a\0b", "a\0.npz", Path("a\0b"))) for name in names}
+        found = list(cases(lambda call=call, given=given, **changed: call(**{**given, **changed}), {}, wrong))
+        assert not found, call
     assert not list(tmp_path.iterdir())
 
 

@@ -24,6 +24,7 @@ from pyalexnet.data.finding import (
 )
 from pyalexnet.data.images import read_image
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.names import printable, require_text
 
 TRAINING_NAMES = ("train", "training")
@@ -59,7 +60,7 @@ class ImageFolder:
             DataError: there is no such folder, it has no subfolders, one of them has no images or cannot be read, or
                 names are equal or no UTF-8; the message names it.
         """
-        self.path = Path(path)
+        self.path = as_path("path", path)
         if not is_folder(self.path):
             raise DataError(f"{self.path} is not a folder; it must hold one subfolder of images for each class")
         classes, self.left_out = list_classes(self.path)

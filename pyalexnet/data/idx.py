@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pyalexnet.data.arrays import ImageArrays
 from pyalexnet.errors import DataError
-from pyalexnet.system.checks import reason_of
+from pyalexnet.system.checks import as_path, reason_of
 from pyalexnet.system.files import open_regular_file
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -58,7 +58,7 @@ class IdxImages(ImageArrays):
         Raises:
             DataError: a file is missing, damaged or no IDX file, or the two do not fit together; the message names it.
         """
-        images_file, labels_file = (_required_file(Path(folder), name) for name in _file_names(part))
+        images_file, labels_file = (_required_file(as_path("folder", folder), name) for name in _file_names(part))
         images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
         try:
             super().__init__(images, labels, classes)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DataSource: TypeAlias = Dataset | str | PathLike[str] | tuple[object, object]
 
 
-def as_dataset(data: DataSource) -> Dataset:
+def as_dataset(data: DataSource, argument: str = "data") -> Dataset:
     """A data set from what a user names; where it comes in two parts, the one to train on.
 
     Args:
@@ -37,20 +37,21 @@ def as_dataset(data: DataSource) -> Dataset:
             IDX files, the pair ``train-*`` and perhaps the pair ``t10k-*``; one with a subfolder of image files for
             each class; or one that has a ``train`` of the first or the last kind and perhaps a ``val``, ``valid``,
             ``validation`` or ``test`` of either. A folder by the name of a data set is named by a path: ``"./digits"``.
+        argument: what messages call it.
 
     Raises:
         DataError: there is no such folder or name, or what is there cannot serve; the message says why.
         TypeError: ``data`` is none of these.
     """
     if isinstance(data, str | PathLike):
-        return _parts(data).training()
+        return _parts(data, argument).training()
     if isinstance(data, tuple) and len(data) == 2:
         return ImageArrays(*data)
     if isinstance(data, Dataset):
         return checked(data)
     raise TypeError(
-        f"data is a {type(data).__name__}; it must be a folder's path, a name ({shortened(list(_NAMED))}), a pair "
-        "(images, labels) or a Dataset"
+        f"{argument} is a {type(data).__name__}; it must be a folder's path, a name ({shortened(list(_NAMED))}), a "
+        "pair (images, labels) or a Dataset"
     )
 
 
@@ -132,11 +133,11 @@ class _Parts(NamedTuple):
     held_out: Callable[[], Dataset] | None = None
 
 
-def _parts(data: str | PathLike[str]) -> _Parts:
+def _parts(data: str | PathLike[str], argument: str = "data") -> _Parts:
     if is_name(data):
         return _NAMED[fspath(data)]
-    path = as_path("data", data)
-    require_text(fspath(path), "data")
+    path = as_path(argument, data)
+    require_text(fspath(path), argument)
     if is_folder(path):
         return _folder_parts(path)
     raise DataError(f"{path} is not a folder, nor the name of a data set: {shortened(list(_NAMED))}")

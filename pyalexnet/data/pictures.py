@@ -33,11 +33,12 @@ _MOST_CHANNELS = 4
 _one_at_a_time = threading.Lock()
 
 
-def listed(images: Any) -> list[object]:
+def listed(images: Any, name: str = "images") -> list[object]:
     """Images one by one; a single one may stand alone.
 
     Args:
         images: an image of one of the :data:`KINDS`, or any number of these in a list, a generator or an array.
+        name: the argument's, for messages.
 
     Raises:
         TypeError: it is none of these.
@@ -54,7 +55,7 @@ def listed(images: Any) -> list[object]:
             raise TypeError
         return list(images)
     except TypeError:
-        raise TypeError(f"images is {shown(images)}; it must be {KINDS}, or a list of such") from None
+        raise TypeError(f"{name} is {shown(images)}; it must be {KINDS}, or a list of such") from None
 
 
 def prepared(image: object) -> npt.NDArray[np.uint8]:

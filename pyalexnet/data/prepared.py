@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ from pyalexnet.data.shard_file import examine, read_rows, require_whole
 from pyalexnet.data.statistics import Statistics
 from pyalexnet.errors import DataError
 from pyalexnet.system.array_file import Scalar, array_file_bytes, array_from
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.files import read_regular_file
 from pyalexnet.system.json_file import JsonFormat
 
@@ -62,7 +62,7 @@ class PreparedImages:
         Raises:
             DataError: the folder is not prepared, or a file is missing or damaged; the message names it.
         """
-        self.path = Path(path)
+        self.path = as_path("path", path)
         self._manifest = manifest = read_manifest(self.path)
         self.classes = manifest.classes
         self.shards = list(manifest.shards)

@@ -22,6 +22,7 @@ from pyalexnet.data.labels import image_labels
 from pyalexnet.data.manifest import MANIFEST_FILE, read_manifest
 from pyalexnet.data.tars import TarError, members
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.names import as_class, distinct_classes, printable, require_text
 
 _TAR_LEVELS = 2  # a tar and the tars in it
@@ -111,7 +112,7 @@ def find_images(
         DataError: the source, the labels or the classes cannot serve; the message says why.
         OSError: a file cannot be read.
     """
-    path = Path(path)
+    path = as_path("source", path)
     for given, what in ((path, "source"), (labels, "labels"), (classes, "classes")):
         require_text(fspath(given or ""), what)
     known = None if classes is None else read_classes(classes)
@@ -136,7 +137,7 @@ def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
         DataError: there is no such list, it is empty, or it names a class twice.
         OSError: it cannot be read.
     """
-    path = Path(path)
+    path = as_path("classes", path)
     if path.is_dir():
         if not (path / MANIFEST_FILE).is_file():
             raise DataError(f"{path} is no prepared folder; classes must name one, or a text file")

@@ -18,7 +18,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -209,7 +208,7 @@ class FeatureFile:
         Raises:
             DataError: it is no feature file, or is damaged; the message names it.
         """
-        self.path = Path(path)
+        self.path = as_path("path", path)
         try:
             with self._archive() as archive:
                 self.shape = _features_shape(archive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,7 @@ from pyalexnet.evaluation.own_data import training_images
 from pyalexnet.evaluation.predict import readable_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import as_model
-from pyalexnet.system.checks import at_least, callback
+from pyalexnet.system.checks import as_path, at_least, callback
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def find_neighbours(
     """
     batch_size, count = at_least("batch_size", batch_size, 1), at_least("count", count, 1)
     callback("on_images", on_images)
-    images = readable_images(queries, on_error)
+    images = readable_images(queries, on_error, "queries")
     model = as_model(model)
     model.net.require_layer(layer)
     wanted = [image for image in images if image is not None]
@@ -127,7 +126,7 @@ def where_to_look(model: Classifier, data: DataSource | FeatureFile | None) -> D
         return training_images(model)
     if isinstance(data, FeatureFile):
         return data
-    if isinstance(data, str | PathLike) and Path(data).suffix == ".npz":
+    if isinstance(data, str | PathLike) and as_path("data", data).suffix == ".npz":
         return FeatureFile(data)
     return as_dataset(data)
 

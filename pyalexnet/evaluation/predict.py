@@ -85,24 +85,24 @@ def predict(
         return predictions
 
 
-def as_images(images: Pictures) -> npt.NDArray[np.uint8]:
-    """Images as :func:`predict` takes them, brought to uint8 (N, 256, 256, 3).
+def as_images(images: Pictures, name: str = "images") -> npt.NDArray[np.uint8]:
+    """Images as :func:`predict` takes them, brought to uint8 (N, 256, 256, 3); messages call the argument by its name.
 
     Raises:
         DataError: an image cannot be read, or an array is no image; or there is none.
         TypeError: they are no images.
     """
-    return np.stack([image for image in readable_images(images, "stop") if image is not None])
+    return np.stack([image for image in readable_images(images, "stop", name) if image is not None])
 
 
-def readable_images(images: Pictures, on_error: OnError) -> list[npt.NDArray[np.uint8] | None]:
+def readable_images(images: Pictures, on_error: OnError, name: str = "images") -> list[npt.NDArray[np.uint8] | None]:
     """Images as :func:`as_images` brings them, one by one; None for those that cannot be read and are skipped.
 
     Raises:
         DataError: there is none, or one cannot be read and is to stop.
         TypeError: they are no images.
     """
-    given = listed(images)
+    given = listed(images, name)
     if not given:
         raise DataError("there are no images; there must be at least one")
     found: list[npt.NDArray[np.uint8] | None] = []

@@ -147,6 +147,9 @@ def read(
         OSError: see there.
         ModelFileError: see there.
     """
+    for name, named in (("mean", mean), ("classes", classes), ("prototxt", prototxt)):
+        if isinstance(named, str | PathLike):
+            as_path(name, named)  # before the model is read, which may take a while
     return _given(_stored(path, prototxt), str(path), mean, classes, colours)
 
 
@@ -162,7 +165,7 @@ def content_of(model: Classifier | str | PathLike[str]) -> Content:
         ModelFileError: see there.
     """
     if not isinstance(model, Classifier):
-        return for_colours(_stored(Path(model), None), "rgb")
+        return for_colours(_stored(as_path("model", model), None), "rgb")
     return Content(
         options=model.net.options,
         parameters=model.net.parameters(),
@@ -216,7 +219,7 @@ def _given(
 
 def _classes(classes: Classes) -> tuple[str, ...]:
     if isinstance(classes, str | PathLike):
-        return read_classes_list(classes)
+        return read_classes_list(as_path("classes", classes))
     names = tuple(classes) if isinstance(classes, Iterable) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"classes is {shown(classes)}; it must be a list of names, or the file that has them")

@@ -12,6 +12,7 @@ from pyalexnet.errors import ModelFileError
 from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch, torchvision
 from pyalexnet.formats.content import Content
 from pyalexnet.net.tensor_file import Tensors, require_short_header
+from pyalexnet.system.checks import require
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ def format_called(name: str | None, path: Path) -> Format:
     Raises:
         ValueError: there is none of that name and ending, or none is written.
     """
+    require(name is None or name in NAMES, "to", name, f"one of {', '.join(map(repr, NAMES))}, or None")
     found = [each for each in _with_ending(path) if name in (None, each.name) and each.write]
     if not found:
         known = ", ".join(f"{each.name} ({' '.join(each.endings)})" for each in FORMATS if each.write)
         raise ValueError(
-            f"cannot write {path}{f' as {name}' if name else ''}: the formats and their endings are {known}"
+            f"cannot write {path}{f' as {name}' if name is not None else ''}: the formats and their endings are {known}"
         )
     return found[0]
 

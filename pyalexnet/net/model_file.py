@@ -233,24 +233,31 @@ def read_model(
     return Classifier(net, about.classes, mean, learned_from=path.parent, origin=origin), tensors, about
 
 
-def as_model(model: Classifier | str | PathLike[str], *, local_rank: int = 0) -> Classifier:
+def as_model(model: Classifier | str | PathLike[str], *, name: str = "model", local_rank: int = 0) -> Classifier:
     """A classifier from what a user names: itself, or what :func:`load_model` takes.
 
     Args:
         model: what a user names.
+        name: the argument's, for messages.
         local_rank: as in :func:`pyalexnet.net.classifier.default_devices`, for what is read.
 
     Raises:
         TypeError: it is neither.
+        ValueError: it is a path that can name nothing.
         FileNotFoundError: there is no such file.
         ModelFileError: it is no model of this package, of a newer format, or damaged; the message says which.
     """
     if isinstance(model, Classifier):
         return model
     if isinstance(model, str | PathLike):
-        return load_model(model, devices=default_devices(local_rank))
-    hint = "; its .model is one" if isinstance(getattr(model, "model", None), Classifier) else ""
-    raise TypeError(f"model is {shown(model)}; it must be a Classifier, a run's folder or a model file{hint}")
+        return load_model(as_path(name, model), devices=default_devices(local_rank))
+    raise no_model(name, model)
+
+
+def no_model(name: str, value: object) -> TypeError:
+    """The error that an argument is nothing that a model can be named by."""
+    hint = "; its .model is one" if isinstance(getattr(value, "model", None), Classifier) else ""
+    return TypeError(f"{name} is {shown(value)}; it must be a Classifier, a run's folder or a model file{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

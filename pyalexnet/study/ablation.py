@@ -397,7 +397,7 @@ def read_ablation(path: str | PathLike[str]) -> Ablation:
         OSError: it cannot be read.
     """
     try:
-        return ABLATION_FORMAT.read(path)
+        return ABLATION_FORMAT.read(as_path("path", path))
     except DataError as error:
         raise DataError(f"{error}; name another file") from error
 

@@ -30,7 +30,7 @@ def neighbour_rows(
         DataError: an image cannot be read.
         ValueError: there are not as many lists or labels as queries.
     """
-    pixels = as_images(queries)
+    pixels = as_images(queries, "queries")
     for name, given in (("found", found), ("labels", pixels if labels is None else labels)):
         if len(given) != len(pixels):
             raise ValueError(f"{name} has {len(given)} entries; it must have {len(pixels)}, one for each query")

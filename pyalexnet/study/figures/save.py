@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from os import PathLike, fspath
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from pyalexnet.system.checks import as_path
 from pyalexnet.system.files import write_atomically
 
 FORMATS = ("png", "svg", "pdf")
@@ -31,7 +31,7 @@ def require_format(path: str | PathLike[str]) -> str:
     Raises:
         ValueError: the name ends in none of :data:`FORMATS`.
     """
-    kind = Path(path).suffix.removeprefix(".").lower()
+    kind = as_path("path", path).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"path is {fspath(path)!r}; its name must end in {', '.join(f'.{name}' for name in FORMATS)}")
     return kind
