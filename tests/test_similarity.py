@@ -255,14 +255,42 @@ def test_a_net_is_like_itself_and_less_like_another() -> None:
     ("arguments", "message"),
     [
         ({"count": 3}, "count is 3; it must be at least 4"),
-        ({"layers": ["conv1", "conv9"]}, "layer is 'conv9'; it must be one of conv1"),
+        ({"layers": ["conv1", "conv9"]}, r"layers\[1\] is 'conv9'; it must be one of conv1"),
+        ({"layers": ["conv1", 1]}, r"layers\[1\] is 1; it must be one of conv1"),
+        ({"layers": "conv1"}, "layers is 'conv1'; it must be a list of names"),
+        ({"other_layers": ["conv1"]}, r"other_layers is \['conv1'\]; it must be None where other is None"),
+        ({"other": 1, "other_layers": ["x"]}, r"other_layers\[0\] is 'x'; it must be one of conv1"),
+        ({"other": 1, "other_layers": "x"}, "other_layers is 'x'; it must be a list of names"),
         ({"distance": "cosine"}, "distance is 'cosine'"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        *(({"seed": seed}, "seed is .*; it must be an integer") for seed in ("2", None, True, np.array([1]), 1.0)),
+        ({"on_error": "x"}, "on_error is 'x'; it must be"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        compare_nets(classifier(1), None, DATA, **arguments)
+    other = classifier(arguments["other"]) if "other" in arguments else None
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        compare_nets(classifier(1), data=DATA, **{**arguments, "other": other})
+
+
+def test_another_net_that_is_none_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^other is 0; it must be a Classifier"):
+        compare_nets(classifier(1), 0, DATA)  # type: ignore[arg-type]
+
+
+def test_measures_of_what_is_no_array() -> None:
+    good = np.eye(4)
+    for wrong in (1, "x", None, [[1.0]], good.astype(complex)):
+        for call in (lambda it: rsa(good, it), lambda it: linear_cka(good, it)):
+            with pytest.raises(TypeError, match=r"^other is .*; it must be an array of real numbers"):
+                call(wrong)
+    with pytest.raises(TypeError, match=r"^unbiased is 'x'; it must be True or False"):
+        linear_cka(good, good, unbiased="x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^other is 1; it must be outputs by layer"):
+        compare({"conv1": good}, 1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^distance is 'x'; it must be one of"):
+        compare({"conv1": good}, distance="x")  # type: ignore[arg-type]
 
 
 # Command and figure ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pyalexnet.data.checked import checked
 from pyalexnet.data.dataset import Dataset, digest, fingerprint, image_names, remarks_on
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import at_least
 
 _SPLIT_SEED = 2012
 
@@ -87,12 +88,10 @@ def sample(dataset: Dataset, count: int, *, seed: int = 0) -> npt.NDArray[np.int
         seed: at least 0.
 
     Raises:
+        TypeError: one of these is no integer.
         ValueError: ``count`` is below 1 or ``seed`` below 0.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be at least 0")
+    count, seed = at_least("count", count, 1), at_least("seed", seed, 0)
     rng = np.random.default_rng([seed, _SPLIT_SEED])
     order = rng.permutation(len(dataset))
     labels = dataset.labels[order]

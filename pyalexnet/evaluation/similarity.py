@@ -25,14 +25,14 @@ from scipy import stats
 from pyalexnet.data import DataSource, Subset
 from pyalexnet.data.dataset import image_names
 from pyalexnet.data.opening import as_test_dataset
-from pyalexnet.data.readable import OnError, readable
+from pyalexnet.data.readable import OnError, readable, require_on_error
 from pyalexnet.data.subset import sample
 from pyalexnet.evaluation.activations import load_activations, save_activations
 from pyalexnet.evaluation.choices import BATCH_SIZE, COMPARED_LAYERS, DISTANCES, Distance, Measure
 from pyalexnet.evaluation.own_data import held_out_images
 from pyalexnet.net.classifier import Classifier
 from pyalexnet.net.model_file import as_model
-from pyalexnet.system.checks import at_least, callback, require, shown
+from pyalexnet.system.checks import at_least, callback, flag, require, shown
 from pyalexnet.system.ranks import working_alone
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -117,9 +117,11 @@ def rsa(one: Matrix, other: Matrix) -> float:
         From -1 to 1; ranks of equal distances are averaged.
 
     Raises:
+        TypeError: one is no array of real numbers.
         ValueError: the matrices are not square, not of one size, too small, or one's distances are all alike.
     """
     for name, matrix in (("one", one), ("other", other)):
+        _require_array(name, matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 3:
             raise ValueError(f"{name} has shape {matrix.shape}; it must be (N, N) of three images or more")
     if one.shape != other.shape:
@@ -147,6 +149,7 @@ def linear_cka(one: Features, other: Features, *, unbiased: bool = True) -> floa
         TypeError: outputs are no real numbers.
         ValueError: they are of other shapes, or have values that are not finite; or all images have the same outputs.
     """
+    unbiased = flag("unbiased", unbiased)
     values = {name: _checked(given, name, LEAST_IMAGES) for name, given in (("one", one), ("other", other))}
     if len(one) != len(other):
         raise ValueError(f"one is of {len(one)} images and other of {len(other)}; they must be of the same images")
@@ -166,9 +169,14 @@ def compare(
         distance: as in :func:`rdm`, for RSA.
 
     Raises:
-        TypeError: outputs are no real numbers.
-        ValueError: they are of other shapes, of other images, or cannot be compared; the message names the layer.
+        TypeError: outputs are no real numbers, or not by layer.
+        ValueError: there is no such distance; or outputs are of other shapes, of other images, or cannot be compared;
+            the message names the layer.
     """
+    require(distance in DISTANCES, "distance", distance, f"one of {', '.join(map(repr, DISTANCES))}")
+    for argument, given in (("one", one), ("other", {} if other is None else other)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{argument} is {shown(given)}; it must be outputs by layer")
     mine = {name: _Layer(name, features, distance) for name, features in one.items()}
     theirs = mine if other is None else {name: _Layer(name, features, distance) for name, features in other.items()}
     if not mine or not theirs:
@@ -211,7 +219,7 @@ def compare_nets(
         data: images, named as for :func:`pyalexnet.train`; of what comes in two parts, the held-out one. By default
             those that the first model's own run held out.
         layers: names as :meth:`pyalexnet.AlexNet.features` takes them.
-        other_layers: those of the other net; by default the same names.
+        other_layers: those of the other net, if there is one; by default the same names.
         distance: as in :func:`rdm`.
         count: how many images, of all classes by turns; fewer where the data has fewer.
         seed: which ones.
@@ -227,13 +235,17 @@ def compare_nets(
         OutOfMemoryError: a device has not memory for ``batch_size`` images.
     """
     require(distance in DISTANCES, "distance", distance, f"one of {', '.join(map(repr, DISTANCES))}")
-    at_least("count", count, LEAST_IMAGES)
-    at_least("batch_size", batch_size, 1)
+    count, seed = at_least("count", count, LEAST_IMAGES), at_least("seed", seed, 0)
+    batch_size = at_least("batch_size", batch_size, 1)
     callback("on_images", on_images)
-    nets = [as_model(model)] + ([] if other is None else [as_model(other)])
+    require_on_error(on_error)
+    if other is None:
+        require(other_layers is None, "other_layers", other_layers, "None where other is None")
+    nets = [as_model(model)] + ([] if other is None else [as_model(other, name="other")])
     names = [layers] + ([] if other is None else [layers if other_layers is None else other_layers])
-    for net, wanted in zip(nets, names, strict=True):
-        net.net.require_layers(wanted)
+    nets[0].net.require_layers(layers)
+    if other is not None:
+        nets[1].net.require_layers(names[1], "layers" if other_layers is None else "other_layers")
     dataset = readable(held_out_images(nets[0]) if data is None else as_test_dataset(data), on_error)
     chosen = np.sort(sample(dataset, count, seed=seed))
     images = Subset(dataset, chosen[np.argsort(dataset.labels[chosen], kind="stable")])
@@ -278,11 +290,15 @@ class _Layer:
 
 def _checked(features: Features, name: str = "features", least: int = 2) -> Features:
     """Outputs as a matrix (N, units), where they lie."""
-    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
-        raise TypeError(f"{name} is {shown(features)}; it must be an array of real numbers")
+    _require_array(name, features)
     if features.ndim < 2 or len(features) < least or not math.prod(features.shape):
         raise ValueError(f"{name} has shape {features.shape}; it must be (N, ...) of {least} images or more")
     return features.reshape(len(features), -1)
+
+
+def _require_array(name: str, values: object) -> None:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is {shown(values)}; it must be an array of real numbers")
 
 
 def _blocks(values: Features, name: str = "features") -> Iterator[Matrix]:
