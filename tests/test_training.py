@@ -378,6 +378,15 @@ def test_a_setting_of_a_wrong_type_is_named_before_anything_is_read(tmp_path: Pa
         "epochs": 0,
         "lr": 0,
         "momentum": 1,
+        "seed": 2**63,
+        "num_classes": 0,
+        "floor": -1,
+        "memory_limit": -1,
+        "on_error": "ignore",
+        "schedule": "fast",
+        "validation": 1.0,
+        "devices": "cpu:0",
+        "init": "",
         "preset": "resnet",
         "lr_layers": {"fc8": -1},
         "dropout": 1,
@@ -481,6 +490,55 @@ def test_layers_have_rates_of_their_own() -> None:
 def test_one_class_cannot_be_learned() -> None:
     with pytest.raises(DataError, match="only the class '0'"):
         train((IMAGES, np.zeros(14, int)), **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"devices": 0}, TypeError, "devices is 0; it must be a list of one or two names"),
+        ({"devices": True}, TypeError, "devices is True; it must be a list of one or two names"),
+        ({"devices": ["nope:0"]}, ValueError, r"devices\[0\] is 'nope:0'; it must be one of"),
+        ({"devices": ["cpu:0", "cpu:999"]}, ValueError, r"devices\[1\] is 'cpu:999', but cpu has only"),
+        ({"schedule": 1}, TypeError, "schedule is 1; it must be 'plateau', 'falling'"),
+        ({"schedule": {"lr": 1}}, TypeError, "schedule is {'lr': 1}; it must be 'plateau', 'falling'"),
+        (
+            {"seed": 2**64},
+            ValueError,
+            "seed is 18446744073709551616; it must be at least 0 and at most 92233720368547758",
+        ),
+        (
+            {"batch_size": 4, "shards": 3},
+            ValueError,
+            "batch_size is 4; it must be a multiple of the number of shards, 3",
+        ),
+        ({"lr": 0.01, "floor": 0.02}, ValueError, r"floor is 0\.02; it must be from 0 to lr = 0\.01"),
+        (
+            {"schedule": "0.01", "lr": 0.1},
+            ValueError,
+            r"lr is 0\.1; it must be left out, since the schedule has rates of",
+        ),
+        ({"validation": ""}, ValueError, "validation is ''; it must be a path"),
+        ({"validation": [1]}, TypeError, r"validation is \[1\]; it must be a number"),
+        ({"num_classes": -1}, ValueError, "num_classes is -1; it must be at least 1"),
+        ({"callbacks": print}, TypeError, r"train has no argument 'callbacks'; did you mean callback\?"),
+        ({"batch": 4}, TypeError, r"train has no argument 'batch'; did you mean batch_size\?"),
+        (
+            {"qqq": 4},
+            TypeError,
+            "train has no argument 'qqq'; .*; the other arguments are data, validation, callback, ",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_named_before_the_data(
+    tmp_path: Path, wrong: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        train(tmp_path / "nowhere", **wrong)
+
+
+def test_data_held_out_is_named_as_what_it_is() -> None:
+    with pytest.raises(TypeError, match=r"^validation is a tuple; it must be a folder's path, a name"):
+        train((IMAGES, LABELS), **(SHORT | {"validation": (1, 2, 3)}))
 
 
 def test_a_folder_in_a_folder_of_its_name_is_pointed_at(tmp_path: Path) -> None:

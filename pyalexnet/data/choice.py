@@ -18,6 +18,7 @@ from pyalexnet.data.opening import DataSource, as_dataset, held_out_part, is_nam
 from pyalexnet.data.readable import OnError, describe_unreadable, find_unreadable, indices_of, require_on_error, without
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
+from pyalexnet.system.checks import require
 
 _PARTS: dict[Literal["training", "held_out"], str] = {
     "training": "the training data",
@@ -136,9 +137,8 @@ def choose_data(
     elif isinstance(validation, int | float):
         fraction = validation
     else:
-        held_out, fraction = opened(as_dataset(validation), "validation"), 0.0
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation is {fraction!r}; it must be at least 0 and below 1, or data")
+        held_out, fraction = opened(as_dataset(validation, "validation"), "validation"), 0.0
+    require_share(fraction)
     if fraction:
         training, held_out = split(training, fraction)
     if held_out:
@@ -153,6 +153,15 @@ def choose_data(
     if left_out:
         description["unreadable"] = left_out
     return DataChoice(training, held_out, description)
+
+
+def require_share(validation: float) -> None:
+    """Refuse a number that is no part of the data to hold out.
+
+    Raises:
+        ValueError: it is none.
+    """
+    require(0 <= validation < 1, "validation", validation, "at least 0 and below 1, or data")
 
 
 def describe_part(dataset: Dataset) -> PartDescription:

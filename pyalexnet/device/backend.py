@@ -87,28 +87,36 @@ class DeviceInfo:
     peers: tuple[str, ...]
 
 
-def get_device(name: str) -> Device:
+def get_device(name: str, argument: str = "device") -> Device:
     """The device of that name.
+
+    Args:
+        name: the device's.
+        argument: what messages call it.
 
     Raises:
         TypeError: the name is no string.
         DeviceNotFoundError: the name is malformed, or there is no such device here; the message lists what is.
     """
     if not isinstance(name, str):
-        raise TypeError(f"device is {shown(name)}; it must be a name, like 'cpu:0'")
-    return _known_device(name)
+        raise TypeError(f"{argument} is {shown(name)}; it must be a name, like 'cpu:0'")
+    found = _known_device(name)
+    if isinstance(found, str):
+        raise DeviceNotFoundError(f"{argument} is {name!r}{found}")
+    return found
 
 
 @functools.cache
-def _known_device(name: str) -> Device:
+def _known_device(name: str) -> Device | str:
+    """The device of that name, or how a message about one that is not here ends."""
     target, colon, number = name.partition(":")
     if target not in TARGETS or (colon and not number.isdecimal()):
-        raise DeviceNotFoundError(f"device is {name!r}; it must be one of {TARGETS} and a number, like 'cpu:0'")
+        return f"; it must be one of {TARGETS} and a number, like 'cpu:0'"
     index = int(number or 0)
     count = _device_count(target)
     if index >= count:
         known = ", ".join(info.name for info in devices())
-        raise DeviceNotFoundError(f"device is {name!r}, but {_absence(target, count)}. Devices here: {known}")
+        return f", but {_absence(target, count)}. Devices here: {known}"
     return Device(target, index)
 
 

@@ -38,12 +38,9 @@ class Placement:
             peer_access: False never copies from device to device, but through the host.
 
         Raises:
-            ValueError: the devices are of two targets.
             DeviceNotFoundError: there is no such device.
         """
         devices = tuple(get_device(name) for name in names)
-        if len({device.target for device in devices}) != 1:
-            raise ValueError(f"devices is {list(names)}; two devices must be of the same target")
         native = devices[0].native
         streams = tuple(native.Stream(device.index) for device in devices)
         links = (
@@ -94,7 +91,8 @@ def device_names(devices: Iterable[str]) -> tuple[str, ...]:
 
     Raises:
         TypeError: it is no list, or one of something else than names.
-        ValueError: it is a single name, or there are none or too many.
+        ValueError: it is a single name, there are none or too many, or two are of different targets.
+        DeviceNotFoundError: there is no such device.
     """
     wanted = "a list of one or two names, such as ['cpu:0']"
     if isinstance(devices, str):
@@ -106,4 +104,7 @@ def device_names(devices: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"devices is {shown(list(names))}; it must be {wanted}")
+    found = [get_device(name, f"devices[{place}]") for place, name in enumerate(names)]
+    if len({device.target for device in found}) > 1:
+        raise ValueError(f"devices is {list(names)}; two devices must be of the same target")
     return names

@@ -12,7 +12,7 @@ from pyalexnet.net.parameters import Parameters
 from pyalexnet.net.placement import Placement
 from pyalexnet.net.program import Program
 from pyalexnet.net.weight_spectra import WeightSpectra
-from pyalexnet.system.checks import integer, require
+from pyalexnet.system.checks import at_least
 from pyalexnet.system.machine import available_bytes
 
 
@@ -152,6 +152,4 @@ def as_memory_limit(memory_limit: int | None) -> int | None:
     """
     if memory_limit is None:
         return None
-    found = integer("memory_limit", memory_limit)
-    require(found >= 1, "memory_limit", memory_limit, "a number of bytes, or None")
-    return found
+    return at_least("memory_limit", memory_limit, 1)

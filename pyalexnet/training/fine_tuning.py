@@ -23,9 +23,10 @@ from pyalexnet.errors import ModelFileError
 from pyalexnet.formats.content import Content
 from pyalexnet.formats.conversion import content_of
 from pyalexnet.net.classifier import Classifier
+from pyalexnet.net.model_file import no_model
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.tensor_file import checksum
-from pyalexnet.system.checks import require, shown
+from pyalexnet.system.checks import as_path, require
 from pyalexnet.training.recipe import PRESETS
 
 Init: TypeAlias = Classifier | str | PathLike[str]
@@ -169,11 +170,13 @@ def as_init(value: object) -> Init | None:
 
     Raises:
         TypeError: it is something else.
+        ValueError: it is a path that can name nothing.
     """
-    if value is None or isinstance(value, Classifier | str | PathLike):
-        return value
-    hint = "; its .model is one" if isinstance(getattr(value, "model", None), Classifier) else ""
-    raise TypeError(f"init is {shown(value)}; it must be a Classifier, a run's folder or a model file{hint}")
+    if isinstance(value, str | PathLike):
+        as_path("init", value)
+    elif value is not None and not isinstance(value, Classifier):
+        raise no_model("init", value)
+    return value
 
 
 def require_other_folder(origin: Origin, out: str | PathLike[str] | None) -> None:

@@ -29,11 +29,11 @@ from itertools import pairwise
 from os import PathLike, fspath
 from typing import Annotated, Final, Literal, Protocol
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from typing_extensions import NotRequired, TypedDict
 
 from pyalexnet.architecture import layers, parameter_shapes
-from pyalexnet.system.checks import require, shown
+from pyalexnet.system.checks import as_path, at_least, number_within, require, shown
 from pyalexnet.system.files import read_regular_file
 from pyalexnet.system.json_file import JsonFormat
 
@@ -45,6 +45,7 @@ ENDING: Final = (FALLING, POLY)
 SHIPPED = ("source2012", "source2012-4gpu")
 
 _Rate = Annotated[float, Ge(0)]
+_RATES = Interval(gt=0, lt=math.inf)
 
 
 class StageDescription(TypedDict):
@@ -58,6 +59,8 @@ class StageDescription(TypedDict):
 
 # What JSON can hold of a schedule: its kind, or its stages.
 Description = Literal["plateau", "falling", "poly"] | list[StageDescription]
+
+_KINDS = f"{', '.join(map(repr, (PLATEAU, FALLING, POLY, *SHIPPED)))}, a .json file, or rates such as '0.01@0,0.001@30'"
 
 _DIVISOR = 10
 _REDUCTIONS = 3
@@ -174,13 +177,12 @@ class PlateauSchedule:
             floor: at most ``lr``; by default ``lr`` / 1000, after the paper's three reductions.
 
         Raises:
+            TypeError: an argument is no number.
             ValueError: an argument is not as described.
         """
         self.floor = _checked_floor(lr, floor)
-        if patience < 0:
-            raise ValueError(f"patience is {patience!r}; it must be at least 0")
-        self.lr = lr
-        self.patience = patience
+        self.lr = float(lr)
+        self.patience = at_least("patience", patience, 0)
         self._best_error = math.inf
         self._epochs_without_improvement = 0
 
@@ -265,12 +267,12 @@ class FallingSchedule(_ScheduleByEpoch):
             floor: at most ``lr``; by default ``lr`` / 1000.
 
         Raises:
+            TypeError: an argument is no number.
             ValueError: an argument is not as described.
         """
         self.floor = _checked_floor(lr, floor)
-        require(epochs >= 1, "epochs", epochs, "at least 1")
-        self.lr = lr
-        self.epochs = epochs
+        self.lr = float(lr)
+        self.epochs = at_least("epochs", epochs, 1)
 
     def at(self, epoch: float) -> Rates:
         """The one rate for all layers; the floor from the run's end on."""
@@ -365,9 +367,15 @@ def make_schedule(
         epochs: see :class:`FallingSchedule`.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: it is none of these, or holds something that makes no sense; the message says where.
         OSError: the file cannot be read.
     """
+    if isinstance(schedule, bytes) or not isinstance(schedule, str | PathLike | Sequence):
+        raise TypeError(f"schedule is {shown(schedule)}; it must be {_KINDS}, or stages as such a file has them")
+    number_within("lr", lr, _RATES)  # these here, since not every schedule looks at all of them
+    at_least("patience", patience, 0)
+    at_least("epochs", epochs, 1)
     if schedule == PLATEAU:
         return PlateauSchedule(lr, patience, floor)
     if schedule == FALLING:
@@ -375,10 +383,15 @@ def make_schedule(
     if schedule == POLY:
         return PolySchedule(lr, epochs, floor)
     if isinstance(schedule, PathLike) or (isinstance(schedule, str) and schedule.endswith(".json")):
-        return load_schedule(schedule)
+        return load_schedule(as_path("schedule", schedule))
     if schedule in SHIPPED:
         return load_schedule(schedule)
     return parse_fixed(schedule) if isinstance(schedule, str) else _from_entries("schedule", schedule)
+
+
+def as_description(schedule: str | PathLike[str] | Sequence[Mapping[str, object]]) -> Description:
+    """What a user names as a schedule, in the form that needs no file; errors of :func:`make_schedule`."""
+    return make_schedule(schedule, lr=1.0).description
 
 
 def parse_fixed(text: str) -> FixedSchedule:
@@ -393,9 +406,7 @@ def parse_fixed(text: str) -> FixedSchedule:
         try:
             stages.append({"epoch": float(epoch) if at else 0, "lr": float(rate)})
         except ValueError:
-            kinds = ", ".join(map(repr, (PLATEAU, FALLING, POLY, *SHIPPED)))
-            kinds += ", a .json file, or rates such as '0.01@0,0.001@30'"
-            raise ValueError(f"schedule is {text!r}; it must be {kinds}") from None
+            raise ValueError(f"schedule is {shown(text)}; it must be {_KINDS}") from None
     return _from_entries(f"schedule {text!r}", stages)
 
 
@@ -406,10 +417,10 @@ def load_schedule(path: str | PathLike[str]) -> FixedSchedule:
         ValueError: the content is not as described; the message names file, stage and field.
         OSError: the file cannot be read.
     """
-    if path in SHIPPED:
+    if isinstance(path, str) and path in SHIPPED:
         content = resources.files("pyalexnet.training").joinpath("schedules", f"{path}.json").read_bytes()
     else:
-        content = read_regular_file(path, SCHEDULE_FORMAT.max_bytes)
+        content = read_regular_file(as_path("path", path), SCHEDULE_FORMAT.max_bytes)
     return _from_entries(fspath(path), SCHEDULE_FORMAT.parse(content, fspath(path)))
 
 
@@ -471,13 +482,15 @@ def _checked_floor(lr: float, floor: float | None) -> float:
     """The floor, by default what the paper's three reductions come to.
 
     Raises:
+        TypeError: one is no number.
         ValueError: the rate or the floor makes no sense.
     """
-    if not 0 < lr < math.inf:
-        raise ValueError(f"lr is {lr!r}; it must be above 0 and finite")
-    if floor is not None and not 0 <= floor <= lr:
-        raise ValueError(f"floor is {floor!r}; it must be from 0 to lr = {lr:g}")
-    return lr / _DIVISOR**_REDUCTIONS if floor is None else floor
+    rate = number_within("lr", lr, _RATES)
+    if floor is None:
+        return float(rate / _DIVISOR**_REDUCTIONS)
+    lowest = number_within("floor", floor, Interval(ge=0))
+    require(lowest <= rate, "floor", floor, f"from 0 to lr = {rate:g}")
+    return lowest
 
 
 def _described(stage: Stage) -> StageDescription:

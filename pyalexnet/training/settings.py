@@ -16,8 +16,9 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from pyalexnet.architecture import OptionArguments, Options
-from pyalexnet.data.readable import OnError
+from pyalexnet.architecture import SEEDS, OptionArguments, Options
+from pyalexnet.data.readable import OnError, require_on_error
+from pyalexnet.ops.sgd import MOMENTA
 from pyalexnet.system.checks import require
 from pyalexnet.system.declaration import Setting, check_fields
 from pyalexnet.training.fine_tuning import Init, Origin
@@ -54,9 +55,7 @@ class Settings:
     epochs: Annotated[int, Setting("passes over the images", group=RECIPE, within=_AT_LEAST_1)]
     batch_size: Annotated[int, Setting("images a step", group=RECIPE, within=_AT_LEAST_1)]
     lr: Annotated[float, Setting("learning rate at the start", group=LEARNING_RATE, within=_ABOVE_0)]
-    momentum: Annotated[
-        float, Setting("share of the last update that is kept", group=RECIPE, within=Interval(ge=0, lt=1))
-    ]
+    momentum: Annotated[float, Setting("share of the last update that is kept", group=RECIPE, within=MOMENTA)]
     weight_decay: Annotated[
         float, Setting("pull of weights towards 0, relative to the learning rate", group=RECIPE, within=_FINITE)
     ]
@@ -69,15 +68,18 @@ class Settings:
         ),
     ]
     devices: tuple[str, ...]
-    seed: Annotated[int, Setting("the same seed gives the same net", group=RECIPE, within=_AT_LEAST_0, usual=str(SEED))]
-    num_classes: Annotated[int, Setting("outputs", group=NET, usual="as many as DATA has classes")]
+    seed: Annotated[int, Setting("the same seed gives the same net", group=RECIPE, within=SEEDS, usual=str(SEED))]
+    num_classes: Annotated[int, Setting("outputs", group=NET, usual="as many as DATA has classes", within=_AT_LEAST_1)]
     reflect: Annotated[bool, Setting("mirror half of the crops", group=RECIPE)]
     colour_noise: Annotated[float, Setting("strength of random colour shifts", group=RECIPE, within=_FINITE)]
     subtract_mean: Annotated[
         bool, Setting("feed raw pixels, without subtracting the mean image", group=RECIPE, off="--no-mean")
     ]
     net_options: OptionArguments
-    floor: Annotated[float | None, Setting("the lowest rate", group=LEARNING_RATE, usual="a thousandth of --lr")] = None
+    floor: Annotated[
+        float | None,
+        Setting("the lowest rate", group=LEARNING_RATE, usual="a thousandth of --lr", within=_FINITE),
+    ] = None
     schedule: Annotated[
         Description,
         Setting(
@@ -150,8 +152,7 @@ class Settings:
         """
         check_fields(self)
         object.__setattr__(self, "lr_layers", by_single_names("lr_layers", self.lr_layers))
-        whole = self.batch_size % self.shards == 0
-        require(whole, "batch_size", self.batch_size, f"a multiple of the number of shards, {self.shards}")
+        require_whole_shards(self.batch_size, self.shards)
         self.make_schedule()
 
     def make_schedule(self) -> Schedule:
@@ -197,7 +198,7 @@ class Conduct:
     ] = False
     report_relus: Annotated[bool, Setting("after each epoch, tell how many ReLUs are dead")] = False
     progress: Annotated[bool, Setting("show no progress", off="--quiet")] = True
-    memory_limit: int | None = None
+    memory_limit: Annotated[int | None, Setting(within=_AT_LEAST_1)] = None
     on_error: OnError = "stop"
 
     def __post_init__(self) -> None:
@@ -208,6 +209,7 @@ class Conduct:
             ValueError: a value makes no sense; the message names it and says what it must be.
         """
         check_fields(self)
+        require_on_error(self.on_error)
         if self.out is None:
             require(not self.resume, "resume", self.resume, "False where out names no folder")
             require(not self.tensorboard, "tensorboard", self.tensorboard, "False where out names no folder")
@@ -251,6 +253,15 @@ class TrainArguments(OptionArguments, total=False):
     devices: Sequence[str] | None
     memory_limit: int | None
     num_classes: int | None
+
+
+def require_whole_shards(batch_size: int, shards: int) -> None:
+    """Refuse a batch that cannot be cut into shards of as many images.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    require(batch_size % shards == 0, "batch_size", batch_size, f"a multiple of the number of shards, {shards}")
 
 
 def differences(was: Settings, now: Settings, *, ignoring: Container[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE, INPUT_CHANNELS, OptionArguments, Options, as_options, parameter_count
 from pyalexnet.data import Dataset, DataSource, PreparedImages
-from pyalexnet.data.choice import DataChoice, data_as_before, data_changes, unchecked_parts
+from pyalexnet.data.choice import DataChoice, data_as_before, data_changes, require_share, unchecked_parts
 from pyalexnet.data.dataset import IMAGE_BYTES, image_names, shortened
 from pyalexnet.data.kept import KeptImages, keep_decoded
 from pyalexnet.data.opening import is_name
@@ -23,9 +23,9 @@ from pyalexnet.errors import DataError, DeviceNotFoundError, ModelFileError
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
 from pyalexnet.net.origin import Origin, RunOrigin
-from pyalexnet.net.placement import describe_placement
+from pyalexnet.net.placement import describe_placement, device_names
 from pyalexnet.net.shards import Shards
-from pyalexnet.system.checks import number, require
+from pyalexnet.system.checks import as_path, number, require
 from pyalexnet.system.declaration import arguments_of
 from pyalexnet.system.files import require_room
 from pyalexnet.system.progress import Display
@@ -33,8 +33,16 @@ from pyalexnet.system.ranks import Ranks
 from pyalexnet.training.checkpoint import Checkpoint, checkpoint_bytes, newest_checkpoint
 from pyalexnet.training.fine_tuning import OPTIONS_OF_STEPS, Init, InitialModel, as_init, require_other_folder
 from pyalexnet.training.recipe import Recipe, recipe_and_data
-from pyalexnet.training.schedule import ENDING, PLATEAU, by_single_names, make_schedule
-from pyalexnet.training.settings import SEED, Conduct, Settings, TrainArguments, differences, values_of
+from pyalexnet.training.schedule import ENDING, PLATEAU, Description, as_description, by_single_names, make_schedule
+from pyalexnet.training.settings import (
+    SEED,
+    Conduct,
+    Settings,
+    TrainArguments,
+    differences,
+    require_whole_shards,
+    values_of,
+)
 from pyalexnet.training.state import RunState
 
 # What a resumed run keeps, whatever is allowed: what its parameters are, what they began from, what they were learned
@@ -94,12 +102,44 @@ class Asked:
             elif name not in declared:
                 others[name] = value
             elif value is not None:
-                settings[name] = declared[name].checked(value)
-        if "lr_layers" in settings:
-            settings["lr_layers"] = by_single_names("lr_layers", settings["lr_layers"])
-        net_options = as_options(others, "train", ["data", "validation", *names])
-        validation = number("validation", validation) if _is_share(validation) else validation
+                settings[name] = _in_full(name, declared[name].checked(value))
+        net_options = as_options(others, "train", ["data", "validation", "callback", *names])
+        _require_agreeing(settings)
+        data, validation = _named("data", data), _named("validation", validation)
+        if _is_share(validation):
+            validation = number("validation", validation)
+            require_share(validation)
         return cls(data, validation, as_init(init), settings, net_options, Conduct(**conduct))
+
+
+def _in_full(name: str, value: Any) -> Any:
+    """A setting in the form that a run keeps, where a call may give it in others."""
+    if name == "lr_layers":
+        return by_single_names(name, value)
+    if name == "devices":
+        return device_names(value)
+    return as_description(value) if name == "schedule" else value
+
+
+def _require_agreeing(asked: Mapping[str, Any]) -> None:
+    """Refuse settings that do not go together, whatever a recipe says of the others.
+
+    Raises:
+        ValueError: two do not; the message names both.
+    """
+    if "schedule" in asked:
+        _require_rates_taken(asked["schedule"], asked)
+    if "lr" in asked:
+        make_schedule(lr=asked["lr"], floor=asked.get("floor"))
+    if "batch_size" in asked and "shards" in asked:
+        require_whole_shards(asked["batch_size"], asked["shards"])
+
+
+def _named(name: str, source: Any) -> Any:
+    """What names data, unless it is a path that can name nothing."""
+    if isinstance(source, str | PathLike):
+        as_path(name, source)
+    return source
 
 
 @dataclass(frozen=True)
@@ -384,18 +424,21 @@ def _self_contained(values: dict[str, Any], asked: Mapping[str, Any]) -> Setting
     """Settings with the schedule in the form that needs no file."""
     rates = {name: values[name] for name in ("lr", "patience", "floor", "epochs")}
     schedule = make_schedule(values["schedule"], **rates).description
+    _require_rates_taken(schedule, asked)
+    return Settings(**{**values, "schedule": schedule})
+
+
+def _require_rates_taken(schedule: Description, asked: Mapping[str, Any]) -> None:
+    """Refuse what is asked for of rates that a schedule does not take.
+
+    Raises:
+        ValueError: there is such; the message names it.
+    """
     for name in ("lr", "patience", "floor"):
         if name in asked:
             takes_it = schedule == PLATEAU or (schedule in ENDING and name != "patience")
             why = "falls by itself" if schedule in ENDING else "has rates of its own"
             require(takes_it, name, asked[name], f"left out, since the schedule {why}")
-    return Settings(**{**values, "schedule": schedule, "devices": _device_names(values["devices"])})
-
-
-def _device_names(devices: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(devices, str):
-        raise ValueError(f"devices is {devices!r}; it must be a list of one or two names, such as ['cpu:0']")
-    return tuple(devices)
 
 
 def _require_same_run(checkpoint: Checkpoint, settings: Settings, chosen: DataChoice, *, changes_allowed: bool) -> None:

@@ -96,12 +96,12 @@ def train(
         patience: how many epochs in a row without a lower validation error make a plateau; 0 keeps ``lr``. Given
             without a schedule, it asks for ``"plateau"``.
         floor: these three schedules go no lower (default: ``lr`` / 1000).
-        momentum: the part of the last update that is kept.
+        momentum: the part of the last update that is kept, at least 0 and below 1.
         weight_decay: pull of weights towards 0, relative to ``lr``.
         devices: one device, or two with a tower each, such as ``["cuda:0", "cuda:1"]``; by default the first
             GPU, or the CPU where there is none.
         memory_limit: bytes that the net may take on each device; by default what the device has.
-        seed: of initial weights, order, crops, colours and dropout; not negative (default 0).
+        seed: of initial weights, order, crops, colours and dropout; from 0 to 2**63 - 1 (default 0).
         num_classes: outputs of the net (default: as many as the data has classes).
         reflect: whether half of the crops are mirrored. Turn it off where left and right matter, as in writing.
         colour_noise: standard deviation of the random factors on the colours' principal components.
