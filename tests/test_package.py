@@ -204,7 +204,10 @@ def test_native_modules_that_cannot_be_loaded_say_what_to_run(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("digest", "advice"),
-    [("0123", f"run 'pip install {ROOT}', or tools/develop.py"), (None, "--force-reinstall pyalex")],
+    [
+        ("0123", f"run 'pip install {ROOT}', or tools/develop.py"),
+        (None, "--force-reinstall PATH' with the checkout or wheel that"),
+    ],
 )
 def test_where_nothing_was_built_it_says_what_to_run(
     digest: str | None, advice: str, monkeypatch: pytest.MonkeyPatch

@@ -65,7 +65,7 @@ def _loaded(name: str) -> NativeModule:
 def what_to_run() -> str:
     """How to get native modules that go with this package."""
     if digest_of_sources() is None:
-        return "run 'pip install --force-reinstall pyalexnet'"
+        return "run 'pip install --force-reinstall PATH' with the checkout or wheel that pyalexnet was installed from"
     return f"run 'pip install {_CHECKOUT}', or tools/develop.py"
 
 
