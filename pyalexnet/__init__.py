@@ -42,6 +42,7 @@ from pyalexnet.net.judging import ClassResult, Evaluation, Interval
 from pyalexnet.net.layer_table import LayerRow, layer_table
 from pyalexnet.net.model_file import save_model
 from pyalexnet.net.network import AlexNet
+from pyalexnet.system import extras as _extras
 from pyalexnet.system import short_names as _short_names
 from pyalexnet.training.events import TrainingEvent
 from pyalexnet.training.record import RunRecord, load_run
@@ -68,6 +69,9 @@ _MODULES = {
 }
 _short_names.install(__name__, _MODULES)
 
+# Those that need a library of an extra: without it they are there to say so, and are not listed.
+_NEEDS = {"autograd": ("torch",), "figures": ("matplotlib",), "report": ("jinja2", "matplotlib")}
+
 
 def __getattr__(name: str) -> _ModuleType:
     if name in _MODULES:
@@ -76,7 +80,8 @@ def __getattr__(name: str) -> _ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    missing = {name for name, libraries in _NEEDS.items() if not _extras.are_installed(libraries)}
+    return sorted({*globals(), *_MODULES} - missing)
 
 
 __all__ = [

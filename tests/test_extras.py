@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,33 @@ print(pyalexnet.evaluate(model).count)
     finished = run_without(EVERY, program, tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[-1] == "49"
+
+
+@pytest.mark.parametrize("missing", [("torch",), ("matplotlib",), ("jinja2",), ("torch", *EVERY), ()], ids=",".join)
+def test_what_cannot_be_imported_is_not_listed(missing: tuple[str, ...], tmp_path: Path) -> None:
+    program = """
+import inspect, pydoc, pyalexnet
+before = set(sys.modules)
+names = dir(pyalexnet)
+assert set(sys.modules) == before
+print(*names)
+assert set(dict(inspect.getmembers(pyalexnet))) == set(names)
+assert "AlexNet" in pydoc.render_doc(pyalexnet)
+"""
+    finished = run_without(missing, program, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    needs = {"autograd": {"torch"}, "figures": {"matplotlib"}, "report": {"jinja2", "matplotlib"}, "ablation": set()}
+    names = set(finished.stdout.split())
+    for name, libraries in needs.items():
+        there = all(importlib.util.find_spec(library) for library in libraries) and not libraries & set(missing)
+        assert (name in names) == there, name
+
+
+def test_a_report_asks_for_its_own_extra_where_both_libraries_are_missing(tmp_path: Path) -> None:
+    finished = run_without(("jinja2", "matplotlib"), "import pyalexnet; pyalexnet.report", tmp_path)
+    assert finished.stderr.strip().endswith(
+        "jinja2 is not installed, which this needs: run pip install 'pyalexnet[report]'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from pyalexnet.errors import MissingLibraryError
 
@@ -21,6 +22,14 @@ _EXTRAS = {
 
 _PACKAGES = {"google": "protobuf"}
 """Those that are imported by another name than they are installed by."""
+
+
+def are_installed(libraries: Iterable[str]) -> bool:
+    """Whether all can be imported, as far as that shows without importing one."""
+    try:
+        return all(find_spec(library) is not None for library in libraries)
+    except (ModuleNotFoundError, ValueError):  # what hides a library, and a module that does not tell where it is from
+        return False
 
 
 @contextmanager
