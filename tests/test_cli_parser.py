@@ -105,6 +105,11 @@ def test_behind_two_dashes_all_words_are_positional() -> None:
     assert _parser().parse_args(["predict", "--", "run", "--devices", "cpu:0"]).images == ["--devices", "cpu:0"]
 
 
+def test_options_may_be_cut_short_and_files_look_like_options() -> None:
+    assert _parser().parse_args(["predict", "run", "a.jpg", "--to", "2"]).top == 2
+    assert _parser().parse_args(["predict", "run", "--a b.jpg"]).images == ["--a b.jpg"]
+
+
 def lists() -> CommandParser:
     parser = CommandParser(prog="measure")
     parser.add_list("--numbers", float, continues=is_numbers)
@@ -168,6 +173,20 @@ def test_an_abbreviated_list(monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluate"], "pyalexnet evaluate: the following arguments are required: MODEL"),
         (["figure", "filters", "run"], "pyalexnet figure filters: the following arguments are required: FILE"),
         (["predict", "run", "a.jpg", "--no\x1b[31m"], r"pyalexnet predict: unrecognized arguments: --no\x1b[31m"),
+        (
+            ["predict", "m", "ph", "--tops", "3"],
+            "predict: unrecognized arguments: --tops; did you mean --top?",
+        ),
+        (["train", "--epocs=3"], "pyalexnet train: unrecognized arguments: --epocs=3; did you mean --epochs?"),
+        (["evaluate", "--veiws", "1"], "pyalexnet evaluate: unrecognized arguments: --veiws; did you mean --views?"),
+        (["evaluate", "--veiws"], "pyalexnet evaluate: unrecognized arguments: --veiws; did you mean --views?"),
+        (["predict", "run", "a", "--xyz"], "pyalexnet predict: unrecognized arguments: --xyz (see"),
+        (["trian"], "; did you mean train? (see pyalexnet --help)"),
+        (["figure", "filter", "run"], "; did you mean filters? (see pyalexnet figure --help)"),
+        (["train", "--preset", "papers"], "; did you mean paper? (see pyalexnet train --help)"),
+        (["train", "a\0b"], "pyalexnet train: argument DATA: it has a NUL"),
+        (["train", "--out", "a\0b"], "pyalexnet train: argument --out: it has a NUL"),
+        (["predict", "run", "a.jpg", "a\0b"], "pyalexnet predict: argument IMAGE: it has a NUL"),
         (["features", "run", "set", "--held-out", "--files", "out.npz"], "not allowed with argument --held-out"),
     ],
 )

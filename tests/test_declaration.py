@@ -94,6 +94,31 @@ def test_what_is_not_as_declared_is_named(wrong: dict[str, Any], error: type[Exc
         Oven(**{"heat": 1, **wrong})
 
 
+@dataclass(frozen=True)
+class Loaf:
+    """A declaration of numbers in a row."""
+
+    heats: Annotated[tuple[float, ...], Setting("degrees", within=Interval(gt=0))] = ()
+    eggs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def test_numbers_in_a_row() -> None:
+    found = Loaf([np.float32(0.5), 2], np.array([1, 2]))  # type: ignore[arg-type]
+    assert (found.heats, found.eggs) == ((0.5, 2.0), (1, 2))
+    for wrong, message in (
+        ({"heats": 1}, "heats is 1; it must be a list of numbers"),
+        ({"heats": "12"}, "heats is '12'; it must be a list of numbers"),
+        ({"heats": [1, "x"]}, r"heats\[1\] is 'x'; it must be a number"),
+        ({"heats": [0]}, r"heats\[0\] is 0; it must be above 0"),
+        ({"eggs": [1.5]}, r"eggs\[0\] is 1\.5; it must be an integer"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
+            Loaf(**wrong)  # type: ignore[arg-type]
+
+
 def test_a_misspelling_is_told_from_what_is_unknown() -> None:
     require_known(["heat"], ["heat", "trays"], "bake", "nothing is like it")
     with pytest.raises(TypeError, match=r"^bake has no argument 'tray'; did you mean trays\?$"):

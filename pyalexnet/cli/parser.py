@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from pyalexnet.cli.status import WRONG_INPUT
+from pyalexnet.system.checks import nearest
 from pyalexnet.system.names import printable
 from pyalexnet.system.ranks import is_told_here
 
@@ -32,6 +33,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """As in ArgumentParser."""
         super().__init__(*arguments, **options)
+        self.suggest_on_error = False  # newer Pythons' own suggestions, which are no questions
         self._lists: dict[str, Callable[[str], bool]] = {}
 
     def add_list(
@@ -78,19 +80,39 @@ class CommandParser(argparse.ArgumentParser):
             namespace, left = super().parse_known_args(self._with_lists_joined(words[:end]), namespace)
         finally:
             self.usage, self._actions = usage, actions
+        self._require_known(word for word in left if word.startswith("--") and " " not in word)  # or it is no option
         namespace, unknown = super().parse_known_args([*left, *words[end:]], namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        self._require_known(unknown)
         for action in self._actions:
             value = getattr(namespace, action.dest, None)
-            if value == "" or (isinstance(value, list) and "" in value):  # which would name the working directory
-                self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: it is empty")
+            for text in value if isinstance(value, list) else [value]:
+                if text == "" or (isinstance(text, str) and "\0" in text):  # which can name no file
+                    fault = "it has a NUL" if text else "it is empty"
+                    self.error(f"argument {'/'.join(action.option_strings) or action.metavar}: {fault}")
         return namespace, []
 
     def error(self, message: str) -> NoReturn:
         """End the program with one line, of ranks one; the usage, which may take twenty, is what ``--help`` is for."""
         line = f"{self.prog}: {printable(message)} (see {self.prog} --help)"
         self.exit(WRONG_INPUT, f"{line}\n" if is_told_here(ValueError(line)) else None)
+
+    def _require_known(self, unknown: Iterable[str]) -> None:
+        """End the program where there are words that are no arguments; of options, ask what was meant."""
+        words = list(unknown)
+        if not words:
+            return
+        flags = (word.partition("=")[0] for word in words if word.startswith("-"))
+        meant = next(filter(None, (nearest(flag, self._option_string_actions) for flag in flags)), "")
+        self.error(f"unrecognized arguments: {' '.join(words)}{meant and f'; {meant}'}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As in ArgumentParser, but a wrong command or choice is answered by what may have been meant."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if meant := nearest(str(value), map(str, action.choices or ())):
+                error.message += f"; {meant}"
+            raise
 
     def _with_lists_joined(self, words: Sequence[str]) -> list[str]:
         """``--list a b c`` as ``--list=a,b c`` where c is no more of the list."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from annotated_types import Interval
+
+Item = TypeVar("Item")
 
 LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
 """What kernels count with."""
@@ -201,6 +204,66 @@ def numbers_by_name(name: str, value: object) -> dict[str, float]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} is {shown(value)}; it must be numbers by name")
     return {str(key): number(f"{name}[{str(key)!r}]", each) for key, each in value.items()}
+
+
+def several(name: str, value: Any, each: Callable[[str, object], Item]) -> tuple[Item, ...]:
+    """Numbers in a row.
+
+    Args:
+        name: the argument's, for messages.
+        value: a sequence or an array of them.
+        each: converts one of them, or refuses it by its name.
+
+    Raises:
+        TypeError: it is no sequence, or one of something else.
+    """
+    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if not is_sequence or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {shown(value)}; it must be a list of numbers")
+    return tuple(each(f"{name}[{place}]", item) for place, item in enumerate(value))
+
+
+def one_each(name: str, value: Any, count: int, of: str, entries: str = "entries", kind: type = object) -> None:
+    """Refuse what is no list with an entry for each of something.
+
+    Args:
+        name: the argument's, for messages.
+        value: what must be a list.
+        count: how many entries it must have.
+        of: what each of them is for.
+        entries: what messages call them.
+        kind: what each must be.
+
+    Raises:
+        TypeError: it is no list, or an entry is of another kind.
+        ValueError: there are more or fewer.
+    """
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {shown(value)}; it must be a list with one for each {of}")
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} {entries}; it must have {count}, one for each {of}")
+    each_of_kind(name, value, kind)
+
+
+def each_of_kind(name: str, value: Sequence[object], kind: type) -> None:
+    """Refuse a list with something else than it must have.
+
+    Raises:
+        TypeError: an entry is of another kind.
+    """
+    for place, entry in enumerate(value):
+        if not isinstance(entry, kind) or (kind is not str and isinstance(entry, str)):
+            wanted = _KINDS.get(kind, f"of the type {kind.__name__}")
+            raise TypeError(f"{name}[{place}] is {shown(entry)}; it must be {wanted}")
+
+
+_KINDS: dict[type, str] = {str: "a name", Sequence: "a list"}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question whether another name was meant, which is most like the one that was given; empty where none is."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def shown(value: object) -> str:

@@ -14,15 +14,24 @@ import operator
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from os import PathLike
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from annotated_types import Interval
 
-from pyalexnet.system.checks import as_path, flag, integer, number, numbers_by_name, require, require_within
+from pyalexnet.system.checks import (
+    as_path,
+    flag,
+    integer,
+    nearest,
+    number,
+    numbers_by_name,
+    require,
+    require_within,
+    several,
+)
 
 _ANY_NUMBER = Interval()
 
@@ -90,6 +99,9 @@ class Argument:
         if isinstance(found, dict):
             for key, each in found.items():
                 require_within(self.setting.within, f"{self.name}[{key!r}]", each, given=value[key])
+        elif isinstance(found, tuple):
+            for place, each in enumerate(found):
+                require_within(self.setting.within, f"{self.name}[{place}]", each, given=value[place])
         else:
             require_within(self.setting.within, self.name, found, given=value)
         return found
@@ -139,9 +151,7 @@ def require_known(given: Iterable[str], known: Iterable[str], caller: str, other
     known = list(known)
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else otherwise
-            raise TypeError(f"{caller} has no argument {name!r}; {hint}")
+            raise TypeError(f"{caller} has no argument {name!r}; {nearest(name, known) or otherwise}")
 
 
 def _parts(hint: Any) -> tuple[Any, bool, Setting]:
@@ -171,5 +181,7 @@ _CONVERSIONS: dict[Any, Callable[[str, Any], Any]] = {
     float: number,
     bool: flag,
     dict[str, float]: numbers_by_name,
+    tuple[int, ...]: partial(several, each=integer),
+    tuple[float, ...]: partial(several, each=number),
     str | PathLike[str]: _path,
 }
