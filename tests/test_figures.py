@@ -223,6 +223,7 @@ def test_every_figure_is_checked() -> None:
 
 def test_figures_are_written_in_the_format_of_their_name(digits_run: Path, tmp_path: Path) -> None:
     figure = learning_curves(load_run(digits_run))
+    assert encoded(learning_curves(digits_run), "png") == encoded(figure, "png")
     for kind, begin in {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}.items():
         save_figure(figure, tmp_path / f"curves.{kind}")
         assert (tmp_path / f"curves.{kind}").read_bytes().startswith(begin)

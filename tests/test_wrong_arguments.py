@@ -157,6 +157,7 @@ def test_of_an_image_batch(net: AlexNet) -> None:
 def test_of_a_classifier(net: AlexNet, model: Classifier) -> None:
     good = {"net": net, "classes": list("abcd"), "mean": model.mean}
     wrong = {"net": NOT_NETS, "classes": NOT_NAMES, "mean": NOT_MEANS}
+    wrong |= {"learned_from": (5, "run", {}, {"source": "run"}, True, object()), "origin": (None, 5, "run", {})}
     assert not list(cases(Classifier, good, wrong))
 
 
@@ -200,6 +201,103 @@ def test_of_what_works_with_models(model: Classifier, tmp_path: Path) -> None:
             {"path": tmp_path / "model", "model": model},
             {"path": NOT_PATHS, "model": (*NOT_MODELS, "run", model.net)},
         ),
+    ]
+    assert not found
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_figures(model: Classifier, tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1])
+    figures, data = pyalexnet.figures, (images, labels)
+    not_names = (1, True, "ab", {}, ["a"], ["a", 1], ["a", None], object())
+    not_found = (1, None, "ab", [], [1, 2], object())
+    path = tmp_path / "figure.png"
+    wrong_run = (1, None, b"run", [], object(), "", "a\0b")
+    neighbours: list[list[pyalexnet.Neighbour]] = [[], []]
+    found = [
+        *cases(figures.prediction_panel, {"model": model, "images": images}, {"labels": not_names}),
+        *cases(
+            figures.neighbour_rows,
+            {"queries": images, "found": neighbours, "data": data},
+            {"labels": not_names, "found": not_found, "queries": (0, None)},
+        ),
+        *cases(figures.occlusion_panel, {"images": images, "found": []}, {"found": not_found, "images": (0, None)}),
+        *cases(figures.projection_panel, {"images": images, "found": []}, {"found": not_found, "images": (0, None)}),
+        *cases(figures.unit_rows, {"data": data}, {"found": not_found}),
+        *cases(figures.similarity_panel, {}, {"found": not_found}),
+        *cases(figures.learning_curves, {}, {"run": wrong_run}),
+        *cases(
+            figures.save_figure,
+            {"figure": figures.filter_pictures(model), "path": path},
+            {"figure": (1, None, "x", object()), "path": (*NOT_PATHS, "", "figure.jpg")},
+        ),
+        *cases(figures.encoded, {"figure": figures.filter_pictures(model)}, {"kind": ("jpg", 1, None, "")}),
+    ]
+    assert not found
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_recipes_and_schedules() -> None:
+    recipe, schedule = pyalexnet.recipe, pyalexnet.schedule
+    not_rates = (*NOT_NUMBERS, math.nan, math.inf, 0, -1)
+    schedules = (1, None, 0.01, {"epoch": 0}, b"falling", "fast", "", object())
+    at_least_0 = (*NOT_INTEGERS, None, -1)
+    plan = pyalexnet.ablation.Plan
+    not_several = (1, "1", None, (), ("x",), [None], {1: 2}, np.array(1))
+    found = [
+        *cases(recipe.recipe_for, {"images": 5, "classes": 2}, {"images": NOT_COUNTS, "classes": NOT_COUNTS}),
+        *cases(recipe.reason_for, {"images": 5, "classes": 2}, {"images": NOT_COUNTS, "classes": NOT_COUNTS}),
+        *cases(recipe.recipe_of, {"data": "digits"}, {"preset": ("x", "", 1, [], True)}),
+        *(
+            problem
+            for kind in ("plateau", "falling", "poly", "0.01", "source2012")
+            for problem in cases(
+                schedule.make_schedule,
+                {"schedule": kind, "lr": 0.01},
+                {"lr": not_rates, "patience": at_least_0, "epochs": NOT_COUNTS, "schedule": schedules},
+            )
+        ),
+        *cases(schedule.make_schedule, {"lr": 0.01}, {"floor": ("x", True, [], -1, math.nan, 1)}),
+        *cases(schedule.PlateauSchedule, {"lr": 0.01, "patience": 1}, {"lr": not_rates, "patience": at_least_0}),
+        *cases(schedule.FallingSchedule, {"lr": 0.01, "epochs": 1}, {"lr": not_rates, "epochs": NOT_COUNTS}),
+        *cases(
+            plan, {}, {"lrs": (*not_several, (0,)), "race_lrs": not_several, "seeds": (*not_several, (-1,), (1.5,))}
+        ),
+    ]
+    assert not found
+
+
+def test_of_an_ablation_and_a_report(tmp_path: Path) -> None:
+    ablation = {"data": "nowhere", "out": tmp_path / "ablation.json"}
+    report = {"path": tmp_path / "report.html", "folder": tmp_path / "nowhere"}
+    views = (*NOT_COUNTS, 2, 3, 100)
+    found = [
+        *cases(
+            pyalexnet.ablation.ablate,
+            ablation,
+            {"plan": (1, {}, "plan", (), object()), "devices": (0, True, "cpu:0", [], ["cpu:0", "cpu:1"], ["nope:0"])}
+            | {"memory_limit": NOT_LIMITS, "on_error": (1, "x"), "on_begin": NOT_FUNCTIONS, "on_result": NOT_FUNCTIONS},
+        ),
+        *cases(
+            pyalexnet.report.write_report,
+            report,
+            {"limit": ("x", 1.5, True, 0, -1), "best": ("x", 1, None), "timing": ("x", 1, None), "overlap": ("x", 1)}
+            | {"views": views, "batch_size": NOT_COUNTS, "on_error": (1, "x"), "on_stage": NOT_FUNCTIONS}
+            | {"path": (*NOT_PATHS, ""), "folder": (*NOT_PATHS, "")},
+        ),
+    ]
+    assert not found
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_conversions_and_comparisons(model: Classifier, tmp_path: Path) -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    path = tmp_path / "net.onnx"
+    found = [
+        *cases(pyalexnet.convert, {"source": model, "path": path}, {"to": (True, 0, "", "ONNX", b"onnx", [])}),
+        *cases(pyalexnet.load_model, {"path": path, "mean": (1, 2, 3)}, {"classes": ("",), "mean": ("",)}),
+        *cases(pyalexnet.find_neighbours, {"model": model}, {"queries": (0, None, True, 1.5, {})}),
+        *cases(pyalexnet.predict, {"images": images}, {"model": ("", "a\0b")}),
     ]
     assert not found
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,9 @@ class Classifier:
         if not np.isfinite(mean).all():
             raise ValueError("mean has values that are NaN or infinite; all must be finite")
         object.__setattr__(self, "mean", mean)
+        _require_description(self.learned_from)
+        if not isinstance(self.origin, Origin):
+            raise TypeError(f"origin is {shown(self.origin)}; it must be an Origin")
 
     def __repr__(self) -> str:
         return f"<Classifier of {_some(self.classes)}: {self.net!r}>"
@@ -84,6 +87,13 @@ def _names(classes: object, outputs: int) -> tuple[str, ...]:
         raise ValueError(f"classes has {len(names)} names; it must have 1 to {outputs}, as many as the net's outputs")
     require_distinct("classes", names)
     return names
+
+
+def _require_description(learned_from: object) -> None:
+    parts = {"source", "validation", "training", "held_out"}
+    is_description = isinstance(learned_from, Mapping) and learned_from.keys() >= parts
+    if not is_description and not isinstance(learned_from, Path | None):
+        raise TypeError(f"learned_from is {shown(learned_from)}; it must be a description of data, a Path or None")
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Interval, Le
 
-from pyalexnet.architecture import Activation, OptionArguments, Options
+from pyalexnet.architecture import SEEDS, Activation, OptionArguments, Options
 from pyalexnet.data import Dataset, DataSource, Subset
 from pyalexnet.data.augmentation import epoch_order, view_variations
 from pyalexnet.data.choice import unreadable_lines
 from pyalexnet.data.prefetch import read_ahead
-from pyalexnet.data.readable import OnError
+from pyalexnet.data.readable import OnError, require_on_error
 from pyalexnet.data.statistics import measure
 from pyalexnet.data.subset import sample
 from pyalexnet.device.backend import devices as known_devices
@@ -40,7 +40,9 @@ from pyalexnet.errors import DataError, DivergedError, LauncherError
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.network import AlexNet
-from pyalexnet.system.checks import as_path, require
+from pyalexnet.net.placement import device_names
+from pyalexnet.net.programs import as_memory_limit
+from pyalexnet.system.checks import as_path, callback, require, shown
 from pyalexnet.system.declaration import Setting, arguments_of, check_fields
 from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.interrupt import keyboard_interrupt
@@ -97,7 +99,11 @@ class Plan:
     ] = (0.001, 0.003)
     seeds: Annotated[
         tuple[int, ...],
-        Setting("of the runs; those after the first repeat the rate that was best with the first", metavar="N,N"),
+        Setting(
+            "of the runs; those after the first repeat the rate that was best with the first",
+            metavar="N,N",
+            within=SEEDS,
+        ),
     ] = (0, 1)
     race_lrs: Annotated[tuple[float, ...], Setting("learning rates that ReLU and tanh try", metavar="N,N")] = (
         0.0003,
@@ -244,6 +250,7 @@ def ablate(
 
     Raises:
         DataError: the data cannot serve, or ``out`` is no such file or was made with another plan.
+        TypeError: an argument is of another type.
         ValueError: an argument makes no sense.
         OSError: ``out`` cannot be written.
         OutOfMemoryError: a net does not fit.
@@ -251,11 +258,17 @@ def ablate(
     """
     if join_ranks().size > 1:
         raise LauncherError("an ablation trains its nets in one process each: start it without a launcher of MPI")
+    plan = Plan() if plan is None else plan
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan is {shown(plan)}; it must be a Plan")
+    devices = list(default_devices() if devices is None else device_names(devices))
+    require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")
+    memory_limit = as_memory_limit(memory_limit)
+    require_on_error(on_error)
+    callback("on_begin", on_begin)
+    callback("on_result", on_result)
     if out is not None:
         require_writable(as_path("out", out))
-    plan = plan or Plan()
-    devices = list(default_devices() if devices is None else devices)
-    require(len(devices) == 1, "devices", devices, "one device, since a net of one tower is among them")
     recipe, _, chosen = recipe_and_data(data, None, None, on_error=on_error)
     if on_error == "skip" and (left_out := unreadable_lines(chosen.description)):
         warnings.warn("\n".join(left_out), stacklevel=2)

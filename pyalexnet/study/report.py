@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from pyalexnet.system.extras import importing_extra
+
+with importing_extra():
+    import jinja2  # before figures, whose library the extra of reports brings too
+
 from pyalexnet.architecture import Options
 from pyalexnet.data import Dataset, DataSource, Subset
+from pyalexnet.data.augmentation import require_views
 from pyalexnet.data.dataset import remarks_on
 from pyalexnet.data.opening import as_dataset, as_test_dataset
-from pyalexnet.data.readable import OnError, readable
+from pyalexnet.data.readable import OnError, readable, require_on_error
 from pyalexnet.data.subset import sample
 from pyalexnet.errors import DataError
 from pyalexnet.evaluation.choices import BATCH_SIZE
@@ -34,8 +40,7 @@ from pyalexnet.net.timing import Stopwatch
 from pyalexnet.study.figures import encoded, filter_pictures, learning_curves, neighbour_rows, prediction_panel
 from pyalexnet.study.figures.filters import RANDOM_COLOUR_INDEX, colour_by_tower
 from pyalexnet.study.ledger import LEDGER, SOURCES, Row
-from pyalexnet.system.checks import as_path
-from pyalexnet.system.extras import importing_extra
+from pyalexnet.system.checks import as_path, at_least, callback, flag
 from pyalexnet.system.files import require_writable, write_atomically
 from pyalexnet.system.names import printable, shorten
 from pyalexnet.system.progress import duration
@@ -46,8 +51,6 @@ from pyalexnet.training.schedule import make_schedule, summary
 from pyalexnet.training.settings import Settings
 from pyalexnet.training.state import EpochRecord
 
-with importing_extra():
-    import jinja2
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -140,19 +143,44 @@ def write_report(
 
     Raises:
         DataError: the folder holds no run, or ``data`` cannot serve.
+        TypeError: an argument is of another type.
         ModelFileError: the run's model is damaged.
         FileNotFoundError: the run's folder has no model.
         ValueError: an argument makes no sense.
         OSError: the file cannot be written; what was there before is unchanged.
         OutOfMemoryError: a net does not fit.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; it must be at least 1")
+    limit = None if limit is None else at_least("limit", limit, 1)
+    views, batch_size = require_views(views), at_least("batch_size", batch_size, 1)
+    best, timing = flag("best", best), flag("timing", timing)
+    overlap = None if overlap is None else flag("overlap", overlap)
+    require_on_error(on_error)
+    callback("on_stage", on_stage)
     require_writable(as_path("path", path))
     run = load_run(folder)
     model = load_model(run.folder / (BEST_FILE if best else MODEL_FILE), devices=devices, memory_limit=memory_limit)
     chosen, no_data = _data(model, data, on_error)
-    context: dict[str, Any] = {
+    context = _about_run(run, model, views) | {"no_data": no_data, "errors": None, "times": None}
+    found = None
+    for line in remarks_on(chosen.judged, chosen.searched) if chosen else ():
+        on_stage(line)
+    on_stage("drawing filters")
+    context["figures"] = [_filters(model)]
+    if chosen is not None:
+        found = _judged(model, chosen.judged, limit, views, batch_size, overlap, on_stage)
+        context["errors"] = _errors(found, chosen.judged_name)
+        on_stage("drawing predictions and neighbours")
+        context["figures"] += _image_figures(model, chosen, batch_size)
+    context["numbers"] = list(_numbers(run, found))
+    if timing:
+        on_stage("timing layers")
+        context["times"] = _times(model, run.settings.batch_size, memory_limit)
+    write_atomically(path, _page(context))
+
+
+def _about_run(run: RunRecord, model: Classifier, views: int) -> dict[str, Any]:
+    """What the page shows of a run without a look at its images."""
+    return {
         "title": f"AlexNet: {run.folder.resolve().name}",
         "subtitle": _subtitle(run, model),
         "sections": _SECTIONS,
@@ -164,33 +192,32 @@ def write_report(
         "ledger": [_ledger_line(row, run.settings, views) for row in LEDGER if row.setting],
         "settings": list(_settings_rows(run)),
         "memory": str(model.net.plan(run.settings.batch_size)).splitlines(),
-        "no_data": no_data,
-        "errors": None,
-        "times": None,
     }
-    for line in remarks_on(chosen.judged, chosen.searched) if chosen else ():
-        on_stage(line)
-    on_stage("drawing filters")
-    context["figures"] = [_filters(model)]
-    found = None
-    if chosen is not None:
-        judged = _limited(chosen.judged, limit)
-        with working_alone():
-            found = evaluate(
-                model,
-                judged,
-                views=views,
-                batch_size=batch_size,
-                overlap=overlap,
-                on_stage=lambda stage, count: on_stage(f"{stage}: {count:,} images"),
-            )
-        context["errors"] = _errors(found, chosen.judged_name)
-        on_stage("drawing predictions and neighbours")
-        context["figures"] += _image_figures(model, chosen, batch_size)
-    context["numbers"] = list(_numbers(run, found))
-    if timing:
-        on_stage("timing layers")
-        context["times"] = _times(model, run.settings.batch_size, memory_limit)
+
+
+def _judged(
+    model: Classifier,
+    images: Dataset,
+    limit: int | None,
+    views: int,
+    batch_size: int,
+    overlap: bool | None,
+    on_stage: Callable[[str], None],
+) -> Evaluation:
+    """How often the net is right on images, or on a random part of them."""
+    with working_alone():
+        return evaluate(
+            model,
+            _limited(images, limit),
+            views=views,
+            batch_size=batch_size,
+            overlap=overlap,
+            on_stage=lambda stage, count: on_stage(f"{stage}: {count:,} images"),
+        )
+
+
+def _page(context: dict[str, Any]) -> bytes:
+    """The HTML file that shows all this."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pyalexnet.study"),
         autoescape=True,
@@ -198,7 +225,7 @@ def write_report(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    write_atomically(path, environment.get_template("report.html").render(context).encode())
+    return environment.get_template("report.html").render(context).encode()
 
 
 def _shown(value: object) -> object:

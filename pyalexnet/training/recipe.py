@@ -252,7 +252,8 @@ def fine_tuning(recipe: Recipe, *, new_outputs: bool) -> Recipe:
 
 
 def reason_for(images: int, classes: int) -> str:
-    """In a few words, why :func:`recipe_for` gives these images the recipe that it does."""
+    """In a few words, why :func:`recipe_for` gives these images the recipe that it does; errors likewise."""
+    images, classes = at_least("images", images, 1), at_least("classes", classes, 1)
     if images >= PAPER_IMAGES and classes >= PAPER_CLASSES:
         why = "about as many as the paper's"
     elif images <= SMALL_IMAGES:

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from pyalexnet.data.choice import DataDescription
 from pyalexnet.errors import DataError
-from pyalexnet.system.checks import as_path, require
+from pyalexnet.system.checks import as_path, require, shown
 from pyalexnet.system.json_file import JsonFormat
 from pyalexnet.training.checkpoint import CHECKPOINTS
 from pyalexnet.training.logs import METRICS_FILE, read_lines
@@ -87,6 +87,21 @@ def load_run(folder: str | PathLike[str]) -> RunRecord:
         history=run.history,
         log=_step_log(folder / METRICS_FILE),
     )
+
+
+def as_run(run: RunRecord | str | PathLike[str]) -> RunRecord:
+    """A run's record from what a user names: itself, or the run's folder.
+
+    Raises:
+        DataError: as in :func:`load_run`.
+        TypeError: it is neither.
+        ValueError: it is a path that can name nothing.
+    """
+    if isinstance(run, RunRecord):
+        return run
+    if isinstance(run, str | PathLike):
+        return load_run(as_path("run", run))
+    raise TypeError(f"run is {shown(run)}; it must be a RunRecord or a run's folder")
 
 
 def load_data_description(folder: Path) -> DataDescription:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pyalexnet.study.figures.style import BLUE, GREY, NORMAL, ORANGE, SMALL, new_figure
-from pyalexnet.training.record import RunRecord, StepLog
+from pyalexnet.training.record import RunRecord, StepLog, as_run
 
 # The training loss is shown as a mean over this part of the steps.
 _SMOOTHED_PART = 1 / 100
@@ -18,12 +20,17 @@ _SMOOTHED_PART = 1 / 100
 _RATES_WRITTEN = 8
 
 
-def learning_curves(run: RunRecord) -> Figure:
+def learning_curves(run: RunRecord | str | PathLike[str]) -> Figure:
     """Training and held-out loss above, held-out error below; a dotted line where the learning rate changes.
 
     Args:
-        run: what :func:`pyalexnet.training.record.load_run` found in a run's folder.
+        run: a run's folder, or what :func:`pyalexnet.load_run` found in it.
+
+    Raises:
+        DataError: the folder holds no run, or a file of it is damaged; the message names it.
+        TypeError: ``run`` is neither.
     """
+    run = as_run(run)
     figure = new_figure(7.5, 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.4, 1])
     _show_losses(above, run)

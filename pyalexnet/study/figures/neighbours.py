@@ -13,6 +13,7 @@ from pyalexnet.data.pictures import Pictures
 from pyalexnet.evaluation.neighbours import Neighbour
 from pyalexnet.evaluation.predict import as_images
 from pyalexnet.study.figures.style import NORMAL, SMALL, literally, name_shown, new_figure, show_picture
+from pyalexnet.system.checks import one_each
 
 
 def neighbour_rows(
@@ -28,12 +29,13 @@ def neighbour_rows(
 
     Raises:
         DataError: an image cannot be read.
+        TypeError: an argument is of another type.
         ValueError: there are not as many lists or labels as queries.
     """
     pixels = as_images(queries, "queries")
-    for name, given in (("found", found), ("labels", pixels if labels is None else labels)):
-        if len(given) != len(pixels):
-            raise ValueError(f"{name} has {len(given)} entries; it must have {len(pixels)}, one for each query")
+    one_each("found", found, len(pixels), "query", kind=Sequence)
+    if labels is not None:
+        one_each("labels", labels, len(pixels), "query", kind=str)
     dataset = as_dataset(data)
     columns = 1 + max(map(len, found))
     figure = new_figure(1.15 * columns, 1.45 * len(pixels))

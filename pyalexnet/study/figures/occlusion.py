@@ -21,6 +21,7 @@ from pyalexnet.study.figures.style import (
     seen_by_net,
     show_picture,
 )
+from pyalexnet.system.checks import one_each
 
 _COLUMNS = 2  # pairs in a row
 
@@ -37,11 +38,11 @@ def occlusion_panel(images: Pictures, found: Sequence[OcclusionMap]) -> Figure:
 
     Raises:
         DataError: an image cannot be read.
+        TypeError: an argument is of another type.
         ValueError: there are not as many maps as images.
     """
     pixels = as_images(images)
-    if len(found) != len(pixels):
-        raise ValueError(f"found has {len(found)} entries; it must have {len(pixels)}, one for each image")
+    one_each("found", found, len(pixels), "image", kind=OcclusionMap)
     pairs = min(_COLUMNS, len(pixels))
     rows = -(-len(pixels) // pairs)
     figure = new_figure(3.9 * pairs + 0.5, 2.15 * rows)

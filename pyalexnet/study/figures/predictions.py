@@ -23,6 +23,7 @@ from pyalexnet.study.figures.style import (
     new_figure,
     show_picture,
 )
+from pyalexnet.system.checks import one_each
 from pyalexnet.system.ranks import working_alone
 
 _COLUMNS = 4
@@ -48,11 +49,12 @@ def prediction_panel(
 
     Raises:
         DataError: an image cannot be read.
+        TypeError: an argument is of another type.
         ValueError: there are not as many labels as images.
     """
     pixels = as_images(images)
-    if labels is not None and len(labels) != len(pixels):
-        raise ValueError(f"labels has {len(labels)} names; it must have {len(pixels)}, one for each image")
+    if labels is not None:
+        one_each("labels", labels, len(pixels), "image", "names", str)
     with working_alone():
         predictions = predict(model, pixels, top=_TOP, views=views, batch_size=batch_size)
     columns = min(_COLUMNS, len(pixels))

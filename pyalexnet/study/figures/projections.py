@@ -16,6 +16,7 @@ from pyalexnet.evaluation.predict import as_images
 from pyalexnet.evaluation.projection import Projection
 from pyalexnet.net.receptive_field import Region
 from pyalexnet.study.figures.style import SMALL, TOWER_COLOURS, new_figure, seen_by_net, show_picture
+from pyalexnet.system.checks import one_each
 
 _BRIGHTEST = 99.5  # per cent of a picture's values that are not cut off
 
@@ -33,11 +34,11 @@ def projection_panel(images: Pictures, found: Sequence[Sequence[Projection]], *,
 
     Raises:
         DataError: an image cannot be read.
+        TypeError: an argument is of another type.
         ValueError: there are not as many lists of projections as images.
     """
     pixels = as_images(images)
-    if len(found) != len(pixels):
-        raise ValueError(f"found has {len(found)} entries; it must have {len(pixels)}, one for each image")
+    one_each("found", found, len(pixels), "image", kind=Sequence)
     columns = 1 + max(map(len, found))
     figure = new_figure(1.35 * columns, 2.95 * len(pixels))
     grid = figure.subplots(2 * len(pixels), columns, squeeze=False)

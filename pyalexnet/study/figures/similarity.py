@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyalexnet.evaluation.choices import MEASURE_NAMES, MEASURES, Measure
 from pyalexnet.evaluation.similarity import Matrix, Similarity
 from pyalexnet.study.figures.style import NORMAL, SMALL, literally, name_shown, new_figure
-from pyalexnet.system.checks import require
+from pyalexnet.system.checks import require, shown
 
 _TITLES: dict[Measure, str] = {**MEASURE_NAMES, "rsa": "RSA: Spearman's correlation of dissimilarities"}
 _MOST_CLASSES_NAMED = 12
@@ -29,8 +29,11 @@ def similarity_panel(found: Similarity, measure: Measure = "cka") -> Figure:
         measure: which of its measures the table shows.
 
     Raises:
+        TypeError: ``found`` is none.
         ValueError: there is no such measure.
     """
+    if not isinstance(found, Similarity):
+        raise TypeError(f"found is {shown(found)}; it must be a Similarity")
     require(measure in MEASURES, "measure", measure, f"one of {', '.join(map(repr, MEASURES))}")
     nets = [found.rdms, found.other_rdms] if found.of_two_nets else [found.rdms]
     columns = max(map(len, nets))

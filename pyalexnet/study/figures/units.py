@@ -22,7 +22,7 @@ from pyalexnet.study.figures.style import (
     new_figure,
     seen_by_net,
 )
-from pyalexnet.system.checks import require
+from pyalexnet.system.checks import each_of_kind, require, shown
 
 _OUTSIDE = 217  # a light grey, which strokes on paper do not have
 
@@ -40,8 +40,12 @@ def unit_rows(found: Sequence[StrongestImages], data: DataSource, *, crop: Crop 
 
     Raises:
         DataError: an image cannot be read.
+        TypeError: an argument is of another type.
         ValueError: there are no units.
     """
+    if isinstance(found, StrongestImages) or not isinstance(found, Sequence):
+        raise TypeError(f"found is {shown(found)}; it must be a list of what find_strongest found")
+    each_of_kind("found", found, StrongestImages)
     require(len(found) > 0, "found", found, "of one unit or more")
     dataset = as_test_dataset(data)
     columns = max(len(unit.images) for unit in found)
