@@ -340,11 +340,13 @@ def test_an_interrupted_step_is_whole_or_not_made(devices: list[str]) -> None:
     net, x, labels = AlexNet(CLASSES, devices=devices), inputs(1), np.array([3])
     net.train_step(x, labels, lr=0.01)  # so that there is momentum, however early the first one is interrupted
     uninterrupted, trials = copy.deepcopy(net), 8
-    expected = [(0, b""), bits_of(uninterrupted)]
-    start = time.process_time()
-    uninterrupted.train_step(x, labels, lr=0.01)
-    whole = time.process_time() - start
-    expected.append(bits_of(uninterrupted))
+    expected, took = [(0, b""), bits_of(uninterrupted)], []
+    for _ in range(4):  # the shortest, since cores that look out for work, or are busy with other programs', take longer
+        start = time.process_time()
+        uninterrupted.train_step(x, labels, lr=0.01)
+        took.append(time.process_time() - start)
+        expected.append(bits_of(uninterrupted))
+    whole = min(took)
     before = signal.signal(signal.SIGPROF, interrupt)
     interrupted = 0
     try:
