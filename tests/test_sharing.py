@@ -341,7 +341,9 @@ def test_an_interrupted_step_is_whole_or_not_made(devices: list[str]) -> None:
     net.train_step(x, labels, lr=0.01)  # so that there is momentum, however early the first one is interrupted
     uninterrupted, trials = copy.deepcopy(net), 8
     expected, took = [(0, b""), bits_of(uninterrupted)], []
-    for _ in range(4):  # the shortest, since cores that look out for work, or are busy with other programs', take longer
+    for _ in range(
+        4
+    ):  # the shortest, since cores that look out for work, or are busy with other programs', take longer
         start = time.process_time()
         uninterrupted.train_step(x, labels, lr=0.01)
         took.append(time.process_time() - start)
