@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 import exchange
+import pyalexnet
 from foreign import ROUNDING, assert_equal
-from pyalexnet import Classifier, ModelFileError, architecture, autograd, convert, load_model, train
+from pyalexnet import Classifier, ModelFileError, architecture, convert, load_model, train
 from pyalexnet.evaluation.features import activations_of
 from pyalexnet.formats import torchvision
 from pyalexnet.formats.conversion import content_of
@@ -139,7 +140,7 @@ def test_its_onnx_graph_is_known(net: Any, images: npt.NDArray[np.uint8], tmp_pa
 
 
 def test_what_pytorch_computes_of_it_in_training(model: Classifier, net: Any, images: npt.NDArray[np.uint8]) -> None:
-    own, x = autograd.AlexNetModule(model).eval(), torch.from_numpy(images).permute(0, 3, 1, 2)
+    own, x = pyalexnet.autograd.AlexNetModule(model).eval(), torch.from_numpy(images).permute(0, 3, 1, 2)
     prepared = own.prepared(x)
     np.testing.assert_allclose(prepared.numpy(), normalised(images).numpy(), rtol=0, atol=1e-6)
     own(prepared).sum().backward()

@@ -49,8 +49,8 @@ struct BlockPlace {
   int64_t first_row, first_column, first_term;
   int rows, columns, terms;
 
-  PYALEXNET_INLINE void find(const Cut& cut) {
-    unsigned rest = blockIdx.x;
+  PYALEXNET_INLINE void find(const Cut& cut, unsigned block) {
+    unsigned rest = block;
     first_column = static_cast<int64_t>(rest % cut.column_blocks) * cut.block_columns;
     rest /= cut.column_blocks;
     first_row = rest % cut.row_blocks * cut.block_rows;

@@ -41,29 +41,30 @@ PYALEXNET_INLINE void ask_for_later(const float* from, int count) {
   for (int i = 0; i < count; i += kLineFloats) ask_for_later(from + i);
 }
 
-// Which rows of the next slice are asked for beside which register tile of the current one, in equal shares: where a matrix
-// outgrows the caches, as fully connected layers' weights do, copying a slice waits for memory longer than it takes.
-class RowsAhead {
+// A slice in memory: so many rows of so many floats, `pitch` apart. None where it is not worth asking for: what several
+// taps see, and matrices that are not large, are in the caches.
+struct SliceInMemory {
+  const float* first = nullptr;
+  int64_t pitch = 0;
+  int rows = 0, floats = 0;
+};
+
+// Asks for a slice that is copied soon, in equal shares beside register tiles of another one: copying it would wait for
+// memory longer than it takes.
+class SliceAhead {
  public:
-  PYALEXNET_INLINE explicit RowsAhead(int64_t floats) : asks_(outgrow_caches(floats)) {}
+  PYALEXNET_INLINE SliceAhead(const SliceInMemory& slice, int tiles)
+      : slice_(slice), share_(ceil_div(slice.rows, tiles)) {}
 
-  PYALEXNET_INLINE void begin(int rows, int tiles) {
-    next_ = 0, rows_ = asks_ ? rows : 0;
-    share_ = asks_ ? ceil_div(rows, tiles) : 0;
-  }
-
-  struct Share {
-    int begin, end;
-  };
-  PYALEXNET_INLINE Share take() {
-    const Share share{next_, next_ + share_ < rows_ ? next_ + share_ : rows_};
-    next_ = share.end;
-    return share;
+  PYALEXNET_INLINE void ask() {
+    const int end = next_ + share_ < slice_.rows ? next_ + share_ : slice_.rows;
+    for (; next_ < end; ++next_) ask_for_later(slice_.first + next_ * slice_.pitch, slice_.floats);
   }
 
  private:
-  const bool asks_;
-  int next_, rows_, share_;
+  const SliceInMemory slice_;
+  const int share_;
+  int next_ = 0;
 };
 
 // Rounds what has been copied. tf32x3's two parts together are one float, so that one product does for three.
@@ -117,11 +118,7 @@ class CopiedPatchRows {
 
   PYALEXNET_INLINE CopiedPatchRows(const Patches& patches, int group, int64_t first_row, int rows, int64_t first_column,
                                    Shared& shared)
-      : patches_(patches),
-        shared_(shared),
-        tap_(patches, static_cast<int>(first_column)),
-        rows_(rows),
-        ahead_(patches.columns() == patches.run ? patches.pixels * patches.run : 0) {
+      : patches_(patches), shared_(shared), tap_(patches, static_cast<int>(first_column)), rows_(rows) {
     PixelCursor pixel(patches, group, first_row);
     for (int r = 0; r < rows_; ++r, pixel.advance(patches, 1)) shared.origins[r] = pixel.origin(patches);
   }
@@ -132,18 +129,12 @@ class CopiedPatchRows {
     copy_patches<kPitch>(slice, patches_, shared_.origins, rows_, tap_, terms_);
   }
 
-  // Shares out over so many register tiles the next slice, of so many terms; asks for a share. What several taps see is in
-  // the caches.
-  PYALEXNET_INLINE void begin_to_ask(int terms, int tiles) {
-    terms_ahead_ = terms;
-    ahead_.begin(rows_, tiles);
-  }
-  PYALEXNET_INLINE void ask() {
-    const RowsAhead::Share share = ahead_.take();
-    for (int r = share.begin; r < share.end; ++r) {
-      const float* const run = shared_.origins[r].run(patches_, 0, 0);
-      if (run) ask_for_later(run + tap_.place, terms_ahead_);
-    }
+  // Where a slice of these rows and terms is, of a product of so many groups.
+  static PYALEXNET_INLINE SliceInMemory slice_at(const Patches& patches, int groups, int group, int64_t first_row,
+                                                 int rows, int64_t first_column, int terms) {
+    if (!patches.is_matrix() || !outgrow_caches(groups * patches.pixels * patches.run)) return {};
+    const int64_t place = group * patches.group_stride + first_row * patches.pixel_stride + first_column;
+    return {patches.input + place, patches.pixel_stride, rows, terms};
   }
 
   // tile += the slice's rows from `row` on times the panel.
@@ -157,8 +148,7 @@ class CopiedPatchRows {
   const Shared& shared_;
   TapCursor tap_;
   const int rows_;
-  int terms_, terms_ahead_;
-  RowsAhead ahead_;
+  int terms_;
 };
 
 template <class Tile>
@@ -186,6 +176,13 @@ class CopiedPatchColumns {
     for (int k = 0; k < terms_; ++k) slice[k * kPitch + columns] = 1.0f;
   }
 
+  static PYALEXNET_INLINE SliceInMemory slice_at(const Patches& patches, int groups, int group, int64_t first_column,
+                                                 int columns, int64_t first_pixel, int terms) {
+    if (!patches.is_matrix() || !outgrow_caches(groups * patches.pixels * patches.run)) return {};
+    const int64_t place = group * patches.group_stride + first_pixel * patches.pixel_stride + first_column;
+    return {patches.input + place, patches.pixel_stride, terms, columns};
+  }
+
   PYALEXNET_INLINE void multiply(RegisterTile<Tile>& tile, const float* slice, int row, RightPanel panel) const {
     multiply_add<Tile, kOrder>(tile, slice + row, panel, terms_);
   }
@@ -207,8 +204,7 @@ class CopiedRightRows {
       : next_(matrix.data + first_term * matrix.pitch + first_column),
         pitch_(matrix.pitch),
         columns_(columns),
-        precision_(matrix.precision),
-        ahead_(matrix.terms * matrix.pitch) {}
+        precision_(matrix.precision) {}
 
   PYALEXNET_INLINE void fetch(int terms) { terms_ = terms; }
 
@@ -224,10 +220,11 @@ class CopiedRightRows {
     }
   }
 
-  PYALEXNET_INLINE void begin_to_ask(int terms, int tiles) { ahead_.begin(terms, tiles); }
-  PYALEXNET_INLINE void ask() {
-    const RowsAhead::Share share = ahead_.take();
-    for (int k = share.begin; k < share.end; ++k) ask_for_later(next_ + k * pitch_, columns_);
+  static PYALEXNET_INLINE SliceInMemory slice_at(const RightMatrix& matrix, int groups, int group, int64_t first_column,
+                                                 int columns, int64_t first_term, int terms) {
+    if (!outgrow_caches(groups == 1 ? matrix.terms * matrix.pitch : groups * matrix.group_stride)) return {};
+    const int64_t place = group * matrix.group_stride + first_term * matrix.pitch + first_column;
+    return {matrix.data + place, matrix.pitch, terms, columns};
   }
 
   static PYALEXNET_INLINE RightPanel panel(const float* slice, int column, int) {
@@ -240,7 +237,6 @@ class CopiedRightRows {
   const int columns_;
   const Precision precision_;
   int terms_;
-  RowsAhead ahead_;
 };
 
 // Slices of the right matrix where they are, for few rows: an element is used so few times that copying it would be a

@@ -66,6 +66,12 @@ struct Patches {
            height * std::abs(row_stride) + width * std::abs(pixel_stride) <= INT32_MAX;
   }
 
+  // Whether it is a matrix in memory, whose rows lie pixel_stride apart.
+  PYALEXNET_INLINE bool is_matrix() const {
+    return kernel_height == 1 && kernel_width == 1 && height == 1 && out_height == 1 && stride == 1 &&
+           padding_top == 0 && padding_left == 0 && image_stride == out_width * pixel_stride;
+  }
+
   // Whether no patch reaches beyond the input, and nothing is to be rounded.
   bool is_inside() const {
     return padding_top == 0 && padding_left == 0 && precision == Precision::kFp32 &&

@@ -79,14 +79,14 @@ PYALEXNET_INLINE void multiply_block(const Patches& patches, const RightMatrix& 
   if constexpr (kLacksTensorCores<Tile>) return __trap();
   auto& memory = shared_memory<BlockMemory<Tile, Left>>();
   BlockPlace& place = memory.place;
-  if (threadIdx.x == 0) place.find(cut);
+  if (threadIdx.x == 0) place.find(cut, blockIdx.x);
   __syncthreads();
   Left left(patches, place.group, place.first_row, place.rows, place.first_term, memory.left_shared);
   Right right(right_matrix, place.group * right_matrix.group_stride + place.first_column, place.columns,
               place.first_term);
   __syncthreads();
   if constexpr (Tile::kWay == SliceWay::kCopied) {
-    multiply_on_core<Tile>(left, right, memory, out, cut, out_runs);
+    multiply_on_core<Tile>(left, right, patches, right_matrix, memory, out, cut, out_runs);
   } else if constexpr (Tile::kWay == SliceWay::kAsync) {
     multiply_async<Tile>(left, right, memory, out, cut, out_runs);
   } else {
