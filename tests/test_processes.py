@@ -84,7 +84,7 @@ def test_denormal_numbers_count_as_zero(device: str) -> None:
     denormal = np.full(64, smallest_normal / 4, np.float32)
     w = np.full(64, 1.5 * smallest_normal, np.float32)
     zeros = np.zeros(64, np.float32)
-    rates = {"lr": 1.0, "momentum": 1.0, "weight_decay": 0.0}
+    rates = {"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0}
     for call in (
         lambda: call_of("tanh")(denormal, device=device),
         lambda: call_of("sgd_step")(w, zeros, w * np.float32(0.5) + denormal, device=device, **rates)[0],
