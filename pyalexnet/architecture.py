@@ -162,24 +162,22 @@ CONVOLUTIONS = (
     Conv("conv5", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True),
 )
 
+
+def _in_one_tower(*filters: int) -> tuple[Conv, ...]:
+    """The same convolutions of so many filters, each of which sees all of the layer before."""
+    channels = (INPUT_CHANNELS, *filters)
+    return tuple(
+        replace(layer, channels=before, filters=own, sees_both=layer is CONVOLUTIONS[0], towers=1)
+        for layer, before, own in zip(CONVOLUTIONS, channels, filters, strict=False)
+    )
+
+
 # The paper's net for one GPU (section 3.2 and its footnote): half the filters but in conv5, so that the fully-connected
 # layers are as large as the two towers' together.
-ONE_TOWER_CONVOLUTIONS = (
-    Conv("conv1", 3, 48, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True, towers=1),
-    Conv("conv2", 48, 128, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True, towers=1),
-    Conv("conv3", 128, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
-    Conv("conv4", 192, 192, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
-    Conv("conv5", 192, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
-)
+ONE_TOWER_CONVOLUTIONS = _in_one_tower(48, 128, 192, 192, 256)
 
-# The net of 2014, whose layers each see all of the one before.
-CONVOLUTIONS_OF_2014 = (
-    Conv("conv1", 3, 64, kernel=11, stride=4, padding=0, size=227, sees_both=True, lrn=True, pool=True, towers=1),
-    Conv("conv2", 64, 192, kernel=5, stride=1, padding=2, size=27, sees_both=False, lrn=True, pool=True, towers=1),
-    Conv("conv3", 192, 384, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
-    Conv("conv4", 384, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, towers=1),
-    Conv("conv5", 256, 256, kernel=3, stride=1, padding=1, size=13, sees_both=False, pool=True, towers=1),
-)
+# The net of 2014, one tower too.
+CONVOLUTIONS_OF_2014 = _in_one_tower(64, 192, 384, 256, 256)
 
 # Both towers' layers as groups of one tower, which sees all channels of a layer at once.
 GROUPED_CONVOLUTIONS = tuple(

@@ -27,7 +27,6 @@ import numpy.typing as npt
 
 import pyalexnet.ops as ops
 from pyalexnet.architecture import (
-    INPUT_SIZE,
     SECOND_LRN,
     TOWERS,
     Conv,
@@ -47,7 +46,6 @@ from pyalexnet.system.extras import importing_extra
 with importing_extra():
     import torch
     from torch import Tensor, nn
-    from torch.nn import functional
 
     from pyalexnet.formats.torch_module import Described
 
@@ -98,11 +96,8 @@ class AlexNetModule(Described):
             TypeError: ``x`` is not of float32.
             ValueError: it has another shape, or lies elsewhere than the parameters.
         """
-        size = self.options["crop"]
-        self._require_images(x, size)
-        before = self.options["conv1_padding"]
-        behind = INPUT_SIZE - size - before  # the last windows reach over the edge of a smaller crop
-        x = functional.pad(x, (before, behind, before, behind))
+        self._require_images(x, self.options["crop"])
+        x = self.framed(x)
         for module in self.children():
             x = module(x)
         return x

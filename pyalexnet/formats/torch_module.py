@@ -64,6 +64,12 @@ class Described(nn.Module):
         deviation = torch.tensor(_IMAGENET_DEVIATION, device=images.device)
         return centred / deviation.view(3, 1, 1)
 
+    def framed(self, x: Tensor) -> Tensor:
+        """Images (N, 3, 224, 224) with the zeros that conv1's windows at their edges reach; of 227 as they are."""
+        before = self.options["conv1_padding"]
+        behind = 227 - x.shape[-1] - before
+        return functional.pad(x, (before, behind, before, behind))
+
 
 class AlexNet(Described):
     """The net of Krizhevsky, Sutskever and Hinton (NIPS 2012), its two towers as groups."""
@@ -89,9 +95,7 @@ class AlexNet(Described):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of float32 (N, 3, 227, 227), or of 224 where the model's crops are."""
-        before = self.options["conv1_padding"]
-        behind = 227 - x.shape[-1] - before  # the last windows reach over the edge of a smaller crop
-        x = self.conv1(functional.pad(x, (before, behind, before, behind)))
+        x = self.conv1(self.framed(x))
         x = self._act(self._norm_and_pool(x)) if self.options["relu1_last"] else self._norm_and_pool(self._act(x))
         x = self._norm_and_pool(self._act(self.conv2(x)), second=True)
         x = self._act(self.conv4(self._act(self.conv3(x))))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
+from annotated_types import Interval
 
 from pyalexnet.architecture import INPUT_CHANNELS
 from pyalexnet.device.arguments import INTEGERS, Argument, common_device
 from pyalexnet.device.foreign import ArrayLike
 from pyalexnet.device.tensor import Tensor
 from pyalexnet.ops._memory import empty, settings
-from pyalexnet.system.checks import bounded, number, require, shown
+from pyalexnet.system.checks import bounded, number, number_within, require, several
+
+_ABOVE_0 = Interval(gt=0, lt=math.inf)
 
 
 def prepare_input(
@@ -96,17 +100,14 @@ def prepare_input(
     return out
 
 
-def _of_colours(name: str, values: object) -> list[float]:
+def _of_colours(name: str, values: object) -> tuple[float, ...]:
     """A number above 0 for each colour.
 
     Raises:
         TypeError: it is no row of numbers.
         ValueError: there are not three, or one is not above 0 and finite.
     """
-    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
-        raise TypeError(f"{name} is {shown(values)}; it must be three numbers")
-    found = [number(f"{name}[{place}]", value) for place, value in enumerate(values)]
-    require(len(found) == INPUT_CHANNELS, name, values, "three numbers")
-    for place, value in enumerate(found):
-        require(0 < value < math.inf, f"{name}[{place}]", value, "above 0 and finite")
+    wanted = "three numbers"
+    found = several(name, values, partial(number_within, range_=_ABOVE_0), wanted)
+    require(len(found) == INPUT_CHANNELS, name, values, wanted)
     return found

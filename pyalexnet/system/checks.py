@@ -206,20 +206,23 @@ def numbers_by_name(name: str, value: object) -> dict[str, float]:
     return {str(key): number(f"{name}[{str(key)!r}]", each) for key, each in value.items()}
 
 
-def several(name: str, value: Any, each: Callable[[str, object], Item]) -> tuple[Item, ...]:
+def several(
+    name: str, value: Any, each: Callable[[str, object], Item], wanted: str = "a list of numbers"
+) -> tuple[Item, ...]:
     """Numbers in a row.
 
     Args:
         name: the argument's, for messages.
         value: a sequence or an array of them.
         each: converts one of them, or refuses it by its name.
+        wanted: what messages say that it must be.
 
     Raises:
         TypeError: it is no sequence, or one of something else.
     """
     is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
     if not is_sequence or getattr(value, "ndim", 1) == 0:
-        raise TypeError(f"{name} is {shown(value)}; it must be a list of numbers")
+        raise TypeError(f"{name} is {shown(value)}; it must be {wanted}")
     return tuple(each(f"{name}[{place}]", item) for place, item in enumerate(value))
 
 

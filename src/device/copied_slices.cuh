@@ -49,6 +49,11 @@ struct SliceInMemory {
   int rows = 0, floats = 0;
 };
 
+// Whether a product of so many groups has a left matrix of which slices are worth asking for.
+PYALEXNET_INLINE bool is_large_matrix(const Patches& patches, int groups) {
+  return patches.is_matrix() && outgrow_caches(groups * patches.pixels * patches.run);
+}
+
 // Asks for a slice that is copied soon, in equal shares beside register tiles of another one: copying it would wait for
 // memory longer than it takes.
 class SliceAhead {
@@ -132,7 +137,7 @@ class CopiedPatchRows {
   // Where a slice of these rows and terms is, of a product of so many groups.
   static PYALEXNET_INLINE SliceInMemory slice_at(const Patches& patches, int groups, int group, int64_t first_row,
                                                  int rows, int64_t first_column, int terms) {
-    if (!patches.is_matrix() || !outgrow_caches(groups * patches.pixels * patches.run)) return {};
+    if (!is_large_matrix(patches, groups)) return {};
     const int64_t place = group * patches.group_stride + first_row * patches.pixel_stride + first_column;
     return {patches.input + place, patches.pixel_stride, rows, terms};
   }
@@ -178,7 +183,7 @@ class CopiedPatchColumns {
 
   static PYALEXNET_INLINE SliceInMemory slice_at(const Patches& patches, int groups, int group, int64_t first_column,
                                                  int columns, int64_t first_pixel, int terms) {
-    if (!patches.is_matrix() || !outgrow_caches(groups * patches.pixels * patches.run)) return {};
+    if (!is_large_matrix(patches, groups)) return {};
     const int64_t place = group * patches.group_stride + first_pixel * patches.pixel_stride + first_column;
     return {patches.input + place, patches.pixel_stride, terms, columns};
   }
