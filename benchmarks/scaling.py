@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CLASSES = 1000
-ALGORITHMS = ("direct", "fourier")
-BY_SPECTRA = ("conv2", "conv3", "conv4", "conv5")  # what has a choice: stride 1, maps that fit on a torus
+NAMES = {"direct": "direct sums", "winograd": "by tiles", "fourier": "by spectra"}
+WITH_A_CHOICE = ("conv2", "conv3", "conv4", "conv5")  # of stride 1; conv2, whose kernels are 5 x 5, has no tiles
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +51,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     every = usable_cores()
     powers = [1 << i for i in range(every.bit_length()) if 1 << i < every]
     parser.add_list("--cores", positive, continues=str.isdigit, default=[*powers, every], help="CPU cores to use")
-    parser.add_list("--batch", positive, continues=str.isdigit, default=[16, 32, 64, 128, 256], help="images a step")
+    parser.add_list(
+        "--batch", positive, continues=str.isdigit, default=[4, 8, 16, 32, 64, 128, 256], help="images a step"
+    )
     parser.add_argument("--layers-batch", type=positive, default=128, help="images for the times of convolutions")
     parser.add_argument("--rounds", type=positive, default=5, help="measurements of each figure")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing, read this JSON")
@@ -75,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 values.append(workers[cores].ask(batch))
     most = max(options.cores)
     layers = {}
-    for algorithm in ALGORITHMS:
+    for algorithm in NAMES:
         with Worker(layers_of, options.layers_batch, algorithm, environment=on_cores(most)) as worker:
             description, layers[algorithm] = worker.ask(options.rounds)
     return {
@@ -133,17 +135,17 @@ def show(report: dict[str, Any]) -> None:
         )
     console.print(table)
     table = Table(title=f"Convolutions of {report['layers_batch']} images on {report['layers_cores']} cores, ms")
-    for column in ("layer", *ALGORITHMS, "ratio"):
+    for column in ("layer", *NAMES, "best ratio"):
         table.add_column(column, justify="left" if column == "layer" else "right")
-    for row in rows_by_spectra(report):
-        direct, fourier = (report["layers"][algorithm][row] for algorithm in ALGORITHMS)
-        table.add_row(row, f"{direct:.1f}", f"{fourier:.1f}", f"{direct / fourier:.2f}×")
+    for row in rows_with_a_choice(report):
+        times = [report["layers"][algorithm][row] for algorithm in NAMES]
+        table.add_row(row, *(f"{ms:.1f}" for ms in times), f"{times[0] / min(times):.2f}×")
     console.print(table)
 
 
-def rows_by_spectra(report: dict[str, Any]) -> list[str]:
+def rows_with_a_choice(report: dict[str, Any]) -> list[str]:
     """The layers and directions in which the algorithms differ."""
-    return [row for row in report["layers"][ALGORITHMS[0]] if row.split()[0] in BY_SPECTRA]
+    return [row for row in report["layers"]["direct"] if row.split()[0] in WITH_A_CHOICE]
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -165,16 +167,16 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
-    """Two bars a layer and direction, one for each algorithm."""
-    from pyalexnet.study.figures.style import BLUE, NORMAL, ORANGE
+    """A bar for each algorithm of a layer and direction; conv2 has none by tiles."""
+    from pyalexnet.study.figures.style import BLUE, GREEN, NORMAL, ORANGE
 
-    rows = sorted(rows_by_spectra(report), key=lambda row: (row.split()[0], "backward" in row))
-    width = 0.38
-    names = {"direct": "direct sums", "fourier": "by spectra"}
-    for place, (algorithm, colour) in enumerate(zip(ALGORITHMS, (ORANGE, BLUE), strict=True)):
-        heights = [report["layers"][algorithm][row] for row in rows]
-        axes.bar([x + (place - 0.5) * width for x in range(len(rows))], heights, width, color=colour,
-                 label=names[algorithm])  # fmt: skip
+    rows = sorted(rows_with_a_choice(report), key=lambda row: (row.split()[0], "backward" in row))
+    width = 0.27
+    for place, (algorithm, colour) in enumerate(zip(NAMES, (ORANGE, GREEN, BLUE), strict=True)):
+        bars = {x: report["layers"][algorithm][row] for x, row in enumerate(rows)
+                if algorithm != "winograd" or not row.startswith("conv2")}  # fmt: skip
+        axes.bar([x + (place - 1) * width for x in bars], list(bars.values()), width, color=colour,
+                 label=NAMES[algorithm])  # fmt: skip
     axes.set_xticks(range(len(rows)), [row.replace(" ", "\n") for row in rows])
     axes.set_ylabel(f"ms for {report['layers_batch']} images, {report['layers_cores']} cores", fontsize=NORMAL)
 

@@ -202,7 +202,7 @@ BiasUpdate: TypeAlias = Literal["paper", "source2012"]
 Activation: TypeAlias = Literal["relu", "tanh"]
 Pooling: TypeAlias = Literal["overlapping", "plain"]
 Towers: TypeAlias = Literal[2, 1]
-ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier"]
+ConvAlgorithm: TypeAlias = Literal["auto", "direct", "fourier", "winograd"]
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "tf32x3"]
 
 
@@ -264,9 +264,10 @@ class Options:
             every layer sees all of the one before.
         filters: how many conv1 to conv5 have: as in ``2012``, 96, 256, 384, 384 and 256, or as in ``2014``, 64, 192,
             384, 256 and 256 in one tower, which is the net of "One weird trick" and of torchvision.
-        conv_algorithm: how training computes convolutions, which changes the rounding alone: ``direct`` sums over
-            windows; ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large);
-            ``auto`` takes the faster one for the batch and the device. Without training it is always ``direct``.
+        conv_algorithm: how convolutions are computed, which changes the rounding alone: ``direct`` sums over windows;
+            ``fourier`` multiplies the spectra of whole maps (conv2 to conv5; conv1's maps are too large), but not where
+            bits must not depend on the batch; ``winograd`` multiplies the points of small tiles (conv3 to conv5, whose
+            kernels are 3×3); ``auto`` takes the fastest one for the batch and the device.
         precision: what both sides of a product, in convolutions, fully connected layers and their gradients, are
             rounded to before they are multiplied; weights and sums stay float32. ``tf32`` keeps 11 bits, ``bf16`` 8;
             ``tf32x3`` multiplies in three parts, with the error of ``fp32``. GPUs of compute capability 8.0 or newer
@@ -302,7 +303,8 @@ class Options:
     towers: Annotated[Towers, Setting("2, or 1 for the paper's net for one GPU")] = 2
     filters: Annotated[Filters, Setting("as many as in 2012, or as in the net of 2014, torchvision's")] = "2012"
     conv_algorithm: Annotated[
-        ConvAlgorithm, Setting("how training computes convolutions: by windows, by spectra, or whichever is faster")
+        ConvAlgorithm,
+        Setting("how convolutions are computed: by windows, by spectra, by tiles, or whichever is fastest"),
     ] = "auto"
     precision: Annotated[Precision, Setting("what products round their operands to, for tensor cores")] = "fp32"
 
@@ -356,6 +358,12 @@ class Options:
         norms = [("lrn", layer.lrn and self.lrn), ("lrn_in_map", layer.name == "conv2" and self.second_lrn)]
         pool = [("pool", layer.pool)]
         return [step for step, wanted in (pool + norms if self.pool_before_lrn else norms + pool) if wanted]
+
+    def conv_algorithm_of(self, layer: Conv) -> ConvAlgorithm:
+        """How a convolution is computed: as was asked for, where that is a way to compute it."""
+        if layer.stride != 1 and self.conv_algorithm != "auto":
+            return "direct"
+        return "direct" if self.conv_algorithm == "winograd" and layer.kernel != 3 else self.conv_algorithm
 
     def weight_std(self, layer: str) -> float:
         """Standard deviation of a layer's initial weights."""

@@ -23,7 +23,7 @@ def test_measures_writes_and_draws(tmp_path: Path) -> None:
     assert [(step["cores"], step["batch"]) for step in report["steps"]] == [(1, 1), (1, 2)]
     assert all(step["ms"] > 0 and step["spread_ms"] == 0 for step in report["steps"])
     layers = {f"conv{number} {direction}" for number in (2, 3, 4, 5) for direction in ("forward", "backward")}
-    for algorithm in ("direct", "fourier"):
+    for algorithm in ("direct", "winograd", "fourier"):
         assert layers <= report["layers"][algorithm].keys()
     assert "ms an image" in finished.stdout
     assert picture.read_text().startswith("<?xml")

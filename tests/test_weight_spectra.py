@@ -14,7 +14,7 @@ from pyalexnet.net.entry import Entry
 from pyalexnet.net.weight_spectra import MAKES_SPECTRA, Weights
 
 CLASSES = 10
-ALL = {Weights(layer, tower) for layer in ("conv2", "conv3", "conv4", "conv5") for tower in (0, 1)}
+ALL = {Weights(layer, tower, "fourier") for layer in ("conv2", "conv3", "conv4", "conv5") for tower in (0, 1)}
 PLACES = [["cpu:0"], ["cpu:0", "cpu:1"]]
 
 
@@ -38,7 +38,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
 
     def counted(entry: Entry, **instead: Any) -> Any:
         if entry.operation == MAKES_SPECTRA:
-            weights.append(Weights(entry.layer, entry.tower))
+            weights.append(Weights.of(entry))
         return call(entry, **instead)
 
     monkeypatch.setattr(Entry, "call", counted)
@@ -122,9 +122,13 @@ def test_a_broken_pass_makes_them_anew(monkeypatch: pytest.MonkeyPatch, made: li
 
 def test_the_plan_counts_them() -> None:
     net = a_net()
-    kept, without = (net.plan(2, training=False, batch_invariant=invariant) for invariant in (False, True))
+    kept, of_tiles = (net.plan(2, training=False, batch_invariant=invariant) for invariant in (False, True))
+    without = AlexNet(CLASSES, devices=PLACES[0], conv_algorithm="direct").plan(2, training=False)
     assert "spectra" not in without.bytes_by_layer[0]
     assert kept.bytes_by_layer[0]["spectra"] > 200e6
+    # 16 numbers of each filter of conv3 to conv5, which are 4 bytes each; and some lines from matrix to matrix.
+    floats = 16 * (256 * 384 + 192 * 384 + 192 * 256)
+    assert 4 * floats < of_tiles.bytes_by_layer[0]["spectra"] < 4.01 * floats
     assert "spectra" in str(kept)
     # Those of a net that has some count for each of its programs, a training step among them.
     logits(net, some_images())
@@ -133,3 +137,18 @@ def test_the_plan_counts_them() -> None:
     with pytest.raises(OutOfMemoryError, match="spectra"):
         logits(few, some_images())
     few.forward(some_images())
+
+
+def test_algorithms_keep_their_own(made: list[Weights]) -> None:
+    """conv3 of one image goes by tiles, of many by whole maps; neither takes the other's for its own."""
+    net = AlexNet(CLASSES, devices=["cpu:0"])
+    net.captures = False
+    few, many = some_images(1), some_images(24)
+    first = [logits(net, few), logits(net, many)]
+    assert {weights.algorithm for weights in made if weights.layer == "conv3"} == {"fourier", "winograd"}
+    made.clear()
+    for _ in range(2):
+        for x, expected in zip((few, many), first, strict=True):
+            np.testing.assert_array_equal(logits(net, x), expected)
+    assert made == []
+    np.testing.assert_array_equal(logits(AlexNet(CLASSES, devices=["cpu:0"]), many), first[1])

@@ -61,7 +61,7 @@ EXCHANGE = "tests/test_exchange.py"
 # One call of every operation, convolutions by spectra, links between devices, and steps of a net on one and on two.
 TESTS = (
     "tests/test_guarded_memory.py::test_operations_stay_within_their_arrays",
-    "tests/test_fourier.py::test_is_as_exact_as_direct_sums",
+    "tests/test_transformed_conv.py::test_is_as_exact_as_direct_sums",
     EXCHANGE,
     "tests/test_network.py::test_placements_give_the_same_bits[cpu:0]",
 )

@@ -30,7 +30,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -319,6 +319,38 @@ def scaling() -> str:
         for batch in sorted({batch for _, batch in found})
     ]
     return table(heading, rows, left=0)
+
+
+def ways_of_convolutions() -> str:
+    """What transform_costs.py measured of conv3: in training three passes, in inference one."""
+    names = {"direct": "direct sums", "winograd": "by tiles", "fourier": "by spectra"}
+    rows = []
+    for cores, file in (("AVX-512", "transform_costs.json"), ("AVX2", "transform_costs_avx2.json")):
+        times: dict[int, dict[str, dict[str, float]]] = {}
+        for row in measured(file)["rows"]:
+            if row["layer"] == "conv3":
+                found = {name: algorithm["ms"] for name, algorithm in row["algorithms"].items()}
+                times.setdefault(row["batch"], {})[row["pass"]] = found
+        for batch, passes in times.items():
+            training = {
+                name: sum(passes[each][name] for each in ("forward", "gradient by x", "gradient by w"))
+                for name in names
+            }
+            inference = {**passes["forward"], **passes["forward, weights kept"]}
+            rows.append([cores, str(batch), *cells_of_times(training, names), *cells_of_times(inference, names)])
+    heading = [
+        "cores",
+        "images",
+        *(f"training, {name}" for name in names.values()),
+        *(f"inference, {name}" for name in names.values()),
+    ]
+    return table(heading, rows, left=1)
+
+
+def cells_of_times(times: Mapping[str, float], names: Iterable[str]) -> list[str]:
+    """Milliseconds in the order of the names, the least set bold."""
+    least = min(times.values())
+    return [f"**{times[name]:.3g}**" if times[name] == least else f"{times[name]:.3g}" for name in names]
 
 
 def loader_speed() -> str:
@@ -658,6 +690,7 @@ BLOCKS = (
     Block("docs/speed.md", "least times of its layers, by benchmarks/roofline.py", roofline_layers),
     Block("docs/speed.md", "forward pass, by benchmarks/inference.py", inference),
     Block("docs/speed.md", "cores and batches, by benchmarks/scaling.py", scaling),
+    Block("docs/speed.md", "ways of convolutions, by benchmarks/transform_costs.py", ways_of_convolutions),
     Block("docs/speed.md", "loader speed, by benchmarks/loader_speed.py", loader_speed),
     Block("docs/gpu.md", "products, by benchmarks/gpu_report.py", gpu_products),
     Block("docs/gpu.md", "tensor cores, by benchmarks/gpu_report.py", gpu_tensor_products),

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
         "--conv-algorithm",
         default=Options().conv_algorithm,
         metavar="NAME",
-        help="how convolutions are computed: auto, direct or fourier (default: %(default)s)",
+        help="how convolutions are computed: auto, direct, fourier or winograd (default: %(default)s)",
     )
     command.add_argument(
         "--precision",

@@ -164,7 +164,7 @@ class _Conv(nn.Module):
         self.weight = nn.Parameter(torch.from_numpy(hwio).permute(3, 2, 0, 1))
         self.bias = nn.Parameter(torch.from_numpy(bias))
         self.activation = options.activation if activated else ""
-        algorithm = options.conv_algorithm if layer.stride == 1 else "direct"
+        algorithm = options.conv_algorithm_of(layer)
         self.how = {
             "stride": layer.stride,
             "padding": layer.padding,

@@ -236,7 +236,10 @@ def _back_through(
 def _through_product(
     net: AlexNet, stage: _Stage, returning: Values, values: Mapping[str, Values], weight: Values
 ) -> Values:
-    """By the transposed filters; a layer that sees both towers gives back to both."""
+    """By the transposed filters; a layer that sees both towers gives back to both.
+
+    By direct sums, which leave exactly 0 where no filter reaches: other algorithms leave what rounding does.
+    """
     layer, n = stage.layer, len(returning)
     device, precision = net.devices[0], net.options.precision
     if isinstance(layer, Linear):
@@ -250,6 +253,7 @@ def _through_product(
         padding=layer.padding,
         groups=layer.groups if layer.sees_both else layer.groups * layer.towers,
         device=device,
+        algorithm="direct",
         precision=precision,
     )
     return np.asarray(found)

@@ -129,14 +129,14 @@ class Draft:
     def convolution(self, layer: Conv) -> dict[str, Any]:
         """How a convolution's windows lie, and how it is computed."""
         places = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-        algorithm = self.options.conv_algorithm
-        if self.batch_invariant or algorithm == "auto":
+        algorithm = self.options.conv_algorithm_of(layer)
+        if algorithm == "auto" or (algorithm == "fourier" and self.batch_invariant):
             return places
-        return {**places, "algorithm": algorithm if layer.stride == 1 else "direct"}
+        return {**places, "algorithm": algorithm}
 
     def forward_convolution(self, layer: Conv) -> dict[str, Any]:
         """The same for the forward pass: where weights stay from pass to pass, their spectra are kept."""
-        return {**self.convolution(layer), "keeps_w_spectra": not self.training and not self.batch_invariant}
+        return {**self.convolution(layer), "keeps_w_spectra": not self.training}
 
     # Arrays -------------------------------------------------------------------------------------------------
 
@@ -146,12 +146,12 @@ class Draft:
         self.arrays[f"{layer}.{name}", tower] = ref
         return ref
 
-    def new_w_spectra(self, layer: str, tower: int, floats: int) -> Ref:
-        """Where the spectra of a convolution's weights are kept, known as ``layer.w_spectra``."""
-        weights = Weights(layer, tower)
+    def new_w_spectra(self, layer: str, tower: int, plan: NativeConvPlan) -> Ref:
+        """Where the spectra of a convolution's weights are kept that its plan asks for, as ``layer.w_spectra``."""
+        weights = Weights(layer, tower, plan.algorithm)
         self.kept_spectra.add(weights)
         self.arrays[f"{layer}.w_spectra", tower] = ref = self._spectra.ref_for(
-            weights, self._placement.place(tower), floats
+            weights, self._placement.place(tower), plan.w_spectra_bytes // 4
         )
         return ref
 

@@ -137,7 +137,7 @@ def _w_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
     plan = draft.forward_plan(layer, tower, x, weight.value)
     if not plan.w_spectra_bytes:
         return {}
-    spectra = draft.new_w_spectra(layer.name, tower, plan.w_spectra_bytes // 4)
+    spectra = draft.new_w_spectra(layer.name, tower, plan)
     draft.call(layer.name, MAKES_SPECTRA, tower, plan=plan, spectra=spectra, w=weight.value)
     return {"w_spectra": spectra}
 

@@ -12,7 +12,7 @@ half. On two devices each has one, writes its half of it, and the other half com
 kernels on the same shapes wherever they are, and sums over towers are always tower 0 + tower 1, so the bits do not
 depend on the placement.
 
-In training, how sums are cut, and whether convolutions go by spectra, follows from the batch size, for speed. In
+In training, how sums are cut, and which convolutions go by tiles or spectra, follows from the batch size, for speed. In
 inference it follows from one image's shapes, so that an image's bits are the same alone and in any batch, unless that
 is waived: then it follows from the batch size too, and from the weights' spectra being kept (``weight_spectra.py``).
 """
@@ -139,8 +139,7 @@ class Program:
         return [
             entry
             for entry in self.forward
-            if entry.layer in needed
-            and not (entry.operation == MAKES_SPECTRA and Weights(entry.layer, entry.tower) in current)
+            if entry.layer in needed and not (entry.operation == MAKES_SPECTRA and Weights.of(entry) in current)
         ]
 
     def array(self, name: str, tower: int = 0) -> NativeArray:

@@ -1,7 +1,7 @@
 """The spectra of convolutions' weights, which inference keeps from pass to pass for as long as the weights stay.
 
-They follow from a layer's weights and from the points of its maps alone, so that all batch sizes share them, and lie in
-memory of their own, which no program overwrites.
+They follow from a layer's weights and from the algorithm alone, so that all batch sizes that take the same one share
+them, and lie in memory of their own, which no program overwrites.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ MAKES_SPECTRA = "conv_w_spectra"
 
 
 class Weights(NamedTuple):
-    """A convolution's weights on a tower."""
+    """A convolution's weights on a tower, as an algorithm transforms them."""
 
     layer: str
     tower: int
+    algorithm: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> Weights:
+        """Those whose spectra an entry makes."""
+        return cls(entry.layer, entry.tower, entry.arguments["plan"].algorithm)
 
 
 class WeightSpectra:
@@ -69,7 +75,7 @@ class WeightSpectra:
     def note_made(self, entries: Iterable[Entry]) -> None:
         """Some entries of a program have been queued: the spectra that they make are those of the present values."""
         if self._trusted:
-            self.current |= {Weights(entry.layer, entry.tower) for entry in entries if entry.operation == MAKES_SPECTRA}
+            self.current |= {Weights.of(entry) for entry in entries if entry.operation == MAKES_SPECTRA}
 
     def forget(self) -> None:
         """The values change, or it is unknown whether the spectra were made."""

@@ -31,7 +31,9 @@ def conv_algorithms(device: str = DEFAULT_DEVICE) -> tuple[str, ...]:
     ``direct`` adds up products over the windows, by the one of :func:`product_algorithms` that suits the shape, or by
     the one that is named instead. ``fourier`` multiplies the spectra of whole maps (``src/kernels/fourier_conv.cuh``),
     for stride 1 and maps of at most 30 pixels a side, padding on one side included; a number that is not finite spreads
-    to its whole map. Where none is asked for the faster one is chosen, as the shape and the kind of device say.
+    to its whole map. ``winograd`` multiplies tiles of 2×2 results point by point (``src/kernels/winograd_conv.cuh``),
+    for stride 1 and kernels of 3×3; there such a number spreads to the tiles that see it. Where none is asked for the
+    fastest one is chosen, as the shape and the kind of device say.
 
     Raises:
         TypeError: ``device`` is no text.

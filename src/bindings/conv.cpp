@@ -50,8 +50,8 @@ const float* image_floats(const char* name, const Array& image, const Shape& sha
 
 // Spectra of x or w, as conv_x_spectra and conv_w_spectra leave them for a plan that has so many bytes of them.
 float* spectra_floats(const char* name, const Array& spectra, const ConvPlan& plan, int64_t bytes) {
-  require(plan.points > 0, name, " is given, but the plan's algorithm is '", plan.algorithm(),
-          "'; spectra are for 'fourier' alone");
+  require(plan.way != ConvWay::kDirect, name, " is given, but the plan's algorithm is '", plan.algorithm(),
+          "', which has no spectra");
   require(bytes > 0, name, " is given; the plan must be made with keeps_w_spectra");
   return floats(name, spectra, {bytes / int64_t{sizeof(float)}});
 }

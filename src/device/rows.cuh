@@ -50,6 +50,9 @@ __device__ inline void for_each_vector_of_rows(int64_t rows, int64_t columns, bo
 inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
 inline constexpr int kTilesPerThread = kRunsOnCores ? 4 : 1;
 
+// At most so many threads of a GPU take a row, in each of its parts.
+inline constexpr int kMostRowThreads = 256;
+
 // Blocks and threads for a kernel whose blocks take rows from block_share() and whose threads take the row's
 // items from row_share(). `bytes_per_item` is what one item moves.
 inline Launch share_out_rows(const char* kernel_name, int64_t rows, int64_t items, int64_t bytes_per_item,
@@ -61,8 +64,8 @@ inline Launch share_out_rows(const char* kernel_name, int64_t rows, int64_t item
     return {kernel_name, dim3(static_cast<unsigned>(over_rows), static_cast<unsigned>(blocks / over_rows)), dim3(1),
             stream};
   } else {
-    constexpr int64_t kWarp = 32, kMaxThreads = 256, kMaxRows = 65536, kMaxParts = 1024;
-    const int64_t parts = ceil_div(items, kMaxThreads);
+    constexpr int64_t kWarp = 32, kMaxRows = 65536, kMaxParts = 1024;
+    const int64_t parts = ceil_div(items, kMostRowThreads);
     const int64_t threads = ceil_div(ceil_div(items, parts), kWarp) * kWarp;  // the same for each part
     return {kernel_name,
             dim3(static_cast<unsigned>(std::min(rows, kMaxRows)), static_cast<unsigned>(std::min(parts, kMaxParts))),

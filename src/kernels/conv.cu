@@ -11,12 +11,13 @@
 #include "kernels/phases.cuh"
 #include "kernels/spectra.cuh"
 #include "kernels/transpose.cuh"
+#include "kernels/winograd_conv.cuh"
 
 namespace pyalexnet {
 
 namespace {
 
-constexpr std::string_view kDirect = "direct", kFourier = "fourier";
+constexpr std::string_view kDirect = "direct", kFourier = "fourier", kWinograd = "winograd";
 
 // What a kernel sees of a pixel's channels, or of its filters.
 int64_t terms_of(const ConvShape& s, int64_t depth) {
@@ -60,27 +61,59 @@ Cost cost(const ConvShape& s) {
   return {flops, int64_t{sizeof(float)} * (x + y + weight_count(s))};
 }
 
-// The points of the spectra by which a convolution, or a gradient of it, is computed as `algorithm` asks or the rules
-// say; 0 for direct sums.
-int points_for(const ConvShape& s, const ProductChoice& choice, bool batch_invariant, bool keeps_w_spectra = false) {
-  const int points = fourier_points(s);
+int64_t direct_multiply_adds(const ConvShape& s) {
+  return pixels_of_y(s) * s.filters * terms_of(s, s.channels);
+}
+
+// The way that takes least, by what each costs in multiply-adds of direct sums; at a draw the first. A batch-invariant plan
+// is that of one image: for so few, maps' spectra cost too much, and tiles pay where the weights' are kept. On a GPU tiles
+// were not measured, and no more than the direct sums' kernel is needed for one image.
+ConvWay fastest_way(ConvShape s, bool batch_invariant, bool keeps_w_spectra) {
+  if (batch_invariant) s.batch = 1;
+  ConvWay fastest = ConvWay::kDirect;
+  int64_t least = direct_multiply_adds(s);
+  const auto consider = [&](ConvWay way, int64_t multiply_adds) {
+    if (multiply_adds < least) fastest = way, least = multiply_adds;
+  };
+  const int points = batch_invariant ? 0 : fourier_points(s);
+  if (points) consider(ConvWay::kFourier, fourier_multiply_adds(s, points, keeps_w_spectra));
+  if (kRunsOnCores && winograd_fits(s)) consider(ConvWay::kWinograd, winograd_multiply_adds(s, keeps_w_spectra));
+  return fastest;
+}
+
+// How a convolution, or a gradient of it, is computed as `algorithm` asks or the rules say.
+ConvWay way_for(const ConvShape& s, const ProductChoice& choice, bool batch_invariant, bool keeps_w_spectra = false) {
   const std::string_view algorithm = choice.algorithm;
   // Where operands are rounded tensor cores multiply them, faster than spectra could be written.
   const bool rounded = choice.precision == Precision::kTf32 || choice.precision == Precision::kBf16;
-  if (algorithm.empty()) return !batch_invariant && !rounded && fourier_pays(s, points, keeps_w_spectra) ? points : 0;
+  if (algorithm.empty()) return rounded ? ConvWay::kDirect : fastest_way(s, batch_invariant, keeps_w_spectra);
+  const auto require_fit = [&](bool fits, const auto&... needed) {
+    require(fits, "algorithm is '", algorithm, "'; for that the stride must be 1, and ", needed...,
+            ", but x has shape ", shape_text({s.batch, s.height, s.width, s.channels}), ", the kernel is ",
+            s.kernel_height, " x ", s.kernel_width, ", padding is ", s.padding, " and stride is ", s.stride);
+  };
   if (algorithm == kFourier) {
-    require(
-        points > 0, "algorithm is 'fourier'; for that the stride must be 1, and height, width and padding together ",
-        "at most ", kSpectrumPoints[std::size(kSpectrumPoints) - 1], ", but x has shape ",
-        shape_text({s.batch, s.height, s.width, s.channels}), ", padding is ", s.padding, " and stride is ", s.stride);
-    return points;
+    require_fit(fourier_points(s) > 0, "height, width and padding together at most ",
+                kSpectrumPoints[std::size(kSpectrumPoints) - 1]);
+    return ConvWay::kFourier;
+  }
+  if (algorithm == kWinograd) {
+    require_fit(winograd_fits(s), "the kernel 3 x 3");
+    return ConvWay::kWinograd;
   }
   const std::vector<std::string> known = conv_algorithms();
   std::string names;
   for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
   require(std::find(known.begin(), known.end(), algorithm) != known.end(), "algorithm is '", algorithm,
           "'; on this device it must be one of ", names);
-  return 0;
+  return ConvWay::kDirect;
+}
+
+// Returns body(TransformedConv) for a correlation that belongs to the shape, by its way, which is not direct.
+template <class Body>
+auto with_transform(ConvWay way, const ConvShape& s, const Correlation& c, Body body) {
+  if (way == ConvWay::kFourier) return body(TransformedConv(FourierTransform(c, fourier_points(s))));
+  return body(TransformedConv(WinogradTransform(c)));
 }
 
 // What is left to say of the product where the sums are direct.
@@ -90,8 +123,20 @@ ProductChoice direct_product(const ProductChoice& choice) {
 
 }  // namespace
 
+std::string ConvPlan::algorithm() const {
+  switch (way) {
+    case ConvWay::kFourier:
+      return std::string(kFourier);
+    case ConvWay::kWinograd:
+      return std::string(kWinograd);
+    case ConvWay::kDirect:
+      break;
+  }
+  return product.algorithm;
+}
+
 std::vector<std::string> conv_algorithms() {
-  std::vector<std::string> names{std::string(kDirect), std::string(kFourier)};
+  std::vector<std::string> names{std::string(kDirect), std::string(kFourier), std::string(kWinograd)};
   const std::vector<std::string> products = product_algorithms();
   names.insert(names.end(), products.begin(), products.end());
   return names;
@@ -125,14 +170,13 @@ void check_conv_shape(const ConvShape& s) {
 ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool batch_invariant,
                            bool keeps_w_spectra) {
   check_conv_shape(s);
-  if (const int points = points_for(s, choice, batch_invariant, keeps_w_spectra)) {
-    const Correlation c = forward_of(s, points);
-    const ProductPlan product = plan_correlation(c, choice.precision, batch_invariant);
-    const int64_t workspace_bytes = correlation_workspace_bytes(c, product, keeps_w_spectra);
-    return {{"conv_forward", s, product, workspace_bytes},
-            points,
-            image_spectra_bytes(c),
-            keeps_w_spectra ? weight_spectra_bytes(c) : 0};
+  const ConvWay way = way_for(s, choice, batch_invariant, keeps_w_spectra);
+  if (way != ConvWay::kDirect) {
+    return with_transform(way, s, forward_of(s), [&](const auto& conv) -> ConvPlan {
+      const ProductPlan product = conv.plan_forward(choice.precision, batch_invariant);
+      const int64_t workspace_bytes = conv.forward_workspace_bytes(product, keeps_w_spectra);
+      return {{"conv_forward", s, product, workspace_bytes}, way, conv.x_bytes(), keeps_w_spectra ? conv.w_bytes() : 0};
+    });
   }
   const int64_t image_rows = batch_invariant ? s.out_height() * s.out_width() : 0;
   const ProductPlan product =
@@ -143,11 +187,13 @@ ConvPlan conv_forward_plan(const ConvShape& s, const ProductChoice& choice, bool
 
 ConvPlan conv_backward_input_plan(const ConvShape& s, const ProductChoice& choice) {
   check_conv_shape(s);
-  if (const int points = points_for(s, choice, false)) {
-    const Correlation c = input_gradient_of(s, points);
-    const ProductPlan product = plan_correlation(c, choice.precision, false);
-    const int64_t bytes = InputGradientWorkspace(s).weight_bytes + correlation_workspace_bytes(c, product);
-    return {{"conv_backward_input", s, product, bytes}, points};
+  const ConvWay way = way_for(s, choice, false);
+  if (way != ConvWay::kDirect) {
+    return with_transform(way, s, input_gradient_of(s), [&](const auto& conv) -> ConvPlan {
+      const ProductPlan product = conv.plan_forward(choice.precision, false);
+      const int64_t bytes = InputGradientWorkspace(s).weight_bytes + conv.forward_workspace_bytes(product);
+      return {{"conv_backward_input", s, product, bytes}, way};
+    });
   }
   const InputGradientWorkspace sizes(s);
   const StridedGradient g(s);
@@ -158,11 +204,13 @@ ConvPlan conv_backward_input_plan(const ConvShape& s, const ProductChoice& choic
 
 ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choice) {
   check_conv_shape(s);
-  if (const int points = points_for(s, choice, false)) {
-    const Correlation c = forward_of(s, points);
-    const ProductPlan product = plan_weight_gradient(c, choice.precision);
-    const int64_t bytes = weight_gradient_workspace_bytes(c, product);
-    return {{"conv_backward_weight", s, product, bytes}, points, image_spectra_bytes(c)};
+  const ConvWay way = way_for(s, choice, false);
+  if (way != ConvWay::kDirect) {
+    return with_transform(way, s, forward_of(s), [&](const auto& conv) -> ConvPlan {
+      const ProductPlan product = conv.plan_weight_gradient(choice.precision);
+      const int64_t bytes = conv.weight_gradient_workspace_bytes(product);
+      return {{"conv_backward_weight", s, product, bytes}, way, conv.x_bytes()};
+    });
   }
   const int64_t rows = terms_of(s, s.channels) + 1;  // the bias's gradient is one more
   const ProductPlan product = plan_product(
@@ -172,21 +220,23 @@ ConvPlan conv_backward_weight_plan(const ConvShape& s, const ProductChoice& choi
 
 void conv_x_spectra(const ConvPlan& plan, float* spectra, const float* x, const ImageStrides& x_strides,
                     cudaStream_t stream) {
-  image_spectra(forward_of(plan.shape, plan.points), spectra, x, x_strides, stream);
+  with_transform(plan.way, plan.shape, forward_of(plan.shape),
+                 [&](const auto& conv) { conv.transform_x(spectra, x, x_strides, stream); });
 }
 
 void conv_w_spectra(const ConvPlan& plan, float* spectra, const float* w, cudaStream_t stream) {
-  weight_spectra(forward_of(plan.shape, plan.points), spectra, w, stream);
+  with_transform(plan.way, plan.shape, forward_of(plan.shape),
+                 [&](const auto& conv) { conv.transform_w(spectra, w, stream); });
 }
 
 void conv_forward(const ConvPlan& plan, float* y, const float* x, const ImageStrides& x_strides, const float* w,
                   const float* bias, bool relu, const float* x_spectra, const float* w_spectra, void* workspace,
                   cudaStream_t stream) {
   const ConvShape& s = plan.shape;
-  if (plan.points) {
-    const Images images{x, x_strides, x_spectra};
-    return correlate(forward_of(s, plan.points), plan.product, y, images, {w, w_spectra}, bias, relu, workspace,
-                     stream);
+  if (plan.way != ConvWay::kDirect) {
+    return with_transform(plan.way, s, forward_of(s), [&](const auto& conv) {
+      conv.forward(plan.product, y, {x, x_strides, x_spectra}, {w, w_spectra}, bias, relu, workspace, stream);
+    });
   }
   const MatrixLayout layout = side_by_side(s.filters, s.groups);
   patches_times_matrix(plan.product, y, layout, patches_of_x(s, x, x_strides), w, layout, s.filters, s.groups, bias,
@@ -206,10 +256,11 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
   } else {
     weights_by_phase(weights, w, s, stream);
   }
-  if (plan.points) {
-    const Correlation c = input_gradient_of(s, plan.points);
-    const ImageStrides dense{c.in_height * c.in_width * c.channels, c.in_width * c.channels, c.channels};
-    return correlate(c, plan.product, dx, {dy, dense, nullptr}, {weights, nullptr}, nullptr, false, rest, stream);
+  if (plan.way != ConvWay::kDirect) {
+    return with_transform(plan.way, s, input_gradient_of(s), [&](const auto& conv) {
+      const ImageStrides strides = dense_strides(s.out_height(), s.out_width(), s.filters);
+      conv.forward(plan.product, dx, {dy, strides, nullptr}, {weights, nullptr}, nullptr, false, rest, stream);
+    });
   }
   const int64_t columns = StridedGradient(s).columns();
   const MatrixLayout layout = side_by_side(columns, s.groups);
@@ -221,9 +272,10 @@ void conv_backward_input(const ConvPlan& plan, float* dx, const float* dy, const
 void conv_backward_weight(const ConvPlan& plan, float* dw, float* db, const float* x, const ImageStrides& x_strides,
                           const float* dy, const float* x_spectra, void* workspace, cudaStream_t stream) {
   const ConvShape& s = plan.shape;
-  if (plan.points) {
-    const Images images{x, x_strides, x_spectra};
-    return correlate_for_weights(forward_of(s, plan.points), plan.product, dw, db, images, dy, workspace, stream);
+  if (plan.way != ConvWay::kDirect) {
+    return with_transform(plan.way, s, forward_of(s), [&](const auto& conv) {
+      conv.weight_gradient(plan.product, dw, db, {x, x_strides, x_spectra}, dy, workspace, stream);
+    });
   }
   const MatrixLayout layout = side_by_side(s.filters, s.groups);
   transposed_patches_times_matrix(plan.product, dw, db, layout, patches_of_x(s, x, x_strides), dy, layout, s.filters,

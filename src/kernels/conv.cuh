@@ -10,8 +10,9 @@
 //
 // y = P w for the patch matrix P (device/patches.cuh), dw = P^T dy, and dx is the forward convolution of dy with the
 // flipped and transposed weights; where there is a stride, with those of each of its phases (kernels/phases.cuh). The
-// kernels are those of kernels/patch_product.cu: their main loop is multiply_block there. The other way to the same, by
-// Fourier transforms, is in kernels/fourier_conv.cuh.
+// kernels are those of kernels/patch_product.cu: their main loop is multiply_block there. Other ways to
+// the same are those of kernels/transformed_conv.cuh, with fewer multiplications: by Fourier's transform of whole maps and
+// by Winograd's of small tiles.
 //
 // A plan says how; it is made once, from the shape alone, and throws std::invalid_argument for shapes that make no
 // sense. Launchers are asynchronous and expect a plan of their own operation, device pointers on the stream's device,
@@ -47,22 +48,25 @@ inline ImageStrides dense_strides(const ConvShape& s) {
   return {s.height * s.width * s.channels, s.width * s.channels, s.channels};
 }
 
+// Sums over the windows, or products of what a transform makes of x and w, which are called their spectra.
+enum class ConvWay { kDirect, kFourier, kWinograd };
+
 struct ConvPlan : OperationPlan<ConvShape> {
-  int points = 0;               // a side of the maps' spectra (kernels/fourier_conv.cuh); 0 where there are none
+  ConvWay way = ConvWay::kDirect;
   int64_t x_spectra_bytes = 0;  // of conv_x_spectra, for the forward pass and the gradient by the weights
   int64_t w_spectra_bytes = 0;  // of conv_w_spectra, for a forward pass that is given them
 
-  std::string algorithm() const { return points ? "fourier" : product.algorithm; }
+  std::string algorithm() const;
 };
 
 // What may be asked for on this target: direct, sums over the windows, by one of product_algorithms() as the rules say;
-// one of these by its name; or fourier (kernels/fourier_conv.cuh).
+// one of these by its name; fourier (kernels/fourier_conv.cuh); or winograd (kernels/winograd_conv.cuh).
 std::vector<std::string> conv_algorithms();
 
 // choice.algorithm is one of conv_algorithms(); empty, the rules choose. Throws std::invalid_argument naming algorithm
 // where it is none, or none for the shape. batch_invariant: an image's bits do not depend on the batch
 // (product_plan.cuh).
-// keeps_w_spectra: where the forward pass goes by spectra, it is given those of the weights, which are kept from pass to pass.
+// keeps_w_spectra: where the forward pass multiplies spectra, it is given those of the weights, kept from pass to pass.
 ConvPlan conv_forward_plan(const ConvShape& shape, const ProductChoice& choice = {}, bool batch_invariant = false,
                            bool keeps_w_spectra = false);
 ConvPlan conv_backward_input_plan(const ConvShape& shape, const ProductChoice& choice = {});

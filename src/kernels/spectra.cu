@@ -83,7 +83,7 @@ struct BlockLanes {
   int count;
   int64_t spectrum, plane_stride;
 
-  PYALEXNET_INLINE explicit BlockLanes(const SpectraLayout& layout) {
+  PYALEXNET_INLINE explicit BlockLanes(const PlaneLayout& layout) {
     const auto chunks = static_cast<unsigned>(ceil_div(layout.columns, Tile::kLanes));
     const auto groups = static_cast<unsigned>(layout.groups);
     const int64_t group = blockIdx.x / chunks % groups, first = int64_t{blockIdx.x % chunks} * Tile::kLanes;
@@ -224,7 +224,7 @@ PYALEXNET_INLINE void block_to_spectra(float* spectra, const Maps<const float>& 
 
 template <int N, Side side>
 __global__ void __launch_bounds__(kThreads<N>)
-    to_spectra_kernel(float* spectra, SpectraLayout layout, Maps<const float> maps) {
+    to_spectra_kernel(float* spectra, PlaneLayout layout, Maps<const float> maps) {
   const BlockLanes block(layout);
   block.with_access([&](auto access) { block_to_spectra<N, side>(spectra, maps, block, access); });
 }
@@ -301,7 +301,7 @@ PYALEXNET_INLINE void block_from_spectra(const Maps<float>& maps, const float* p
 
 template <int N>
 __global__ void __launch_bounds__(kThreads<N>)
-    from_spectra_kernel(Maps<float> maps, const float* products, SpectraLayout layout, const float* bias, bool relu) {
+    from_spectra_kernel(Maps<float> maps, const float* products, PlaneLayout layout, const float* bias, bool relu) {
   const BlockLanes block(layout);
   block.with_access([&](auto access) { block_from_spectra<N>(maps, products, bias, relu, block, access); });
 }
@@ -325,7 +325,7 @@ Launch blocks_of(const char* kernel_name, const Maps<Float>& maps, cudaStream_t 
 
 }  // namespace
 
-void to_spectra(float* spectra, const SpectraLayout& layout, int points, Side side, const Maps<const float>& maps,
+void to_spectra(float* spectra, const PlaneLayout& layout, int points, Side side, const Maps<const float>& maps,
                 cudaStream_t stream) {
   with_points(points, [&]<int N>(std::integral_constant<int, N>) {
     const Launch blocks = blocks_of<N>("to_spectra_kernel", maps, stream);
@@ -337,7 +337,7 @@ void to_spectra(float* spectra, const SpectraLayout& layout, int points, Side si
   });
 }
 
-void from_spectra(const Maps<float>& maps, int points, const float* products, const SpectraLayout& layout,
+void from_spectra(const Maps<float>& maps, int points, const float* products, const PlaneLayout& layout,
                   const float* bias, bool relu, cudaStream_t stream) {
   with_points(points, [&]<int N>(std::integral_constant<int, N>) {
     const Launch blocks = blocks_of<N>("from_spectra_kernel", maps, stream);

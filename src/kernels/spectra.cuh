@@ -15,7 +15,7 @@
 // a real number has one plane. What has been multiplied, plane by plane, and added up, is k1, k2, k3.
 #pragma once
 
-#include "device/platform.cuh"
+#include "kernels/planes.cuh"
 
 namespace pyalexnet {
 
@@ -42,26 +42,16 @@ struct Maps {
   MapAxis y, x;
 };
 
-// Where spectra are: a dense matrix for each plane and group of lanes, of `rows` rows, a map of each lane in one. So a
-// product reads what lies together. From matrix to matrix it is an odd number of lines of 64 bytes, so that a map's
-// planes are spread over all sets of a CPU core's caches.
-struct SpectraLayout {
-  int64_t rows, columns, groups;
-
-  __host__ __device__ constexpr int64_t group_stride() const { return ((rows * columns + 15) / 16 | 1) * 16; }
-  __host__ __device__ constexpr int64_t plane_stride() const { return groups * group_stride(); }
-};
-
 enum class Side { kLeft, kRight };
 
 // Spectra of maps, for their side of a product. The layout has the maps' groups, a group's lanes as columns, and rows for
 // them, or more. `points` is one of kSpectrumPoints, and no less than either extent.
-void to_spectra(float* spectra, const SpectraLayout& layout, int points, Side side, const Maps<const float>& maps,
+void to_spectra(float* spectra, const PlaneLayout& layout, int points, Side side, const Maps<const float>& maps,
                 cudaStream_t stream);
 
 // The maps whose spectra have these products: relu(map + bias), where a lane's bias is the same everywhere; nullptr for
 // none.
-void from_spectra(const Maps<float>& maps, int points, const float* products, const SpectraLayout& layout,
+void from_spectra(const Maps<float>& maps, int points, const float* products, const PlaneLayout& layout,
                   const float* bias, bool relu, cudaStream_t stream);
 
 }  // namespace pyalexnet

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.system.names import printable, shorten
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 TOWER_COLOURS = (BLUE, ORANGE)
 
 SMALL, NORMAL = 7, 9

@@ -130,6 +130,12 @@ TEST(conv_forward_by_spectra) {
 TEST(conv_backward_weight_by_spectra) {
   run_conv_backward_weight(on_small_maps(), {.algorithm = "fourier"});
 }
+TEST(conv_forward_by_tiles) {
+  run_conv_forward(on_small_maps(), {.algorithm = "winograd"});
+}
+TEST(conv_backward_weight_by_tiles) {
+  run_conv_backward_weight(on_small_maps(), {.algorithm = "winograd"});
+}
 TEST(conv_forward_in_parts) {
   const ConvShape shape = conv_shape(1, 60, 20);
   CHECK(conv_forward_plan(shape).product.parts > 1);

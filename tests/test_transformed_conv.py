@@ -1,6 +1,8 @@
-"""Convolution by spectra: it computes what direct sums do, as exactly, and says where it cannot."""
+"""Convolution by transforms, Fourier's and Winograd's: what direct sums compute, as exactly."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from pyalexnet import AlexNet, Tensor, ops
 from pyalexnet.device.backend import get_device
 
 # batch, height, width, channels, filters, kernel height and width, padding, groups: AlexNet's layers with fewer images
-# and channels, and what is odd in each way, on each size of torus.
-SHAPES = [
+# and channels, and what is odd in each way, on each size of torus and in tiles that reach beyond the map or do not.
+FOURIER = [
     (2, 27, 27, 12, 20, 5, 5, 2, 1),
     (3, 13, 13, 20, 12, 3, 3, 1, 1),
     (2, 13, 13, 16, 24, 3, 3, 1, 2),
@@ -23,11 +25,24 @@ SHAPES = [
     (1, 4, 5, 512, 4, 3, 3, 1, 1),  # so many terms that a GPU adds them up in parts
     (1, 1, 1, 1, 1, 1, 1, 0, 1),
 ]
+WINOGRAD = [
+    (3, 13, 13, 20, 12, 3, 3, 1, 1),
+    (2, 13, 13, 16, 24, 3, 3, 1, 2),
+    (2, 8, 6, 12, 20, 3, 3, 1, 1),  # whole tiles
+    (1, 32, 31, 3, 5, 3, 3, 0, 1),  # beyond any torus
+    (2, 5, 6, 8, 6, 3, 3, 0, 2),
+    (2, 6, 5, 7, 9, 3, 3, 1, 1),
+    (2, 7, 9, 4, 4, 3, 3, 4, 2),  # padding beyond the kernel
+    (1, 4, 5, 512, 4, 3, 3, 1, 1),
+    (1, 3, 3, 1, 1, 3, 3, 0, 1),
+]
+CASES = [("fourier", shape) for shape in FOURIER] + [("winograd", shape) for shape in WINOGRAD]
+ALGORITHMS = ("fourier", "winograd")
 
 
-@pytest.fixture(params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def case(request: pytest.FixtureRequest, rng: np.random.Generator) -> dict[str, np.ndarray | dict[str, int]]:
-    batch, height, width, channels, filters, kernel_height, kernel_width, padding, groups = request.param
+@pytest.fixture(params=CASES, ids=lambda param: f"{param[0]}-{'x'.join(map(str, param[1]))}")
+def case(request: pytest.FixtureRequest, rng: np.random.Generator) -> dict[str, Any]:
+    algorithm, (batch, height, width, channels, filters, kernel_height, kernel_width, padding, groups) = request.param
     how = {"padding": padding, "groups": groups}
     x = rng.standard_normal((batch, height, width, channels), dtype=np.float32)
     w = rng.standard_normal((kernel_height, kernel_width, channels // groups, filters), dtype=np.float32)
@@ -35,7 +50,8 @@ def case(request: pytest.FixtureRequest, rng: np.random.Generator) -> dict[str, 
     y = references.conv2d(x, w, b, **how)
     dy = rng.standard_normal(y.shape, dtype=np.float32)
     dx, dw, db = references.conv2d_backward(dy, x, w, **how)
-    return {"x": x, "w": w, "b": b, "y": y, "dy": dy, "dx": dx, "dw": dw, "db": db, "how": how}
+    arrays = {"x": x, "w": w, "b": b, "y": y, "dy": dy, "dx": dx, "dw": dw, "db": db}
+    return {**arrays, "how": how, "algorithm": algorithm}
 
 
 def error(actual: Tensor, expected: np.ndarray) -> float:
@@ -54,26 +70,42 @@ def computed(case: dict, device: str, algorithm: str) -> dict[str, Tensor]:
 def test_is_as_exact_as_direct_sums(case: dict, device: str) -> None:
     # The rounding of the transforms beside that of the sums: twice the direct error where sums are long, and where they
     # have few terms, which direct sums round hardly at all, a few times float32's.
-    direct, fourier = computed(case, device, "direct"), computed(case, device, "fourier")
-    for name, result in fourier.items():
+    direct, transformed = computed(case, device, "direct"), computed(case, device, case["algorithm"])
+    for name, result in transformed.items():
         assert error(result, case[name]) <= max(2 * error(direct[name], case[name]), 4 * 2.0**-24), name
 
 
-def test_relu(device: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_relu(device: str, rng: np.random.Generator, algorithm: str) -> None:
     x, w = rng.standard_normal((2, 6, 7, 6), dtype=np.float32), rng.standard_normal((3, 3, 6, 4), dtype=np.float32)
-    how = {"padding": 1, "device": device, "algorithm": "fourier"}
+    how = {"padding": 1, "device": device, "algorithm": algorithm}
     expected = np.maximum(np.asarray(ops.conv2d(x, w, **how)), 0)
     np.testing.assert_array_equal(np.asarray(ops.conv2d(x, w, relu=True, **how)), expected)
 
 
-def test_an_images_bits_are_its_own(device: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_images_bits_are_its_own(device: str, rng: np.random.Generator, algorithm: str) -> None:
     x, w = rng.standard_normal((5, 13, 13, 8), dtype=np.float32), rng.standard_normal((3, 3, 8, 6), dtype=np.float32)
-    how = {"padding": 1, "device": device, "algorithm": "fourier"}
+    how = {"padding": 1, "device": device, "algorithm": algorithm}
     together = np.asarray(ops.conv2d(x, w, **how))
     alone = [np.asarray(ops.conv2d(x[i : i + 1], w, **how)) for i in range(5)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
     x[3] = np.nan
     np.testing.assert_array_equal(np.isnan(np.asarray(ops.conv2d(x, w, **how))).all(axis=(1, 2, 3)), np.arange(5) == 3)
+
+
+def test_what_is_not_finite_spreads_to_the_tiles_that_see_it(device: str, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((1, 9, 9, 4), dtype=np.float32), rng.standard_normal((3, 3, 4, 5), dtype=np.float32)
+    x[0, 4, 3, 1] = np.inf
+    y = np.asarray(ops.conv2d(x, w, padding=1, device=device, algorithm="winograd"))
+    # Direct sums see it from rows 3 to 5 and columns 2 to 4, which are of tiles 1 and 2 in both directions.
+    seen, of_tiles = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
+    seen[3:6, 2:5] = True
+    of_tiles[2:6, 2:6] = True
+    for channel in range(5):
+        found = ~np.isfinite(y[0, :, :, channel])
+        assert found[seen].all()
+        assert not found[~of_tiles].any()
 
 
 def test_spectra_that_outgrow_the_caches_hold_the_same_bits(rng: np.random.Generator) -> None:
@@ -88,7 +120,7 @@ def test_spectra_that_outgrow_the_caches_hold_the_same_bits(rng: np.random.Gener
 def test_spectra_that_are_there_are_taken(case: dict, device: str) -> None:
     """Computed once, they serve the forward pass and the weights' gradient; another x beside them is not looked at."""
     on = get_device(device)
-    native, places = on.native, {"stride": 1, **case["how"], "algorithm": "fourier"}
+    native, places = on.native, {"stride": 1, **case["how"], "algorithm": case["algorithm"]}
     x, w, b, dy = (Tensor.from_array(case[name], device=device) for name in ("x", "w", "b", "dy"))
     other = Tensor.from_array(np.zeros_like(case["x"]), device=device)
     forward = native.conv_forward_plan(x=x.array, w=w.array, **places)
@@ -106,7 +138,7 @@ def test_spectra_that_are_there_are_taken(case: dict, device: str) -> None:
         backward, dw.array, db.array, other.array, dy.array, scratch.array, on.stream, x_spectra=spectra.array
     )
     on.stream.synchronize()
-    expected = computed(case, device, "fourier")
+    expected = computed(case, device, case["algorithm"])
     for name, found in (("y", y), ("dw", dw), ("db", db)):
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected[name]), err_msg=name)
 
@@ -114,7 +146,7 @@ def test_spectra_that_are_there_are_taken(case: dict, device: str) -> None:
 def test_weights_spectra_that_are_kept_are_taken(case: dict, device: str) -> None:
     """And the weights beside them are not looked at."""
     on = get_device(device)
-    native, places = on.native, {"stride": 1, **case["how"], "algorithm": "fourier"}
+    native, places = on.native, {"stride": 1, **case["how"], "algorithm": case["algorithm"]}
     x, w, b = (Tensor.from_array(case[name], device=device) for name in ("x", "w", "b"))
     other = Tensor.from_array(np.zeros_like(case["w"]), device=device)
     usual = native.conv_forward_plan(x=x.array, w=w.array, **places)
@@ -129,7 +161,7 @@ def test_weights_spectra_that_are_kept_are_taken(case: dict, device: str) -> Non
         plan, y.array, x.array, other.array, b.array, False, scratch.array, on.stream, w_spectra=spectra.array
     )
     on.stream.synchronize()
-    np.testing.assert_array_equal(np.asarray(y), np.asarray(computed(case, device, "fourier")["y"]))
+    np.testing.assert_array_equal(np.asarray(y), np.asarray(computed(case, device, case["algorithm"])["y"]))
 
 
 def test_kept_spectra_pay_for_fewer_images(device: str) -> None:
@@ -177,18 +209,20 @@ def test_wrong_spectra_are_refused(device: str) -> None:
         on.native.conv_x_spectra(direct, spectra, x.array, on.stream)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(
     ("devices", "conv3"), [(["cpu:0"], 1), (["cpu:0", "cpu:1"], 2), (["cpu:0", "cpu:0"], 2)], ids=str
 )
-def test_a_step_computes_the_spectra_of_an_input_once(devices: list[str], conv3: int) -> None:
+def test_a_step_computes_the_spectra_of_an_input_once(devices: list[str], conv3: int, algorithm: str) -> None:
     """conv3 sees both towers' maps, which lie together where the towers share a device."""
-    net = AlexNet(10, devices=devices, conv_algorithm="fourier")
+    net = AlexNet(10, devices=devices, conv_algorithm=algorithm)
     program = net.program(1, training=True)
     entries = [*program.forward, *program.backward]
     spectra = [entry.layer for entry in entries if entry.operation == "conv_x_spectra"]
-    assert {layer: spectra.count(layer) for layer in spectra} == {"conv2": 2, "conv3": conv3, "conv4": 2, "conv5": 2}
+    conv2 = {"conv2": 2} if algorithm == "fourier" else {}  # whose kernels are 5 x 5
+    assert {layer: spectra.count(layer) for layer in spectra} == {**conv2, "conv3": conv3, "conv4": 2, "conv5": 2}
     products = [entry for entry in entries if entry.operation in ("conv_forward", "conv_backward_weight")]
-    assert all(("x_spectra" in entry.arguments) == (entry.layer != "conv1") for entry in products)
+    assert all(("x_spectra" in entry.arguments) == (entry.layer in spectra) for entry in products)
     assert not any(entry.operation == "conv_x_spectra" for entry in net.program(1, training=False).forward)
 
 
@@ -201,29 +235,83 @@ def test_what_it_cannot_compute_is_refused(device: str, wrong: dict[str, int]) -
         ops.conv2d(x, w, device=device, algorithm="fourier", **wrong)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), 2), ((3, 2), 1), ((5, 5), 1)])
+def test_other_kernels_than_winograds_are_refused(device: str, kernel: tuple[int, int], stride: int) -> None:
+    x, w = np.ones((1, 8, 8, 2), np.float32), np.ones((*kernel, 2, 4), np.float32)
+    with pytest.raises(
+        ValueError, match=r"algorithm is 'winograd'; .* stride must be 1, and the kernel 3 x 3, but .* the kernel is"
+    ):
+        ops.conv2d(x, w, device=device, algorithm="winograd", stride=stride)
+
+
 def test_the_rules_choose_by_the_batch(device: str) -> None:
     plan = get_device(device).native.conv_forward_plan
     layer = {"w": np.empty((3, 3, 192, 192)), "stride": 1, "padding": 1, "groups": 1}
     few, many = np.empty((1, 13, 13, 192)), np.empty((128, 13, 13, 192))
-    assert plan(x=few, **layer).algorithm.startswith("direct_")
+    assert plan(x=few, **layer).algorithm != "fourier"
     assert plan(x=many, **layer).algorithm == "fourier"
     assert str(plan(x=many, **layer)).startswith("fourier by direct_")
     assert plan(x=many, **layer, algorithm="direct").algorithm.startswith("direct_")
-    assert plan(x=many, **layer, batch_invariant=True).algorithm.startswith("direct_")
-    assert plan(x=np.empty((128, 55, 55, 192)), **layer).algorithm.startswith("direct_")
+    assert plan(x=np.empty((128, 55, 55, 192)), **layer).algorithm != "fourier"
+    assert plan(x=np.empty((128, 55, 55, 192)), **{**layer, "stride": 2}).algorithm.startswith("direct_")
+
+
+def test_a_batch_invariant_plan_is_that_of_one_image(device: str) -> None:
+    """On cores by tiles where the weights' are kept, as on no GPU; by spectra of whole maps nowhere."""
+    plan = get_device(device).native.conv_forward_plan
+    layer = {"w": np.empty((3, 3, 192, 192)), "stride": 1, "padding": 1, "groups": 1, "batch_invariant": True}
+    few, many = np.empty((1, 13, 13, 192)), np.empty((128, 13, 13, 192))
+    assert plan(x=many, **layer).algorithm == plan(x=few, **layer).algorithm != "fourier"
+    kept = [plan(x=x, **layer, keeps_w_spectra=True) for x in (few, many)]
+    for each in kept:
+        assert (each.algorithm == "winograd") == device.startswith("cpu")
+        assert each.batch_invariant
+    assert len({str(each) for each in kept}) == 1
+
+
+def test_a_single_image_is_computed_by_tiles(rng: np.random.Generator) -> None:
+    net = AlexNet(10, devices=["cpu:0"])
+    plans = {
+        entry.layer: str(entry.arguments["plan"])
+        for entry in net.program(1, training=False).forward
+        if entry.operation == "conv_forward"
+    }
+    assert [layer for layer, plan in plans.items() if plan.startswith("winograd by direct_")] == [
+        "conv3",
+        "conv4",
+        "conv5",
+    ]
+    x = 50 * rng.standard_normal((3, 227, 227, 3), dtype=np.float32)
+    told = {
+        algorithm: AlexNet(10, devices=["cpu:0"], conv_algorithm=algorithm).forward(x)
+        for algorithm in ("auto", "winograd", "direct", "fourier")
+    }
+    np.testing.assert_array_equal(told["auto"], told["winograd"])
+    np.testing.assert_array_equal(told["auto"], told["fourier"])  # which is for batches, whose bits may depend on them
+    assert not np.array_equal(told["auto"], told["direct"])
+    np.testing.assert_allclose(told["auto"], told["direct"], atol=1e-4 * np.abs(told["direct"]).max())
 
 
 def test_a_net_is_trained_as_it_is_told() -> None:
     x = np.random.default_rng(0).standard_normal((3, 227, 227, 3), dtype=np.float32)
     gradients = {}
-    for algorithm in ("direct", "fourier", "auto"):
+    for algorithm, ways in {
+        "direct": {},
+        "fourier": {"fourier": ("conv2", "conv3", "conv4", "conv5")},
+        "winograd": {"winograd": ("conv3", "conv4", "conv5")},
+        "auto": {"winograd": ("conv3", "conv4", "conv5")},  # three images are few
+    }.items():
         net = AlexNet(4, devices=["cpu:0"], conv_algorithm=algorithm, dropout=0.0)
         net.train_step(x, [0, 1, 3], lr=0.0)
         gradients[algorithm] = net.gradients()
-        products = [line for line in str(net.last_step()).splitlines() if "conv_backward_weight" in line]
-        assert [("fourier" in line) for line in products] == [algorithm == "fourier"] * 8 + [False] * 2
+        products = [entry for entry in net.last_step().backward if entry.operation == "conv_backward_weight"]
+        for way in ("fourier", "winograd"):
+            layers = {entry.layer for entry in products if entry.arguments["plan"].algorithm == way}
+            assert layers == set(ways.get(way, ()))
     for name, direct in gradients["direct"].items():
-        np.testing.assert_array_equal(gradients["auto"][name], direct)  # three images are few
         # A ReLU or a maximum falls to the other side where two values are equal but for rounding: 0.01 in conv1.
         scale = float(np.sqrt(np.mean(direct.astype(float) ** 2)))
-        assert np.sqrt(np.mean((gradients["fourier"][name].astype(float) - direct) ** 2)) < 0.05 * scale, name
+        for algorithm in ("fourier", "winograd"):
+            error = float(np.sqrt(np.mean((gradients[algorithm][name].astype(float) - direct) ** 2)))
+            assert error < 0.05 * scale, (algorithm, name)
+        np.testing.assert_array_equal(gradients["auto"][name], gradients["winograd"][name])
