@@ -77,6 +77,12 @@ struct MemorySums {
     tile.clear();
     return tile;
   }
+
+  // Those of a row, side by side.
+  PYALEXNET_INLINE float* row(int m) {
+    static_assert(Tile::kThreadRows == 1);
+    return reinterpret_cast<float*>(tiles[m]);
+  }
 };
 
 // A thread whose sums stay in its registers needs no memory for them.

@@ -1,6 +1,9 @@
 // What a block computes on a CPU core: the loop of device/product_block.cuh by one thread, whose sums wait in memory.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "device/block_parts.cuh"
 
 namespace pyalexnet {
@@ -49,12 +52,73 @@ class SlicesAhead {
   SliceAhead left_, right_;
 };
 
+// The block of a tile of one row, where the left matrix lies in rows: reading the right one takes the time, so it is read
+// once, where it is and in the order in which it lies, and no slice is made of either.
+template <class Tile, class Left>
+PYALEXNET_INLINE void multiply_rows_in_place(const Patches& patches, const RightMatrix& right,
+                                             BlockMemory<Tile, Left>& memory, const Output& out, const Cut& cut,
+                                             PaddedRuns out_runs) {
+  constexpr int V = Tile::kVector, kVectors = Tile::kThreadColumns / V;
+  const BlockPlace& place = memory.place;
+  const float* const left =
+      patches.input + place.group * patches.group_stride + place.first_row * patches.pixel_stride + place.first_term;
+  const float* const matrix =
+      right.data + place.group * right.group_stride + place.first_term * right.pitch + place.first_column;
+  const int64_t pitch = right.pitch;
+  // The sums of a panel += so many terms of x times those of w, whose vectors load_right gives.
+  const auto add = [&]<int terms>(std::integral_constant<int, terms>, float* sums, const float* x, const float* w,
+                                  auto load_right) {
+    Vec<V> tile[kVectors];
+    PYALEXNET_UNROLL
+    for (int j = 0; j < kVectors; ++j) tile[j] = load<V>(sums + j * V);
+    PYALEXNET_UNROLL
+    for (int k = 0; k < terms; ++k) {
+      PYALEXNET_UNROLL
+      for (int j = 0; j < kVectors; ++j) tile[j] = fma(broadcast<V>(x[k]), load_right(w + k * pitch, j), tile[j]);
+    }
+    PYALEXNET_UNROLL
+    for (int j = 0; j < kVectors; ++j) store(sums + j * V, tile[j]);
+  };
+  const auto add_to_row = [&](auto terms, float* sums, const float* x, const float* w) {
+    int column = 0;
+    for (; column + Tile::kThreadColumns <= place.columns; column += Tile::kThreadColumns) {
+      add(terms, sums + column, x, w + column, [](const float* at, int j) { return load<V>(at + j * V); });
+    }
+    if (const int rest = place.columns - column; rest > 0) {
+      add(terms, sums + column, x, w + column,
+          [rest](const float* at, int j) { return load_lanes<V>(at + j * V, rest - j * V, true); });
+    }
+  };
+
+  constexpr int kTerms = 4;
+  for (int row = 0; row < place.rows; ++row) clear_floats(memory.sums.row(row), Tile::kColumns);
+  for (int done = 0; done < place.terms; done += kTerms) {
+    const int terms = std::min(kTerms, place.terms - done);
+    for (int row = 0; row < place.rows; ++row) {
+      const float* const x = left + row * patches.pixel_stride + done;
+      if (terms == kTerms) {
+        add_to_row(std::integral_constant<int, kTerms>(), memory.sums.row(row), x, matrix + done * pitch);
+      } else {
+        for (int k = 0; k < terms; ++k) {
+          add_to_row(std::integral_constant<int, 1>(), memory.sums.row(row), x + k, matrix + (done + k) * pitch);
+        }
+      }
+    }
+  }
+  Tile::for_each_register_tile(place.rows, place.columns, [&](int m, int n, int row, int column) {
+    write_tile(memory.sums.tiles[m][n], row, column, out, cut, place, out_runs);
+  });
+}
+
 // Its register tiles are multiplied one after the other, slice by slice, from the one buffer that each slice has. On the way
 // it asks for the next slices, where these are to be copied.
 template <class Tile, class Left, class Right>
 PYALEXNET_INLINE void multiply_on_core(Left& left, Right& right, const Patches& patches,
                                        const RightMatrix& right_matrix, BlockMemory<Tile, Left>& memory,
                                        const Output& out, const Cut& cut, PaddedRuns out_runs) {
+  if constexpr (Tile::kThreadRows == 1 && Left::kOrder == SliceOrder::kRowMajor) {
+    if (patches.is_matrix()) return multiply_rows_in_place<Tile>(patches, right_matrix, memory, out, cut, out_runs);
+  }
   const BlockPlace& place = memory.place;
   auto& [left_slice, right_slice] = memory.slices[0];
   int terms = 0, terms_left = place.terms;
