@@ -182,6 +182,8 @@ def test_an_abbreviated_list(monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluate", "--veiws"], "pyalexnet evaluate: unrecognized arguments: --veiws; did you mean --views?"),
         (["predict", "run", "a", "--xyz"], "pyalexnet predict: unrecognized arguments: --xyz (see"),
         (["trian"], "; did you mean train? (see pyalexnet --help)"),
+        (["--verison"], "pyalexnet: unrecognized arguments: --verison; did you mean --version? (see pyalexnet --help)"),
+        (["figure", "--hepl"], "pyalexnet figure: unrecognized arguments: --hepl; did you mean --help?"),
         (["figure", "filter", "run"], "; did you mean filters? (see pyalexnet figure --help)"),
         (["train", "--preset", "papers"], "; did you mean paper? (see pyalexnet train --help)"),
         (["train", "a\0b"], "pyalexnet train: argument DATA: it has a NUL"),

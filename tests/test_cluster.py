@@ -213,7 +213,7 @@ def kill_until_finished(folder: Path, chance: random.Random, kills: int, **setti
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_a_killed_rank_loses_nothing(tmp_path: Path, kills: int) -> None:
-    settings = {"epochs": 2 if kills == 3 else 12}
+    settings = {"epochs": 6 if kills == 3 else 12}  # longer than the three seconds in which a rank is killed
     whole = tmp_path / "whole"
     finished = run(1, prepared(whole), **settings)
     assert finished.returncode == 0, finished.stderr
@@ -316,6 +316,16 @@ def test_the_command_speaks_once(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert refused.stderr.count("pyalexnet train: ") == 1
+    for asked in ("--help", "--version"):
+        answered = subprocess.run(
+            command(2, *SMALL_CLI, *(["train"] if asked == "--help" else []), asked),
+            capture_output=True,
+            text=True,
+            env=os.environ | OF_OPEN_MPI,
+            timeout=120,
+        )
+        assert answered.returncode == 0, answered.stderr
+        assert len(re.findall(r"^(usage: )?pyalexnet ", answered.stdout, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import references
 from pyalexnet import ops
 
 SMALL = [(1, 1, 1), (3, 10, 7), (5, 16, 8)]
-# batch, inputs, outputs: tails of every target's tiles; sums cut into parts; AlexNet's proportions; one row, of terms that
-# are no whole fours.
+# batch, inputs, outputs: tails of every target's tiles; sums cut into parts; AlexNet's proportions; one row, of terms
+# that are no whole fours.
 LARGE = [(20, 300, 130), (130, 64, 250), (2, 3000, 70), (128, 1024, 512), (1, 4096, 1000), (1, 1027, 300), (1, 3, 200)]
 
 

@@ -167,8 +167,11 @@ def test_characters_that_the_output_has_not_end_nothing() -> None:
     ("output", "status", "errors"),
     [("| true", 128 + signal.SIGPIPE, ""), ("> /dev/full", 1, "No space left"), (">&-", 1, "Bad file descriptor")],
 )
-def test_a_result_that_nobody_takes_ends_a_command_without_a_traceback(output: str, status: int, errors: str) -> None:
-    command = f'set -o pipefail; (sleep 0.1; exec "$0" -m pyalexnet.cli devices) {output}'
+@pytest.mark.parametrize("asked", ["devices", "--version", "--help", "train --help"])
+def test_a_result_that_nobody_takes_ends_a_command_without_a_traceback(
+    asked: str, output: str, status: int, errors: str
+) -> None:
+    command = f'set -o pipefail; (sleep 0.1; exec "$0" -m pyalexnet.cli {asked}) {output}'
     finished = subprocess.run(["bash", "-c", command, sys.executable], capture_output=True, text=True)
     assert finished.returncode == status
     assert errors in finished.stderr

@@ -34,7 +34,6 @@ def test_measures_and_writes(tmp_path: Path) -> None:
 def test_elements_and_products_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import transform_costs
-
     from pyalexnet.architecture import CONVOLUTIONS
 
     conv3 = transform_costs.Convolution(CONVOLUTIONS[2], 2, "cpu:0")

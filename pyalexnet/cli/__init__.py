@@ -111,7 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parsed(arguments)
+    except BrokenPipeError:
+        return ended_by(signal.SIGPIPE)
+    except OSError as error:
+        tell(f"pyalexnet: {_message(error)}", on_stderr=True)
+        return FAILED
     try:
         with terminated_by_signal(), (ranks := _ranks_for(options)).ending_together():
             status = _carried_out(options, ranks)
@@ -138,6 +144,20 @@ def _run(arguments: Sequence[str] | None) -> int:
         if not is_said_elsewhere(error):
             tell(f"pyalexnet {options.command}: {_message(error)}", on_stderr=True)
         return _exit_status(error)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What a command line asks for.
+
+    Raises:
+        SystemExit: it is wrong, or asked for no more than help or the version.
+        OSError: these cannot be written.
+    """
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
 
 
 def _ranks_for(options: argparse.Namespace) -> Ranks:

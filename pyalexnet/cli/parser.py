@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from pyalexnet.cli.status import WRONG_INPUT
 from pyalexnet.system.checks import nearest
 from pyalexnet.system.names import printable
-from pyalexnet.system.ranks import is_told_here
+from pyalexnet.system.ranks import is_answered_here, is_told_here
 
 Item = TypeVar("Item")
 
@@ -71,6 +71,7 @@ class CommandParser(argparse.ArgumentParser):
         """As in ArgumentParser, which comes here for each subcommand too."""
         words = list(sys.argv[1:] if args is None else args)
         if self._subparsers is not None:
+            self._require_known(words[:1] if self._is_unknown_option(*words[:1]) else [])
             return super().parse_known_args(words, namespace)
         end = words.index(_ENDS_OPTIONS) if _ENDS_OPTIONS in words else len(words)
         usage, actions = self.usage, self._actions
@@ -95,6 +96,16 @@ class CommandParser(argparse.ArgumentParser):
         """End the program with one line, of ranks one; the usage, which may take twenty, is what ``--help`` is for."""
         line = f"{self.prog}: {printable(message)} (see {self.prog} --help)"
         self.exit(WRONG_INPUT, f"{line}\n" if is_told_here(ValueError(line)) else None)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As in ArgumentParser, but help and version fail where they cannot be written; of ranks the first answers."""
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif is_answered_here():
+            file.write(message)
+
+    def _is_unknown_option(self, word: str = "") -> bool:
+        return word.startswith("-") and not any(name.startswith(word) for name in self._option_string_actions)
 
     def _require_known(self, unknown: Iterable[str]) -> None:
         """End the program where there are words that are no arguments; of options, ask what was meant."""

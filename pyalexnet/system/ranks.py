@@ -301,6 +301,14 @@ def is_told_here(error: BaseException) -> bool:
     return not is_said_elsewhere(error)
 
 
+def is_answered_here() -> bool:
+    """Whether this process is to answer what all ranks were asked that cannot fail, such as for help."""
+    try:
+        return join_ranks().is_first
+    except (LauncherError, ImportError):
+        return True
+
+
 _works_alone = ContextVar("works_alone", default=False)
 
 
