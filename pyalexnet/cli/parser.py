@@ -71,7 +71,8 @@ class CommandParser(argparse.ArgumentParser):
         """As in ArgumentParser, which comes here for each subcommand too."""
         words = list(sys.argv[1:] if args is None else args)
         if self._subparsers is not None:
-            self._require_known(words[:1] if self._is_unknown_option(*words[:1]) else [])
+            if words and self._is_unknown_option(words[0]):
+                self._require_known(words[:1])
             return super().parse_known_args(words, namespace)
         end = words.index(_ENDS_OPTIONS) if _ENDS_OPTIONS in words else len(words)
         usage, actions = self.usage, self._actions
@@ -104,7 +105,7 @@ class CommandParser(argparse.ArgumentParser):
         elif is_answered_here():
             file.write(message)
 
-    def _is_unknown_option(self, word: str = "") -> bool:
+    def _is_unknown_option(self, word: str) -> bool:
         return word.startswith("-") and not any(name.startswith(word) for name in self._option_string_actions)
 
     def _require_known(self, unknown: Iterable[str]) -> None:

@@ -53,16 +53,15 @@ struct InputGradientWorkspace {
   }
 };
 
+int64_t direct_multiply_adds(const ConvShape& s) {
+  return pixels_of_y(s) * s.filters * terms_of(s, s.channels);
+}
+
 // Each multiplication of the forward pass happens once in each backward pass too.
 Cost cost(const ConvShape& s) {
   const int64_t y = pixels_of_y(s) * s.filters;
   const int64_t x = s.batch * s.height * s.width * s.channels;
-  const int64_t flops = 2 * y * terms_of(s, s.channels);
-  return {flops, int64_t{sizeof(float)} * (x + y + weight_count(s))};
-}
-
-int64_t direct_multiply_adds(const ConvShape& s) {
-  return pixels_of_y(s) * s.filters * terms_of(s, s.channels);
+  return {2 * direct_multiply_adds(s), int64_t{sizeof(float)} * (x + y + weight_count(s))};
 }
 
 // The way that takes least, by what each costs in multiply-adds of direct sums; at a draw the first. A batch-invariant plan

@@ -43,9 +43,12 @@ struct ImageStrides {
 // Throws std::invalid_argument, naming x, w, stride, padding or groups, unless they fit together.
 void check_conv_shape(const ConvShape& shape);
 
-// The strides of a dense x.
+// The strides of dense images, and of a dense x.
+inline ImageStrides dense_strides(int64_t height, int64_t width, int64_t channels) {
+  return {height * width * channels, width * channels, channels};
+}
 inline ImageStrides dense_strides(const ConvShape& s) {
-  return {s.height * s.width * s.channels, s.width * s.channels, s.channels};
+  return dense_strides(s.height, s.width, s.channels);
 }
 
 // Sums over the windows, or products of what a transform makes of x and w, which are called their spectra.

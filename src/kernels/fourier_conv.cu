@@ -8,16 +8,14 @@ namespace pyalexnet {
 
 namespace {
 
-// What an element of the spectra costs, written and read, in multiply-adds of a product, and what one of the weights' costs
-// that is kept: it is read alone.
 #if defined(PYALEXNET_TARGET_CPU)
 // Measured with AlexNet's layers on two cores of AVX2 and of AVX-512, which multiply twice as fast, at the batches where
 // one way takes over from another: benchmarks/transform_costs.py --batch 4,8,16.
-constexpr int64_t kElementMultiplyAdds = kVectorFloats < 16 ? 42 : 37, kKeptMultiplyAdds = kVectorFloats < 16 ? 7 : 18;
+constexpr ElementCosts kCosts = kVectorFloats < 16 ? ElementCosts{42, 7} : ElementCosts{37, 18};
 #else
 // On an H100: 93 at a batch of 128, and more at one of 32, where a kernel's start counts. Of three passes over an element,
 // one is left where it is kept (not measured).
-constexpr int64_t kElementMultiplyAdds = 128, kKeptMultiplyAdds = 43;
+constexpr ElementCosts kCosts = {128, 43};
 #endif
 
 MapAxis axis(int64_t extent, int sign, int64_t offset, int points) {
@@ -69,11 +67,7 @@ int fourier_points(const ConvShape& s) {
 }
 
 int64_t fourier_multiply_adds(const ConvShape& s, int points, bool keeps_w_spectra) {
-  const int64_t planes = planes_of(points), depth = s.channels / s.groups;
-  const int64_t products = planes * s.batch * depth * s.filters;
-  const int64_t maps = planes * s.batch * (s.channels + s.filters), weights = planes * depth * s.filters;
-  return products + kElementMultiplyAdds * maps +
-         (keeps_w_spectra ? kKeptMultiplyAdds : kElementMultiplyAdds) * weights;
+  return transformed_multiply_adds(s, planes_of(points), s.batch, kCosts, keeps_w_spectra);
 }
 
 int64_t FourierTransform::planes() const {

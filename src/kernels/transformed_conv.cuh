@@ -67,8 +67,20 @@ struct Weights {
   const float* spectra;
 };
 
-inline ImageStrides dense_strides(int64_t height, int64_t width, int64_t channels) {
-  return {height * width * channels, width * channels, channels};
+// What an element of the planes costs, written and read, in multiply-adds of a product, and what one of the weights' costs
+// that is kept: it is read alone.
+struct ElementCosts {
+  int64_t multiply_adds, kept_multiply_adds;
+};
+
+// What a convolution costs by so many planes, of so many rows for all images, in multiply-adds of direct sums.
+inline int64_t transformed_multiply_adds(const ConvShape& s, int64_t planes, int64_t rows, const ElementCosts& costs,
+                                         bool keeps_w_spectra) {
+  const int64_t depth = s.channels / s.groups;
+  const int64_t products = planes * rows * depth * s.filters;
+  const int64_t maps = planes * rows * (s.channels + s.filters), weights = planes * depth * s.filters;
+  return products + costs.multiply_adds * maps +
+         (keeps_w_spectra ? costs.kept_multiply_adds : costs.multiply_adds) * weights;
 }
 
 // A convolution by a transform.

@@ -8,7 +8,7 @@ namespace pyalexnet {
 namespace {
 
 // As in kernels/fourier_conv.cu, from the same measurements.
-constexpr int64_t kElementMultiplyAdds = kVectorFloats < 16 ? 14 : 38, kKeptMultiplyAdds = 4;
+constexpr ElementCosts kCosts = {kVectorFloats < 16 ? 14 : 38, 4};
 
 constexpr int64_t kTile = 2, kTaps = 3, kPlanes = 16;
 
@@ -190,12 +190,7 @@ bool winograd_fits(const ConvShape& s) {
 }
 
 int64_t winograd_multiply_adds(const ConvShape& s, bool keeps_w_spectra) {
-  const int64_t depth = s.channels / s.groups;
-  const int64_t tiles = s.batch * ceil_div(s.out_height(), kTile) * ceil_div(s.out_width(), kTile);
-  const int64_t products = kPlanes * tiles * depth * s.filters;
-  const int64_t maps = kPlanes * tiles * (s.channels + s.filters), weights = kPlanes * depth * s.filters;
-  return products + kElementMultiplyAdds * maps +
-         (keeps_w_spectra ? kKeptMultiplyAdds : kElementMultiplyAdds) * weights;
+  return transformed_multiply_adds(s, kPlanes, WinogradTransform(forward_of(s)).rows(), kCosts, keeps_w_spectra);
 }
 
 void WinogradTransform::of_images(float* points, const PlaneLayout& layout, const float* in,
