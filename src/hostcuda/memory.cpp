@@ -21,10 +21,8 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-// From 2 MiB on, memory is mapped on its own, in large pages where the system has them.
-void* take_memory(std::size_t bytes) {
-  if (bytes < kLargePage) return std::aligned_alloc(kSmallAlignment, round_up(bytes, kSmallAlignment));
-  const std::size_t size = round_up(bytes, kLargePage);
+// In large pages where the system has them.
+void* map_memory(std::size_t size) {
   void* mapped =
       mmap(nullptr, size + kLargePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
@@ -37,11 +35,21 @@ void* take_memory(std::size_t bytes) {
   return memory;
 }
 
-void return_memory(void* memory, std::size_t bytes) {
+// From 2 MiB on, memory is mapped on its own.
+void* take_memory(SpareMappings& spare, std::size_t bytes) {
+  if (bytes < kLargePage) return std::aligned_alloc(kSmallAlignment, round_up(bytes, kSmallAlignment));
+  const std::size_t size = round_up(bytes, kLargePage);
+  if (void* memory = spare.take(size)) return memory;
+  if (void* memory = map_memory(size)) return memory;
+  spare.unmap_oldest(0);
+  return map_memory(size);
+}
+
+void return_memory(SpareMappings& spare, void* memory, std::size_t bytes) {
   if (bytes < kLargePage) {
     std::free(memory);
   } else {
-    munmap(memory, round_up(bytes, kLargePage));
+    spare.keep(memory, round_up(bytes, kLargePage));
   }
 }
 
@@ -101,15 +109,44 @@ std::string text_of(const Allocation& allocation) {
          (allocation.type == cudaMemoryTypeHost ? "the host" : "device " + std::to_string(allocation.device));
 }
 
-void* take(const Runtime& runtime, std::size_t bytes) {
-  return runtime.memory_guarded ? take_guarded_memory(bytes) : take_memory(bytes);
+void* take(Runtime& runtime, std::size_t bytes) {
+  return runtime.memory_guarded ? take_guarded_memory(bytes) : take_memory(runtime.spare_mappings, bytes);
 }
 
-void give_back(const Runtime& runtime, void* memory, std::size_t bytes) {
-  runtime.memory_guarded ? return_guarded_memory(memory, bytes) : return_memory(memory, bytes);
+void give_back(Runtime& runtime, void* memory, std::size_t bytes) {
+  runtime.memory_guarded ? return_guarded_memory(memory, bytes) : return_memory(runtime.spare_mappings, memory, bytes);
 }
 
 }  // namespace
+
+void* SpareMappings::take(std::size_t size) {
+  const auto newest =
+      std::find_if(mappings_.rbegin(), mappings_.rend(), [&](const auto& mapping) { return mapping.size == size; });
+  if (newest == mappings_.rend()) return nullptr;
+  void* const memory = newest->memory;
+  bytes_ -= size;
+  mappings_.erase(std::next(newest).base());
+  return memory;
+}
+
+void SpareMappings::keep(void* memory, std::size_t size) {
+  if (size > kMostBytes || madvise(memory, size, MADV_FREE) != 0) {
+    munmap(memory, size);
+    return;
+  }
+  mappings_.push_back({memory, size});
+  bytes_ += size;
+  unmap_oldest(kMostBytes);
+}
+
+void SpareMappings::unmap_oldest(std::size_t bytes_left) {
+  while (bytes_ > bytes_left) {
+    const auto [memory, size] = mappings_.front();
+    mappings_.erase(mappings_.begin());
+    bytes_ -= size;
+    munmap(memory, size);
+  }
+}
 
 // The allocation that contains the pointer, or end().
 std::map<std::uintptr_t, Allocation>::iterator Runtime::find_allocation(const void* pointer) {

@@ -136,6 +136,25 @@ struct HostWait {
   std::condition_variable woken;
 };
 
+// Freed memory, mapped still, for allocations of the same size: the system clears pages before it gives them, which takes
+// longer than many a kernel that writes there. It may take back the pages of mappings that wait here when it needs some.
+class SpareMappings {
+ public:
+  static constexpr std::size_t kMostBytes = std::size_t{1} << 30;
+
+  void* take(std::size_t size);  // null: none of this size
+  void keep(void* memory, std::size_t size);
+  void unmap_oldest(std::size_t bytes_left);
+
+ private:
+  struct Mapping {
+    void* memory;
+    std::size_t size;
+  };
+  std::vector<Mapping> mappings_;  // the oldest first
+  std::size_t bytes_ = 0;
+};
+
 struct Runtime {
   Runtime(const Configuration& configuration, bool memory_guarded);
 
@@ -184,6 +203,7 @@ struct Runtime {
   std::mutex mutex;
   std::vector<std::unique_ptr<Device>> devices;
   std::map<std::uintptr_t, Allocation> allocations;
+  SpareMappings spare_mappings;
   Schedule schedule;
   std::array<std::uint64_t, 2> calls_to_failure{};  // of each Call; 0: never
   std::map<std::string, std::uint64_t, std::less<>> launches;

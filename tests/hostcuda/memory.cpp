@@ -2,9 +2,16 @@
 #include "checks.h"
 #include "runner.h"
 
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <numeric>
+#include <string>
 
 namespace {
 
@@ -12,6 +19,20 @@ std::vector<unsigned char> some_bytes(std::size_t count) {
   std::vector<unsigned char> bytes(count);
   for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<unsigned char>(i * 31 + i / 251);
   return bytes;
+}
+
+bool is_mapped(void* page) {
+  unsigned char resident = 0;
+  return mincore(page, 1, &resident) == 0;
+}
+
+std::size_t mapped_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    std::size_t kilobytes = 0;
+    if (word == "VmSize:" && status >> kilobytes) return kilobytes << 10;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -270,4 +291,40 @@ TEST(peer_access) {
   CHECK_CUDA(cudaMemcpyPeerAsync(there.data, 1, here.data, 0, sizeof value));
   CHECK_EQUAL(there.to_host()[0], 17);
   CHECK_ERROR(cudaMemcpyPeerAsync(there.data, 2, here.data, 0, sizeof value), cudaErrorInvalidDevice);
+}
+
+TEST(freed_memory_waits_for_the_next_of_its_size) {
+  void *first = nullptr, *other = nullptr, *again = nullptr;
+  CHECK_CUDA(cudaMalloc(&first, (8 << 20) - 5));
+  std::memset(first, 1, 8 << 20);
+  CHECK_CUDA(cudaFree(first));
+  CHECK_CUDA(cudaMalloc(&other, 6 << 20));
+  CHECK(other != first);
+  CHECK_CUDA(cudaMalloc(&again, 8 << 20));
+  CHECK(again == first);
+  std::memset(again, 2, 8 << 20);
+  CHECK_CUDA(cudaFree(again));
+  CHECK_CUDA(cudaHostAlloc(&again, 8 << 20, cudaHostAllocDefault));
+  CHECK(again == first);
+}
+
+TEST(of_freed_memory_the_latest_gibibyte_waits) {
+  std::array<void*, 5> memories{};
+  for (void*& memory : memories) CHECK_CUDA(cudaMalloc(&memory, 300 << 20));
+  for (void* memory : memories) CHECK_CUDA(cudaFree(memory));
+  for (int i = 0; i < 5; ++i) CHECK_EQUAL(is_mapped(memories[i]), i >= 2);
+  void* large = nullptr;
+  CHECK_CUDA(cudaMalloc(&large, (std::size_t{1} << 30) + 1));
+  CHECK_CUDA(cudaFree(large));
+  CHECK(!is_mapped(large));
+}
+
+TEST(freed_memory_makes_room_where_the_system_gives_none) {
+  void *freed = nullptr, *other = nullptr;
+  CHECK_CUDA(cudaMalloc(&freed, 512 << 20));
+  CHECK_CUDA(cudaFree(freed));
+  const rlimit limit{mapped_bytes() + (64 << 20), RLIM_INFINITY};
+  CHECK_EQUAL(setrlimit(RLIMIT_AS, &limit), 0);
+  CHECK_CUDA(cudaMalloc(&other, 256 << 20));
+  CHECK_CUDA(cudaFree(other));
 }
