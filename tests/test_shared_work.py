@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -179,6 +180,74 @@ def test_ranks_come_to_what_one_process_does(
     for name in expected_files:
         assert name.startswith("rank-") or written.pop(name) == expected_files[name], name
     assert set(written) == {f"rank-{rank}" for rank in range(ranks)}
+
+
+# What every rank does to learn: how many images it has read once all are looked at, and once the mean is there.
+LEARNING = f"""{SMALL}
+import pickle
+from pathlib import Path
+import pyalexnet
+from pyalexnet.data import folder as folders, pictures
+from pyalexnet.system.ranks import join_ranks
+from pyalexnet.training import start
+
+folder, out, change = sys.argv[1:]
+rank = join_ranks().rank
+exec(change)
+read, told, counts, read_image, measure = [], [], [], folders.read_image, start.measure
+def noted(path):
+    read.append(path)
+    return read_image(path)
+def noted_mean(*arguments):
+    counts.append(len(read))
+    found = measure(*arguments)
+    counts.append(len(read))
+    return found
+folders.read_image, start.measure = noted, noted_mean
+pyalexnet.train(
+    folder + "/photos", out=out + "/run", epochs=1, batch_size=8, shards=2, validation=0.3, bias_init="caffe",
+    on_error=lambda error: told.append(str(error)), devices=["cpu:0"], progress=False,
+)
+Path(f"{{out}}/rank-{{rank}}").write_bytes(pickle.dumps((counts, told)))
+"""
+
+
+def learning(ranks: int, folder: Path, out: Path, change: str = "") -> subprocess.CompletedProcess[str]:
+    """Training to its end."""
+    out.mkdir()
+    return run(command(ranks, sys.executable, "-c", LEARNING, str(folder), str(out), change))
+
+
+def test_ranks_share_what_training_does_first(folder: Path, tmp_path: Path) -> None:
+    """The search for images that cannot be read, and the mean image."""
+    of_ranks = {}
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        finished = learning(ranks, folder, out)
+        assert finished.returncode == 0, finished.stderr
+        of_ranks[ranks] = [kept(out / f"rank-{rank}") for rank in range(ranks)]
+    [((looked_at, read_in_all), told)] = of_ranks[1]
+    assert len(told) == len(BROKEN)
+    assert read_in_all > looked_at + 8
+    assert [messages for _, messages in of_ranks[2]] == [told, []]
+    found = [counts for counts, _ in of_ranks[2]]
+    assert [sum(of_stage) for of_stage in zip(*found, strict=True)] == [looked_at, read_in_all]
+    assert max(found)[0] < 0.7 * looked_at
+    one, other = ((tmp_path / ranks / "run" / "model.safetensors").read_bytes() for ranks in "12")
+    assert one == other
+    one, other = (json.loads((tmp_path / ranks / "run" / "run.json").read_text())["data"] for ranks in "12")
+    assert one == other
+
+
+def test_ranks_that_see_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Before they wait for each other's parts of what is to be looked at."""
+    shutil.copytree(folder / "photos", tmp_path / "other" / "photos")
+    shutil.copy(folder / "photos" / "a" / "00.png", tmp_path / "other" / "photos" / "a" / "more.png")
+    refused = learning(2, folder, tmp_path / "out", f"if rank == 1: folder = {str(tmp_path / 'other')!r}")
+    assert refused.returncode != 0
+    message = "ValueError: the number of images is 17 on rank 1 and 16 on rank 0; it must be the same on all ranks"
+    assert len(re.findall(f"^{message}", refused.stderr, re.MULTILINE)) == 1, refused.stderr
+    assert not (tmp_path / "out" / "run").exists()
 
 
 def test_commands_speak_once(

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from pyalexnet.data.readable import OnError, describe_unreadable, find_unreadabl
 from pyalexnet.data.subset import split
 from pyalexnet.errors import DataError
 from pyalexnet.system.checks import require
+from pyalexnet.system.ranks import ALONE, Ranks
 
 _PARTS: dict[Literal["training", "held_out"], str] = {
     "training": "the training data",
@@ -83,6 +85,7 @@ class Reading(TypedDict, total=False):
     unreadable: Mapping[_Origin, Mapping[str, str]] | None
     on_stage: Callable[[str, int], None]
     on_images: Callable[[int], None]
+    ranks: Ranks
 
 
 def choose_data(
@@ -94,6 +97,7 @@ def choose_data(
     unreadable: Mapping[_Origin, Mapping[str, str]] | None = None,
     on_stage: Callable[[str, int], None] = lambda _stage, _count: None,
     on_images: Callable[[int], None] = lambda _count: None,
+    ranks: Ranks = ALONE,
 ) -> DataChoice:
     """Open the data that a user named.
 
@@ -105,12 +109,13 @@ def choose_data(
         on_error: what images do that cannot be read; those left out are left out before a part is held out.
         unreadable: those that an earlier choice left out, as its description has them; they are left out again.
         on_stage: called with what begins, if that takes time, and how many images it will go through.
-        on_images: called with the number of images done since the last call.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: those that share the search for images that cannot be read, each with the same data.
 
     Raises:
         DataError: the data cannot serve; the message says why.
         TypeError: ``data`` or ``validation`` is of an unknown kind.
-        ValueError: ``validation`` is a number out of its range.
+        ValueError: ``validation`` is a number out of its range, or another rank has another number of images.
     """
     require_on_error(on_error)
     left_out: dict[_Origin, dict[str, str]] = {}
@@ -120,10 +125,10 @@ def choose_data(
         known = dict((unreadable or {}).get(part, {}))
         if on_error != "stop":
             on_stage("checking the images", len(dataset))
-            found, names = find_unreadable(dataset, on_images), image_names(dataset)
+            found, names = find_unreadable(dataset, on_images, ranks), image_names(dataset)
             if callable(on_error):
                 for error in found.values():
-                    on_error(error)
+                    ranks.from_first(partial(on_error, error))
             known = {names[index]: str(error) for index, error in found.items()}
         if known:
             left_out[part] = known

@@ -137,7 +137,11 @@ def shared_out(
         part_size: images a part.
         on_images: called with the number of images done since the last call, by all ranks together.
         ranks: who share the parts.
+
+    Raises:
+        ValueError: ``count`` is another one on another rank.
     """
+    ranks.agree({"the number of images": count})
     parts = list(in_batches(np.arange(count), part_size))
     own = prefetch(make, parts[ranks.rank :: ranks.size])
     sizes = map(len, parts)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet.architecture import IMAGE_SIZE
 from pyalexnet.data.dataset import Dataset
-from pyalexnet.data.prefetch import in_batches, prefetch
+from pyalexnet.data.prefetch import shared_out
+from pyalexnet.system.ranks import ALONE, Ranks
 
-_BATCH = 64
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -70,27 +72,35 @@ class ImageSums:
         return Statistics((self._pixels / self.count).astype(np.float32), _colour_axes(self.covariance()))
 
 
-def measure(dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None) -> Statistics:
+def measure(
+    dataset: Dataset, on_images: Callable[[int], None] = lambda _count: None, ranks: Ranks = ALONE
+) -> Statistics:
     """One pass over a data set; memory does not grow with it.
 
     Args:
         dataset: the images, at least one.
-        on_images: called with the number of images done since the last call.
+        on_images: called with the number of images done since the last call, by all ranks together.
+        ranks: those that share the images, each with the same data.
 
     Raises:
         DataError: an image cannot be read.
     """
+    total, one_at_a_time = ImageSums(), Lock()
 
-    def batch_sums(indices: npt.NDArray[np.intp]) -> ImageSums:
+    def count_in(indices: npt.NDArray[np.intp]) -> None:
         sums = ImageSums()
         sums.add(dataset.batch(indices)[0])
-        return sums
+        with one_at_a_time:
+            total.merge(sums)
 
-    total = ImageSums()
-    for sums in prefetch(batch_sums, in_batches(np.arange(len(dataset)), _BATCH)):
-        total.merge(sums)
-        on_images(sums.count)
-    return total.statistics()
+    for _ in shared_out(count_in, len(dataset), _BATCH, on_images=on_images, ranks=ranks):
+        pass
+    if ranks.is_first:
+        for rank in range(1, ranks.size):
+            total.merge(ranks.receive(rank))
+    else:
+        ranks.send(total, 0)
+    return ranks.from_first(total.statistics)
 
 
 def _colour_products(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:

@@ -194,6 +194,7 @@ def _fresh(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
         on_error=conduct.on_error,
         on_stage=display.begin,
         on_images=display.advance,
+        ranks=ranks,
     )
     settings = _settings(recipe, recipe_name, asked, init, chosen, ranks)
     shards = _shards_agreed_on(settings, asked, chosen, ranks)
@@ -211,7 +212,7 @@ def _fresh(asked: Asked, display: Display, ranks: Ranks) -> StartingPoint:
         display.line(init.give_to(net, chosen.training.classes))
     _take_from_first(net, ranks)
     chosen = _kept_in_memory(chosen, _spare_bytes(net, settings, shards, saving=conduct.out is not None))
-    statistics = ranks.from_first(lambda: _statistics(chosen.training, display))
+    statistics = _statistics(chosen.training, display, ranks)
     if init is not None:
         mean = init.mean
     else:
@@ -239,6 +240,7 @@ def _resumed(path: Path, asked: Asked, display: Display, ranks: Ranks) -> Starti
         unreadable=checkpoint.data.get("unreadable"),
         on_stage=display.begin,
         on_images=display.advance,
+        ranks=ranks,
     )
     for part in unchecked_parts(checkpoint.data, chosen.description):
         display.line(f"{part} may be other images: only their number, classes and labels can be checked")
@@ -534,9 +536,9 @@ def _kept_in_memory(chosen: DataChoice, room_bytes: int) -> DataChoice:
     return replace(chosen, training=training, held_out=chosen.held_out and keep_decoded(chosen.held_out, room_bytes))
 
 
-def _statistics(training: Dataset, display: Display) -> Statistics:
+def _statistics(training: Dataset, display: Display, ranks: Ranks) -> Statistics:
     """Those of all training images, which a prepared folder has."""
     if isinstance(training, PreparedImages):
-        return training.statistics
+        return ranks.from_first(lambda: training.statistics)
     display.begin("measuring the mean image", len(training))
-    return measure(training, display.advance)
+    return measure(training, display.advance, ranks)
