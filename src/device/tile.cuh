@@ -216,15 +216,17 @@ struct TileList {
 //
 // On CPU cores a register tile has as many sums as registers hold beside a row of the right slice and an element of the
 // left one; where registers are wide there are two of them, so that one divides AlexNet's 48, 128 and 192 columns. For few
-// rows there are wide ones, one of a single row among them, which computes nothing that is not asked for. On a GPU it is
-// the classical 8 x 8, and a block of conv1's 48 columns has as few terms as its threads can share out evenly.
+// rows there are wide ones, one of a single row among them, which computes nothing that is not asked for; for few columns,
+// as a gradient by the inputs of few rows has, a narrow one. On a GPU it is the classical 8 x 8, and a block of conv1's 48
+// columns has as few terms as its threads can share out evenly.
 #if !defined(PYALEXNET_TARGET_CPU)
 using Tiles = TileList<GpuTile<128, 128, 8, 8>, GpuTile<128, 64, 8, 8>, GpuTile<128, 48, 8, 8, 6>>;
 #elif defined(__AVX512F__)
 using Tiles = TileList<CoreTile<384, 192, 8, 48>, CoreTile<384, 192, 12, 32>, CoreTile<96, 1024, 1, 64, 8>,
-                       CoreTile<96, 1024, 4, 64, 8>, CoreTile<96, 1024, 6, 64, 8>>;
+                       CoreTile<96, 1024, 4, 64, 8>, CoreTile<96, 1024, 6, 64, 8>, CoreTile<384, 192, 24, 16>>;
 #elif defined(__AVX__)
-using Tiles = TileList<CoreTile<384, 192, 6, 16>, CoreTile<96, 1024, 1, 64, 8>, CoreTile<96, 1024, 6, 16, 8>>;
+using Tiles = TileList<CoreTile<384, 192, 6, 16>, CoreTile<96, 1024, 1, 64, 8>, CoreTile<96, 1024, 6, 16, 8>,
+                       CoreTile<384, 192, 12, 8>>;
 #elif defined(__aarch64__)
 using Tiles = TileList<CoreTile<384, 192, 8, 12>, CoreTile<96, 1024, 1, 32, 8>, CoreTile<96, 1008, 8, 12, 8>>;
 #else
