@@ -20,7 +20,8 @@ from pyalexnet.system.files import open_regular_file
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
 
-_MOST_INTEGERS = 64  # ample for extents and paddings
+MOST_INTEGERS = 64
+"""Ample for extents and paddings."""
 
 
 class Arrays:
@@ -72,12 +73,17 @@ class Arrays:
         return float(self.of_shape(name, self.shape(name)).reshape(()))
 
     def integers(self, name: str) -> list[int] | None:
-        """Some numbers of int64; None where the name is not theirs."""
-        known = name in self._tensors and len(self.shape(name)) == 1 and self.shape(name)[0] <= _MOST_INTEGERS
-        if not known or _type(self._tensors[name]) != "int64":
+        """A row of numbers of int64; None where the name is not theirs."""
+        found = self.whole_numbers(name)
+        row: list[int] | None = found.tolist() if found is not None and found.ndim == 1 else None
+        return row
+
+    def whole_numbers(self, name: str) -> npt.NDArray[np.int64] | None:
+        """One or some numbers of int64, of any shape; None where the name is not theirs."""
+        known = name in self._tensors and all(0 <= extent <= MOST_INTEGERS for extent in self.shape(name))
+        if not known or math.prod(self.shape(name)) > MOST_INTEGERS or _type(self._tensors[name]) != "int64":
             return None
-        found: list[int] = self._values(self._tensors[name]).tolist()
-        return found
+        return self._values(self._tensors[name])
 
     def _values(self, tensor: TensorProto) -> npt.NDArray[Any]:
         from onnx import TensorProto, numpy_helper

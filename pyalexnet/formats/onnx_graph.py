@@ -3,7 +3,7 @@
 The input ``x`` is float32 (N, 3, 227, 227), RGB less the mean, the output ``logits`` (N, classes), for any N. LRN
 within towers is one operation for each of two parts. The file's metadata has the description and the mean image, which
 is no part of the graph. Where the graph is the one that the description's options give, these are taken over as they
-are; any other is read node by node. LRN may be one operation or what PyTorch's exporter makes of it.
+are; any other is read node by node. LRN may be one operation or what PyTorch's exporters make of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,9 @@ from pyalexnet.formats.content import (
     with_description,
 )
 from pyalexnet.formats.onnx_arrays import Arrays
+from pyalexnet.formats.onnx_extents import ANY
+from pyalexnet.formats.onnx_lrn import Normed, lrn_of_nodes
+from pyalexnet.formats.onnx_nodes import Nodes, label
 from pyalexnet.formats.steps import Step, content_of, from_float32, steps_of
 from pyalexnet.net.model_file import ModelDescription
 from pyalexnet.net.origin import UNKNOWN, FileOrigin, Origin
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 _OPSET, _IR_VERSION = 17, 8
 _DESCRIPTION, _MEAN = "pyalexnet", "pyalexnet.mean"
 _MEAN_BYTES = 4 * IMAGE_SIZE * IMAGE_SIZE * INPUT_CHANNELS
+_LEAVES = ("Identity", "Dropout")  # in training too: nets here drop nothing when they predict
 _CAFFES = ("onnx-caffe2", "caffe2")
 """By these names the producers call themselves that converted Caffe's nets, whose images are BGR."""
 
@@ -236,36 +240,33 @@ class _GraphReader:
     """
 
     def __init__(self, model: ModelProto, path: str) -> None:
-        graph = model.graph
         self._path = path
-        self.arrays = Arrays(graph, path)
-        self._readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in set(node.input) if node.op_type != "Shape" else ():  # which reads no values
-                self._readers.setdefault(name, []).append(node)
-        inputs = [each for each in graph.input if each.name not in self.arrays]
+        self._nodes = Nodes(model.graph, path)
+        self.arrays, self._attribute = self._nodes.arrays, self._nodes.attribute
+        inputs = [each for each in model.graph.input if each.name not in self.arrays]
         if len(inputs) != 1:
             raise ModelFileError(f"{path} has {len(inputs)} inputs; it must have one, the images")
-        self._input, self._outputs = inputs[0].name, {each.name for each in graph.output}
+        self._input, self._outputs = inputs[0].name, {each.name for each in model.graph.output}
         extents = [each.dim_value for each in inputs[0].type.tensor_type.shape.dim]
         if len(extents) != 4 or extents[1] not in (0, INPUT_CHANNELS) or extents[2] != extents[3]:
             raise ModelFileError(f"{path}: its images are {extents}; they must be [N, 3, size, size]")
         self.size = extents[2]
-        self._batch, self._channels, self._map_size = extents[0], INPUT_CHANNELS, self.size
+        self._batch = extents[0] if extents[0] > 0 else ANY
+        self._channels, self._map_size = INPUT_CHANNELS, self.size
+        self._around = (0, 0, 0, 0)
 
     def steps(self) -> Iterator[Step]:
         """What the nodes do, one after the other."""
         last, seen = self._input, {self._input}
-        while found := self._lrn_of_nodes(last, self._channels) or self._reader_of(last):
-            if isinstance(found, _Normed):
+        self._tell(last, self._channels)
+        while found := self._lrn_in_parts(last) or lrn_of_nodes(self._nodes, last) or self._nodes.reader(last):
+            if isinstance(found, Normed):
                 yield found.step
                 last = found.output
+                self._tell(last, self._channels)
                 continue
             node, make = found, _STEPS.get(found.op_type)
-            if node.op_type == "Split" and len(node.output) > 1:
-                step, last = self._lrn_in_parts(node)
-                yield step
-            elif node.op_type == "MatMul" and not node.domain:
+            if node.op_type == "MatMul" and not node.domain:
                 step, last = self._product_and_sum(node)
                 yield step
             elif make and not node.domain:
@@ -275,37 +276,49 @@ class _GraphReader:
                 last = node.output[0]
             elif node.domain or not self._changes_nothing(node):
                 kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-                raise ModelFileError(
-                    f"{self._path}: {_label(node)} is {shown(kind)[1:-1]}, which the net has not there"
-                )
+                raise ModelFileError(f"{self._path}: {label(node)} is {shown(kind)[1:-1]}, which the net has not there")
             else:
                 last = node.output[0]
             if last in seen:
                 raise ModelFileError(f"{self._path}: its nodes go round in a circle at {shown(last)}")
             seen.add(last)
+            self._tell(last, self._channels)
         if last not in self._outputs:
             raise ModelFileError(f"{self._path}: its nodes end with {shown(last)}, which is no output")
 
     def _changes_nothing(self, node: NodeProto) -> bool:
         """Whether a node leaves values, or which class is the most probable: probabilities are made of logits here."""
         if node.op_type in ("Flatten", "Reshape"):
-            following = self._reader_of(node.output[0])
+            following = self._nodes.reader(node.output[0])
+            if following and following.op_type in _LEAVES:
+                following = self._nodes.reader(following.output[0])
             return following is not None and following.op_type in ("Gemm", "MatMul")
         if node.op_type in ("Softmax", "LogSoftmax"):
-            return self._reader_of(node.output[0]) is None and self._attribute(node, "axis", 1) in (1, -1)
+            return self._nodes.reader(node.output[0]) is None and self._attribute(node, "axis", 1) in (1, -1)
         if node.op_type == "AveragePool":  # over 6×6 windows of a 6×6 map, as an adaptive pooling is exported
             values = self._windows(node)
             return (values["kernel"], values["stride"], values["padding"]) == ((1, 1), (1, 1), (0, 0, 0, 0))
+        if node.op_type == "Pad":
+            return self._belongs_to_next(node)
         if node.op_type in ("Split", "Concat"):  # into one part, or of one
             return len(node.output) == len(node.input) == 1
-        return node.op_type == "Identity" or (node.op_type == "Dropout" and len(node.input) < 3)
+        return node.op_type in (
+            "Identity",
+            "Dropout",
+        )  # in training too, of which nothing is left in a net that predicts
 
-    def _reader_of(self, name: str) -> NodeProto | None:
-        """The one node that reads a value; None behind the last one."""
-        found = self._readers.get(name, [])
-        if len(found) > 1:
-            raise ModelFileError(f"{self._path}: {shown(name)} is read by {len(found)} nodes; it must be by one")
-        return found[0] if found else None
+    def _belongs_to_next(self, pad: NodeProto) -> bool:
+        """Whether a Pad puts zeros around maps that a convolution follows, which then has them, or none at all."""
+        zeros, following = self._nodes.zeros_around(pad), self._nodes.reader(pad.output[0])
+        if len(zeros) != 8 or zeros[:2] + zeros[4:6] != [0] * 4 or min(zeros) < 0:
+            return False
+        self._around = (zeros[2], zeros[3], zeros[6], zeros[7])
+        return not any(zeros) or (following is not None and following.op_type == "Conv")
+
+    def _tell(self, name: str, channels: int) -> None:
+        """Say how large a value is, which nodes may compute with."""
+        if self.size:
+            self._nodes.extents.tell(name, (self._batch, channels, self._map_size, self._map_size))
 
     def _follow(self, step: Step) -> None:
         """Know how many channels there are behind a step, and how large maps are."""
@@ -315,99 +328,25 @@ class _GraphReader:
             padded = self._map_size + values["padding"][0] + values["padding"][2]
             self._map_size = (padded - values["kernel"][0]) // max(values["stride"][0], 1) + 1
 
-    def _normed(self, name: str, channels: int) -> _Normed | None:
+    def _normed(self, name: str) -> Normed | None:
         """LRN of a value, in one node or several."""
-        found = self._lrn_of_nodes(name, channels) or self._reader_of(name)
-        if found is None or isinstance(found, _Normed):
+        found = lrn_of_nodes(self._nodes, name) or self._nodes.reader(name)
+        if found is None or isinstance(found, Normed):
             return found
-        return _Normed(self.lrn(found), found.output[0]) if found.op_type == "LRN" and not found.domain else None
+        return Normed(self.lrn(found), found.output[0]) if found.op_type == "LRN" and not found.domain else None
 
-    def _lrn_of_nodes(self, x: str, channels: int) -> _Normed | None:
-        """LRN as PyTorch exports it: x / (k + alpha · mean of squares)^beta; None where nothing like it begins.
-
-        The squares (N, channels, height, width) become (N, 1, channels, height, width), with zeros around the
-        channels, and an average pooling over these is the mean.
-        """
-        readers = {node.op_type: node for node in self._readers.get(x, [])}
-        squares, quotient = readers.get("Mul"), readers.get("Div")
-        reshaped = self._reader_of(squares.output[0]) if squares and quotient else None
-        if not squares or not quotient or not reshaped or reshaped.op_type != "Reshape":
+    def _lrn_in_parts(self, x: str) -> Normed | None:
+        """LRN within parts of a value, which become one again; None where it is not cut into parts."""
+        cutting = self._nodes.readers(x)
+        if not cutting or not _cuts(cutting):
             return None
-        nodes = [squares, reshaped]
-        while len(nodes) < 10 and nodes[-1] != quotient and (node := self._reader_of(nodes[-1].output[0])):
-            nodes.append(node)
-        kinds = [shown(node.op_type)[1:-1] for node in nodes]
-        joined = nodes[5:6] if kinds[5:6] == ["Reshape"] else nodes[4:5]  # an axis less again, by either
-        if kinds[5:6] == ["Reshape"]:
-            del nodes[5], kinds[5]
-        expected = ["Mul", "Reshape", "Pad", "AveragePool", "Squeeze", "Mul", "Add", "Pow", "Div"]
-        if kinds != expected or any(node.domain for node in nodes) or len(self._readers[x]) != 2:
-            raise self._no_lrn(squares, f"its nodes are {', '.join(kinds)}, not {', '.join(expected)}")
-        _, _, pad, mean, squeeze, scaled, summed, power, _ = nodes
-        size = next(iter(self._attribute(mean, "kernel_shape", [])), 0)
-        beside = size // 2
-        alpha, k = (self._factor(node, before) for node, before in ((scaled, joined[0]), (summed, scaled)))
-        beta = self.arrays.number(power.input[1]) if list(power.input[:1]) == list(summed.output) else None
-        pads = self._attribute(pad, "pads", []) or self._integers(pad, 1)
-        axes = self._attribute(squeeze, "axes", []) or self._integers(squeeze, 1)
-        wrong = {
-            "squares": list(squares.input) != [x, x],
-            "extents": not self._extends(reshaped, [1, channels])
-            or (joined[0] != squeeze and not self._extends(joined[0], [channels])),
-            "padding": pads != [0, 0, beside, 0, 0] * 2 or size % 2 == 0 or not self._pads_by_zeros(pad),
-            "windows": not self._averages_channels(mean, size),
-            "axes": axes != [1],
-            "alpha, k or beta": None in (alpha, k, beta),
-            "quotient": list(quotient.input) != [x, power.output[0]],
-        }
-        if what := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise self._no_lrn(squares, f"its {what[0]} are others, or computed")
-        assert alpha is not None and k is not None and beta is not None  # noqa: PT018
-        values = {"size": size, "alpha": from_float32(alpha) / size, "beta": from_float32(beta), "k": from_float32(k)}
-        return _Normed(Step("lrn", _label(quotient), {**values, "towers": 1}), quotient.output[0])
-
-    def _no_lrn(self, node: NodeProto, reason: str) -> ModelFileError:
-        return ModelFileError(
-            f"{self._path}: {_label(node)} does not begin an LRN as torch.onnx.export writes it with dynamo=True, by "
-            f"constants: {reason}"
-        )
-
-    def _extends(self, node: NodeProto, channels: list[int]) -> bool:
-        """Whether a Reshape makes (N, *channels, height, width) of as many values; one extent may be left open."""
-        extents = self._integers(node, 1)
-        expected = [*channels, self._map_size, self._map_size]
-        if len(extents) != len(expected) + 1 or extents.count(-1) > 1:
-            return False
-        copied = extents[0] == 0 and not self._attribute(node, "allowzero", 0)
-        if extents[0] != -1 and not copied and not extents[0] == self._batch > 0:
-            return False
-        return all(found in (wanted, -1) for found, wanted in zip(extents[1:], expected, strict=True))
-
-    def _integers(self, node: NodeProto, number: int) -> list[int]:
-        """What an input of a node is; nothing where it is missing or computed."""
-        return (self.arrays.integers(node.input[number]) or []) if len(node.input) > number else []
-
-    def _factor(self, node: NodeProto, before: NodeProto) -> float | None:
-        """The number that a node multiplies or adds; None where it is computed."""
-        others = [name for name in node.input if name != before.output[0]]
-        return self.arrays.number(others[0]) if len(others) == 1 else None
-
-    def _pads_by_zeros(self, node: NodeProto) -> bool:
-        zero = self._attribute(node, "value", 0.0) if len(node.input) < 3 or not node.input[2] else None
-        zero = self.arrays.number(node.input[2]) if zero is None else zero
-        return zero == 0 and self._attribute(node, "mode", b"constant") == b"constant" and not any(node.input[3:])
-
-    def _averages_channels(self, node: NodeProto, size: int) -> bool:
-        defaults: dict[str, Any] = {"kernel_shape": [], "strides": [1] * 3, "pads": [0] * 6, "dilations": [1] * 3}
-        wanted = {**defaults, "kernel_shape": [size, 1, 1], "ceil_mode": 0, "auto_pad": b"NOTSET"}
-        return all(self._attribute(node, name, defaults.get(name, want)) == want for name, want in wanted.items())
-
-    def _lrn_in_parts(self, split: NodeProto) -> tuple[Step, str]:
-        normed = [self._normed(name, self._channels // len(split.output)) for name in split.output]
-        joined = [self._reader_of(each.output) if each else None for each in normed]
-        first, concat = normed[0], joined[0]
+        parts = self._parts(cutting)
+        for part in parts:
+            self._tell(part, self._channels // len(parts))
+        normed = [self._normed(part) for part in parts]
+        joined = [self._nodes.reader(each.output) if each else None for each in normed]
         how = [each.step.values if each else None for each in normed]
-        sizes = self._attribute(split, "split", ()) or self._integers(split, 1)
+        first, concat = next(iter(normed), None), next(iter(joined), None)
         if (
             first is None
             or concat is None
@@ -416,36 +355,49 @@ class _GraphReader:
             or how[0] is None
             or any(other is not concat for other in joined)
             or list(concat.input) != [each.output for each in normed if each]
-            or {self._attribute(node, "axis", 0) for node in (split, concat)} != {1}
-            or len(set(sizes)) > 1
-            or (len(split.input) > 1 and not sizes)
+            or self._attribute(concat, "axis", 0) != 1
         ):
-            raise ModelFileError(f"{self._path}: {_label(split)} is Split, which the net has around LRN alone")
-        return Step("lrn", first.step.name, {**how[0], "towers": len(normed)}), concat.output[0]
+            kind = cutting[0].op_type
+            raise ModelFileError(
+                f"{self._path}: {label(cutting[0])} is {kind}, which the net has around LRN alone, of equal parts"
+            )
+        return Normed(Step("lrn", first.step.name, {**how[0], "towers": len(normed)}), concat.output[0])
 
-    def _attribute(self, node: NodeProto, name: str, default: Any) -> Any:
-        from onnx import helper
+    def _parts(self, cutting: Sequence[NodeProto]) -> list[str]:
+        """The equal parts into which channels are cut, by a Split or by a Slice each; none where they are others."""
+        if cutting[0].op_type == "Split":
+            (split,) = cutting
+            sizes = self._nodes.told(split, "split", 1)
+            known = len(set(sizes)) == 1 or not (sizes or split.input[1:])
+            return list(split.output) if known and self._attribute(split, "axis", 0) == 1 else []
+        size, rest = divmod(self._channels, len(cutting))
+        by_start = {self._sliced(node): node.output[0] for node in cutting}
+        expected = [(number * size, (number + 1) * size) for number in range(len(cutting))]
+        return [by_start[each] for each in expected] if not rest and by_start.keys() == {*expected} else []
 
-        found = [helper.get_attribute_value(each) for each in node.attribute if each.name == name]
-        if not found:
-            return default
-        if not isinstance(found[0], list if isinstance(default, tuple) else type(default)):
-            raise ModelFileError(f"{self._path}: {name} of {_label(node)} is {shown(found[0])}, of another type")
-        return found[0]
+    def _sliced(self, node: NodeProto) -> tuple[int, int]:
+        """From which channel to which a Slice takes them; (0, 0) where it does not."""
+        names = ("starts", "ends", "axes")
+        starts, ends, axes = (self._nodes.told(node, name, number) for number, name in enumerate(names, 1))
+        one_step = self._nodes.integers(node, 4) == [1] or not any(node.input[4:])
+        if len(starts) != 1 or len(ends) != 1 or axes != [1] or not one_step or ANY in (*starts, *ends):
+            return 0, 0
+        start, end, _ = slice(starts[0], ends[0]).indices(self._channels)
+        return start, end
 
     def _windows(self, node: NodeProto, kernel: tuple[int, ...] = ()) -> dict[str, Any]:
         """What convolutions and poolings have in common; a convolution's kernel is that of its weights."""
         automatic = self._attribute(node, "auto_pad", b"NOTSET")
         spread = self._attribute(node, "dilations", (1, 1))
         if automatic != b"NOTSET" or list(spread) != [1, 1]:
-            raise ModelFileError(f"{self._path}: {_label(node)} has auto_pad or dilations; it must have none")
+            raise ModelFileError(f"{self._path}: {label(node)} has auto_pad or dilations; it must have none")
         values = {
             "kernel": tuple(self._attribute(node, "kernel_shape", kernel)),
             "stride": tuple(self._attribute(node, "strides", (1, 1))),
             "padding": tuple(self._attribute(node, "pads", (0, 0, 0, 0))),
         }
         if [len(each) for each in values.values()] != [2, 2, 4]:
-            raise ModelFileError(f"{self._path}: {_label(node)} has windows {values}; they must be of two axes")
+            raise ModelFileError(f"{self._path}: {label(node)} has windows {values}; they must be of two axes")
         return values
 
     def conv(self, node: NodeProto) -> Step:
@@ -454,14 +406,16 @@ class _GraphReader:
         filters, channels, *kernel = weight.shape
         values = self._windows(node, tuple(kernel))
         if values["kernel"] != tuple(kernel):
-            raise ModelFileError(f"{self._path}: {_label(node)} has windows {values['kernel']}, its weights {kernel}")
+            raise ModelFileError(f"{self._path}: {label(node)} has windows {values['kernel']}, its weights {kernel}")
+        values["padding"] = tuple(map(sum, zip(values["padding"], self._around, strict=True)))
         values |= {"filters": filters, "channels": channels, "groups": self._attribute(node, "group", 1)}
-        return Step("conv", _label(node), values, (weight, bias))
+        self._around = (0, 0, 0, 0)
+        return Step("conv", label(node), values, (weight, bias))
 
     def pool(self, node: NodeProto) -> Step:
         """Max-pooling."""
         ceiling = {"ceiling": True} if self._attribute(node, "ceil_mode", 0) else {}
-        return Step("pool", _label(node), self._windows(node) | ceiling)
+        return Step("pool", label(node), self._windows(node) | ceiling)
 
     def lrn(self, node: NodeProto) -> Step:
         """LRN, of which alpha is divided by the window's size."""
@@ -469,52 +423,44 @@ class _GraphReader:
         alpha, beta, k = (from_float32(self._attribute(node, name, value)) for name, value in numbers.items())
         size = self._attribute(node, "size", 0)
         values = {"size": size, "alpha": alpha / max(size, 1), "beta": beta, "k": k, "towers": 1}
-        return Step("lrn", _label(node), values)
+        return Step("lrn", label(node), values)
 
     def linear(self, node: NodeProto) -> Step:
         """A matrix product with biases."""
         scales = [from_float32(self._attribute(node, name, 1.0)) for name in ("alpha", "beta")]
         if scales != [1, 1] or self._attribute(node, "transA", 0):
-            raise ModelFileError(f"{self._path}: {_label(node)} has alpha, beta or transA; it must be x·w + b")
+            raise ModelFileError(f"{self._path}: {label(node)} has alpha, beta or transA; it must be x·w + b")
         weight, bias = self._parameters(node, 2)
         weight = weight if self._attribute(node, "transB", 0) else weight.T
-        return Step("linear", _label(node), {"inputs": weight.shape[1], "outputs": weight.shape[0]}, (weight, bias))
+        return Step("linear", label(node), {"inputs": weight.shape[1], "outputs": weight.shape[0]}, (weight, bias))
 
     def _product_and_sum(self, product: NodeProto) -> tuple[Step, str]:
         """A matrix product in one node and its biases in the next, which reads them in either place."""
-        total = self._reader_of(product.output[0])
+        total = self._nodes.reader(product.output[0])
         weight, others = product.input[-1], [name for name in total.input if name != product.output[0]] if total else []
         if not total or total.op_type != "Add" or total.domain or len(others) != 1:
-            raise ModelFileError(f"{self._path}: {_label(product)} is MatMul, behind which Add must follow with biases")
+            raise ModelFileError(f"{self._path}: {label(product)} is MatMul, behind which Add must follow with biases")
         if any(name not in self.arrays for name in (weight, *others)) or len(self.arrays.shape(weight)) != 2:
-            raise ModelFileError(f"{self._path}: {_label(product)} must have weights of two axes, an initializer")
+            raise ModelFileError(f"{self._path}: {label(product)} must have weights of two axes, an initializer")
         inputs, outputs = self.arrays.shape(weight)
         arrays = (self.arrays.of_shape(weight, (inputs, outputs)).T, self.arrays.of_shape(others[0], (outputs,)))
-        return Step("linear", _label(product), {"inputs": inputs, "outputs": outputs}, arrays), total.output[0]
+        return Step("linear", label(product), {"inputs": inputs, "outputs": outputs}, arrays), total.output[0]
 
     def activation(self, node: NodeProto) -> Step:
         """A ReLU or tanh."""
-        return Step("relu" if node.op_type == "Relu" else "tanh", _label(node))
+        return Step("relu" if node.op_type == "Relu" else "tanh", label(node))
 
     def _parameters(self, node: NodeProto, axes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """A node's weights and biases; these are 0 where there are none, as exporters leave out what adds nothing."""
         names = [name for name in node.input[1:] if name]
         if len(names) not in (1, 2) or not all(name in self.arrays for name in names):
-            raise ModelFileError(f"{self._path}: {_label(node)} must have weights and biases, each an initializer")
+            raise ModelFileError(f"{self._path}: {label(node)} must have weights and biases, each an initializer")
         weight = self.arrays.of_shape(names[0], self.arrays.shape(names[0]))
         outputs = weight.shape[0 if axes == 4 or self._attribute(node, "transB", 0) else -1] if weight.ndim else 0
         if weight.ndim != axes:
             raise ModelFileError(f"{self._path}: {shown(names[0])} is {weight.shape}; it must have {axes} axes")
         biases = self.arrays.of_shape(names[1], (outputs,)) if names[1:] else np.zeros(outputs, np.float32)
         return weight, biases
-
-
-@dataclass(frozen=True)
-class _Normed:
-    """An LRN, and the value that it ends in."""
-
-    step: Step
-    output: str
 
 
 _STEPS: dict[str, Callable[[_GraphReader, NodeProto], Step]] = {
@@ -527,6 +473,7 @@ _STEPS: dict[str, Callable[[_GraphReader, NodeProto], Step]] = {
 }
 
 
-def _label(node: NodeProto) -> str:
-    """A node as messages call it."""
-    return shown(node.name or node.output[0])[1:-1]
+def _cuts(nodes: Sequence[NodeProto]) -> bool:
+    """Whether nodes cut the value that they read into parts."""
+    kinds = {node.op_type if not node.domain else "" for node in nodes}
+    return kinds == {"Slice"} or (kinds == {"Split"} and len(nodes) == 1 and len(nodes[0].output) > 1)
