@@ -20,6 +20,8 @@ from pyalexnet.system.files import open_regular_file
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
 
+_FLOATS = ("float", "float16", "bfloat16")  # what float32 holds all values of
+_MOST_DIGITS = 9  # of a float32
 MOST_INTEGERS = 64
 """Ample for extents and paddings."""
 
@@ -51,26 +53,31 @@ class Arrays:
         return tuple(self._tensors[name].dims)
 
     def of_shape(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """An array of float32.
+        """An array of float32, or of half the bits, which becomes the float32 that it stands for.
 
         Raises:
             ModelFileError: there is none of that name and shape, it is of another type, or damaged.
         """
-        from onnx import TensorProto
-
         if name not in self._tensors or self.shape(name) != shape:
             found = self.shape(name) if name in self._tensors else "missing"
             raise ModelFileError(f"{self.path}: {shown(name)} is {found}; it must be {shape}")
         tensor = self._tensors[name]
-        if tensor.data_type != TensorProto.FLOAT:
-            raise ModelFileError(f"{self.path}: {shown(name)} is of {_type(tensor)}; it must be of float32")
+        if _type(tensor) not in _FLOATS:
+            wanted = "float32, float16 or bfloat16"
+            raise ModelFileError(f"{self.path}: {shown(name)} is of {_type(tensor)}; it must be of {wanted}")
         return np.asarray(self._values(tensor), np.float32)
 
     def number(self, name: str) -> float | None:
-        """A number of float32; None where the name is no such number's."""
-        if name not in self._tensors or math.prod(self.shape(name)) != 1 or _type(self._tensors[name]) != "float":
+        """A number of float32 or half its bits, of which the shortest decimal; None where the name is no such number's.
+
+        0.0005 is that in float16 too, by which it is 0.0005002.
+        """
+        if name not in self._tensors or math.prod(self.shape(name)) != 1 or _type(self._tensors[name]) not in _FLOATS:
             return None
-        return float(self.of_shape(name, self.shape(name)).reshape(()))
+        value: Any = self._values(self._tensors[name]).reshape(())[()]
+        decimals = (float(f"{float(value):.{digits}g}") for digits in range(1, _MOST_DIGITS))
+        with np.errstate(over="ignore"):  # rounded up, the largest one is beyond its type
+            return next((each for each in decimals if type(value)(each) == value), float(value))
 
     def integers(self, name: str) -> list[int] | None:
         """A row of numbers of int64; None where the name is not theirs."""

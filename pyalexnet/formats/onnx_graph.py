@@ -3,7 +3,8 @@
 The input ``x`` is float32 (N, 3, 227, 227), RGB less the mean, the output ``logits`` (N, classes), for any N. LRN
 within towers is one operation for each of two parts. The file's metadata has the description and the mean image, which
 is no part of the graph. Where the graph is the one that the description's options give, these are taken over as they
-are; any other is read node by node. LRN may be one operation or what PyTorch's exporters make of it.
+are; any other is read node by node. LRN may be one operation or what PyTorch's exporters make of it, and
+weights of half the bits become the float32 that they stand for.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 _OPSET, _IR_VERSION = 17, 8
 _DESCRIPTION, _MEAN = "pyalexnet", "pyalexnet.mean"
 _MEAN_BYTES = 4 * IMAGE_SIZE * IMAGE_SIZE * INPUT_CHANNELS
+_FLOATS = (1, 10, 16)  # by the numbers of TensorProto: float32, float16, bfloat16
 _LEAVES = ("Identity", "Dropout")  # in training too: nets here drop nothing when they predict
 _CAFFES = ("onnx-caffe2", "caffe2")
 """By these names the producers call themselves that converted Caffe's nets, whose images are BGR."""
@@ -298,6 +300,8 @@ class _GraphReader:
         if node.op_type == "AveragePool":  # over 6×6 windows of a 6×6 map, as an adaptive pooling is exported
             values = self._windows(node)
             return (values["kernel"], values["stride"], values["padding"]) == ((1, 1), (1, 1), (0, 0, 0, 0))
+        if node.op_type == "Cast":
+            return self._is_at_an_end(node) and self._attribute(node, "to", 0) in _FLOATS
         if node.op_type == "Pad":
             return self._belongs_to_next(node)
         if node.op_type in ("Split", "Concat"):  # into one part, or of one
@@ -306,6 +310,10 @@ class _GraphReader:
             "Identity",
             "Dropout",
         )  # in training too, of which nothing is left in a net that predicts
+
+    def _is_at_an_end(self, node: NodeProto) -> bool:
+        """Whether a node reads the images, or makes what no other node reads."""
+        return list(node.input) == [self._input] or not self._nodes.readers(node.output[0])
 
     def _belongs_to_next(self, pad: NodeProto) -> bool:
         """Whether a Pad puts zeros around maps that a convolution follows, which then has them, or none at all."""

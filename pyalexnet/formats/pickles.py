@@ -20,6 +20,9 @@ import numpy.typing as npt
 from pyalexnet.errors import ModelFileError
 from pyalexnet.system.checks import reason_of, shown
 
+_FLOATS: Mapping[str | bytes, np.dtype[Any]] = {
+    name: np.dtype(f"<{kind}") for kind in ("f4", "f2") for name in (kind, kind.encode())
+}
 _OBJECTS = ("O8", b"O8", "O4", b"O4", "O", b"O")
 
 _INSTRUCTIONS = frozenset(
@@ -120,15 +123,18 @@ class PickledArray:
         self._data, self._dtype, self._shape, self._order = data, dtype, shape, order
 
     def float32(self, path: str) -> npt.NDArray[np.float32]:
-        """The array; its bytes may have been read as a text of latin-1.
+        """The array, one of float16 as the float32 that it stands for; its bytes may be read as a text of latin-1.
 
         Raises:
             ModelFileError: it is of another dtype, or its bytes are not those of its shape.
         """
         dtype, shape = self._dtype, self._shape
-        if not isinstance(dtype, _DType) or dtype.name not in ("f4", b"f4") or dtype.order not in _LITTLE_ENDIAN:
+        name = dtype.name if isinstance(dtype, _DType) and dtype.order in _LITTLE_ENDIAN else None
+        bits = _FLOATS.get(name) if isinstance(name, str | bytes) else None
+        if bits is None:
+            found = told(getattr(dtype, "name", dtype))
             raise ModelFileError(
-                f"{path}: an array of its pickle has dtype {told(getattr(dtype, 'name', dtype))}; it must be float32"
+                f"{path}: an array of its pickle has dtype {found}; it must be float32 or float16, lowest byte first"
             )
         if (
             not isinstance(shape, tuple)
@@ -143,12 +149,12 @@ class PickledArray:
             except UnicodeEncodeError as error:
                 raise ModelFileError(f"{path}: an array of its pickle is a text: {reason_of(error)}") from error
         size = len(data) if isinstance(data, bytes | bytearray) else 0
-        if not isinstance(data, bytes | bytearray) or size != 4 * math.prod(shape):
+        if not isinstance(data, bytes | bytearray) or size != bits.itemsize * math.prod(shape):
             raise ModelFileError(
-                f"{path}: an array of its pickle is {shape}, with {size:,} bytes; it must have 4 a number"
+                f"{path}: an array of its pickle is {shape}, with {size:,} bytes; it must have {bits.itemsize} a number"
             )
         order: Any = "F" if self._order in ("F", b"F") else "C"
-        return np.frombuffer(data, "<f4").reshape(shape, order=order).astype(np.float32)
+        return np.frombuffer(data, bits).reshape(shape, order=order).astype(np.float32)
 
 
 def told(value: object) -> str:
