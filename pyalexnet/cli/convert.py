@@ -26,7 +26,9 @@ def add(commands: Commands) -> None:
         + ", ".join(formats)
         + ". Values stay bit for bit what they are; a net that cannot be what it was is refused.",
     )
-    command.add_argument("source", metavar="FROM", help="a model of any format, or a run's folder")
+    command.add_argument(
+        "source", metavar="FROM", help="a model of any format, a run's folder, or one with an index of files"
+    )
     command.add_argument("path", metavar="FILE", help="the file to write, whose ending says the format")
     command.add_argument("--to", choices=NAMES, help="the format, where an ending stands for several")
     command.add_argument(

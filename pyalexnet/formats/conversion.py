@@ -14,7 +14,7 @@ import numpy as np
 
 from pyalexnet.data.class_lists import read_classes_list
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe
+from pyalexnet.formats import caffe, shards
 from pyalexnet.formats.content import Colours, Content, as_mean, for_colours
 from pyalexnet.formats.registry import format_called, format_of
 from pyalexnet.net import model_file
@@ -50,7 +50,7 @@ def load_model(
     """Read a classifier from a model file, this package's or another program's; docs/exchange.md lists the formats.
 
     Args:
-        path: the file, or a run's folder, for its ``model.safetensors``.
+        path: the file; a run's folder, for its ``model.safetensors``; or one with an index of several files of PyTorch.
         devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that the net may take on each device; by default what the device has.
         mean: the mean image of another program's model: three numbers or an array (256, 256, 3), RGB, from 0 to 255,
@@ -73,7 +73,7 @@ def load_model(
     """
     path, verify = as_path("path", path), flag("verify", verify)
     given = mean is not None or classes is not None or colours is not None or prototxt is not None
-    if not given and (path.is_dir() or format_of(path).name == "pyalexnet"):
+    if not given and format_of(path).name == "pyalexnet":
         return model_file.load_model(path, devices=devices, memory_limit=memory_limit, verify=verify)
     require(not verify, "verify", verify, f"False for {path}, as only a model file as it is has logits to verify")
     devices = default_devices() if devices is None else device_names(devices)
@@ -188,7 +188,7 @@ def _stored(path: Path, prototxt: str | PathLike[str] | None) -> Content:
         definition = as_path("prototxt", prototxt)
         require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
         content = caffe.read(path, definition)
-    path = model_file.file_of(path)
+    path = shards.index_of(path) or model_file.file_of(path)
     file = FileOrigin(name=path.name, format=form.name, sha256=file_sha256(path))
     return replace(content, origin=content.origin.through(file))
 

@@ -13,7 +13,9 @@ import json
 import math
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -105,7 +107,7 @@ def read_pth(path: Path) -> Content:
             raise ModelFileError(f"{path} holds no weights that PyTorch reads: {reason_of(error)}") from error
     state = _state_dict(state, path)
     shapes = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in state.items()}
-    return _read(str(path), shapes, lambda name: _float32(state[name]))
+    return content_of(str(path), shapes, lambda name: _float32(state[name]))
 
 
 def _float32(tensor: torch.Tensor) -> npt.NDArray[Any]:
@@ -179,16 +181,44 @@ def read_safetensors(path: Path) -> Content:
         OSError: it cannot be read.
         ModelFileError: it is no state dict of the module.
     """
+    with opened_safetensors(path) as file:
+        return content_of(str(path), file.found, file.tensor)
+
+
+Found: TypeAlias = "Mapping[str, tuple[tuple[int, ...], str]]"
+"""Shapes and dtypes of tensors."""
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file whose tensors are known before they are read.
+
+    Attributes:
+        found: what there is.
+        tensor: reads one by its name.
+    """
+
+    found: Found
+    tensor: Callable[[str], npt.NDArray[Any]]
+
+
+@contextmanager
+def opened_safetensors(path: Path) -> Iterator[OpenedFile]:
+    """A safetensors file, open as long as its tensors are read.
+
+    Raises:
+        OSError: it cannot be read.
+        ModelFileError: it is no such file or is cut short.
+    """
     require_short_header(path, "state dict")
     try:
         with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            slices = {name: file.get_slice(name) for name in names}
-            shapes = {
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {
                 name: (tuple(part.get_shape()), _KINDS.get(part.get_dtype(), part.get_dtype()))
                 for name, part in slices.items()
             }
-            return _read(str(path), shapes, lambda name: _values(file, path, name, *shapes[name]))
+            yield OpenedFile(found, lambda name: _values(file, path, name, *found[name]))
     except SafetensorError as error:
         raise ModelFileError(f"{path} is no safetensors file or is cut short: {reason_of(error)}") from error
 
@@ -217,12 +247,12 @@ def known_names(names: Iterable[object]) -> list[str]:
     return [name for name in names if isinstance(name, str) and f".{name}".endswith(known)]
 
 
-Found: TypeAlias = "Mapping[str, tuple[tuple[int, ...], str]]"
-"""Shapes and dtypes of tensors."""
+def content_of(path: str, found: Found, tensor: Callable[[str], npt.NDArray[Any]]) -> Content:
+    """A content from tensors of which shape and dtype are known first, under names that may all have a prefix.
 
-
-def _read(path: str, found: Found, tensor: Any) -> Content:
-    """A content from tensors of which shape and dtype are known first, under names that may all have a prefix."""
+    Raises:
+        ModelFileError: they are no state dict of the module, nor of torchvision's.
+    """
     first = next(iter(known_names(found)), "")
     prefix = first.removesuffix(_DESCRIPTION).removesuffix(torchvision.FIRST)
     if stray := sorted(name for name in found if not name.startswith(prefix)):

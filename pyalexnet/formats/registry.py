@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch, torchvision
+from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch, shards, torchvision
 from pyalexnet.formats.content import Content
 from pyalexnet.net.tensor_file import Tensors, require_short_header
 from pyalexnet.system.checks import require
@@ -48,6 +48,7 @@ FORMATS = (
         "pytorch", (".safetensors",), pytorch.read_safetensors, _state_dict(pytorch.state_of, pytorch.write_safetensors)
     ),
     Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _state_dict(pytorch.state_of, pytorch.write_pth)),
+    Format("pytorch", (shards.ENDING,), shards.read, None),
     Format("torchvision", (".safetensors",), None, _state_dict(torchvision.state_of, pytorch.write_safetensors)),
     Format("torchvision", (".pth", ".pt"), None, _state_dict(torchvision.state_of, pytorch.write_pth)),
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
@@ -60,7 +61,13 @@ NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
 
 
 def format_of(path: Path) -> Format:
-    """By its ending, or its content where that stands for several or none; what tells nothing is this package's."""
+    """By its ending, or its content where that stands for several or none; what tells nothing is this package's.
+
+    Raises:
+        ModelFileError: a folder has several indices of files.
+    """
+    if path.is_dir():
+        return FORMATS[3] if shards.index_of(path) else FORMATS[0]
     found = [each for each in _with_ending(path) if each.read]
     if not found:
         if cuda_convnet.is_checkpoint(path):
@@ -86,7 +93,7 @@ def format_called(name: str | None, path: Path) -> Format:
 
 
 def _with_ending(path: Path) -> Iterator[Format]:
-    return (each for each in FORMATS if path.suffix.lower() in each.endings)
+    return (each for each in FORMATS if path.name.lower().endswith(each.endings))
 
 
 def _is_state_dict(path: Path) -> bool:
