@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from pyalexnet.system.array_file import array_from, array_header, read_array_header
+from pyalexnet.system.array_file import any_array_from, array_from, array_header, read_array_header
 
 SHAPES = [(), (0,), (7,), (2, 3), (10**6, 4096), (2, 3, 4, 5)]
 
@@ -27,6 +28,26 @@ def test_headers_are_those_of_numpy(dtype: str, shape: tuple[int, ...]) -> None:
     assert content.startswith(array_header(dtype, shape))
     np.testing.assert_array_equal(array_from(content, dtype, shape), array)
     assert read_array_header(io.BytesIO(content)) == (np.dtype(dtype), shape, len(content))
+
+
+def of_numpy_1(array: np.ndarray) -> bytes:
+    """As NumPy before 1.14 saved it, whose headers are of a multiple of 16 bytes and not of 64."""
+    header = f"{{'descr': {array.dtype.str!r}, 'fortran_order': False, 'shape': {array.shape}, }}".encode()
+    header = header.ljust(len(header) + -(len(header) + 11) % 16) + b"\n"
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + array.tobytes()
+
+
+@pytest.mark.parametrize("save", [saved, of_numpy_1])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "|u1"])
+def test_an_array_of_numpy_of_any_age(save: Callable[[np.ndarray], bytes], dtype: str) -> None:
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    content = save(array)
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), array)
+    found = any_array_from(content)
+    assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    for other in (content[:-1], content + b"0", content.replace(array.dtype.str.encode(), b"|O8"), b""):
+        with pytest.raises(ValueError, match=r"^it (has|is no)"):
+            any_array_from(other)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

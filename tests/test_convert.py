@@ -93,6 +93,15 @@ def test_a_mean_of_caffes_python_is_bgr(foreign: Path, tmp_path: Path) -> None:
     assert (load_model(foreign, devices=["cpu:0"], mean=tmp_path / "ilsvrc_2012_mean.npy").mean == MEAN).all()
 
 
+def test_a_mean_that_an_old_numpy_wrote(foreign: Path, tmp_path: Path) -> None:
+    values = MEAN.astype(np.float64)[..., ::-1].transpose(2, 0, 1)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, 256, 256), }"
+    start = b"\x93NUMPY\1\0" + (70).to_bytes(2, "little") + header.ljust(69) + b"\n"  # 80 bytes; 128 since NumPy 1.14
+    (tmp_path / "ilsvrc_2012_mean.npy").write_bytes(start + values.tobytes())
+    assert (np.load(tmp_path / "ilsvrc_2012_mean.npy") == values).all()
+    assert (load_model(foreign, devices=["cpu:0"], mean=tmp_path / "ilsvrc_2012_mean.npy").mean == MEAN).all()
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [

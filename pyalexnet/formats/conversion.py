@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.origin import FileOrigin
 from pyalexnet.net.placement import device_names
 from pyalexnet.net.programs import as_memory_limit
-from pyalexnet.system.array_file import array_from, read_array_header
+from pyalexnet.system.array_file import any_array_from
 from pyalexnet.system.checks import as_path, flag, require, shown
 from pyalexnet.system.files import file_sha256, read_regular_file, write_together
 from pyalexnet.system.json_file import require_distinct
@@ -241,8 +240,7 @@ def _read_mean(path: Path) -> np.ndarray[Any, Any]:
         return caffe.read_mean(path)
     content = read_regular_file(path, _MOST_MEAN_BYTES)
     try:
-        dtype, shape, _ = read_array_header(io.BytesIO(content))
-        values = array_from(content, dtype.type, shape)
+        values = any_array_from(content)
     except ValueError as error:
         raise ModelFileError(f"{path} holds no mean image: {error}") from error
     return as_mean(values[::-1].transpose(1, 2, 0) if values.ndim == 3 and len(values) == 3 else values, str(path))

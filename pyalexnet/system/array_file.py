@@ -56,6 +56,19 @@ def array_from(content: bytes, dtype: type[Scalar], shape: tuple[int, ...]) -> n
     return np.frombuffer(content, dtype, offset=len(header)).reshape(shape).copy()
 
 
+def any_array_from(content: bytes) -> npt.NDArray[Any]:
+    """The array that a file holds, of any dtype and shape; NumPy pads headers by other numbers of blanks than once.
+
+    Raises:
+        ValueError: it holds none, or is cut short; the message begins with "it".
+    """
+    file = io.BytesIO(content)
+    dtype, shape, size = read_array_header(file)
+    if len(content) != size or dtype.hasobject:
+        raise ValueError(f"it has {len(content):,} bytes; as {dtype} of {shape} it must have {size:,}, and no objects")
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+
+
 def read_array_header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """What a file that :func:`array_header` or ``numpy.save`` began holds.
 
