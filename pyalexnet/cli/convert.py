@@ -10,6 +10,7 @@ from pyalexnet.cli.parser import Commands
 from pyalexnet.formats.content import Colours
 from pyalexnet.formats.conversion import convert
 from pyalexnet.formats.registry import FORMATS, NAMES
+from pyalexnet.formats.theano_alexnet import Library
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
 
@@ -27,7 +28,7 @@ def add(commands: Commands) -> None:
         + ". Values stay bit for bit what they are; a net that cannot be what it was is refused.",
     )
     command.add_argument(
-        "source", metavar="FROM", help="a model of any format, a run's folder, or one with an index of files"
+        "source", metavar="FROM", help="a model of any format, a run's folder, or that of a model in several files"
     )
     command.add_argument("path", metavar="FILE", help="the file to write, whose ending says the format")
     command.add_argument("--to", choices=NAMES, help="the format, where an ending stands for several")
@@ -46,6 +47,11 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--prototxt", metavar="FILE", help="the definition of a net of Caffe (default: that of its .caffemodel)"
     )
+    command.add_argument(
+        "--library",
+        choices=get_args(Library),
+        help="what computed the convolutions of a net of theano_alexnet, its lib_conv, which its files do not tell",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         classes=options.classes,
         colours=options.colours,
         prototxt=options.prototxt,
+        library=options.library,
     )
     for remark in (*remarks, f"written: {options.path}"):
         tell(printable(remark))

@@ -44,6 +44,7 @@ class Content:
         classes: names of the outputs, from the first on; None where the file has none.
         step: training steps done.
         colours: in which order ``conv1.weight`` takes an image's colours.
+        mean_planes: in which order a ``.npy`` of (3, 256, 256) has a mean image's, as the program wrote it.
         origin: where it came from.
         accuracy: how often it was wrong by one view; None where nobody measured it, or it is no more the same.
         more_views: how often it was by more of them, as :class:`pyalexnet.net.proof.Proof` has it.
@@ -56,6 +57,7 @@ class Content:
     classes: tuple[str, ...] | None = None
     step: int = 0
     colours: Colours = "rgb"
+    mean_planes: Colours = "bgr"
     origin: Origin = UNKNOWN
     accuracy: Accuracy | None = None
     more_views: tuple[Accuracy, ...] = ()

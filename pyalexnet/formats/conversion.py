@@ -13,9 +13,10 @@ import numpy as np
 
 from pyalexnet.data.class_lists import read_classes_list
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe, shards
+from pyalexnet.formats import caffe, shards, theano_alexnet
 from pyalexnet.formats.content import Colours, Content, as_mean, for_colours
 from pyalexnet.formats.registry import format_called, format_of
+from pyalexnet.formats.theano_alexnet import Library
 from pyalexnet.net import model_file
 from pyalexnet.net.classifier import Classifier, default_devices
 from pyalexnet.net.origin import FileOrigin
@@ -44,12 +45,14 @@ def load_model(
     classes: Classes | None = None,
     colours: Colours | None = None,
     prototxt: str | PathLike[str] | None = None,
+    library: Library | None = None,
     verify: bool = False,
 ) -> Classifier:
     """Read a classifier from a model file, this package's or another program's; docs/exchange.md lists the formats.
 
     Args:
-        path: the file; a run's folder, for its ``model.safetensors``; or one with an index of several files of PyTorch.
+        path: the file; a run's folder, for its ``model.safetensors``; or that of a model in several files,
+            PyTorch's with their index or theano_alexnet's.
         devices: where the net is to compute; by default the first GPU, or the CPU where there is none.
         memory_limit: bytes that the net may take on each device; by default what the device has.
         mean: the mean image of another program's model: three numbers or an array (256, 256, 3), RGB, from 0 to 255,
@@ -58,6 +61,8 @@ def load_model(
         colours: in which order another program's net takes an image's colours, ``rgb`` or ``bgr``; by default as nets
             of that format usually do.
         prototxt: the definition of a net of Caffe, where that of its ``.caffemodel`` is not the one that is meant.
+        library: what computed theano_alexnet's convolutions, ``cudnn`` or ``cudaconvnet``, its ``lib_conv``; of its
+            files alone, which do not tell.
         verify: whether the net must compute, on these devices, the logits of a known image that were written with it,
             but for rounding (:func:`pyalexnet.net.proof.tolerance`). Checksums of this package's files are always
             checked; files of earlier versions and other programs have no logits, and are refused.
@@ -71,13 +76,13 @@ def load_model(
             it does not prove itself; the message says which.
     """
     path, verify = as_path("path", path), flag("verify", verify)
-    given = mean is not None or classes is not None or colours is not None or prototxt is not None
+    given = any(each is not None for each in (mean, classes, colours, prototxt, library))
     if not given and format_of(path).name == "pyalexnet":
         return model_file.load_model(path, devices=devices, memory_limit=memory_limit, verify=verify)
     require(not verify, "verify", verify, f"False for {path}, as only a model file as it is has logits to verify")
     devices = default_devices() if devices is None else device_names(devices)
     memory_limit = as_memory_limit(memory_limit)
-    content = read(path, mean=mean, classes=classes, colours=colours, prototxt=prototxt)
+    content = read(path, mean=mean, classes=classes, colours=colours, prototxt=prototxt, library=library)
     for remark in content.remarks:
         warnings.warn(remark, stacklevel=2)
     return content.classifier(devices, memory_limit)
@@ -92,6 +97,7 @@ def convert(
     classes: Classes | None = None,
     colours: Colours | None = None,
     prototxt: str | PathLike[str] | None = None,
+    library: Library | None = None,
 ) -> tuple[str, ...]:
     """Write a model for another program, or another program's as a model file; docs/exchange.md lists the formats.
 
@@ -107,6 +113,7 @@ def convert(
         classes: see there.
         colours: see there.
         prototxt: see there.
+        library: see there.
 
     Returns:
         What there is to know of the result, in sentences.
@@ -125,7 +132,9 @@ def convert(
     if isinstance(source, Classifier):
         content = _given(content_of(source), "the model", mean, classes, colours)
     else:
-        content = read(as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt)
+        content = read(
+            as_path("source", source), mean=mean, classes=classes, colours=colours, prototxt=prototxt, library=library
+        )
     assert form.write is not None
     write_together(form.write(content, path))
     return content.remarks
@@ -138,6 +147,7 @@ def read(
     classes: Classes | None,
     colours: Colours | None,
     prototxt: str | PathLike[str] | None,
+    library: Library | None = None,
 ) -> Content:
     """The whole content of a model file, with a mean and classes, for images in RGB.
 
@@ -149,7 +159,7 @@ def read(
     for name, named in (("mean", mean), ("classes", classes), ("prototxt", prototxt)):
         if isinstance(named, str | PathLike):
             as_path(name, named)  # before the model is read, which may take a while
-    return _given(_stored(path, prototxt), str(path), mean, classes, colours)
+    return _given(_stored(path, prototxt, library), str(path), mean, classes, colours)
 
 
 def content_of(model: Classifier | str | PathLike[str]) -> Content:
@@ -164,7 +174,7 @@ def content_of(model: Classifier | str | PathLike[str]) -> Content:
         ModelFileError: see there.
     """
     if not isinstance(model, Classifier):
-        return for_colours(_stored(as_path("model", model), None), "rgb")
+        return for_colours(_stored(as_path("model", model)), "rgb")
     return Content(
         options=model.net.options,
         parameters=model.net.parameters(),
@@ -175,19 +185,26 @@ def content_of(model: Classifier | str | PathLike[str]) -> Content:
     )
 
 
-def _stored(path: Path, prototxt: str | PathLike[str] | None) -> Content:
+def _stored(path: Path, prototxt: str | PathLike[str] | None = None, library: Library | None = None) -> Content:
     """What a file holds, as :func:`read` does but for what a user says of it."""
     form = format_of(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
-    if prototxt is None:
-        assert form.read is not None
-        content = form.read(path)
-    else:
+    if library is not None:
+        require(library in get_args(Library), "library", library, " or ".join(get_args(Library)))
+        require(
+            form.name == "theano_alexnet", "library", library, f"None for {path}, which theano_alexnet did not write"
+        )
+    if prototxt is not None:
         definition = as_path("prototxt", prototxt)
         require(form.name == "caffe", "prototxt", str(definition), f"None for {path}, which is no caffemodel")
         content = caffe.read(path, definition)
-    path = shards.index_of(path) or model_file.file_of(path)
+    elif form.name == "theano_alexnet":
+        content = theano_alexnet.read(path, library)
+    else:
+        assert form.read is not None
+        content = form.read(path)
+    path = shards.index_of(path) or theano_alexnet.first_of(path) or model_file.file_of(path)
     file = FileOrigin(name=path.name, format=form.name, sha256=file_sha256(path))
     return replace(content, origin=content.origin.through(file))
 
@@ -199,7 +216,7 @@ def _given(
     require(colours is None or colours in get_args(Colours), "colours", colours, "rgb or bgr")
     content = for_colours(replace(content, colours=colours or content.colours), "rgb")
     if mean is not None:
-        content = replace(content, mean=_mean(mean))
+        content = replace(content, mean=_mean(mean, content.mean_planes))
     if mean is not None or colours is not None:
         content = replace(content, accuracy=None, more_views=())  # that of a net which sees other images
     if content.mean is None:
@@ -226,16 +243,16 @@ def _classes(classes: Classes) -> tuple[str, ...]:
     return names
 
 
-def _mean(mean: Mean) -> np.ndarray[Any, Any]:
+def _mean(mean: Mean, planes: Colours) -> np.ndarray[Any, Any]:
     if isinstance(mean, str | PathLike):
-        return _read_mean(as_path("mean", mean))
+        return _read_mean(as_path("mean", mean), planes)
     values = np.asarray(mean)
     require(values.dtype.kind in "iuf", "mean", mean, "numbers, or the file that has them")
     return as_mean(values, "mean")
 
 
-def _read_mean(path: Path) -> np.ndarray[Any, Any]:
-    """A mean image of a file; what has its channels first is Caffe's, and BGR."""
+def _read_mean(path: Path, planes: Colours) -> np.ndarray[Any, Any]:
+    """A mean image of a file, which may have its channels first, in the order of the program that wrote the model."""
     if path.suffix == ".binaryproto":
         return caffe.read_mean(path)
     content = read_regular_file(path, _MOST_MEAN_BYTES)
@@ -243,4 +260,6 @@ def _read_mean(path: Path) -> np.ndarray[Any, Any]:
         values = any_array_from(content)
     except ValueError as error:
         raise ModelFileError(f"{path} holds no mean image: {error}") from error
-    return as_mean(values[::-1].transpose(1, 2, 0) if values.ndim == 3 and len(values) == 3 else values, str(path))
+    if values.ndim == 3 and len(values) == 3:
+        values = (values[::-1] if planes == "bgr" else values).transpose(1, 2, 0)
+    return as_mean(values, str(path))

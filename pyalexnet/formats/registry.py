@@ -9,7 +9,17 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from pyalexnet.errors import ModelFileError
-from pyalexnet.formats import caffe, cuda_convnet, numpy_dict, onnx_graph, own, pytorch, shards, torchvision
+from pyalexnet.formats import (
+    caffe,
+    cuda_convnet,
+    numpy_dict,
+    onnx_graph,
+    own,
+    pytorch,
+    shards,
+    theano_alexnet,
+    torchvision,
+)
 from pyalexnet.formats.content import Content
 from pyalexnet.net.tensor_file import Tensors, require_short_header
 from pyalexnet.system.checks import require
@@ -54,6 +64,7 @@ FORMATS = (
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
     Format("caffe", (".caffemodel",), caffe.read, caffe.write),
     Format("numpy", (".npy",), numpy_dict.read, None),
+    Format("theano_alexnet", (".npy",), theano_alexnet.read, None),
     Format("cuda-convnet", (".pkl", ".pickle"), cuda_convnet.read, None),
 )
 NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
@@ -64,10 +75,14 @@ def format_of(path: Path) -> Format:
     """By its ending, or its content where that stands for several or none; what tells nothing is this package's.
 
     Raises:
-        ModelFileError: a folder has several indices of files.
+        ModelFileError: a folder has several indices of files, or weights of several epochs.
     """
+    if path.is_dir() and shards.index_of(path):
+        return FORMATS[3]
+    if theano_alexnet.first_of(path):
+        return FORMATS[-2]
     if path.is_dir():
-        return FORMATS[3] if shards.index_of(path) else FORMATS[0]
+        return FORMATS[0]
     found = [each for each in _with_ending(path) if each.read]
     if not found:
         if cuda_convnet.is_checkpoint(path):
