@@ -60,8 +60,10 @@ def with_rounded_weights(model: Any, half: Any) -> Any:
 
 def by_pytorch(path: Path, x: Images) -> Path:
     """Its LRN in nodes."""
-    exporters = pytest.importorskip("test_onnx_exporters")
-    return Path(exporters.export(exporters.plain_net(exporters.PlainNet), x, path))
+    pytest.importorskip("torch")
+    from torch_export import PlainNet, export, plain_net
+
+    return export(plain_net(PlainNet), x, path)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,69 +14,19 @@ import pytest
 
 from exchange import NETS, Images, channels_first, difference, images_for, run_by_onnxruntime, with_zeros_around
 from foreign import ROUNDING, model_of
+from fuzzing import damaged
 from pyalexnet import Classifier, ModelFileError, convert, load_model
-from small import HIDDEN_UNITS
+from pyalexnet.formats import conversion
 
 torch = pytest.importorskip("torch")
+torch_export = pytest.importorskip("torch_export")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 nn = torch.nn
+PlainNet, PlainNetInTowers = torch_export.PlainNet, torch_export.PlainNetInTowers
+plain_net, export = torch_export.plain_net, torch_export.export
 
-OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
-
-
-class PlainNet(nn.Module):
-    """AlexNet as it is written by hand for PyTorch, with ``nn.LocalResponseNorm``."""
-
-    def __init__(self, classes: int, lrn: Any) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(inplace=True), lrn, nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(inplace=True), lrn, nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
-            *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True)),
-            *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
-        )
-        self.classifier = nn.Sequential(
-            *(nn.Dropout(0.5), nn.Linear(256 * 6 * 6, HIDDEN_UNITS), nn.ReLU(inplace=True)),
-            *(nn.Dropout(0.5), nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS), nn.ReLU(inplace=True)),
-            nn.Linear(HIDDEN_UNITS, classes),
-        )
-
-    def forward(self, x: Any) -> Any:
-        x = self.features(x)
-        return self.classifier(x.view(x.size(0), 256 * 6 * 6))
-
-
-class PlainNetInTowers(PlainNet):
-    """The same, normalised within towers."""
-
-    def forward(self, x: Any) -> Any:
-        for layer in self.features:
-            is_lrn = isinstance(layer, nn.LocalResponseNorm)
-            x = torch.cat([layer(part) for part in x.split(x.shape[1] // 2, dim=1)], dim=1) if is_lrn else layer(x)
-        return self.classifier(torch.flatten(x, 1))
-
-
-def plain_net(kind: type[PlainNet], *, k: float = 2.0) -> Any:
-    """A net of random weights whose logits are of usual size."""
-    torch.manual_seed(3)
-    net = kind(7, nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=k))
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
-            nn.init.normal_(layer.bias, std=0.1)
-    return net.eval()
-
-
-def export(net: Any, x: Images, path: Path, *, opset: int = 17, any_number: bool = True, **how: Any) -> Path:
-    """A graph of PyTorch's older exporter."""
-    images = {"input_names": ["x"], "dynamic_axes": {"x": {0: "N"}}} if any_number else {}
-    given = (torch.from_numpy(channels_first(x)),)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's age, of folding, of training mode
-        torch.onnx.export(net, given, path, dynamo=False, opset_version=opset, **images, **how)
-    return path
+OPSETS = [pytest.param(each, marks=() if each in (11, 17) else pytest.mark.long) for each in range(11, 21)]
 
 
 def assert_computes_as_onnxruntime(path: Path, x: Images) -> Classifier:
@@ -93,7 +43,7 @@ def images() -> Images:
 
 @pytest.mark.parametrize("folding", [True, False], ids=["folded", "as traced"])
 @pytest.mark.parametrize("any_number", [True, False], ids=["any number", "two images"])
-@pytest.mark.parametrize("opset", [pytest.param(each, marks=[pytest.mark.long] * (each % 6 != 5)) for each in OPSETS])
+@pytest.mark.parametrize("opset", OPSETS)
 def test_plain_nets_are_read(opset: int, any_number: bool, folding: bool, images: Images, tmp_path: Path) -> None:
     for kind, over in ((PlainNet, "both"), (PlainNetInTowers, "tower")):
         net, path = plain_net(kind), tmp_path / f"{over}.onnx"
@@ -150,7 +100,7 @@ def test_an_axis_of_its_own_before_the_reshape(images: Images, tmp_path: Path) -
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's own
 @pytest.mark.parametrize("kind", [PlainNet, PlainNetInTowers])
-def test_plain_nets_are_read_from_the_newer_exporter(kind: type[PlainNet], images: Images, tmp_path: Path) -> None:
+def test_plain_nets_are_read_from_the_newer_exporter(kind: Any, images: Images, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     given = (torch.from_numpy(channels_first(images)),)
     torch.onnx.export(plain_net(kind), given, tmp_path / "model.onnx", dynamo=True, verbose=False)
@@ -317,3 +267,18 @@ def test_other_parts_are_refused(change: Callable[[Any], None], exported: dict[s
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ModelFileError, match=r"is (Split|Slice), which the net has around LRN alone, of equal parts"):
         load_model(tmp_path / "other.onnx", mean=(1, 2, 3))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["both", "towers"])
+def test_damaged_graphs(name: str, exported: dict[str, Path], tmp_path: Path) -> None:
+    """Damage of the nodes: weights lie beside them."""
+    where = {"save_as_external_data": True, "location": "weights.data", "size_threshold": 200}
+    onnx.save(onnx.load(exported[name]), tmp_path / "good.onnx", **where)
+    good = (tmp_path / "good.onnx").read_bytes()
+    for seed in range(200):
+        (tmp_path / "bad.onnx").write_bytes(damaged(good, random.Random(seed)))
+        try:
+            conversion.read(tmp_path / "bad.onnx", mean=(1, 2, 3), classes=None, colours=None, prototxt=None)
+        except ModelFileError as error:
+            assert "bad.onnx" in str(error)  # noqa: PT017
