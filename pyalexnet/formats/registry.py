@@ -52,21 +52,30 @@ def _state_dict(
     return _one_file(lambda content: write(state_of(content)))
 
 
+_OWN = Format("pyalexnet", (".safetensors",), own.read, _one_file(own.write))
+_SAFETENSORS = Format(
+    "pytorch", (".safetensors",), pytorch.read_safetensors, _state_dict(pytorch.state_of, pytorch.write_safetensors)
+)
+_PTH = Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _state_dict(pytorch.state_of, pytorch.write_pth))
+_SHARDS = Format("pytorch", (shards.ENDING,), shards.read, None)
+_THEANO_ALEXNET = Format("theano_alexnet", (".npy",), theano_alexnet.read, None)
+_CUDA_CONVNET = Format("cuda-convnet", (".pkl", ".pickle"), cuda_convnet.read, None)
+
+# Of one ending, what is meant where nothing else tells comes first.
 FORMATS = (
-    Format("pyalexnet", (".safetensors",), own.read, _one_file(own.write)),
-    Format(
-        "pytorch", (".safetensors",), pytorch.read_safetensors, _state_dict(pytorch.state_of, pytorch.write_safetensors)
-    ),
-    Format("pytorch", (".pth", ".pt"), pytorch.read_pth, _state_dict(pytorch.state_of, pytorch.write_pth)),
-    Format("pytorch", (shards.ENDING,), shards.read, None),
+    _OWN,
+    _SAFETENSORS,
+    _PTH,
+    _SHARDS,
     Format("torchvision", (".safetensors",), None, _state_dict(torchvision.state_of, pytorch.write_safetensors)),
     Format("torchvision", (".pth", ".pt"), None, _state_dict(torchvision.state_of, pytorch.write_pth)),
     Format("onnx", (".onnx",), onnx_graph.read, _one_file(onnx_graph.write)),
     Format("caffe", (".caffemodel",), caffe.read, caffe.write),
     Format("numpy", (".npy",), numpy_dict.read, None),
-    Format("theano_alexnet", (".npy",), theano_alexnet.read, None),
-    Format("cuda-convnet", (".pkl", ".pickle"), cuda_convnet.read, None),
+    _THEANO_ALEXNET,
+    _CUDA_CONVNET,
 )
+
 NAMES = tuple(dict.fromkeys(each.name for each in FORMATS if each.write))
 """Those in which a user can ask for a file."""
 
@@ -78,17 +87,17 @@ def format_of(path: Path) -> Format:
         ModelFileError: a folder has several indices of files, or weights of several epochs.
     """
     if path.is_dir() and shards.index_of(path):
-        return FORMATS[3]
+        return _SHARDS
     if theano_alexnet.first_of(path):
-        return FORMATS[-2]
+        return _THEANO_ALEXNET
     if path.is_dir():
-        return FORMATS[0]
+        return _OWN
     found = [each for each in _with_ending(path) if each.read]
     if not found:
         if cuda_convnet.is_checkpoint(path):
-            return FORMATS[-1]
-        return FORMATS[2] if pytorch.is_archive(path) else FORMATS[0]
-    return FORMATS[1] if len(found) > 1 and _is_state_dict(path) else found[0]
+            return _CUDA_CONVNET
+        return _PTH if pytorch.is_archive(path) else _OWN
+    return _SAFETENSORS if len(found) > 1 and _is_state_dict(path) else found[0]
 
 
 def format_called(name: str | None, path: Path) -> Format:
