@@ -23,7 +23,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
@@ -52,8 +52,9 @@ _IN_HOST_MEMORY = ("cpu", "sim")
 # Slices begin at such multiples, as arrays of devices do.
 _SLICE_FLOATS = 64
 
-# Where nothing has come, MPI is asked again after such a time: the cores may still be computing.
-_POLL_SECONDS = 5e-5
+# Where nothing has come, MPI is asked again after such a time; less often while kernels run on the cores, since each
+# look stops one of them.
+_POLL_SECONDS, _POLL_SECONDS_BESIDE_KERNELS = 5e-5, 1e-3
 
 
 @dataclass
@@ -249,6 +250,8 @@ class _Between:
                 number = len(self._buckets)
                 self._buckets[place, layer] = _Bucket(number, ranks, nodes, adder, own, first, last, self._traffic)
         self.free_tag = 2 * len(self._buckets)
+        on_cores = any(device.target in _IN_HOST_MEMORY for device in sums._placement.devices)
+        self._poll_seconds = _POLL_SECONDS_BESIDE_KERNELS if on_cores else _POLL_SECONDS
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix="pyalexnet-gradients")
         self._computing: deque[tuple[Future[None], _Message]] = deque()
         self._requests: list[MPI.Request] = []
@@ -313,7 +316,11 @@ class _Between:
         while self._open:
             if computed_time is None and not self._computing:
                 computed_time = time.perf_counter()
-            if not self.advance():
+            if self.advance():
+                continue
+            if self._computing:
+                wait([self._computing[0][0]], self._poll_seconds)
+            else:
                 time.sleep(_POLL_SECONDS)
         end = time.perf_counter()
         self._traffic.steps += 1
