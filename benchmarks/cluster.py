@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 import zlib
@@ -33,6 +31,7 @@ from pyalexnet.net.network import AlexNet
 from pyalexnet.net.shards import Shards
 from pyalexnet.net.timing import spread
 from pyalexnet.system.ranks import join_ranks
+from rank_programs import output_of_ranks
 
 CLASSES = 1000
 WARM_UP_STEPS = 2
@@ -80,16 +79,7 @@ def measure(options: argparse.Namespace, ranks: int, factors: bool) -> dict[str,
     """What so many ranks find."""
     own = [sys.executable, __file__, "--as-rank", f"--batch-size={options.batch_size}"]
     own += [f"--shards={options.shards}", f"--steps={options.steps}", *(["--fc-factors"] if factors else [])]
-    # More ranks than cores, and as root in a container.
-    environment = os.environ | {
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    }
-    finished = subprocess.run(["mpirun", "-n", str(ranks), *own], capture_output=True, text=True, env=environment)
-    if finished.returncode:
-        raise SystemExit(f"{ranks} ranks: {finished.stderr.strip()}")
-    found: dict[str, Any] = json.loads(finished.stdout)
+    found: dict[str, Any] = json.loads(output_of_ranks(ranks, own))
     return found | {"fc_factors": factors}
 
 

@@ -2,21 +2,20 @@
 
     python benchmarks/cluster_model.py --ranks 1 8 64 --gb-per-s 25 --latency-us 5
     python benchmarks/cluster_model.py --figure docs/figures/cluster.png
-    mpirun -n 2 python benchmarks/cluster_model.py --check
 
 A rank computes its layers one after the other, forward and backward. A layer's gradients go their way once backward has
 them: each rank sends (n - 1)/n of them, in n - 1 messages, adds up what it has received, and sends as much again. The
 network carries one layer's after the other's, in the order in which they are there; what it has not brought by the end
-of backward is waited for. Copies between a GPU and its host take their time there too. Every rank has as many images as
-the layers' times are of, so that the batch grows with the ranks.
+of backward is waited for. Copies between a GPU and its host take their time there too. Where the cores that compute
+also send, receive and add up, as those of ranks on CPU cores do, that comes on top of what they compute. Every rank has
+as many images as the layers' times are of, so that the batch grows with the ranks.
 
 With factors of fully connected layers' gradients (pyalexnet/net/factors.py) backward leaves their weights out, which is
 half of it. Each rank sends the factors of its images to all others once fc6 has been gone through. When all have come
-it computes the products of all ranks' images and adds each to the sum, at the speed of the update: that reads three
-arrays and writes two where an addition reads two and writes one.
+it computes the products of all ranks' images and adds each to the sum; where that was not measured, at the speed of the
+update, which reads three arrays and writes two where an addition reads two and writes one.
 
-`--check` is run by ranks: each measures its layers while the others do, all measure what they can send each other, and
-the step that follows from it is compared with the step that they make.
+cluster_check.py compares it with steps that ranks make.
 """
 
 from __future__ import annotations
@@ -24,29 +23,21 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import re
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from cluster import CLASSES, bytes_by_layer
 from command_line import parser_of, positive
 from pyalexnet.architecture import Linear, layers
-from pyalexnet.net.network import AlexNet
-from pyalexnet.net.shards import Shards
-from pyalexnet.net.timing import Stopwatch
-from pyalexnet.system.ranks import MpiRanks, join_ranks
 
 MEASURED = Path(__file__).parent / "layer_timing_h100.json"
-PROBE_FLOATS = 2**22  # 16 MB, as a layer's slices are
-STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -58,12 +49,20 @@ class Network:
         bytes_per_s: what a rank sends at most, while it receives as much.
         copy_bytes_per_s: between a device and its host; infinite where they share their memory.
         add_bytes_per_s: of what is received, and added up.
+        core_bytes_per_s: what cores that also compute send and receive, and they add up too; infinite where others do.
     """
 
     latency_s: float
     bytes_per_s: float
     copy_bytes_per_s: float
     add_bytes_per_s: float
+    core_bytes_per_s: float = math.inf
+
+    def core_s(self, sent: float, added: float) -> float:
+        """What a rank's computing cores have to do for so many bytes."""
+        if math.isinf(self.core_bytes_per_s):
+            return 0.0
+        return sent / self.core_bytes_per_s + added / self.add_bytes_per_s
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,11 @@ class FactorCosts:
     add_ms: float
 
     @classmethod
-    def of(cls, images: int, update_ms: float) -> FactorCosts:
-        """Of so many images, where the update of all parameters takes so long."""
+    def of(cls, images: int, update_ms: float, sum_ms: float | None = None) -> FactorCosts:
+        """Of so many images, where the update of all parameters and the sum of two gradients of them take so long."""
         sizes = bytes_by_layer()
         share = sum(size for layer, size in sizes.items() if layer in FULLY_CONNECTED) / sum(sizes.values())
-        return cls(images * image_factors_bytes(), 3 / 5 * share * update_ms)
+        return cls(images * image_factors_bytes(), share * (3 / 5 * update_ms if sum_ms is None else sum_ms))
 
 
 FULLY_CONNECTED = ("fc6", "fc7", "fc8")
@@ -126,11 +125,8 @@ PUBLISHED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Foretell, or compare with what is measured."""
+    """Foretell, and draw or print it."""
     options = parse(arguments)
-    if options.check:
-        check(options)
-        return
     report = json.loads(options.layers.read_text())
     network = Network(1e-6 * options.latency_us, *(1e9 * getattr(options, name) for name in RATES))
     if options.figure:
@@ -150,12 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def foretell(report: Mapping[str, Any], ranks: int, network: Network, *, factors: bool) -> tuple[float, float]:
-    """What a step takes, and for how much of it a rank waits, by a report of layer_timing.py."""
+    """What a step takes, and for how much of it a rank waits, by a report of layer_timing.py or cluster_check.py."""
     forward, backward, rest_ms = times_of(report["layers"])
     # What a step takes beside its layers, such as copies of images, it takes on every rank.
     rest_ms = max(rest_ms, report["step_ms"] - sum(forward.values()) - sum(backward.values()))
     update_ms = sum(row["ms"] for row in report["layers"] if row["direction"] == "update")
-    costs = FactorCosts.of(report["batch"], update_ms) if factors else None
+    costs = FactorCosts.of(report["batch"], update_ms, report.get("sum_ms")) if factors else None
     return step_ms(forward, backward, rest_ms, bytes_by_layer(), ranks, network, costs)
 
 
@@ -211,8 +207,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--copy-gb-per-s", type=float, default=25.0, help="between a GPU and its host")
     parser.add_argument("--add-gb-per-s", type=float, default=10.0, help="of gradients that a host adds up")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw 1 to 1,024 ranks there: .png, .svg or .pdf")
-    parser.add_argument("--check", action="store_true", help="compare with steps, by the ranks that run this")
-    parser.add_argument("--images", type=positive, default=8, help="images a rank in the check")
     return parser.parse_args(arguments)
 
 
@@ -253,7 +247,7 @@ def step_ms(
     computed = 1e-3 * sum(forward.values())
     products_s, sent = 0.0, 0.0
     jobs: list[tuple[float, int, int, str]] = []  # when it may begin, its turn, its phase, its layer
-    for turn, layer in enumerate(reversed(backward)):
+    for turn, layer in enumerate(reversed(list(backward))):
         if layer in multiplied:
             products_s += 1e-3 * backward[layer] / 2
             computed += 1e-3 * backward[layer] / 2
@@ -264,13 +258,17 @@ def step_ms(
             heapq.heappush(jobs, (computed + sizes[layer] / network.copy_bytes_per_s, turn, 1, layer))
     end = computed
     link_free = 0.0
+    parts = {layer: sizes[layer] * (ranks - 1) / ranks for layer in backward if layer not in multiplied}
+    if ranks > 1:
+        of_factors = (ranks - 1) * factors.bytes if multiplied and factors else 0
+        end += network.core_s(2 * sum(parts.values()) + of_factors, sum(parts.values()))
     if multiplied and factors:
         there = sent + factors.bytes / network.copy_bytes_per_s
         link_free = there + (ranks - 1) * (network.latency_s + factors.bytes / network.bytes_per_s)
         end = max(end, link_free)
     while jobs:
         ready, turn, phase, layer = heapq.heappop(jobs)
-        part = sizes[layer] * (ranks - 1) / ranks
+        part = parts[layer]
         link_free = max(ready, link_free) + (ranks - 1) * network.latency_s + part / network.bytes_per_s
         if phase == 1:
             heapq.heappush(jobs, (link_free + part / network.add_bytes_per_s, turn, 2, layer))
@@ -280,62 +278,6 @@ def step_ms(
     if multiplied and factors:
         end += ranks * (products_s + factors.bytes / network.copy_bytes_per_s) + (ranks - 1) * 1e-3 * factors.add_ms
     return 1e3 * end + rest_ms, 1e3 * waiting
-
-
-def check(options: argparse.Namespace) -> None:
-    """Measure what the model asks for, and the step that it foretells."""
-    ranks = join_ranks()
-    if not isinstance(ranks, MpiRanks):
-        raise SystemExit("--check compares ranks: start it by mpirun -n 2 or more")
-    net = AlexNet(CLASSES, devices=["cpu:0"])
-    watch = Stopwatch(net, options.images)
-    ranks.gather(None)
-    rows, _ = watch.time_layers(STEPS)
-    forward, backward, rest_ms = times_of([vars(row) for row in rows])
-    network = measured_network(ranks)
-    x = np.random.default_rng(0).standard_normal((options.images, 227, 227, 3), dtype=np.float32)
-    labels = np.arange(options.images)
-    found = []
-    for _ in range(1 + STEPS):
-        ranks.gather(None)
-        start = time.perf_counter()
-        net.train_step(x, labels, lr=1e-6, shards=Shards(ranks.size, ranks))
-        found.append(1e3 * (time.perf_counter() - start))
-    foretold, waiting = step_ms(forward, backward, rest_ms, bytes_by_layer(), ranks.size, network)
-    of_ranks = ranks.gather((foretold, waiting, statistics.median(found[1:])))
-    if ranks.is_first:
-        foretold, waiting, measured = (max(values) for values in zip(*of_ranks, strict=True))
-        print(
-            f"{ranks.size} ranks of {options.images} images: {foretold:.0f} ms foretold ({waiting:.0f} waiting, "
-            f"{network.bytes_per_s / 1e9:.1f} GB/s, {1e6 * network.latency_s:.0f} µs), {measured:.0f} ms measured, "
-            f"ratio {measured / foretold:.2f}"
-        )
-
-
-def measured_network(ranks: MpiRanks) -> Network:
-    """What all ranks can send to their next ones at the same time."""
-    out, into = np.ones(PROBE_FLOATS, np.float32), np.empty(PROBE_FLOATS, np.float32)
-
-    def seconds(floats: int) -> float:
-        times = []
-        for _ in range(2 * STEPS):
-            ranks.gather(None)
-            start = time.perf_counter()
-            requests = [
-                ranks.start_receiving(into[:floats], (ranks.rank - 1) % ranks.size, 0),
-                ranks.start_sending(out[:floats], (ranks.rank + 1) % ranks.size, 0),
-            ]
-            done = 0
-            while done < len(requests):
-                done += len(ranks.finished(requests))
-            times.append(time.perf_counter() - start)
-        return max(ranks.gather(statistics.median(times)))
-
-    start = time.perf_counter()
-    np.add(out, into, out=into)
-    add_s = time.perf_counter() - start
-    latency_s = seconds(1)
-    return Network(latency_s, out.nbytes / max(seconds(PROBE_FLOATS) - latency_s, 1e-9), np.inf, out.nbytes / add_s)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,12 @@ SMOKE = {
 # with single tests elsewhere that take seconds, more than half of the time. They run where their file is named, or with
 # `-m long`.
 LONG = {
-    *("test_ablation", "test_callbacks", "test_cli", "test_cluster", "test_cluster_benchmark", "test_emoji"),
-    *("test_examples", "test_extras", "test_fine_tuning", "test_gpu_day", "test_host_time"),
-    *("test_inference_benchmark", "test_interrupt", "test_ladder", "test_layer_timing", "test_loader_speed"),
-    *("test_memory_use", "test_named_sets", "test_notebooks", "test_output", "test_processes", "test_progress"),
-    *("test_races", "test_readable", "test_readme", "test_report", "test_resume", "test_scaling_benchmark"),
+    *("test_ablation", "test_callbacks", "test_cli", "test_cluster", "test_cluster_benchmark"),
+    *("test_cluster_check", "test_emoji", "test_examples", "test_extras", "test_fine_tuning", "test_gpu_day"),
+    *("test_host_time", "test_inference_benchmark", "test_interrupt", "test_ladder", "test_layer_timing"),
+    *("test_loader_speed", "test_memory_use", "test_named_sets", "test_notebooks", "test_output"),
+    *("test_processes", "test_progress", "test_races", "test_readable", "test_readme", "test_report"),
+    *("test_resume", "test_scaling_benchmark"),
     "test_shared_work",
 }
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-_SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-_MPIRUN = shutil.which("mpirun", path=_SEARCHED)
+SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+_MPIRUN = shutil.which("mpirun", path=SEARCHED)
 
 NEEDS_MPI = pytest.mark.skipif(
     not (_MPIRUN and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and Open MPI's mpirun"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from launching import NEEDS_MPI, SEARCHED
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "cluster.py"
-SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-@pytest.mark.skipif(
-    not (shutil.which("mpirun", path=SEARCHED) and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and mpirun"
-)
+@NEEDS_MPI
 def test_measures_and_writes(tmp_path: Path) -> None:
     report_file = tmp_path / "report.json"
     small = ["--ranks", "1,2", "--batch-size", "2", "--shards", "2", "--steps", "1", "--fc-factors"]

@@ -46,6 +46,18 @@ def test_latency_counts_by_message() -> None:
     assert many == pytest.approx(2 * 0.8)
 
 
+def test_cores_that_compute_also_send_and_add_up() -> None:
+    """Two ranks send 5.5 MB twice, at 2 GB/s 5.5 ms, and add 5.5 MB, at 11 GB/s half a millisecond."""
+    shared = cluster_model.Network(0.0, 1e12, np.inf, 11e9, core_bytes_per_s=2e9)
+    whole, waiting = cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 2, shared)
+    assert waiting == pytest.approx(6.0)
+    assert whole == pytest.approx(11.5 + 6.0)
+    assert cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 1, shared) == (11.5, 0.0)
+    factors = cluster_model.FactorCosts(bytes=2_000_000, add_ms=0.25)
+    _, waiting = cluster_model.step_ms(FORWARD, BACKWARD, 0.5, SIZES, 2, shared, factors)
+    assert waiting == pytest.approx(1.0 + 0.5 + 0.5 / 11)  # 2 MB of factors, conv1's half twice, and its addition
+
+
 def test_factors_take_the_place_of_fully_connected_layers_gradients() -> None:
     """fc8's dx is there after 4.5 ms; 2 MB take 2 ms at 1 GB/s, and conv1's 1 MB goes at 9.5 ms: 1 ms is waited for.
 
@@ -67,6 +79,8 @@ def test_factors_of_an_image_are_what_layers_take_in_and_give() -> None:
     costs = cluster_model.FactorCosts.of(128, update_ms=1.0)
     assert costs.bytes == 128 * 106_400
     assert costs.add_ms == pytest.approx(0.6 * 58_631_144 / 60_965_224)  # fc6 to fc8's part of the parameters
+    costs = cluster_model.FactorCosts.of(128, update_ms=1.0, sum_ms=2.0)
+    assert costs.add_ms == pytest.approx(2.0 * 58_631_144 / 60_965_224)
 
 
 def test_published_runs_are_images_a_second() -> None:

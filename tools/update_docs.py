@@ -17,6 +17,7 @@
     tools/ladder.py --json docs/kernels/ladder.json
     python benchmarks/gpu_report.py --build --arch 75 80 90 120 --json benchmarks/gpu_report.json
     python benchmarks/exchange.py --json benchmarks/exchange.json
+    python benchmarks/cluster_check.py --ranks 2 4 --gbit-per-s 1 4 --json benchmarks/cluster_check.json
     tools/update_docs.py --gpu-day gpu_day
 
 Each stands between two comments that name it. ``--check`` writes nothing and fails where a table is not up to date.
@@ -345,6 +346,17 @@ def ways_of_convolutions() -> str:
         *(f"inference, {name}" for name in names.values()),
     ]
     return table(heading, rows, left=1)
+
+
+def cluster_steps() -> str:
+    """What cluster_check.py foretold and measured of ranks."""
+    rows = []
+    for row in measured("cluster_check.json")["rows"]:
+        network = row["network"] if isinstance(row["network"], str) else f"{row['network']:g} Gbit/s a rank"
+        times = [f"{row[name]:,.0f}" for name in ("foretold_ms", "measured_ms")]
+        ratio = f"{row['measured_ms'] / row['foretold_ms']:.2f}"
+        rows.append([network, "factors" if row["fc_factors"] else "gradients", str(row["ranks"]), *times, ratio])
+    return table(["network", "of fc6 to fc8", "ranks", "ms foretold", "ms measured", "ratio"], rows, left=2)
 
 
 def cells_of_times(times: Mapping[str, float], names: Iterable[str]) -> list[str]:
@@ -696,6 +708,7 @@ BLOCKS = (
     Block("docs/gpu.md", "tensor cores, by benchmarks/gpu_report.py", gpu_tensor_products),
     Block("docs/gpu.md", "other kernels, by benchmarks/gpu_report.py", gpu_others),
     Block("docs/gpu.md", "bounds, by benchmarks/gpu_report.py", gpu_bounds),
+    Block("docs/cluster.md", "steps of ranks, by benchmarks/cluster_check.py", cluster_steps),
     Block("docs/exchange.md", "differences, by benchmarks/exchange.py", exchanged),
     Block("docs/ledger.md", "ledger, from pyalexnet/study/ledger.py", ledger),
     Block("docs/training.md", "small sets, by benchmarks/small_sets.py", small_sets),
