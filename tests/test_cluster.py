@@ -266,6 +266,74 @@ pyalexnet.AlexNet.train_step = failing
     assert_same_run(tmp_path / "run", alone)
 
 
+# A rank that stops in its third step: its whole process, its thread that trains, or for a moment, as a slow one does.
+STANDING_STILL = """
+import time
+train_step = pyalexnet.AlexNet.train_step
+def standing_still(net, *arguments, **named):
+    if rank == settings_of_test["rank"] and net.step == 2:
+        {how}
+    return train_step(net, *arguments, **named)
+pyalexnet.AlexNet.train_step = standing_still
+"""
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGSTOP)", "time.sleep(1000)"])
+@pytest.mark.parametrize(("ranks", "still"), [(2, 0), (4, 2)])
+def test_a_rank_that_hangs_ends_all(
+    tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch, how: str, ranks: int, still: int
+) -> None:
+    monkeypatch.setenv("PYALEXNET_RANK_SECONDS", "2")
+    change = f"settings_of_test = {{'rank': {still}}}\n" + STANDING_STILL.format(how=how)
+    began = time.monotonic()
+    hung = run(ranks, prepared(tmp_path), change)
+    assert time.monotonic() - began < 60
+    assert hung.returncode != 0
+    told = lines_of(r"pyalexnet: rank (\d) of (\d), on \S+, has not gone on for 2 s while others wait, .*", hung.stderr)
+    assert told == [(str(still), str(ranks))], hung.stderr
+    finished = run(2, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(tmp_path / "run", alone)
+
+
+def test_a_slow_rank_is_waited_for(tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYALEXNET_RANK_SECONDS", "4")
+    slow = "time.sleep(2.5)\n    elif rank == 1:\n        time.sleep(0.5)"
+    change = "settings_of_test = {'rank': 1}\n" + STANDING_STILL.format(how=slow)
+    finished = run(2, prepared(tmp_path), change)
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(tmp_path / "run", alone)
+
+
+def test_a_rank_that_works_alone_is_waited_for() -> None:
+    program = """
+import time
+from pyalexnet.system.ranks import join_ranks, working_alone
+ranks = join_ranks()
+if ranks.rank == 0:
+    with working_alone():
+        assert join_ranks().size == 1
+        time.sleep(5)
+print(ranks.gather(ranks.rank), flush=True)
+"""
+    environment = os.environ | OF_OPEN_MPI | {"PYALEXNET_RANK_SECONDS": "2"}
+    finished = subprocess.run(
+        command(2, sys.executable, "-c", program), capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split("\n")[:2] == ["[0, 1]", "[0, 1]"]
+
+
+def test_a_wrong_time_to_wait_is_refused() -> None:
+    program = "from pyalexnet.system.ranks import join_ranks; join_ranks()"
+    environment = os.environ | OF_OPEN_MPI | {"PYALEXNET_RANK_SECONDS": "0"}
+    refused = subprocess.run(
+        command(2, sys.executable, "-c", program), capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert refused.returncode != 0
+    assert "ValueError: PYALEXNET_RANK_SECONDS is '0'; it must be a whole number from 1 to" in refused.stderr
+
+
 def test_divergence_is_said_once(tmp_path: Path) -> None:
     failed = run(2, prepared(tmp_path), "settings |= {'lr': 1e12, 'weight_init': 'notes', 'warmup': 0}")
     assert failed.returncode != 0

@@ -312,20 +312,18 @@ class _Between:
 
     def finish(self) -> None:
         """Wait until all have come to their end."""
-        computed_time = None
-        while self._open:
-            if computed_time is None and not self._computing:
-                computed_time = time.perf_counter()
-            if self.advance():
-                continue
-            if self._computing:
+        while self._computing:
+            if not self.advance():
                 wait([self._computing[0][0]], self._poll_seconds)
-            else:
-                time.sleep(_POLL_SECONDS)
+        computed_time = time.perf_counter()
+        with self.ranks.waiting():
+            while self._open:
+                if not self.advance():
+                    time.sleep(_POLL_SECONDS)
         end = time.perf_counter()
         self._traffic.steps += 1
         self._traffic.seconds += end - (self._start_time or end)
-        self._traffic.waiting_seconds += end - (computed_time or end)
+        self._traffic.waiting_seconds += end - computed_time
 
     def _go_on(self, message: _Message) -> None:
         """To what one waits for next, or its end."""

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -31,6 +31,7 @@ from pyalexnet.system.launcher import Launch, launch
 from pyalexnet.system.machine import let_share_cores
 from pyalexnet.system.names import printable
 from pyalexnet.system.progress import tell
+from pyalexnet.system.rank_watch import RankWatch, patience_seconds
 from pyalexnet.system.versions import versions
 
 if TYPE_CHECKING:
@@ -130,6 +131,14 @@ class Ranks:
                         "must be the same on all ranks"
                     )
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """What a rank waits for others in, so that it is not taken for one that hangs while it does."""
+        return nullcontext()
+
+    def excused(self) -> AbstractContextManager[None]:
+        """What a rank works by itself in for as long as that takes, while others may wait for it."""
+        return nullcontext()
+
     @contextmanager
     def ending_together(self) -> Iterator[None]:
         """Let no rank go on, or wait, where another one fails within the block; leave it together.
@@ -166,15 +175,20 @@ class MpiRanks(Ranks):
         self.machines = world.allreduce(int(on_machine.rank == 0))
         mine = os.sched_getaffinity(0)
         let_share_cores(sum(not mine.isdisjoint(others) for others in on_machine.allgather(mine)))
+        self._watch: RankWatch | None = None
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._watch = RankWatch(world.Dup(), patience_seconds(), self._abort_for)
 
     def gather(self, value: Value) -> list[Value]:
         """As of :class:`Ranks`."""
-        found: list[Value] = self._world.allgather(value)
+        with self.waiting():
+            found: list[Value] = self._world.allgather(value)
         return found
 
     def broadcast_array(self, array: npt.NDArray[np.float32]) -> None:
         """As of :class:`Ranks`."""
-        self._world.Bcast(array)
+        with self.waiting():
+            self._world.Bcast(array)
 
     def from_first(self, function: Callable[[], Value]) -> Value:
         """As of :class:`Ranks`."""
@@ -185,7 +199,8 @@ class MpiRanks(Ranks):
                 found = [function()]
             except Exception as error:
                 failure = _portable(error)
-        found, failure = self._world.bcast((found, failure))
+        with self.waiting():
+            found, failure = self._world.bcast((found, failure))
         if failure is not None:
             raise failure
         (value,) = found
@@ -213,6 +228,14 @@ class MpiRanks(Ranks):
         """Which of these have been done since they were last asked about, by place; MPI goes on with all of them."""
         return self._requests.Testsome(requests) or []
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """As of :class:`Ranks`."""
+        return nullcontext() if self._watch is None else self._watch.waiting()
+
+    def excused(self) -> AbstractContextManager[None]:
+        """As of :class:`Ranks`."""
+        return nullcontext() if self._watch is None else self._watch.excused()
+
     @contextmanager
     def ending_together(self) -> Iterator[None]:
         """As of :class:`Ranks`."""
@@ -222,7 +245,8 @@ class MpiRanks(Ranks):
         self._in_block = True
         try:
             yield
-            self._world.Barrier()
+            with self.waiting():
+                self._world.Barrier()
         except BaseException as error:
             self._fail(error)
             raise
@@ -237,14 +261,15 @@ class MpiRanks(Ranks):
     ) -> Any:
         """What is made of a thing once it is there; nobody else calls MPI while it is looked for or taken."""
         pause = _LEAST_POLL_SECONDS
-        while True:
-            with self._one_at_a_time:
-                found = look()
-                if found is not None:
-                    return take(found)
-            meanwhile()
-            time.sleep(pause)
-            pause = min(2 * pause, _POLL_SECONDS)
+        with self.waiting():
+            while True:
+                with self._one_at_a_time:
+                    found = look()
+                    if found is not None:
+                        return take(found)
+                meanwhile()
+                time.sleep(pause)
+                pause = min(2 * pause, _POLL_SECONDS)
 
     def _fail(self, error: BaseException) -> None:
         """Return where all ranks have failed; else end them."""
@@ -263,7 +288,10 @@ class MpiRanks(Ranks):
             traceback.print_exception(error)
         where = f"rank {self.rank} of {self.size}, on {socket.gethostname()}"
         what = printable(f"{type(error).__name__}: {error}".rstrip(": "))
-        tell(f"pyalexnet: {where}, failed, which ends all: {what}", on_stderr=True)
+        self._abort_for(f"{where}, failed, which ends all: {what}")
+
+    def _abort_for(self, reason: str) -> NoReturn:
+        tell(f"pyalexnet: {reason}", on_stderr=True)
         self._world.Abort(1)
         raise AssertionError("MPI_Abort does not return")
 
@@ -315,9 +343,11 @@ _works_alone = ContextVar("works_alone", default=False)
 @contextmanager
 def working_alone() -> Iterator[None]:
     """Within the block :func:`join_ranks` gives this process alone, for what one of several may do by itself."""
+    joined = _joined_ranks() if _joined_ranks.cache_info().currsize else ALONE
     token = _works_alone.set(True)
     try:
-        yield
+        with joined.excused():
+            yield
     finally:
         _works_alone.reset(token)
 
