@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -135,10 +135,6 @@ class Ranks:
         """What a rank waits for others in, so that it is not taken for one that hangs while it does."""
         return nullcontext()
 
-    def excused(self) -> AbstractContextManager[None]:
-        """What a rank works by itself in for as long as that takes, while others may wait for it."""
-        return nullcontext()
-
     @contextmanager
     def ending_together(self) -> Iterator[None]:
         """Let no rank go on, or wait, where another one fails within the block; leave it together.
@@ -178,6 +174,7 @@ class MpiRanks(Ranks):
         self._watch: RankWatch | None = None
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
             self._watch = RankWatch(world.Dup(), patience_seconds(), self._abort_for)
+            _watches.append(self._watch)
 
     def gather(self, value: Value) -> list[Value]:
         """As of :class:`Ranks`."""
@@ -231,10 +228,6 @@ class MpiRanks(Ranks):
     def waiting(self) -> AbstractContextManager[None]:
         """As of :class:`Ranks`."""
         return nullcontext() if self._watch is None else self._watch.waiting()
-
-    def excused(self) -> AbstractContextManager[None]:
-        """As of :class:`Ranks`."""
-        return nullcontext() if self._watch is None else self._watch.excused()
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
@@ -338,15 +331,17 @@ def is_answered_here() -> bool:
 
 
 _works_alone = ContextVar("works_alone", default=False)
+_watches: list[RankWatch] = []  # one, once this process has joined others
 
 
 @contextmanager
 def working_alone() -> Iterator[None]:
     """Within the block :func:`join_ranks` gives this process alone, for what one of several may do by itself."""
-    joined = _joined_ranks() if _joined_ranks.cache_info().currsize else ALONE
     token = _works_alone.set(True)
     try:
-        with joined.excused():
+        with ExitStack() as stack:
+            for watch in _watches:
+                stack.enter_context(watch.excused())
             yield
     finally:
         _works_alone.reset(token)
