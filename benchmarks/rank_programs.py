@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 
 # More ranks than cores, and as root in a container.
-_OF_OPEN_MPI = {
+OF_OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
@@ -48,7 +48,7 @@ def output_of_ranks(ranks: int, program: Sequence[str], gbit_per_s: float | None
             limit = (str(bits), str(max(_LEAST_BUCKET_BYTES, round(bits / 8 * _TICK_S))))
         within = ["unshare", "--net", "--map-root-user", "sh", "-c", _NAMESPACE, "sh", *limit]
         mpirun = [*within, *mpirun, *_BY_TCP]
-    finished = subprocess.run([*mpirun, *program], capture_output=True, text=True, env=os.environ | _OF_OPEN_MPI)
+    finished = subprocess.run([*mpirun, *program], capture_output=True, text=True, env=os.environ | OF_OPEN_MPI)
     if finished.returncode:
         raise SystemExit(f"{ranks} ranks: {finished.stderr.strip()}")
     return finished.stdout

@@ -12,19 +12,14 @@ from typing import Any
 
 import pytest
 
+from rank_programs import OF_OPEN_MPI as OF_OPEN_MPI
+
 SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 _MPIRUN = shutil.which("mpirun", path=SEARCHED)
 
 NEEDS_MPI = pytest.mark.skipif(
     not (_MPIRUN and importlib.util.find_spec("mpi4py")), reason="needs mpi4py and Open MPI's mpirun"
 )
-
-# More ranks than cores, and as root in a container.
-OF_OPEN_MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
 
 
 def command(ranks: int, *program: str) -> list[str]:

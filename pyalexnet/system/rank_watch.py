@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,45 +54,39 @@ class RankWatch:
         self._other = f"rank {self._before} of {world.size}, on {host}"
         self._lock = threading.Lock()
         self._waiting, self._excused = 0, 0  # threads
-        self._since = time.monotonic()  # one waits, or none does
+        self._since = time.monotonic()  # it began to wait, to work or to be excused
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look, name="pyalexnet-watch", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Call MPI, or wait for others, within this."""
-        self._count(1)
-        try:
-            yield
-        finally:
-            self._count(-1)
+        return self._during(waiting=1)
 
-    @contextmanager
-    def excused(self) -> Iterator[None]:
+    def excused(self) -> AbstractContextManager[None]:
         """Work for as long as it takes within this, and let the next rank wait."""
-        self._excuse(1)
-        try:
-            yield
-        finally:
-            self._excuse(-1)
+        return self._during(excused=1)
 
     def close(self) -> None:
         """Look after nobody any more, and let the next rank know."""
         self._closed.set()
         self._thread.join()
 
-    def _count(self, change: int) -> None:
-        with self._lock:
-            if self._waiting == 0 or self._waiting + change == 0:
-                self._since = time.monotonic()
-            self._waiting += change
+    @contextmanager
+    def _during(self, waiting: int = 0, excused: int = 0) -> Iterator[None]:
+        self._change(waiting, excused)
+        try:
+            yield
+        finally:
+            self._change(-waiting, -excused)
 
-    def _excuse(self, change: int) -> None:
+    def _change(self, waiting: int, excused: int) -> None:
         with self._lock:
-            self._excused += change
-            self._since = time.monotonic()
+            before = self._waiting > 0, self._excused > 0
+            self._waiting, self._excused = self._waiting + waiting, self._excused + excused
+            if before != (self._waiting > 0, self._excused > 0):
+                self._since = time.monotonic()
 
     def _times(self) -> tuple[float, float]:
         """For how long this rank has waited, and been at work: one of them is 0, or both are."""
