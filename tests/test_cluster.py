@@ -305,6 +305,16 @@ def test_a_slow_rank_is_waited_for(tmp_path: Path, alone: Path, monkeypatch: pyt
     assert_same_run(tmp_path / "run", alone)
 
 
+def test_ranks_that_all_work_for_long_are_left_alone(
+    tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYALEXNET_RANK_SECONDS", "2")
+    change = "settings_of_test = {'rank': rank}\n" + STANDING_STILL.format(how="time.sleep(5)")
+    finished = run(2, prepared(tmp_path), change)
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(tmp_path / "run", alone)
+
+
 def test_a_rank_that_works_alone_is_waited_for() -> None:
     program = """
 import time
