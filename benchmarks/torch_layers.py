@@ -79,8 +79,8 @@ class TorchLayers:
             modules[layer.name] = nn.Sequential(convolution(layer), nn.ReLU())
             self.layers[layer.name] = modules[layer.name]
             if layer.lrn:
-                self.layers[f"lrn{layer.name[-1]}"] = lrn
-            if layer.pool:
+                self.layers[f"lrnpool{layer.name[-1]}"] = lambda h: pool(lrn(h))
+            elif layer.pool:
                 self.layers[f"pool{layer.name[-1]}"] = pool
         for number, (inputs, outputs) in {6: (9216, 4096), 7: (4096, 4096)}.items():
             modules[f"fc{number}"] = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs), nn.ReLU())

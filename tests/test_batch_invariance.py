@@ -136,12 +136,12 @@ def layers_of(net: AlexNet, x: npt.NDArray[np.float32]) -> dict[str, npt.NDArray
     """What each layer computes of images, the towers side by side."""
     logits = net.forward(x)
     program = net.program(len(x), training=False)
-    found = {}
+    found, towers = {"fc8": logits}, range(net.options.towers)
+    between = [layer for layer in feature_names(net.options) if layer.startswith("lrn")]  # no array where it is pooled
     for layer, name in feature_names(net.options).items():
-        if layer != "fc8":
-            towers = range(net.options.towers)
+        if layer not in ("fc8", *between):
             found[layer] = np.concatenate([net.read(program.array(name, tower), tower) for tower in towers], axis=-1)
-    return found | {"fc8": logits}
+    return found | {layer: net.features(x, layer) for layer in between}
 
 
 def assert_batches_agree(net: AlexNet, x: npt.NDArray[np.float32], sizes: list[int]) -> None:

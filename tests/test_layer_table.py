@@ -79,11 +79,14 @@ def test_towers_have_what_their_programs_compute(options: dict[str, Any]) -> Non
     program = net.program(3, training=False)
     wanted = {"conv_forward": "conv", "linear_forward": "linear", "maxpool_forward": "pool"}
     kinds = wanted | {"lrn_forward": "lrn", "lrn_in_map_forward": "lrn_in_map"}
-    computed = {
-        (kinds[entry.operation], entry.layer, entry.tower): (entry.arguments["x"].shape, entry.arguments["y"].shape)
-        for entry in program.forward
-        if entry.operation in kinds
-    }
+    computed = {}
+    for entry in program.forward:
+        x, y = (entry.arguments.get(name) for name in "xy")
+        if entry.operation in kinds:
+            computed[kinds[entry.operation], entry.layer, entry.tower] = (x.shape, y.shape)
+        elif entry.operation == "lrn_maxpool_forward":  # both, with no array between them
+            computed["lrn", entry.layer, entry.tower] = (x.shape, x.shape)
+            computed["pool", entry.layer, entry.tower] = (x.shape, y.shape)
     rows = layer_table(5, batch_size=3, by_tower=True, **options)
     assert len(rows) == len(computed)
     layers_by_number = {layer[-1]: layer for _, layer, _ in computed}

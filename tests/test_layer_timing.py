@@ -50,7 +50,7 @@ def test_json_has_every_layer(tmp_path: Path, devices: list[str]) -> None:
     assert report["step_ms"] > 0
     assert report["best_torch"] is None
     found = {(layer["name"], layer["direction"]) for layer in report["layers"]}
-    names = [f"conv{n}" for n in range(1, 6)] + ["lrn1", "lrn2", "pool1", "pool2", "pool5", "fc6", "fc7", "fc8"]
+    names = [f"conv{n}" for n in range(1, 6)] + ["lrnpool1", "lrnpool2", "pool5", "fc6", "fc7", "fc8"]
     assert found >= {(name, direction) for name in names for direction in ("forward", "backward")}
     assert found >= {("exchange", "backward"), ("update", "update"), ("loss", "backward")}
     for layer in report["layers"]:

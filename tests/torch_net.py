@@ -81,8 +81,19 @@ class TorchNet:
         kernel = 3 if self.options.pooling == "overlapping" else 2
         if not self.decided:
             return self.functional.max_pool2d(h, kernel, 2)
-        _, places = self.functional.max_pool2d(self.ours(f"{name}.pool.x"), kernel, 2, return_indices=True)
+        places = self.winners_of_step(name, h.shape[3])
+        if places is None:
+            _, places = self.functional.max_pool2d(self.ours(f"{name}.pool.x"), kernel, 2, return_indices=True)
         return h.flatten(2).gather(2, places.flatten(2)).view_as(places)
+
+    def winners_of_step(self, name: str, width: int) -> Any:
+        """Where in a map of that width the step found each maximum; None where it kept what it pooled instead."""
+        try:
+            number = self.ours(f"{name}.winners").long()
+        except KeyError:
+            return None
+        rows, columns = (2 * self.torch.arange(extent) for extent in number.shape[2:])
+        return (rows[:, None] + number // 3) * width + columns + number % 3
 
     def ours(self, name: str) -> Any:
         """An array of the step, all towers, as PyTorch lays it out."""

@@ -389,6 +389,51 @@ class NativeModule(Protocol):
     ) -> None: ...
     def maxpool_backward_cost(self, **kwargs: object) -> NativeCost: ...
 
+    # LRN and max pooling in one, for windows and channels that fit.
+    def fits_lrn_maxpool(
+        self,
+        x_shape: Sequence[int],
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        kernel: int,
+        stride: int,
+        padding: int,
+    ) -> bool: ...
+    def lrn_maxpool_forward(
+        self,
+        y: NativeArray,
+        winners: NativeArray | None,
+        x: NativeArray,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        kernel: int,
+        stride: int,
+        padding: int,
+        stream: NativeStream,
+    ) -> None: ...
+    def lrn_maxpool_forward_cost(self, **kwargs: object) -> NativeCost: ...
+    def lrn_maxpool_backward(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        winners: NativeArray,
+        x: NativeArray,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        kernel: int,
+        stride: int,
+        padding: int,
+        x_from_relu: bool,
+        stream: NativeStream,
+    ) -> None: ...
+    def lrn_maxpool_backward_cost(self, **kwargs: object) -> NativeCost: ...
+
     # Dropout.
     def dropout_forward(
         self,

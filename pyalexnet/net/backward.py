@@ -19,7 +19,7 @@ from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS, Entry
-from pyalexnet.net.forward import x_spectra
+from pyalexnet.net.forward import LRN_POOL, steps_after, x_spectra
 
 # What a layer does for the one below it alone.
 _FOR_THE_LAYER_BELOW = (
@@ -93,7 +93,7 @@ def _through_activation(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref)
 
 def _through_steps(draft: Draft, layer: Conv, tower: int, dy: Ref) -> Ref:
     """Back through pooling and LRN; the one that follows the ReLU goes on through it, as it reads its output."""
-    steps = draft.options.steps_after(layer)
+    steps = steps_after(draft, layer, tower)
     relu_follows = draft.is_relu and not draft.relu_comes_last(layer)
     if draft.relu_comes_last(layer):
         _through_nonlinearity(draft, layer, tower, dy, draft.arrays[f"{layer.name}.out", tower])
@@ -117,6 +117,10 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
         terms = draft.new(layer.name, "terms", tower, x.shape)
         arguments |= {"scale": scale, "terms": terms, **SECOND_LRN}
         draft.call(layer.name, "lrn_in_map_backward", tower, row=row_of("lrn", layer), **arguments)
+    elif step == LRN_POOL:
+        arguments |= {"winners": draft.arrays[f"{layer.name}.winners", tower], "x_from_relu": through_relu}
+        arguments |= {**draft.options.lrn_arguments, **draft.options.pool_arguments}
+        draft.call(layer.name, "lrn_maxpool_backward", tower, row=row_of(LRN_POOL, layer), **arguments)
     else:
         arguments |= {"x_from_relu": through_relu, **draft.options.pool_arguments}
         draft.call(layer.name, "maxpool_backward", tower, row=row_of("pool", layer), **arguments)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pyalexnet.architecture import TOWERS, Conv, Linear, Options, layers
 from pyalexnet.device.memory import Arena, Ref
-from pyalexnet.device.native import NativeConvPlan, NativePlan
+from pyalexnet.device.native import NativeConvPlan, NativeModule, NativePlan
 from pyalexnet.net.entry import EXCHANGE, INPUT, Entry
 from pyalexnet.net.parameters import Parameter
 from pyalexnet.net.placement import Placement
@@ -31,7 +31,7 @@ class Draft:
         batch_size: images at a time.
         training: whether a backward pass follows.
         batch_invariant: whether an image is to have the same bits alone and in any batch.
-        unfused: layers of which ``pre`` is kept too, what their nonlinearity reads.
+        kept: arrays that are asked for though a kernel could do without writing them.
         options: choices on which the sources differ.
         layers: all eight in order.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
@@ -50,13 +50,13 @@ class Draft:
         *,
         training: bool,
         batch_invariant: bool,
-        unfused: frozenset[str],
+        kept: frozenset[str],
     ) -> None:
         """Nothing planned yet; arguments as of :class:`pyalexnet.net.program.Program`."""
         self.batch_size = batch_size
         self.training = training
         self.batch_invariant = batch_invariant
-        self.unfused = unfused
+        self.kept = kept
         self.options = options
         self.layers = layers(num_classes, *options.computed_as)
         self.arenas = tuple(Arena(device) for device in placement.devices)
@@ -85,6 +85,10 @@ class Draft:
     def has_two_devices(self) -> bool:
         """Whether each tower has a device of its own, so that what one computed must be brought to the other."""
         return len(self.arenas) > 1
+
+    def native(self, tower: int) -> NativeModule:
+        """The native module of a tower's device."""
+        return self._placement.devices[self._placement.place(tower)].native
 
     @property
     def loss_tower(self) -> int:
@@ -174,7 +178,7 @@ class Draft:
             **arguments: what else it takes, but for its stream.
         """
         place = self._placement.place(tower)
-        function = getattr(self._placement.devices[place].native, operation)
+        function = getattr(self.native(tower), operation)
         arguments["stream"] = self._placement.streams[place]
         self._entries.append(Entry(layer, operation, self._direction, tower, function, arguments, row or layer))
         return self._entries[-1]
@@ -198,7 +202,7 @@ class Draft:
             **arguments: the arrays, and what else the function takes.
         """
         place = self._placement.place(tower)
-        plan: NativePlan = getattr(self._placement.devices[place].native, f"{operation}_plan")(
+        plan: NativePlan = getattr(self.native(tower), f"{operation}_plan")(
             **arguments, **(choices or {}), **self._product_rule
         )
         entry = self.call(layer, operation, tower, plan=plan, **arguments)
@@ -207,8 +211,7 @@ class Draft:
 
     def forward_plan(self, layer: Conv, tower: int, x: Ref, w: Ref) -> NativeConvPlan:
         """How a convolution's forward pass is to be computed on a tower's device."""
-        native = self._placement.devices[self._placement.place(tower)].native
-        return native.conv_forward_plan(x=x, w=w, **self.forward_convolution(layer), **self._product_rule)
+        return self.native(tower).conv_forward_plan(x=x, w=w, **self.forward_convolution(layer), **self._product_rule)
 
     def start_exchange(self, layer: Conv | Linear, tower: int, to: Ref, source: Ref) -> None:
         """List the start of a copy to a tower's device from the other's; the towers compute on meanwhile."""

@@ -6,7 +6,8 @@
 
 f is the ReLU or tanh. Each layer's input is known as ``x``, what its nonlinearity gave as ``y``, and what it hands on
 as ``out``; or as ``joint``, where the next layer sees both towers. Products apply the ReLU on their way, but in layers
-whose sums are asked for: these are ``pre`` then, and the nonlinearity reads them there.
+whose sums are asked for: these are ``pre`` then, and the nonlinearity reads them there. LRN and the pooling behind it
+are one kernel, which never writes the map between them; where that map is asked for, it is ``lrn.y``, and they are two.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import INPUT
 from pyalexnet.net.weight_spectra import MAKES_SPECTRA
 
+# LRN and the pooling behind it, where they are one step.
+LRN_POOL = "lrnpool"
+# How the names of arrays end that are written only where they are asked for.
+OTHERWISE_NOT_WRITTEN = (".pre", ".lrn.y")
 # Each row of the input is padded to a multiple of 4 floats, so that conv1 can load 16 bytes at a time.
 _INPUT_ROW_FLOATS = -(-INPUT_SIZE * INPUT_CHANNELS // 4) * 4
 _INPUT_STRIDES = (INPUT_SIZE * _INPUT_ROW_FLOATS, _INPUT_ROW_FLOATS, INPUT_CHANNELS, 1)
@@ -86,7 +91,7 @@ def _part_of_joint(draft: Draft, layer: Conv | Linear, tower: int) -> Ref:
 def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None) -> None:
     """Convolution with its nonlinearity, then LRN and pooling; the last of them writes to ``out``, if it is given."""
     n, size, filters = draft.batch_size, layer.output_size, layer.tower_filters
-    steps, relu_last = draft.options.steps_after(layer), draft.relu_comes_last(layer)
+    steps, relu_last = steps_after(draft, layer, tower), draft.relu_comes_last(layer)
     y = draft.new(layer.name, "y", tower, (n, size, size, filters))
     sums = _sums(draft, layer, tower, y)
     weight, bias = draft.parameters(layer, tower)
@@ -99,14 +104,29 @@ def _convolution(draft: Draft, layer: Conv, tower: int, x: Ref, out: Ref | None)
     if not fused:
         _nonlinearity(draft, layer, tower, y, sums)
     for step in steps:
-        x, size = y, layer.pooled_size if step == "pool" else size
-        y = out if out and step == steps[-1] else draft.new(layer.name, step, tower, (n, size, size, filters))
+        x, gives = y, "pool" if step == LRN_POOL else step
+        size = layer.pooled_size if gives == "pool" else size
+        y = out if out and step == steps[-1] else draft.new(layer.name, gives, tower, (n, size, size, filters))
         _step(draft, layer, step, tower, x, y)
         draft.arrays[f"{layer.name}.{step}.x", tower] = x
-        draft.arrays[f"{layer.name}.{step}.y", tower] = y
+        draft.arrays[f"{layer.name}.{gives}.y", tower] = y
     if relu_last:
         draft.call(layer.name, "relu_forward", tower, y=y, x=y)
     draft.arrays[f"{layer.name}.out", tower] = y
+
+
+def steps_after(draft: Draft, layer: Conv, tower: int) -> list[str]:
+    """What follows a convolution on a tower, as the options say.
+
+    LRN and pooling are one step where there is a kernel for both and nobody asks for the map between them.
+    """
+    options, size = draft.options, layer.output_size
+    steps = options.steps_after(layer)
+    if steps[-2:] != ["lrn", "pool"] or f"{layer.name}.lrn.y" in draft.kept:
+        return steps
+    shape = (draft.batch_size, size, size, layer.tower_filters)
+    fits = draft.native(tower).fits_lrn_maxpool(shape, **options.lrn_arguments, **options.pool_arguments)
+    return [*steps[:-2], LRN_POOL] if fits else steps
 
 
 def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
@@ -144,7 +164,7 @@ def _w_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
 
 def _sums(draft: Draft, layer: Conv | Linear, tower: int, y: Ref) -> Ref:
     """Where a product writes: an array of its own where that is asked for, else where its nonlinearity does."""
-    return draft.new(layer.name, "pre", tower, y.shape) if layer.name in draft.unfused else y
+    return draft.new(layer.name, "pre", tower, y.shape) if f"{layer.name}.pre" in draft.kept else y
 
 
 def _nonlinearity(draft: Draft, layer: Conv | Linear, tower: int, y: Ref, sums: Ref) -> None:
@@ -167,6 +187,11 @@ def _step(draft: Draft, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> N
         row = row_of("lrn", layer)
         scale = draft.new(layer.name, "scale", tower, x.shape)
         draft.call(layer.name, "lrn_in_map_forward", tower, row=row, y=y, scale=scale, x=x, **SECOND_LRN)
+    elif step == LRN_POOL:
+        winners = draft.new(layer.name, "winners", tower, y.shape, "uint8") if draft.training else None
+        arguments = {**draft.options.lrn_arguments, **draft.options.pool_arguments}
+        row = row_of(LRN_POOL, layer)
+        draft.call(layer.name, "lrn_maxpool_forward", tower, row=row, y=y, winners=winners, x=x, **arguments)
     else:
         row = row_of("pool", layer)
         draft.call(layer.name, "maxpool_forward", tower, row=row, y=y, x=x, **draft.options.pool_arguments)

@@ -35,6 +35,7 @@ from pyalexnet.device.native import NativeArray, NativeGraph
 from pyalexnet.device.tensor import Tensor, pinned_array
 from pyalexnet.errors import CudaError, DeviceNotFoundError
 from pyalexnet.net.entry import Entry
+from pyalexnet.net.forward import OTHERWISE_NOT_WRITTEN
 from pyalexnet.net.gradient_sums import GradientSums, Traffic
 from pyalexnet.net.image_batch import ImageBatch
 from pyalexnet.net.inputs import Input, InputArrays, as_labels
@@ -414,8 +415,8 @@ class AlexNet:
         self._parameters.require_whole()
         if not inputs:
             return []
-        unfused = frozenset(array.removesuffix(".pre") for array in arrays.values() if array.endswith(".pre"))
-        program = self._program(inputs[0].count, Purpose(False, batch_invariant, unfused))
+        kept = frozenset(array for array in arrays.values() if array.endswith(OTHERWISE_NOT_WRITTEN))
+        program = self._program(inputs[0].count, Purpose(False, batch_invariant, kept))
         towers = {layer.name: layer.computing_towers for layer in layers(self.num_classes, *self.options.computed_as)}
         layer_of = {name: array.partition(".")[0] for name, array in arrays.items()}
         deepest = max(layer_of.values(), key=list(towers).index)

@@ -45,7 +45,8 @@ class Program:
         batch_size: images at a time.
         training: whether there is a backward pass.
         batch_invariant: whether an image has the same bits alone and in any batch.
-        unfused: layers whose nonlinearity is a kernel of its own and reads ``conv1.pre``, for example, which is kept.
+        kept: arrays that are there though kernels could do without writing them, such as ``conv1.pre``, what a layer
+            sums before its nonlinearity, and ``conv1.lrn.y``, what is pooled.
         arenas: for each device, the plan of its arrays (the parameters lie elsewhere).
         kept_spectra: the weights whose spectra are kept, beside the arenas too.
         loss_tower: the tower that computes the loss, and so has its ``labels`` and ``losses``.
@@ -68,7 +69,7 @@ class Program:
         *,
         training: bool,
         batch_invariant: bool,
-        unfused: frozenset[str] = frozenset(),
+        kept: frozenset[str] = frozenset(),
     ) -> None:
         """Describe the work; no memory is taken here.
 
@@ -81,7 +82,7 @@ class Program:
             spectra: where those of weights are kept.
             training: whether to describe the backward pass and the update too.
             batch_invariant: whether an image is to have the same bits alone and in any batch; for inference only.
-            unfused: names of layers of which to keep what their nonlinearity reads; for inference only.
+            kept: names of such arrays that are asked for; for inference only.
         """
         draft = Draft(
             batch_size,
@@ -92,12 +93,12 @@ class Program:
             spectra,
             training=training,
             batch_invariant=batch_invariant,
-            unfused=unfused,
+            kept=kept,
         )
         self.batch_size = batch_size
         self.training = training
         self.batch_invariant = batch_invariant
-        self.unfused = unfused
+        self.kept = kept
         self.arenas = draft.arenas
         self.loss_tower = draft.loss_tower
         self.prepare = draft.entries("forward", describe_input)

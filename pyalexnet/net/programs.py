@@ -22,7 +22,7 @@ class Purpose:
 
     training: bool
     batch_invariant: bool
-    unfused: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
 
 
 class Programs:
@@ -64,7 +64,7 @@ class Programs:
             self.spectra,
             training=purpose.training,
             batch_invariant=purpose.batch_invariant,
-            unfused=purpose.unfused,
+            kept=purpose.kept,
         )
 
     def find(self, batch_size: int, purpose: Purpose) -> Program | None:

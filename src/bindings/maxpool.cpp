@@ -1,4 +1,4 @@
-#include "kernels/maxpool.cuh"
+#include "bindings/maxpool.h"
 
 #include <pybind11/stl.h>
 
@@ -7,10 +7,6 @@
 #include "device/stream.h"
 
 namespace pyalexnet {
-
-namespace {
-
-using Shape = std::vector<int64_t>;
 
 MaxPool pool_over(const Shape& x, int64_t kernel, int64_t stride, int64_t padding) {
   require(x.size() == 4, "x has shape ", shape_text(x), "; it must have 4 axes (images, height, width, channels)");
@@ -28,8 +24,6 @@ MaxPool pool_over(const Shape& x, int64_t kernel, int64_t stride, int64_t paddin
 Shape output_shape(const MaxPool& pool) {
   return {pool.images, pool.output_height(), pool.output_width(), pool.channels};
 }
-
-}  // namespace
 
 void register_maxpool(pybind11::module_& module) {
   using namespace pybind11::literals;

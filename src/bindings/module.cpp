@@ -21,6 +21,7 @@ PYBIND11_MODULE(PYALEXNET_MODULE_NAME, module) {
   register_lrn(module);
   register_lrn_in_map(module);
   register_maxpool(module);
+  register_lrn_maxpool(module);
   register_dropout(module);
   register_softmax(module);
   register_sgd(module);

@@ -20,6 +20,7 @@ void register_tanh(pybind11::module_& module);
 void register_lrn(pybind11::module_& module);
 void register_lrn_in_map(pybind11::module_& module);
 void register_maxpool(pybind11::module_& module);
+void register_lrn_maxpool(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);
 void register_softmax(pybind11::module_& module);
 void register_sgd(pybind11::module_& module);

@@ -149,11 +149,11 @@ const int32_t* int32s(const char* name, const Array& array, const std::vector<in
   return static_cast<const int32_t*>(array.data);
 }
 
-const uint8_t* bytes(const char* name, const Array& array, const std::vector<int64_t>& shape) {
+uint8_t* bytes(const char* name, const Array& array, const std::vector<int64_t>& shape) {
   require_dtype(name, array, DType::uint8);
   require_shape(name, array, shape);
   require_contiguous(name, array);
-  return static_cast<const uint8_t*>(array.data);
+  return static_cast<uint8_t*>(array.data);
 }
 
 float* strided_floats(const char* name, const Array& array, const std::vector<int64_t>& shape) {

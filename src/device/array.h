@@ -91,7 +91,7 @@ std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
 float* floats(const char* name, const Array& array);
 float* floats(const char* name, const Array& array, const std::vector<int64_t>& shape);
 const int32_t* int32s(const char* name, const Array& array, const std::vector<int64_t>& shape);
-const uint8_t* bytes(const char* name, const Array& array, const std::vector<int64_t>& shape);
+uint8_t* bytes(const char* name, const Array& array, const std::vector<int64_t>& shape);
 // The first element of an array that need not be contiguous.
 float* strided_floats(const char* name, const Array& array, const std::vector<int64_t>& shape);
 

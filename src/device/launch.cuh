@@ -63,6 +63,10 @@ PYALEXNET_INLINE T& shared_memory() {
 #endif
 }
 
+__host__ __device__ constexpr int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
 // Integer ceiling of a / b for a >= 0, b > 0.
 template <class Integer>
 __host__ __device__ constexpr Integer ceil_div(Integer a, std::type_identity_t<Integer> b) {

@@ -21,6 +21,8 @@
 #define PYALEXNET_UNROLL _Pragma("unroll")
 #define PYALEXNET_UNROLL_TWICE _Pragma("unroll 2")
 #define PYALEXNET_INLINE __device__ __forceinline__
+// Of loops over what a GPU's thread holds in registers, and a core in its first cache.
+#define PYALEXNET_UNROLL_ON_GPUS PYALEXNET_UNROLL
 // Of a kernel's parameter that all threads read where it is, and none copies.
 #define PYALEXNET_GRID_CONSTANT __grid_constant__
 #else
@@ -38,6 +40,7 @@
 #define PYALEXNET_UNROLL _Pragma("GCC unroll 64")
 #define PYALEXNET_UNROLL_TWICE _Pragma("GCC unroll 2")
 #endif
+#define PYALEXNET_UNROLL_ON_GPUS
 #define PYALEXNET_INLINE inline __attribute__((always_inline))
 #define PYALEXNET_GRID_CONSTANT
 #endif

@@ -50,6 +50,12 @@ __device__ inline void for_each_vector_of_rows(int64_t rows, int64_t columns, bo
 inline constexpr int kVectorsPerThread = kRunsOnCores ? 16 : 1;
 inline constexpr int kTilesPerThread = kRunsOnCores ? 4 : 1;
 
+// How many of those that are left a thread takes that takes `Most` of them; known to the compiler where that is one.
+template <int Most>
+__device__ inline int at_most(int64_t left) {
+  return Most == 1 || left > Most ? Most : static_cast<int>(left);
+}
+
 // At most so many threads of a GPU take a row, in each of its parts.
 inline constexpr int kMostRowThreads = 256;
 

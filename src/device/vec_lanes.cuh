@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -54,6 +54,19 @@ PYALEXNET_INLINE Vec<N> greater(Vec<N> a, Vec<N> b) {
 #endif
 }
 
+// The greater of positive numbers, lane by lane; NaN where one is NaN.
+template <int N>
+PYALEXNET_INLINE Vec<N> greater_or_nan(Vec<N> a, Vec<N> b) {
+  // As integers without a sign, whole bits are in the order of the numbers, and NaNs behind them.
+  uint32_t a_bits[N], b_bits[N];
+  std::memcpy(a_bits, &a.lanes, sizeof a_bits);
+  std::memcpy(b_bits, &b.lanes, sizeof b_bits);
+  PYALEXNET_UNROLL
+  for (int i = 0; i < N; ++i) a_bits[i] = a_bits[i] > b_bits[i] ? a_bits[i] : b_bits[i];
+  std::memcpy(&a.lanes, a_bits, sizeof a_bits);
+  return a;
+}
+
 // Whether all lanes are below the limit; false where one is NaN.
 template <int N>
 PYALEXNET_INLINE bool all_below(Vec<N> value, float limit) {
@@ -99,6 +112,23 @@ PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const 
 template <int Distance, int N>
 PYALEXNET_INLINE Vec<N> shifted(const Vec<N>& before, const Vec<N>& here, const Vec<N>& after) {
   static_assert(-N <= Distance && Distance <= N, "the lanes must lie in the three vectors");
+  // Compilers build some of these from single lanes.
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    const Vec<N>&low = Distance < 0 ? before : here, &high = Distance < 0 ? here : after;
+    return {_mm512_castsi512_ps(_mm512_maskz_alignr_epi32(0xffff, _mm512_castps_si512(high.lanes),
+                                                          _mm512_castps_si512(low.lanes), (Distance + N) % N))};
+  }
+#elif defined(__AVX2__)
+  if constexpr (N == 8 && -4 < Distance && Distance < 4 && Distance != 0) {
+    const __m256i low = _mm256_castps_si256(Distance < 0 ? before.lanes : here.lanes);
+    const __m256i high = _mm256_castps_si256(Distance < 0 ? here.lanes : after.lanes);
+    const __m256i middle = _mm256_permute2x128_si256(low, high, 0x21);  // the upper half of one, the lower of the other
+    const __m256i lanes = Distance < 0 ? _mm256_alignr_epi8(high, middle, (16 + 4 * Distance) % 16)
+                                       : _mm256_alignr_epi8(middle, low, 4 * Distance % 16);
+    return {_mm256_castsi256_ps(lanes)};
+  }
+#endif
   return detail::shifted<Distance>(before, here, after, std::make_integer_sequence<int, N>());
 }
 

@@ -2,7 +2,7 @@
 
 #include "device/rows.cuh"
 #include "device/sizes.h"
-#include "device/vec_lanes.cuh"
+#include "kernels/window_maximum.cuh"
 
 namespace pyalexnet {
 
@@ -35,17 +35,6 @@ struct Plane {
     for (int64_t iy = 0; iy < side; ++iy) {
       for (int64_t ix = 0; ix < side; ++ix) ask_for(square + (iy * width + ix) * channels);
     }
-  }
-};
-
-// A window's maximum and which of its pixels that is, counted from 0 in row-major order (exact in a float).
-template <int N>
-struct Maximum {
-  Vec<N> value, pixel;
-
-  __device__ void meet(Vec<N> candidate, int number) {
-    pixel = select_beating(candidate, value, broadcast<N>(static_cast<float>(number)), pixel);
-    value = select_beating(candidate, value, candidate, value);
   }
 };
 

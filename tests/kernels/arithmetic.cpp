@@ -4,6 +4,7 @@
 #include "kernels/conv.cuh"
 #include "kernels/linear.cuh"
 #include "kernels/lrn.cuh"
+#include "kernels/lrn_maxpool.cuh"
 #include "kernels/maxpool.cuh"
 #include "kernels/sgd.cuh"
 #include "kernels/softmax.cuh"
@@ -204,6 +205,26 @@ TEST(pooling) {
     maxpool_backward(found_dx.data, dy_.data, channels, x_.data, pool, stream);
     check_close(found_dx, dx, 3e-6);
   }
+}
+
+// Both in one kernel have the bits of each in its own.
+TEST(normalisation_and_pooling) {
+  constexpr int64_t kChannels = 48;
+  const LrnMaxPool both{.pool = {.images = 2, .height = 7, .width = 9, .channels = kChannels},
+                        .normalisation = {5, 0.3, 0.75, 1.0}};
+  const Lrn lrn{.rows = 2 * 7 * 9, .channels = kChannels, .normalisation = both.normalisation};
+  const Floats x(normal(2 * 7 * 9 * kChannels)), dy(normal(2 * 3 * 4 * kChannels));
+  const Floats z(x.count), y(dy.count), dz(x.count), dx(x.count), found_y(dy.count), found_dx(x.count);
+  lrn_forward(z.data, kChannels, x.data, lrn, stream);
+  maxpool_forward(y.data, kChannels, z.data, both.pool, stream);
+  maxpool_backward(dz.data, dy.data, kChannels, z.data, both.pool, stream);
+  lrn_backward(dx.data, dz.data, kChannels, x.data, lrn, stream);
+  const DeviceArray<uint8_t> winners(dy.count);
+  lrn_maxpool_forward(found_y.data, kChannels, winners.data, x.data, both, stream);
+  lrn_maxpool_backward(found_dx.data, dy.data, kChannels, winners.data, x.data, both, stream);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  CHECK(found_y.to_host() == y.to_host());
+  CHECK(found_dx.to_host() == dx.to_host());
 }
 
 TEST(transposition) {

@@ -10,6 +10,7 @@
 #include "kernels/linear.cuh"
 #include "kernels/lrn.cuh"
 #include "kernels/lrn_in_map.cuh"
+#include "kernels/lrn_maxpool.cuh"
 #include "kernels/maxpool.cuh"
 #include "kernels/peak.cuh"
 #include "kernels/relu.cuh"
@@ -255,6 +256,16 @@ TEST(maxpool_both_ways) {
   const Floats x(3 * 13 * 13 * 32), y(3 * 6 * 6 * 32), dx(3 * 13 * 13 * 32);
   maxpool_forward(y.data, pool.channels, x.data, pool, stream);
   maxpool_backward(dx.data, y.data, pool.channels, x.data, pool, stream);
+  CHECK_CUDA(cudaDeviceSynchronize());
+}
+
+TEST(lrn_maxpool_both_ways) {
+  const LrnMaxPool both{.pool = {.images = 2, .height = 9, .width = 8, .channels = 32},
+                        .normalisation = {5, 1e-4, 0.75, 2.0}};
+  const Floats x(2 * 9 * 8 * 32), y(2 * 4 * 3 * 32), dx(2 * 9 * 8 * 32);
+  const DeviceArray<uint8_t> winners(2 * 4 * 3 * 32);
+  lrn_maxpool_forward(y.data, both.pool.channels, winners.data, x.data, both, stream);
+  lrn_maxpool_backward(dx.data, y.data, both.pool.channels, winners.data, x.data, both, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 

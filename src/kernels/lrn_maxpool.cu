@@ -1,0 +1,338 @@
+#include "kernels/lrn_maxpool.cuh"
+
+#include "device/byte_lanes.cuh"
+#include "device/rows.cuh"
+#include "kernels/lrn_of_pixels.cuh"
+#include "kernels/window_maximum.cuh"
+
+namespace pyalexnet {
+
+namespace {
+
+constexpr int kKernel = 3, kStride = 2;
+
+// Forward's thread takes a block of windows, so many side by side and below each other, of so many vectors of channels. A
+// core keeps rows of normalised pixels in its first cache meanwhile; what lies in windows of two blocks is normalised for
+// each of them. A thread of a GPU takes one vector of one window: it waits for memory rather than for arithmetic.
+constexpr int kWindowsAside = kRunsOnCores ? 14 : 1, kWindowsBelow = kRunsOnCores ? 7 : 1;
+constexpr int kBlockVectors = kRunsOnCores ? 128 / kVectorFloats : 1;
+
+struct WindowBlock {
+  int64_t image, oy, ox, channel;  // its first ones
+  int below, aside, vectors;
+};
+
+// Calls body(block) for the blocks that the calling thread handles.
+template <class Body>
+__device__ inline void for_each_block(const MaxPool& p, Body body) {
+  const int64_t output_height = p.output_height(), output_width = p.output_width(),
+                vectors = p.channels / kVectorFloats;
+  const int64_t bands = ceil_div(output_height, kWindowsBelow), runs = ceil_div(vectors, kBlockVectors);
+  const ThreadShare rows = block_share(p.images * bands);
+  const ThreadShare items = row_share(ceil_div(output_width, kWindowsAside) * runs);
+  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
+    const Split image_band = split(row, bands);
+    const int64_t oy = image_band.remainder * kWindowsBelow;
+    for (int64_t i = items.begin; i < items.end; i += items.step) {
+      const Split strip_run = split(i, runs);
+      const int64_t ox = strip_run.quotient * kWindowsAside, vector = strip_run.remainder * kBlockVectors;
+      body(WindowBlock{image_band.quotient, oy, ox, vector * kVectorFloats, at_most<kWindowsBelow>(output_height - oy),
+                       at_most<kWindowsAside>(output_width - ox), at_most<kBlockVectors>(vectors - vector)});
+    }
+  }
+}
+
+// Where forward writes.
+struct Pooled {
+  float* y;
+  int64_t y_pitch;
+  uint8_t* winners;
+  int64_t output_height, output_width, channels;
+
+  template <bool keeps_winners, int N>
+  __device__ void write(int64_t image, int64_t oy, int64_t ox, int64_t channel, const Maximum<N>& best) const {
+    const int64_t pixel = (image * output_height + oy) * output_width + ox;
+    store(y + pixel * y_pitch + channel, best.value);
+    if constexpr (keeps_winners) ByteLanes<N>::store(winners + pixel * channels + channel, best.pixel);
+  }
+};
+
+template <bool keeps_winners>
+__global__ void lrn_maxpool_forward_kernel(float* y, int64_t y_pitch, uint8_t* winners, const float* x, Lrn lrn,
+                                           MaxPool p) {
+  constexpr int N = kVectorFloats;
+  const Pooled pooled{y, y_pitch, winners, p.output_height(), p.output_width(), p.channels};
+  for_each_block(p, [&](const WindowBlock& block) {
+    const float* const image = x + block.image * p.height * p.width * p.channels;
+    const auto pixel_at = [&](int64_t iy, int64_t ix) { return image + (iy * p.width + ix) * p.channels; };
+    Vec<N> largest = broadcast<N>(0.0f);
+    Vec<N> kept[kKernel][kBlockVectors][(kWindowsAside - 1) * kStride + kKernel];
+    const auto normalise_row = [&](int row, int64_t iy) {
+      PYALEXNET_UNROLL_ON_GPUS
+      for (int column = 0; column < (block.aside - 1) * kStride + kKernel; ++column) {
+        const int64_t end = block.channel + block.vectors * N;
+        const float* const pixel = pixel_at(iy, block.ox * kStride + column);
+        const auto keep = [&](int64_t c, Vec<N> value) {
+          ask_for(pixel + kStride * p.width * p.channels + c);
+          kept[row][(c - block.channel) / N][column] = value;
+        };
+        normalise_run<N, true>(pixel, block.channel, end, lrn, largest, keep);
+      }
+    };
+    const int64_t top = block.oy * kStride;
+    normalise_row(0, top);
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int below = 0; below < block.below; ++below) {
+      const int rows[kKernel] = {2 * below % kKernel, (2 * below + 1) % kKernel, (2 * below + 2) % kKernel};
+      normalise_row(rows[1], top + below * kStride + 1);
+      normalise_row(rows[2], top + below * kStride + 2);
+      PYALEXNET_UNROLL_ON_GPUS
+      for (int vector = 0; vector < block.vectors; ++vector) {
+        PYALEXNET_UNROLL_ON_GPUS
+        for (int aside = 0; aside < block.aside; ++aside) {
+          Maximum<N> best{kept[rows[0]][vector][aside * kStride], broadcast<N>(0.0f)};
+          PYALEXNET_UNROLL
+          for (int number = 1; number < kKernel * kKernel; ++number) {
+            best.meet_number(kept[rows[number / kKernel]][vector][aside * kStride + number % kKernel], number);
+          }
+          pooled.write<keeps_winners>(block.image, block.oy + below, block.ox + aside, block.channel + vector * N,
+                                      best);
+        }
+      }
+    }
+    if (all_below(largest, lrn.normalisation.largest_base)) return;
+    for (int below = 0; below < block.below; ++below) {
+      for (int aside = 0; aside < block.aside; ++aside) {
+        for (int vector = 0; vector < block.vectors; ++vector) {
+          const int64_t oy = block.oy + below, ox = block.ox + aside, channel = block.channel + vector * N;
+          Maximum<N> best{exact_vector<N>(pixel_at(oy * kStride, ox * kStride), channel, lrn), broadcast<N>(0.0f)};
+          for (int number = 1; number < kKernel * kKernel; ++number) {
+            const int64_t iy = oy * kStride + number / kKernel, ix = ox * kStride + number % kKernel;
+            best.meet(exact_vector<N>(pixel_at(iy, ix), channel, lrn), number);
+          }
+          pooled.write<keeps_winners>(block.image, oy, ox, channel, best);
+        }
+      }
+    }
+  });
+}
+
+// Backward's thread takes pairs of pixels side by side, of a run of channels: a pair's even pixel lies in the window that
+// begins there and in the one before it, the odd pixel in the former alone. A core keeps dz of its pairs in its first
+// cache meanwhile.
+constexpr int kPairs = kRunsOnCores ? 8 : 1;
+constexpr int kReach = 2;  // windows over a pixel, along one axis
+
+// The gradient that goes to a window's winner, and which of its pixels that is.
+template <int N>
+struct Handed {
+  Vec<N> gradient;
+  ByteLanes<N> winner;
+
+  __device__ Vec<N> to(int pixel) const { return winner.select(pixel, gradient, broadcast<N>(0.0f)); }
+};
+
+// What the windows over one row of pixels hand on to it.
+struct RowGradient {
+  const float* dy;
+  const uint8_t* winners;
+  int64_t dy_pitch, channels, output_width;
+  int rows;          // of windows
+  int first_number;  // of a window's pixels, the first in this row, in the upper row of windows
+
+  __device__ RowGradient(const float* dy, int64_t dy_pitch, const uint8_t* winners, int64_t image, int64_t iy,
+                         const MaxPool& p)
+      : dy_pitch(dy_pitch), channels(p.channels), output_width(p.output_width()) {
+    const int64_t begin = iy < kKernel ? 0 : (iy - 1) / kStride, end = smaller(iy / kStride + 1, p.output_height());
+    const int64_t first_window = (image * p.output_height() + begin) * output_width;
+    this->dy = dy + first_window * dy_pitch;
+    this->winners = winners + first_window * channels;
+    rows = static_cast<int>(end - begin);
+    first_number = static_cast<int>(iy - begin * kStride) * kKernel;
+  }
+
+  __device__ int number(int row) const { return first_number - row * kStride * kKernel; }
+
+  // Of a window that need not be there, a vector of channels.
+  template <int N>
+  PYALEXNET_INLINE Handed<N> handed(int row, int64_t ox, int64_t channel) const {
+    if (row >= rows || ox < 0 || ox >= output_width) return {broadcast<N>(0.0f), ByteLanes<N>()};
+    const int64_t window = row * output_width + ox;
+    ask_for(dy + (window + output_width) * dy_pitch + channel);
+    return {load<N>(dy + window * dy_pitch + channel), ByteLanes<N>::load(winners + window * channels + channel)};
+  }
+
+  // Calls give(pair, even, odd) with dz of pairs of pixels from pair `first` on, of a vector of channels. Windows are
+  // added in row-major order.
+  template <int N, class Give>
+  PYALEXNET_INLINE void of_pairs(int64_t first, int pairs, int64_t channel, Give give) const {
+    Handed<N> before[kReach];
+    PYALEXNET_UNROLL
+    for (int row = 0; row < kReach; ++row) before[row] = handed<N>(row, first - 1, channel);
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int pair = 0; pair < pairs; ++pair) {
+      Vec<N> even = broadcast<N>(0.0f), odd = even;
+      PYALEXNET_UNROLL
+      for (int row = 0; row < kReach; ++row) {
+        if (row == rows) break;
+        const Handed<N> here = handed<N>(row, first + pair, channel);
+        even = even + before[row].to(number(row) + 2) + here.to(number(row));
+        odd = odd + here.to(number(row) + 1);
+        before[row] = here;
+      }
+      give(pair, even, odd);
+    }
+  }
+
+  // dz of one channel of a pixel.
+  __device__ float at(int64_t ix, int64_t channel) const {
+    float sum = 0.0f;
+    for (int row = 0; row < rows; ++row) {
+      for (int64_t ox = ix < kKernel ? 0 : (ix - 1) / kStride; ox < smaller(ix / kStride + 1, output_width); ++ox) {
+        const int64_t window = row * output_width + ox;
+        const bool wins = winners[window * channels + channel] == number(row) + ix - ox * kStride;
+        sum += wins ? dy[window * dy_pitch + channel] : 0.0f;
+      }
+    }
+    return sum;
+  }
+};
+
+struct PixelRun {
+  int64_t row, ix;  // image · height + iy, and the first pixel
+  int pairs;
+  int64_t channel, end;
+};
+
+// Calls body(the row's gradient, run) for the runs that the calling thread handles.
+template <class Body>
+__device__ inline void for_each_pixel_run(const float* dy, int64_t dy_pitch, const uint8_t* winners, const MaxPool& p,
+                                          Body body) {
+  const int64_t pairs = ceil_div(p.width, 2), vectors = p.channels / kVectorFloats;
+  const int64_t runs = ceil_div(vectors, kVectorsPerThread);
+  const ThreadShare rows = block_share(p.images * p.height);
+  const ThreadShare items = row_share(ceil_div(pairs, kPairs) * runs);
+  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
+    const Split image_iy = split(row, p.height);
+    const RowGradient dz(dy, dy_pitch, winners, image_iy.quotient, image_iy.remainder, p);
+    for (int64_t i = items.begin; i < items.end; i += items.step) {
+      const Split strip_run = split(i, runs);
+      const int64_t pair = strip_run.quotient * kPairs, vector = strip_run.remainder * kVectorsPerThread;
+      const int64_t channel = vector * kVectorFloats;
+      body(dz, PixelRun{row, 2 * pair, at_most<kPairs>(pairs - pair), channel,
+                        channel + at_most<kVectorsPerThread>(vectors - vector) * kVectorFloats});
+    }
+  }
+}
+
+__global__ void lrn_maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
+                                            const float* x, Lrn lrn, MaxPool p) {
+  constexpr int N = kVectorFloats;
+  Vec<N> all_small = broadcast<N>(0.0f);
+  for_each_pixel_run(dy, dy_pitch, winners, p, [&](const RowGradient& dz, const PixelRun& run) {
+    Vec<N> kept[2 * kPairs][kVectorsPerThread + 2];  // dz from one vector before the run to one behind it
+    const int64_t kept_from = run.channel - N;
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int vector = 0; vector < kVectorsPerThread + 2; ++vector) {
+      const int64_t c = kept_from + vector * N;
+      if (c < 0) continue;
+      if (c >= p.channels || c > run.end) break;
+      dz.of_pairs<N>(run.ix / 2, run.pairs, c, [&](int pair, Vec<N> even, Vec<N> odd) {
+        kept[2 * pair][vector] = even, kept[2 * pair + 1][vector] = odd;
+      });
+    }
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int pixel = 0; pixel < 2 * run.pairs; ++pixel) {
+      if (run.ix + pixel == p.width) break;
+      const int64_t first = (run.row * p.width + run.ix + pixel) * p.channels;
+      const auto dz_of = [&](int64_t c) {
+        ask_for(x + first + 2 * kPairs * p.channels + c);
+        return kept[pixel][(c - kept_from) / N];
+      };
+      const auto write = [&](int64_t c, Vec<N> value) { store(dx + first + c, value); };
+      denormalise_run<N, true>(dz_of, x + first, run.channel, run.end, lrn, all_small, write);
+    }
+  });
+  if (all_below(all_small, 1.0f)) return;
+  for_each_pixel_run(dy, dy_pitch, winners, p, [&](const RowGradient& dz, const PixelRun& run) {
+    for (int64_t ix = run.ix; ix < smaller(run.ix + 2 * run.pairs, p.width); ++ix) {
+      const int64_t first = (run.row * p.width + ix) * p.channels;
+      const auto dz_of = [&](int64_t c) { return dz.at(ix, c); };
+      for (int64_t c = run.channel; c < run.end; ++c) {
+        if (lrn.x_from_relu && !(x[first + c] > 0.0f)) continue;
+        dx[first + c] = exact_backward(dx[first + c], dz_of, x + first, c, lrn);
+      }
+    }
+  });
+}
+
+Lrn lrn_of(const LrnMaxPool& both) {
+  const MaxPool& p = both.pool;
+  return {p.images * p.height * p.width, p.channels, both.normalisation, p.x_from_relu};
+}
+
+void check(const LrnMaxPool& both, const char* pitch_name, int64_t pitch) {
+  check_maxpool(both.pool);
+  const Normalisation& n = both.normalisation;
+  const MaxPool& p = both.pool;
+  require(fits_lrn_maxpool(both), "there is no kernel for LRN of size ", n.size, " and beta ", n.beta,
+          " with pooling of kernel ", p.kernel, ", stride ", p.stride, " and padding ", p.padding, " over ", p.channels,
+          " channels; they must be 5, 0.75, 3, 2, 0 and a multiple of ", kVectorFloats);
+  require(pitch >= both.pool.channels, pitch_name, " is ", pitch, "; it must be at least the ", both.pool.channels,
+          " channels");
+}
+
+}  // namespace
+
+bool fits_lrn_maxpool(const LrnMaxPool& both) {
+  const MaxPool& p = both.pool;
+  return both.normalisation.is_paper_window() && p.kernel == kKernel && p.stride == kStride && p.padding == 0 &&
+         p.channels % kVectorFloats == 0;
+}
+
+void lrn_maxpool_forward(float* y, int64_t y_pitch, uint8_t* winners, const float* x, const LrnMaxPool& both,
+                         cudaStream_t stream) {
+  check(both, "y_pitch", y_pitch);
+  require(vectors_aligned(y, y_pitch) && vectors_aligned(x) && reinterpret_cast<uintptr_t>(winners) % 4 == 0,
+          "y, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
+  const MaxPool& p = both.pool;
+  constexpr int kPixels = ((kWindowsAside - 1) * kStride + kKernel) * kStride * kWindowsBelow;
+  const Launch how =
+      share_out_rows("lrn_maxpool_forward_kernel", p.images * ceil_div(p.output_height(), kWindowsBelow),
+                     ceil_div(p.output_width(), kWindowsAside) * ceil_div(p.channels / kVectorFloats, kBlockVectors),
+                     4 * kPixels * kBlockVectors * kVectorFloats, stream);
+  if (winners) {
+    launch<lrn_maxpool_forward_kernel<true>>(how, y, y_pitch, winners, x, lrn_of(both), p);
+  } else {
+    launch<lrn_maxpool_forward_kernel<false>>(how, y, y_pitch, winners, x, lrn_of(both), p);
+  }
+}
+
+void lrn_maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners, const float* x,
+                          const LrnMaxPool& both, cudaStream_t stream) {
+  check(both, "dy_pitch", dy_pitch);
+  require(vectors_aligned(dx) && vectors_aligned(dy, dy_pitch) && vectors_aligned(x) &&
+              reinterpret_cast<uintptr_t>(winners) % 4 == 0,
+          "dx, dy, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
+  const MaxPool& p = both.pool;
+  constexpr int64_t kRun = kVectorsPerThread * kVectorFloats;
+  const Launch how = share_out_rows("lrn_maxpool_backward_kernel", p.images * p.height,
+                                    p.width * ceil_div(p.channels, kRun), 3 * 4 * std::min(kRun, p.channels), stream);
+  launch<lrn_maxpool_backward_kernel>(how, dx, dy, dy_pitch, winners, x, lrn_of(both), p);
+}
+
+Cost lrn_maxpool_forward_cost(const MaxPool& p, bool keeps_winners) {
+  const Cost lrn = lrn_forward_cost(p.images * p.height * p.width, p.channels), pool = maxpool_forward_cost(p);
+  const int64_t inputs = p.images * p.height * p.width * p.channels;
+  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
+  return {lrn.flops + pool.flops, 4 * (inputs + outputs) + (keeps_winners ? outputs : 0)};
+}
+
+Cost lrn_maxpool_backward_cost(const MaxPool& p) {
+  const Cost lrn = lrn_backward_cost(p.images * p.height * p.width, p.channels);
+  const int64_t inputs = p.images * p.height * p.width * p.channels;
+  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
+  return {lrn.flops + outputs, 4 * (2 * inputs + outputs) + outputs};
+}
+
+}  // namespace pyalexnet
