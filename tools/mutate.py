@@ -160,7 +160,7 @@ MUTATIONS = (
              "here.to(number(row) + 2) + here.to(number(row))",
              "tests/test_lrn_maxpool.py"),
     Mutation("maxima are looked for in rows of another window", "src/kernels/lrn_maxpool.cu",
-             "(2 * below + 2) % kKernel}", "2 * below % kKernel}",
+             "&kept[(first + 2) % kKernel]", "&kept[first % kKernel]",
              "tests/test_lrn_maxpool.py"),
     Mutation("what is asked for between LRN and pooling is not kept", "pyalexnet/net/forward.py",
              ' or f"{layer.name}.lrn.y" in draft.kept', "",

@@ -42,78 +42,100 @@ __device__ inline void for_each_block(const MaxPool& p, Body body) {
   }
 }
 
-// Where forward writes.
-struct Pooled {
+// What forward does for a block.
+template <bool keeps_winners>
+struct Forward {
+  static constexpr int N = kVectorFloats;
+  // Normalised pixels of a row, by vector of channels and column.
+  using Row = Vec<N>[kBlockVectors][(kWindowsAside - 1) * kStride + kKernel];
+
   float* y;
   int64_t y_pitch;
   uint8_t* winners;
-  int64_t output_height, output_width, channels;
+  const float* x;
+  const Lrn& lrn;
+  const MaxPool& pool;
+  int64_t output_height, output_width;
 
-  template <bool keeps_winners, int N>
-  __device__ void write(int64_t image, int64_t oy, int64_t ox, int64_t channel, const Maximum<N>& best) const {
-    const int64_t pixel = (image * output_height + oy) * output_width + ox;
-    store(y + pixel * y_pitch + channel, best.value);
-    if constexpr (keeps_winners) ByteLanes<N>::store(winners + pixel * channels + channel, best.pixel);
+  __device__ const float* pixel(int64_t image, int64_t iy, int64_t ix) const {
+    return x + ((image * pool.height + iy) * pool.width + ix) * pool.channels;
+  }
+
+  PYALEXNET_INLINE void normalise_row(Row& row, const WindowBlock& block, int64_t iy, Vec<N>& largest) const {
+    const int64_t end = block.channel + block.vectors * N;
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int column = 0; column < (block.aside - 1) * kStride + kKernel; ++column) {
+      const float* const from = pixel(block.image, iy, block.ox * kStride + column);
+      normalise_run<N, true>(from, block.channel, end, lrn, largest, [&](int64_t c, Vec<N> value) {
+        ask_for(from + kStride * pool.width * pool.channels + c);
+        row[(c - block.channel) / N][column] = value;
+      });
+    }
+  }
+
+  // A row of windows, from their rows of pixels, none of them NaN.
+  PYALEXNET_INLINE void pool_row(const Row* const (&rows)[kKernel], const WindowBlock& block, int below) const {
+    PYALEXNET_UNROLL_ON_GPUS
+    for (int vector = 0; vector < block.vectors; ++vector) {
+      PYALEXNET_UNROLL_ON_GPUS
+      for (int aside = 0; aside < block.aside; ++aside) {
+        const auto at = [&](int number) {
+          return (*rows[number / kKernel])[vector][aside * kStride + number % kKernel];
+        };
+        Maximum<N> best{at(0), broadcast<N>(0.0f)};
+        PYALEXNET_UNROLL
+        for (int number = 1; number < kKernel * kKernel; ++number) best.meet_number(at(number), number);
+        write(block, below, aside, vector, best);
+      }
+    }
+  }
+
+  // The whole block, where float32 is too small or something is NaN.
+  __device__ void pool_exactly(const WindowBlock& block) const {
+    for (int below = 0; below < block.below; ++below) {
+      for (int aside = 0; aside < block.aside; ++aside) {
+        for (int vector = 0; vector < block.vectors; ++vector) {
+          const int64_t iy = (block.oy + below) * kStride, ix = (block.ox + aside) * kStride;
+          const auto at = [&](int number) {
+            const float* const from = pixel(block.image, iy + number / kKernel, ix + number % kKernel);
+            return exact_vector<N>(from, block.channel + vector * N, lrn);
+          };
+          Maximum<N> best{at(0), broadcast<N>(0.0f)};
+          for (int number = 1; number < kKernel * kKernel; ++number) best.meet(at(number), number);
+          write(block, below, aside, vector, best);
+        }
+      }
+    }
+  }
+
+  __device__ void write(const WindowBlock& block, int below, int aside, int vector, const Maximum<N>& best) const {
+    const int64_t window = (block.image * output_height + block.oy + below) * output_width + block.ox + aside;
+    const int64_t channel = block.channel + vector * N;
+    store(y + window * y_pitch + channel, best.value);
+    if constexpr (keeps_winners) ByteLanes<N>::store(winners + window * pool.channels + channel, best.pixel);
   }
 };
 
 template <bool keeps_winners>
 __global__ void lrn_maxpool_forward_kernel(float* y, int64_t y_pitch, uint8_t* winners, const float* x, Lrn lrn,
                                            MaxPool p) {
-  constexpr int N = kVectorFloats;
-  const Pooled pooled{y, y_pitch, winners, p.output_height(), p.output_width(), p.channels};
+  using Step = Forward<keeps_winners>;
+  const Step step{y, y_pitch, winners, x, lrn, p, p.output_height(), p.output_width()};
   for_each_block(p, [&](const WindowBlock& block) {
-    const float* const image = x + block.image * p.height * p.width * p.channels;
-    const auto pixel_at = [&](int64_t iy, int64_t ix) { return image + (iy * p.width + ix) * p.channels; };
-    Vec<N> largest = broadcast<N>(0.0f);
-    Vec<N> kept[kKernel][kBlockVectors][(kWindowsAside - 1) * kStride + kKernel];
-    const auto normalise_row = [&](int row, int64_t iy) {
-      PYALEXNET_UNROLL_ON_GPUS
-      for (int column = 0; column < (block.aside - 1) * kStride + kKernel; ++column) {
-        const int64_t end = block.channel + block.vectors * N;
-        const float* const pixel = pixel_at(iy, block.ox * kStride + column);
-        const auto keep = [&](int64_t c, Vec<N> value) {
-          ask_for(pixel + kStride * p.width * p.channels + c);
-          kept[row][(c - block.channel) / N][column] = value;
-        };
-        normalise_run<N, true>(pixel, block.channel, end, lrn, largest, keep);
-      }
-    };
+    Vec<kVectorFloats> largest = broadcast<kVectorFloats>(0.0f);
+    typename Step::Row kept[kKernel];
     const int64_t top = block.oy * kStride;
-    normalise_row(0, top);
+    step.normalise_row(kept[0], block, top, largest);
     PYALEXNET_UNROLL_ON_GPUS
     for (int below = 0; below < block.below; ++below) {
-      const int rows[kKernel] = {2 * below % kKernel, (2 * below + 1) % kKernel, (2 * below + 2) % kKernel};
-      normalise_row(rows[1], top + below * kStride + 1);
-      normalise_row(rows[2], top + below * kStride + 2);
-      PYALEXNET_UNROLL_ON_GPUS
-      for (int vector = 0; vector < block.vectors; ++vector) {
-        PYALEXNET_UNROLL_ON_GPUS
-        for (int aside = 0; aside < block.aside; ++aside) {
-          Maximum<N> best{kept[rows[0]][vector][aside * kStride], broadcast<N>(0.0f)};
-          PYALEXNET_UNROLL
-          for (int number = 1; number < kKernel * kKernel; ++number) {
-            best.meet_number(kept[rows[number / kKernel]][vector][aside * kStride + number % kKernel], number);
-          }
-          pooled.write<keeps_winners>(block.image, block.oy + below, block.ox + aside, block.channel + vector * N,
-                                      best);
-        }
-      }
+      const int first = below * kStride;  // of the three rows, which take turns
+      typename Step::Row* const rows[] = {&kept[first % kKernel], &kept[(first + 1) % kKernel],
+                                          &kept[(first + 2) % kKernel]};
+      step.normalise_row(*rows[1], block, top + first + 1, largest);
+      step.normalise_row(*rows[2], block, top + first + 2, largest);
+      step.pool_row({rows[0], rows[1], rows[2]}, block, below);
     }
-    if (all_below(largest, lrn.normalisation.largest_base)) return;
-    for (int below = 0; below < block.below; ++below) {
-      for (int aside = 0; aside < block.aside; ++aside) {
-        for (int vector = 0; vector < block.vectors; ++vector) {
-          const int64_t oy = block.oy + below, ox = block.ox + aside, channel = block.channel + vector * N;
-          Maximum<N> best{exact_vector<N>(pixel_at(oy * kStride, ox * kStride), channel, lrn), broadcast<N>(0.0f)};
-          for (int number = 1; number < kKernel * kKernel; ++number) {
-            const int64_t iy = oy * kStride + number / kKernel, ix = ox * kStride + number % kKernel;
-            best.meet(exact_vector<N>(pixel_at(iy, ix), channel, lrn), number);
-          }
-          pooled.write<keeps_winners>(block.image, oy, ox, channel, best);
-        }
-      }
-    }
+    if (!all_below(largest, lrn.normalisation.largest_base)) step.pool_exactly(block);
   });
 }
 

@@ -250,6 +250,16 @@ void add_integers(Table& table) {
     const u32 bits = shifted_left(low_bits(count & 255), first & 255);
     return (shifted_left(inserted, first & 255) & bits) | (into & ~bits);
   });
+  // Each nibble of the selector takes one of the eight bytes of b and a, or what its highest bit fills a byte with.
+  table.add("prmt.b32", [](u32 a, u32 b, u32 selector) {
+    const u64 bytes = u64{b} << 32 | a;
+    u32 result = 0;
+    for (int i = 0; i < 4; ++i) {
+      const u32 nibble = selector >> 4 * i & 15, byte = bytes >> 8 * (nibble & 7) & 255;
+      result |= (nibble < 8 ? byte : byte & 128 ? 255u : 0u) << 8 * i;
+    }
+    return result;
+  });
   table.add("popc.b32", [](u32 a) { return static_cast<u32>(std::popcount(a)); });
   table.add("clz.b32", [](u32 a) { return static_cast<u32>(std::countl_zero(a)); });
 
