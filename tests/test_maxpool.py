@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import references
-from pyalexnet import ops
+from pyalexnet import AlexNet, ops
+from pyalexnet.device.backend import get_device
+from pyalexnet.device.tensor import Tensor
 
 # (height, width, channels), (kernel, stride, padding): the paper's window at odd and even sizes and for every
 # way that channels fill vectors; then windows without overlap, with gaps, padded, or as large as the image; last
@@ -80,6 +84,61 @@ def test_backward_goes_on_through_a_relu(device: str, rng: np.random.Generator, 
     dy = rng.standard_normal(ops.max_pool2d(x, **geometry).shape, dtype=np.float32)
     apart = ops.relu_backward(ops.max_pool2d_backward(dy, x, **geometry), x, device=device)
     np.testing.assert_array_equal(ops.max_pool2d_backward(dy, x, x_from_relu=True, **geometry), np.asarray(apart))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("size", [(13, 13, 128), (3, 3, 16), (4, 6, 32), (9, 8, 48), (5, 37, 16)], ids=str)
+def test_winners_serve_backward_as_x_does(
+    device: str, rng: np.random.Generator, size: tuple[int, ...], relu: bool
+) -> None:
+    x = rng.integers(-2, 3, (2, *size)).astype(np.float32)  # with many ties
+    x[rng.random(x.shape) < 0.05] = np.nan
+    x = np.maximum(x, 0) if relu else x
+    on, window = get_device(device), {"kernel": 3, "stride": 2, "padding": 0}
+    expected = ops.max_pool2d(x, device=device)
+    dy = rng.standard_normal(expected.shape, dtype=np.float32)
+    x_there, dy_there = (Tensor.from_array(each, device=device) for each in (x, dy))
+    y, dx = Tensor.empty(dy.shape, device=device), Tensor.from_array(np.full_like(x, 7), device=device)
+    winners = Tensor.from_array(np.full(dy.shape, 100, np.uint8), device=device)
+    on.native.maxpool_forward_with_winners(
+        y.array, winners.array, x_there.array, **window, x_from_relu=relu, stream=on.stream
+    )
+    on.native.maxpool_backward_by_winners(dx.array, dy_there.array, winners.array, **window, stream=on.stream)
+    on.stream.synchronize()
+    np.testing.assert_array_equal(np.array(y), np.asarray(expected))
+    by_x = np.asarray(ops.max_pool2d_backward(dy, x, x_from_relu=relu, device=device))
+    np.testing.assert_array_equal(np.array(dx), by_x)
+    assert ((np.array(winners) == 255) == (relu & ~(np.array(y) > 0))).all()  # nothing goes back there
+
+
+def test_winners_are_kept_of_the_papers_windows_alone(device: str) -> None:
+    on = get_device(device)
+    assert on.native.keeps_winners((1, 9, 9, 48), 3, 2, 0)
+    for channels, *window in ((50, 3, 2, 0), (48, 2, 2, 0), (48, 3, 1, 0), (48, 3, 2, 1)):
+        shape = (1, 9, 9, channels)
+        assert not on.native.keeps_winners(shape, *window)
+        x = Tensor.from_array(np.ones(shape, np.float32), device=device)
+        pooled = on.native.maxpool_output_shape(shape, *window)
+        y, winners = (Tensor.from_array(np.ones(pooled, dtype), device=device) for dtype in (np.float32, np.uint8))
+        with pytest.raises(ValueError, match="winners are not kept of pooling with kernel"):
+            on.native.maxpool_forward_with_winners(y.array, winners.array, x.array, *window, False, on.stream)
+        with pytest.raises(ValueError, match="winners are not kept of pooling with kernel"):
+            on.native.maxpool_backward_by_winners(x.array, y.array, winners.array, *window, on.stream)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, ["conv5"]), ({"pool_before_lrn": True}, ["conv1", "conv2", "conv5"]), ({"pooling": "plain"}, [])],
+    ids=str,
+)
+def test_a_net_keeps_winners_where_it_goes_back(options: dict[str, Any], kept: list[str]) -> None:
+    net = AlexNet(5, devices=["cpu:0"], **options)
+    program = net.program(2, training=True)
+    for entries, operation in (
+        (program.forward, "maxpool_forward_with_winners"), (program.backward, "maxpool_backward_by_winners")
+    ):  # fmt: skip
+        assert sorted({entry.layer for entry in entries if entry.operation == operation}) == kept
+    assert "winners" not in str(net.program(2, training=False))
 
 
 def test_minus_infinity_has_a_winner(device: str) -> None:

@@ -92,6 +92,7 @@ class TorchNet:
             number = self.ours(f"{name}.winners").long()
         except KeyError:
             return None
+        number[number == 255] = 0  # none is above 0, and all are the same
         rows, columns = (2 * self.torch.arange(extent) for extent in number.shape[2:])
         return (rows[:, None] + number // 3) * width + columns + number % 3
 

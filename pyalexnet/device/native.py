@@ -389,6 +389,32 @@ class NativeModule(Protocol):
     ) -> None: ...
     def maxpool_backward_cost(self, **kwargs: object) -> NativeCost: ...
 
+    # The same where forward keeps which pixels won, for windows and channels that fit.
+    def keeps_winners(self, x_shape: Sequence[int], kernel: int, stride: int, padding: int) -> bool: ...
+    def maxpool_forward_with_winners(
+        self,
+        y: NativeArray,
+        winners: NativeArray,
+        x: NativeArray,
+        kernel: int,
+        stride: int,
+        padding: int,
+        x_from_relu: bool,
+        stream: NativeStream,
+    ) -> None: ...
+    def maxpool_forward_with_winners_cost(self, **kwargs: object) -> NativeCost: ...
+    def maxpool_backward_by_winners(
+        self,
+        dx: NativeArray,
+        dy: NativeArray,
+        winners: NativeArray,
+        kernel: int,
+        stride: int,
+        padding: int,
+        stream: NativeStream,
+    ) -> None: ...
+    def maxpool_backward_by_winners_cost(self, **kwargs: object) -> NativeCost: ...
+
     # LRN and max pooling in one, for windows and channels that fit.
     def fits_lrn_maxpool(
         self,

@@ -19,7 +19,7 @@ from pyalexnet.architecture import SECOND_LRN, TOWERS, Conv, Linear
 from pyalexnet.device.memory import Ref
 from pyalexnet.net.draft import Draft, row_of
 from pyalexnet.net.entry import EXCHANGE, LOSS, Entry
-from pyalexnet.net.forward import LRN_POOL, steps_after, x_spectra
+from pyalexnet.net.forward import LRN_POOL, reads_relu, steps_after, x_spectra
 
 # What a layer does for the one below it alone.
 _FOR_THE_LAYER_BELOW = (
@@ -94,20 +94,20 @@ def _through_activation(draft: Draft, layer: Conv | Linear, tower: int, dy: Ref)
 def _through_steps(draft: Draft, layer: Conv, tower: int, dy: Ref) -> Ref:
     """Back through pooling and LRN; the one that follows the ReLU goes on through it, as it reads its output."""
     steps = steps_after(draft, layer, tower)
-    relu_follows = draft.is_relu and not draft.relu_comes_last(layer)
     if draft.relu_comes_last(layer):
         _through_nonlinearity(draft, layer, tower, dy, draft.arrays[f"{layer.name}.out", tower])
     for step in reversed(steps):
-        dy = _through_step(draft, layer, step, tower, dy, through_relu=relu_follows and step == steps[0])
-    if not draft.is_relu or (relu_follows and not steps):
+        dy = _through_step(draft, layer, step, tower, dy)
+    if not draft.is_relu or not (steps or draft.relu_comes_last(layer)):
         _through_nonlinearity(draft, layer, tower, dy, draft.arrays[f"{layer.name}.y", tower])
     return dy
 
 
-def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, through_relu: bool) -> Ref:
-    """Back through pooling or a normalisation, and through the ReLU before it where that is asked for."""
+def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref) -> Ref:
+    """Back through pooling or a normalisation, and through the ReLU before it where there is one."""
     x = draft.arrays[f"{layer.name}.{step}.x", tower]
     dx = draft.new(layer.name, f"d{step}", tower, x.shape)
+    through_relu = reads_relu(draft, layer, tower, step)
     arguments: dict[str, object] = {"dx": dx, "dy": dy, "x": x}
     if step == "lrn":
         arguments |= {"x_from_relu": through_relu, **draft.options.lrn_arguments}
@@ -121,6 +121,10 @@ def _through_step(draft: Draft, layer: Conv, step: str, tower: int, dy: Ref, *, 
         arguments |= {"winners": draft.arrays[f"{layer.name}.winners", tower], "x_from_relu": through_relu}
         arguments |= {**draft.options.lrn_arguments, **draft.options.pool_arguments}
         draft.call(layer.name, "lrn_maxpool_backward", tower, row=row_of(LRN_POOL, layer), **arguments)
+    elif (f"{layer.name}.winners", tower) in draft.arrays:  # which know of the ReLU
+        winners = draft.arrays[f"{layer.name}.winners", tower]
+        arguments = {"dx": dx, "dy": dy, "winners": winners, **draft.options.pool_arguments}
+        draft.call(layer.name, "maxpool_backward_by_winners", tower, row=row_of("pool", layer), **arguments)
     else:
         arguments |= {"x_from_relu": through_relu, **draft.options.pool_arguments}
         draft.call(layer.name, "maxpool_backward", tower, row=row_of("pool", layer), **arguments)

@@ -129,6 +129,11 @@ def steps_after(draft: Draft, layer: Conv, tower: int) -> list[str]:
     return [*steps[:-2], LRN_POOL] if fits else steps
 
 
+def reads_relu(draft: Draft, layer: Conv, tower: int, step: str) -> bool:
+    """Whether a step reads what a ReLU gave, so that its backward goes on through that ReLU."""
+    return draft.is_relu and not draft.relu_comes_last(layer) and step == steps_after(draft, layer, tower)[0]
+
+
 def x_spectra(draft: Draft, layer: Conv, tower: int) -> dict[str, Ref]:
     """The spectra of a convolution's input, where its plan has some: forward and the weights' gradient take the same.
 
@@ -192,6 +197,10 @@ def _step(draft: Draft, layer: Conv, step: str, tower: int, x: Ref, y: Ref) -> N
         arguments = {**draft.options.lrn_arguments, **draft.options.pool_arguments}
         row = row_of(LRN_POOL, layer)
         draft.call(layer.name, "lrn_maxpool_forward", tower, row=row, y=y, winners=winners, x=x, **arguments)
+    elif draft.training and draft.native(tower).keeps_winners(x.shape, **draft.options.pool_arguments):
+        row, winners = row_of("pool", layer), draft.new(layer.name, "winners", tower, y.shape, "uint8")
+        arguments = {"x_from_relu": reads_relu(draft, layer, tower, step), **draft.options.pool_arguments}
+        draft.call(layer.name, "maxpool_forward_with_winners", tower, row=row, y=y, winners=winners, x=x, **arguments)
     else:
         row = row_of("pool", layer)
         draft.call(layer.name, "maxpool_forward", tower, row=row, y=y, x=x, **draft.options.pool_arguments)

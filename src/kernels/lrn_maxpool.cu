@@ -3,13 +3,12 @@
 #include "device/byte_lanes.cuh"
 #include "device/rows.cuh"
 #include "kernels/lrn_of_pixels.cuh"
+#include "kernels/window_gradient.cuh"
 #include "kernels/window_maximum.cuh"
 
 namespace pyalexnet {
 
 namespace {
-
-constexpr int kKernel = 3, kStride = 2;
 
 // Forward's thread takes a block of windows, so many side by side and below each other, of so many vectors of channels. A
 // core keeps rows of normalised pixels in its first cache meanwhile; what lies in windows of two blocks is normalised for
@@ -47,7 +46,7 @@ template <bool keeps_winners>
 struct Forward {
   static constexpr int N = kVectorFloats;
   // Normalised pixels of a row, by vector of channels and column.
-  using Row = Vec<N>[kBlockVectors][(kWindowsAside - 1) * kStride + kKernel];
+  using Row = Vec<N>[kBlockVectors][(kWindowsAside - 1) * kWindowStride + kWindowKernel];
 
   float* y;
   int64_t y_pitch;
@@ -64,27 +63,27 @@ struct Forward {
   PYALEXNET_INLINE void normalise_row(Row& row, const WindowBlock& block, int64_t iy, Vec<N>& largest) const {
     const int64_t end = block.channel + block.vectors * N;
     PYALEXNET_UNROLL_ON_GPUS
-    for (int column = 0; column < (block.aside - 1) * kStride + kKernel; ++column) {
-      const float* const from = pixel(block.image, iy, block.ox * kStride + column);
+    for (int column = 0; column < (block.aside - 1) * kWindowStride + kWindowKernel; ++column) {
+      const float* const from = pixel(block.image, iy, block.ox * kWindowStride + column);
       normalise_run<N, true>(from, block.channel, end, lrn, largest, [&](int64_t c, Vec<N> value) {
-        ask_for(from + kStride * pool.width * pool.channels + c);
+        ask_for(from + kWindowStride * pool.width * pool.channels + c);
         row[(c - block.channel) / N][column] = value;
       });
     }
   }
 
   // A row of windows, from their rows of pixels, none of them NaN.
-  PYALEXNET_INLINE void pool_row(const Row* const (&rows)[kKernel], const WindowBlock& block, int below) const {
+  PYALEXNET_INLINE void pool_row(const Row* const (&rows)[kWindowKernel], const WindowBlock& block, int below) const {
     PYALEXNET_UNROLL_ON_GPUS
     for (int vector = 0; vector < block.vectors; ++vector) {
       PYALEXNET_UNROLL_ON_GPUS
       for (int aside = 0; aside < block.aside; ++aside) {
         const auto at = [&](int number) {
-          return (*rows[number / kKernel])[vector][aside * kStride + number % kKernel];
+          return (*rows[number / kWindowKernel])[vector][aside * kWindowStride + number % kWindowKernel];
         };
         Maximum<N> best{at(0), broadcast<N>(0.0f)};
         PYALEXNET_UNROLL
-        for (int number = 1; number < kKernel * kKernel; ++number) best.meet_number(at(number), number);
+        for (int number = 1; number < kWindowKernel * kWindowKernel; ++number) best.meet_number(at(number), number);
         write(block, below, aside, vector, best);
       }
     }
@@ -95,13 +94,13 @@ struct Forward {
     for (int below = 0; below < block.below; ++below) {
       for (int aside = 0; aside < block.aside; ++aside) {
         for (int vector = 0; vector < block.vectors; ++vector) {
-          const int64_t iy = (block.oy + below) * kStride, ix = (block.ox + aside) * kStride;
+          const int64_t iy = (block.oy + below) * kWindowStride, ix = (block.ox + aside) * kWindowStride;
           const auto at = [&](int number) {
-            const float* const from = pixel(block.image, iy + number / kKernel, ix + number % kKernel);
+            const float* const from = pixel(block.image, iy + number / kWindowKernel, ix + number % kWindowKernel);
             return exact_vector<N>(from, block.channel + vector * N, lrn);
           };
           Maximum<N> best{at(0), broadcast<N>(0.0f)};
-          for (int number = 1; number < kKernel * kKernel; ++number) best.meet(at(number), number);
+          for (int number = 1; number < kWindowKernel * kWindowKernel; ++number) best.meet(at(number), number);
           write(block, below, aside, vector, best);
         }
       }
@@ -123,128 +122,20 @@ __global__ void lrn_maxpool_forward_kernel(float* y, int64_t y_pitch, uint8_t* w
   const Step step{y, y_pitch, winners, x, lrn, p, p.output_height(), p.output_width()};
   for_each_block(p, [&](const WindowBlock& block) {
     Vec<kVectorFloats> largest = broadcast<kVectorFloats>(0.0f);
-    typename Step::Row kept[kKernel];
-    const int64_t top = block.oy * kStride;
+    typename Step::Row kept[kWindowKernel];
+    const int64_t top = block.oy * kWindowStride;
     step.normalise_row(kept[0], block, top, largest);
     PYALEXNET_UNROLL_ON_GPUS
     for (int below = 0; below < block.below; ++below) {
-      const int first = below * kStride;  // of the three rows, which take turns
-      typename Step::Row* const rows[] = {&kept[first % kKernel], &kept[(first + 1) % kKernel],
-                                          &kept[(first + 2) % kKernel]};
+      const int first = below * kWindowStride;  // of the three rows, which take turns
+      typename Step::Row* const rows[] = {&kept[first % kWindowKernel], &kept[(first + 1) % kWindowKernel],
+                                          &kept[(first + 2) % kWindowKernel]};
       step.normalise_row(*rows[1], block, top + first + 1, largest);
       step.normalise_row(*rows[2], block, top + first + 2, largest);
       step.pool_row({rows[0], rows[1], rows[2]}, block, below);
     }
     if (!all_below(largest, lrn.normalisation.largest_base)) step.pool_exactly(block);
   });
-}
-
-// Backward's thread takes pairs of pixels side by side, of a run of channels: a pair's even pixel lies in the window that
-// begins there and in the one before it, the odd pixel in the former alone. A core keeps dz of its pairs in its first
-// cache meanwhile.
-constexpr int kPairs = kRunsOnCores ? 8 : 1;
-constexpr int kReach = 2;  // windows over a pixel, along one axis
-
-// The gradient that goes to a window's winner, and which of its pixels that is.
-template <int N>
-struct Handed {
-  Vec<N> gradient;
-  ByteLanes<N> winner;
-
-  __device__ Vec<N> to(int pixel) const { return winner.select(pixel, gradient, broadcast<N>(0.0f)); }
-};
-
-// What the windows over one row of pixels hand on to it.
-struct RowGradient {
-  const float* dy;
-  const uint8_t* winners;
-  int64_t dy_pitch, channels, output_width;
-  int rows;          // of windows
-  int first_number;  // of a window's pixels, the first in this row, in the upper row of windows
-
-  __device__ RowGradient(const float* dy, int64_t dy_pitch, const uint8_t* winners, int64_t image, int64_t iy,
-                         const MaxPool& p)
-      : dy_pitch(dy_pitch), channels(p.channels), output_width(p.output_width()) {
-    const int64_t begin = iy < kKernel ? 0 : (iy - 1) / kStride, end = smaller(iy / kStride + 1, p.output_height());
-    const int64_t first_window = (image * p.output_height() + begin) * output_width;
-    this->dy = dy + first_window * dy_pitch;
-    this->winners = winners + first_window * channels;
-    rows = static_cast<int>(end - begin);
-    first_number = static_cast<int>(iy - begin * kStride) * kKernel;
-  }
-
-  __device__ int number(int row) const { return first_number - row * kStride * kKernel; }
-
-  // Of a window that need not be there, a vector of channels.
-  template <int N>
-  PYALEXNET_INLINE Handed<N> handed(int row, int64_t ox, int64_t channel) const {
-    if (row >= rows || ox < 0 || ox >= output_width) return {broadcast<N>(0.0f), ByteLanes<N>()};
-    const int64_t window = row * output_width + ox;
-    ask_for(dy + (window + output_width) * dy_pitch + channel);
-    return {load<N>(dy + window * dy_pitch + channel), ByteLanes<N>::load(winners + window * channels + channel)};
-  }
-
-  // Calls give(pair, even, odd) with dz of pairs of pixels from pair `first` on, of a vector of channels. Windows are
-  // added in row-major order.
-  template <int N, class Give>
-  PYALEXNET_INLINE void of_pairs(int64_t first, int pairs, int64_t channel, Give give) const {
-    Handed<N> before[kReach];
-    PYALEXNET_UNROLL
-    for (int row = 0; row < kReach; ++row) before[row] = handed<N>(row, first - 1, channel);
-    PYALEXNET_UNROLL_ON_GPUS
-    for (int pair = 0; pair < pairs; ++pair) {
-      Vec<N> even = broadcast<N>(0.0f), odd = even;
-      PYALEXNET_UNROLL
-      for (int row = 0; row < kReach; ++row) {
-        if (row == rows) break;
-        const Handed<N> here = handed<N>(row, first + pair, channel);
-        even = even + before[row].to(number(row) + 2) + here.to(number(row));
-        odd = odd + here.to(number(row) + 1);
-        before[row] = here;
-      }
-      give(pair, even, odd);
-    }
-  }
-
-  // dz of one channel of a pixel.
-  __device__ float at(int64_t ix, int64_t channel) const {
-    float sum = 0.0f;
-    for (int row = 0; row < rows; ++row) {
-      for (int64_t ox = ix < kKernel ? 0 : (ix - 1) / kStride; ox < smaller(ix / kStride + 1, output_width); ++ox) {
-        const int64_t window = row * output_width + ox;
-        const bool wins = winners[window * channels + channel] == number(row) + ix - ox * kStride;
-        sum += wins ? dy[window * dy_pitch + channel] : 0.0f;
-      }
-    }
-    return sum;
-  }
-};
-
-struct PixelRun {
-  int64_t row, ix;  // image · height + iy, and the first pixel
-  int pairs;
-  int64_t channel, end;
-};
-
-// Calls body(the row's gradient, run) for the runs that the calling thread handles.
-template <class Body>
-__device__ inline void for_each_pixel_run(const float* dy, int64_t dy_pitch, const uint8_t* winners, const MaxPool& p,
-                                          Body body) {
-  const int64_t pairs = ceil_div(p.width, 2), vectors = p.channels / kVectorFloats;
-  const int64_t runs = ceil_div(vectors, kVectorsPerThread);
-  const ThreadShare rows = block_share(p.images * p.height);
-  const ThreadShare items = row_share(ceil_div(pairs, kPairs) * runs);
-  for (int64_t row = rows.begin; row < rows.end; row += rows.step) {
-    const Split image_iy = split(row, p.height);
-    const RowGradient dz(dy, dy_pitch, winners, image_iy.quotient, image_iy.remainder, p);
-    for (int64_t i = items.begin; i < items.end; i += items.step) {
-      const Split strip_run = split(i, runs);
-      const int64_t pair = strip_run.quotient * kPairs, vector = strip_run.remainder * kVectorsPerThread;
-      const int64_t channel = vector * kVectorFloats;
-      body(dz, PixelRun{row, 2 * pair, at_most<kPairs>(pairs - pair), channel,
-                        channel + at_most<kVectorsPerThread>(vectors - vector) * kVectorFloats});
-    }
-  }
 }
 
 __global__ void lrn_maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
@@ -307,9 +198,7 @@ void check(const LrnMaxPool& both, const char* pitch_name, int64_t pitch) {
 }  // namespace
 
 bool fits_lrn_maxpool(const LrnMaxPool& both) {
-  const MaxPool& p = both.pool;
-  return both.normalisation.is_paper_window() && p.kernel == kKernel && p.stride == kStride && p.padding == 0 &&
-         p.channels % kVectorFloats == 0;
+  return both.normalisation.is_paper_window() && keeps_winners(both.pool);
 }
 
 void lrn_maxpool_forward(float* y, int64_t y_pitch, uint8_t* winners, const float* x, const LrnMaxPool& both,
@@ -318,7 +207,7 @@ void lrn_maxpool_forward(float* y, int64_t y_pitch, uint8_t* winners, const floa
   require(vectors_aligned(y, y_pitch) && vectors_aligned(x) && reinterpret_cast<uintptr_t>(winners) % 4 == 0,
           "y, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
   const MaxPool& p = both.pool;
-  constexpr int kPixels = ((kWindowsAside - 1) * kStride + kKernel) * kStride * kWindowsBelow;
+  constexpr int kPixels = ((kWindowsAside - 1) * kWindowStride + kWindowKernel) * kWindowStride * kWindowsBelow;
   const Launch how =
       share_out_rows("lrn_maxpool_forward_kernel", p.images * ceil_div(p.output_height(), kWindowsBelow),
                      ceil_div(p.output_width(), kWindowsAside) * ceil_div(p.channels / kVectorFloats, kBlockVectors),
@@ -336,11 +225,8 @@ void lrn_maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const ui
   require(vectors_aligned(dx) && vectors_aligned(dy, dy_pitch) && vectors_aligned(x) &&
               reinterpret_cast<uintptr_t>(winners) % 4 == 0,
           "dx, dy, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
-  const MaxPool& p = both.pool;
-  constexpr int64_t kRun = kVectorsPerThread * kVectorFloats;
-  const Launch how = share_out_rows("lrn_maxpool_backward_kernel", p.images * p.height,
-                                    p.width * ceil_div(p.channels, kRun), 3 * 4 * std::min(kRun, p.channels), stream);
-  launch<lrn_maxpool_backward_kernel>(how, dx, dy, dy_pitch, winners, x, lrn_of(both), p);
+  launch<lrn_maxpool_backward_kernel>(over_pixel_runs("lrn_maxpool_backward_kernel", both.pool, 3, stream), dx, dy,
+                                      dy_pitch, winners, x, lrn_of(both), both.pool);
 }
 
 Cost lrn_maxpool_forward_cost(const MaxPool& p, bool keeps_winners) {

@@ -1,7 +1,7 @@
 #include "kernels/maxpool.cuh"
 
-#include "device/rows.cuh"
 #include "device/sizes.h"
+#include "kernels/window_gradient.cuh"
 #include "kernels/window_maximum.cuh"
 
 namespace pyalexnet {
@@ -60,9 +60,10 @@ __device__ inline Maximum<N> maximum(const Plane& x, int64_t row, int64_t column
   return best;
 }
 
-// y: a block takes rows of output pixels, a thread vectors of their channels. KERNEL 0 stands for any kernel.
-template <int N, int KERNEL>
-__global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x, MaxPool p) {
+// y: a block takes rows of output pixels, a thread vectors of their channels. KERNEL 0 stands for any kernel. Where it is to
+// keep winners, no pixel counts as one through which a ReLU lets no gradient.
+template <int N, int KERNEL, bool with_winners>
+__global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, uint8_t* winners, const float* x, MaxPool p) {
   const int64_t output_height = p.output_height(), output_width = p.output_width(), vectors = p.channels / N;
   const ThreadShare rows = block_share(p.images * output_height);
   const ThreadShare items = row_share(output_width * vectors);
@@ -73,14 +74,19 @@ __global__ void maxpool_forward_kernel(float* y, int64_t y_pitch, const float* x
       const Split ox_vector = split(i, vectors);
       const int64_t oy = image_oy.remainder, ox = ox_vector.quotient, c = ox_vector.remainder * N;
       const Plane plane{image + c, p.width, p.channels};
-      Vec<N> result;
+      Maximum<N> best;
       if constexpr (KERNEL > 0) {
         plane.template ask_below<KERNEL>(oy * p.stride, ox * p.stride, p.stride);
-        result = maximum<N, KERNEL>(plane, oy * p.stride, ox * p.stride).value;
+        best = maximum<N, KERNEL>(plane, oy * p.stride, ox * p.stride);
       } else {
-        result = maximum<N>(plane, extent(oy, p.height, p), extent(ox, p.width, p)).value;
+        best = maximum<N>(plane, extent(oy, p.height, p), extent(ox, p.width, p));
       }
-      store(y + (row * output_width + ox) * y_pitch + c, result);
+      store(y + (row * output_width + ox) * y_pitch + c, best.value);
+      if constexpr (with_winners) {
+        const Vec<N> none = broadcast<N>(static_cast<float>(kNoWinner));
+        const Vec<N> winner = p.x_from_relu ? select_positive(best.value, best.pixel, none) : best.pixel;
+        ByteLanes<N>::store(winners + (row * output_width + ox) * p.channels + c, winner);
+      }
     }
   }
 }
@@ -213,18 +219,40 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
   }
 }
 
+// dx of the paper's windows, by what forward kept of them.
+__global__ void maxpool_backward_by_winners_kernel(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
+                                                   MaxPool p) {
+  constexpr int N = kVectorFloats;
+  for_each_pixel_run(dy, dy_pitch, winners, p, [&](const RowGradient& dz, const PixelRun& run) {
+    const auto write = [&](int64_t ix, int64_t c, Vec<N> value) {
+      float* const to = dx + (run.row * p.width + ix) * p.channels + c;
+      if (ix < p.width) store(to, value);
+    };
+    for (int64_t c = run.channel; c < run.end; c += N) {
+      dz.of_pairs<N>(run.ix / 2, run.pairs, c, [&](int pair, Vec<N> even, Vec<N> odd) {
+        write(run.ix + 2 * pair, c, even), write(run.ix + 2 * pair + 1, c, odd);
+      });
+    }
+  });
+}
+
 bool is_paper_window(const MaxPool& pool) {
-  return pool.kernel == 3 && pool.stride == 2 && pool.padding == 0;
+  return pool.kernel == kWindowKernel && pool.stride == kWindowStride && pool.padding == 0;
+}
+
+Launch over_windows(const MaxPool& p, int vector_floats, cudaStream_t stream) {
+  return share_out_rows("maxpool_forward_kernel", p.images * p.output_height(),
+                        p.output_width() * (p.channels / vector_floats), 4 * vector_floats * (1 + p.stride * p.stride),
+                        stream);
 }
 
 template <int N>
 void forward(float* y, int64_t y_pitch, const float* x, const MaxPool& p, cudaStream_t stream) {
-  const Launch how = share_out_rows("maxpool_forward_kernel", p.images * p.output_height(),
-                                    p.output_width() * (p.channels / N), 4 * N * (1 + p.stride * p.stride), stream);
+  uint8_t* const winners = nullptr;
   if (p.kernel == 3 && p.padding == 0) {
-    launch<maxpool_forward_kernel<N, 3>>(how, y, y_pitch, x, p);
+    launch<maxpool_forward_kernel<N, 3, false>>(over_windows(p, N, stream), y, y_pitch, winners, x, p);
   } else {
-    launch<maxpool_forward_kernel<N, 0>>(how, y, y_pitch, x, p);
+    launch<maxpool_forward_kernel<N, 0, false>>(over_windows(p, N, stream), y, y_pitch, winners, x, p);
   }
 }
 
@@ -240,6 +268,14 @@ void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, cons
         share_out_rows("maxpool_backward_kernel", p.images * p.height, p.width * (p.channels / N), 4 * N * 3, stream);
     launch<maxpool_backward_kernel<N>>(how, dx, dy, dy_pitch, x, p);
   }
+}
+
+void check_winners(const MaxPool& pool, const uint8_t* winners, bool floats_aligned) {
+  require(keeps_winners(pool), "winners are not kept of pooling with kernel ", pool.kernel, ", stride ", pool.stride,
+          " and padding ", pool.padding, " over ", pool.channels, " channels; they must be ", kWindowKernel, ", ",
+          kWindowStride, ", 0 and a multiple of ", kVectorFloats);
+  require(floats_aligned && reinterpret_cast<uintptr_t>(winners) % 4 == 0,
+          "an array is not aligned; floats must be to 16 bytes, and winners to 4");
 }
 
 void check_pitch(const char* name, int64_t pitch, const MaxPool& pool) {
@@ -283,6 +319,28 @@ void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float*
   run(dx, dy, dy_pitch, x, pool, stream);
 }
 
+bool keeps_winners(const MaxPool& pool) {
+  return is_paper_window(pool) && pool.channels % kVectorFloats == 0;
+}
+
+void maxpool_forward_with_winners(float* y, int64_t y_pitch, uint8_t* winners, const float* x, const MaxPool& pool,
+                                  cudaStream_t stream) {
+  check_maxpool(pool);
+  check_pitch("y_pitch", y_pitch, pool);
+  check_winners(pool, winners, vectors_aligned(y, y_pitch) && vectors_aligned(x));
+  launch<maxpool_forward_kernel<kVectorFloats, kWindowKernel, true>>(over_windows(pool, kVectorFloats, stream), y,
+                                                                     y_pitch, winners, x, pool);
+}
+
+void maxpool_backward_by_winners(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
+                                 const MaxPool& pool, cudaStream_t stream) {
+  check_maxpool(pool);
+  check_pitch("dy_pitch", dy_pitch, pool);
+  check_winners(pool, winners, vectors_aligned(dx) && vectors_aligned(dy, dy_pitch));
+  launch<maxpool_backward_by_winners_kernel>(over_pixel_runs("maxpool_backward_by_winners_kernel", pool, 2, stream), dx,
+                                             dy, dy_pitch, winners, pool);
+}
+
 Cost maxpool_forward_cost(const MaxPool& p) {
   const int64_t inputs = p.images * p.height * p.width * p.channels;
   const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
@@ -293,6 +351,17 @@ Cost maxpool_backward_cost(const MaxPool& p) {
   const int64_t inputs = p.images * p.height * p.width * p.channels;
   const Cost forward = maxpool_forward_cost(p);
   return {forward.flops, forward.bytes + 4 * inputs};
+}
+
+Cost maxpool_forward_with_winners_cost(const MaxPool& p) {
+  const Cost forward = maxpool_forward_cost(p);
+  return {forward.flops, forward.bytes + p.images * p.output_height() * p.output_width() * p.channels};
+}
+
+Cost maxpool_backward_by_winners_cost(const MaxPool& p) {
+  const int64_t inputs = p.images * p.height * p.width * p.channels;
+  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
+  return {outputs, 4 * (inputs + outputs) + outputs};
 }
 
 }  // namespace pyalexnet

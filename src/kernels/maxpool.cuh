@@ -35,9 +35,22 @@ void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& p
 void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& pool,
                       cudaStream_t stream);
 
+// The same where forward keeps which pixels won, a byte each as window_gradient.cuh tells, so that backward need neither find
+// the maxima again nor read x: for windows of 3 × 3 at stride 2 without padding over channels that fill vectors. Both throw
+// std::invalid_argument for others, and on GPUs for floats that are not aligned to 16 bytes or winners that are not to 4.
+// Forward too is told whether x came from a ReLU: then nothing goes back to a maximum that is not positive.
+bool keeps_winners(const MaxPool& pool);
+void maxpool_forward_with_winners(float* y, int64_t y_pitch, uint8_t* winners, const float* x, const MaxPool& pool,
+                                  cudaStream_t stream);
+void maxpool_backward_by_winners(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
+                                 const MaxPool& pool, cudaStream_t stream);
+
 // What one call of the forward (reads x, writes y) or the backward (reads dy and x, writes dx) must do: a
 // comparison for each pixel of each window.
 Cost maxpool_forward_cost(const MaxPool& pool);
 Cost maxpool_backward_cost(const MaxPool& pool);
+// Likewise where winners are written, and where they are read with dy alone.
+Cost maxpool_forward_with_winners_cost(const MaxPool& pool);
+Cost maxpool_backward_by_winners_cost(const MaxPool& pool);
 
 }  // namespace pyalexnet

@@ -256,6 +256,9 @@ TEST(maxpool_both_ways) {
   const Floats x(3 * 13 * 13 * 32), y(3 * 6 * 6 * 32), dx(3 * 13 * 13 * 32);
   maxpool_forward(y.data, pool.channels, x.data, pool, stream);
   maxpool_backward(dx.data, y.data, pool.channels, x.data, pool, stream);
+  const DeviceArray<uint8_t> winners(3 * 6 * 6 * 32);
+  maxpool_forward_with_winners(y.data, pool.channels, winners.data, x.data, pool, stream);
+  maxpool_backward_by_winners(dx.data, y.data, pool.channels, winners.data, pool, stream);
   CHECK_CUDA(cudaDeviceSynchronize());
 }
 
