@@ -49,9 +49,14 @@ struct SliceInMemory {
   int rows = 0, floats = 0;
 };
 
-// Whether a product of so many groups has a left matrix of which slices are worth asking for.
+// Whether slices of a matrix of so many floats are worth asking for: where two of its size outgrow the caches, little of it is
+// left there from the last time.
+PYALEXNET_INLINE bool is_large(int64_t floats) {
+  return outgrow_caches(2 * floats);
+}
+// The same of the left matrix of a product of so many groups.
 PYALEXNET_INLINE bool is_large_matrix(const Patches& patches, int groups) {
-  return patches.is_matrix() && outgrow_caches(groups * patches.pixels * patches.run);
+  return patches.is_matrix() && is_large(groups * patches.pixels * patches.run);
 }
 
 // Asks for a slice that is copied soon, in equal shares beside register tiles of another one: copying it would wait for
@@ -227,7 +232,7 @@ class CopiedRightRows {
 
   static PYALEXNET_INLINE SliceInMemory slice_at(const RightMatrix& matrix, int groups, int group, int64_t first_column,
                                                  int columns, int64_t first_term, int terms) {
-    if (!outgrow_caches(groups == 1 ? matrix.terms * matrix.pitch : groups * matrix.group_stride)) return {};
+    if (!is_large(groups == 1 ? matrix.terms * matrix.pitch : groups * matrix.group_stride)) return {};
     const int64_t place = group * matrix.group_stride + first_term * matrix.pitch + first_column;
     return {matrix.data + place, matrix.pitch, terms, columns};
   }

@@ -110,6 +110,7 @@ struct Forward {
   __device__ void write(const WindowBlock& block, int below, int aside, int vector, const Maximum<N>& best) const {
     const int64_t window = (block.image * output_height + block.oy + below) * output_width + block.ox + aside;
     const int64_t channel = block.channel + vector * N;
+    ask_for(y + (window + output_width) * y_pitch + channel);
     store(y + window * y_pitch + channel, best.value);
     if constexpr (keeps_winners) ByteLanes<N>::store(winners + window * pool.channels + channel, best.pixel);
   }
@@ -144,12 +145,12 @@ __global__ void lrn_maxpool_backward_kernel(float* dx, const float* dy, int64_t 
   Vec<N> all_small = broadcast<N>(0.0f);
   for_each_pixel_run(dy, dy_pitch, winners, p, [&](const RowGradient& dz, const PixelRun& run) {
     Vec<N> kept[2 * kPairs][kVectorsPerThread + 2];  // dz from one vector before the run to one behind it
-    const int64_t kept_from = run.channel - N;
+    const int64_t kept_from = run.channel - N, end = run.channel + run.vectors * N;
     PYALEXNET_UNROLL_ON_GPUS
     for (int vector = 0; vector < kVectorsPerThread + 2; ++vector) {
       const int64_t c = kept_from + vector * N;
       if (c < 0) continue;
-      if (c >= p.channels || c > run.end) break;
+      if (c >= p.channels || c > end) break;
       dz.of_pairs<N>(run.ix / 2, run.pairs, c, [&](int pair, Vec<N> even, Vec<N> odd) {
         kept[2 * pair][vector] = even, kept[2 * pair + 1][vector] = odd;
       });
@@ -163,7 +164,7 @@ __global__ void lrn_maxpool_backward_kernel(float* dx, const float* dy, int64_t 
         return kept[pixel][(c - kept_from) / N];
       };
       const auto write = [&](int64_t c, Vec<N> value) { store(dx + first + c, value); };
-      denormalise_run<N, true>(dz_of, x + first, run.channel, run.end, lrn, all_small, write);
+      denormalise_run<N, true>(dz_of, x + first, run.channel, end, lrn, all_small, write);
     }
   });
   if (all_below(all_small, 1.0f)) return;
@@ -171,7 +172,7 @@ __global__ void lrn_maxpool_backward_kernel(float* dx, const float* dy, int64_t 
     for (int64_t ix = run.ix; ix < smaller(run.ix + 2 * run.pairs, p.width); ++ix) {
       const int64_t first = (run.row * p.width + ix) * p.channels;
       const auto dz_of = [&](int64_t c) { return dz.at(ix, c); };
-      for (int64_t c = run.channel; c < run.end; ++c) {
+      for (int64_t c = run.channel; c < run.channel + run.vectors * N; ++c) {
         if (lrn.x_from_relu && !(x[first + c] > 0.0f)) continue;
         dx[first + c] = exact_backward(dx[first + c], dz_of, x + first, c, lrn);
       }

@@ -219,18 +219,22 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
   }
 }
 
-// dx of the paper's windows, by what forward kept of them.
+// dx of the paper's windows, by what forward kept of them. Lines are asked for before they are written, since a store to one
+// that no cache has waits for it.
 __global__ void maxpool_backward_by_winners_kernel(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners,
                                                    MaxPool p) {
   constexpr int N = kVectorFloats;
   for_each_pixel_run(dy, dy_pitch, winners, p, [&](const RowGradient& dz, const PixelRun& run) {
-    const auto write = [&](int64_t ix, int64_t c, Vec<N> value) {
-      float* const to = dx + (run.row * p.width + ix) * p.channels + c;
-      if (ix < p.width) store(to, value);
-    };
-    for (int64_t c = run.channel; c < run.end; c += N) {
+    for (int vector = 0; vector < run.vectors; ++vector) {
+      const int64_t c = run.channel + vector * N;
+      const auto write = [&](int64_t ix, Vec<N> value) {
+        if (ix == p.width) return;
+        float* const to = dx + (run.row * p.width + ix) * p.channels + c;
+        ask_for(to + 2 * kPairs * p.channels);
+        store(to, value);
+      };
       dz.of_pairs<N>(run.ix / 2, run.pairs, c, [&](int pair, Vec<N> even, Vec<N> odd) {
-        write(run.ix + 2 * pair, c, even), write(run.ix + 2 * pair + 1, c, odd);
+        write(run.ix + 2 * pair, even), write(run.ix + 2 * pair + 1, odd);
       });
     }
   });

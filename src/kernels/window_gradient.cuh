@@ -99,7 +99,8 @@ struct RowGradient {
 struct PixelRun {
   int64_t row, ix;  // image · height + iy, and the first pixel
   int pairs;
-  int64_t channel, end;
+  int64_t channel;  // the first one
+  int vectors;      // of channels
 };
 
 // Calls body(the row's gradient, run) for the runs that the calling thread handles.
@@ -116,9 +117,8 @@ __device__ inline void for_each_pixel_run(const float* dy, int64_t dy_pitch, con
     for (int64_t i = items.begin; i < items.end; i += items.step) {
       const Split strip_run = split(i, runs);
       const int64_t pair = strip_run.quotient * kPairs, vector = strip_run.remainder * kVectorsPerThread;
-      const int64_t channel = vector * kVectorFloats;
-      body(dz, PixelRun{row, 2 * pair, at_most<kPairs>(pairs - pair), channel,
-                        channel + at_most<kVectorsPerThread>(vectors - vector) * kVectorFloats});
+      body(dz, PixelRun{row, 2 * pair, at_most<kPairs>(pairs - pair), vector * kVectorFloats,
+                        at_most<kVectorsPerThread>(vectors - vector)});
     }
   }
 }
