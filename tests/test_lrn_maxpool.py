@@ -103,7 +103,7 @@ class Case:
         return np.array(y), np.array(dx)
 
     def together(self) -> tuple[Floats, Floats, npt.NDArray[np.uint8]]:
-        """y, dx and the winners by the kernels of case."""
+        """y, dx and the winners by the kernels of both."""
         y, dx, winners = self.new_y(), self.new_map(), self.tensor(np.full(self.pooled_shape, 255, np.uint8))
         x, dy = self.x.array, self.part(self.whole_dy)
         self.native.lrn_maxpool_forward(self.part(y), winners.array, x, **self.forward, stream=self.stream)

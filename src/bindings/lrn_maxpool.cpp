@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include "bindings/maxpool.h"
-#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -47,14 +46,11 @@ void register_lrn_maxpool(pybind11::module_& module) {
       "dx"_a, "dy"_a, "winners"_a, "x"_a, "size"_a, "alpha"_a, "beta"_a, "k"_a, "kernel"_a, "stride"_a, "padding"_a,
       "x_from_relu"_a, "stream"_a);
 
-  const auto pool_of = [](const OwnArguments& own) {
-    return pool_over(own.shape("x"), own.integer("kernel"), own.integer("stride"), own.integer("padding"));
-  };
-  define_for_arguments(module, "lrn_maxpool_forward_cost", [pool_of](const OwnArguments& own) {
-    return lrn_maxpool_forward_cost(pool_of(own), !own.is_none("winners"));
+  define_for_arguments(module, "lrn_maxpool_forward_cost", [](const OwnArguments& own) {
+    return lrn_maxpool_forward_cost(pool_over(own, "x"), !own.is_none("winners"));
   });
   define_for_arguments(module, "lrn_maxpool_backward_cost",
-                       [pool_of](const OwnArguments& own) { return lrn_maxpool_backward_cost(pool_of(own)); });
+                       [](const OwnArguments& own) { return lrn_maxpool_backward_cost(pool_over(own, "x")); });
 }
 
 }  // namespace pyalexnet

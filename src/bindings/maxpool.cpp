@@ -2,7 +2,6 @@
 
 #include <pybind11/stl.h>
 
-#include "bindings/own_arguments.h"
 #include "bindings/register.h"
 #include "device/stream.h"
 
@@ -19,6 +18,10 @@ MaxPool pool_over(const Shape& x, int64_t kernel, int64_t stride, int64_t paddin
                      .padding = padding};
   check_maxpool(pool);
   return pool;
+}
+
+MaxPool pool_over(const OwnArguments& own, const char* array) {
+  return pool_over(own.shape(array), own.integer("kernel"), own.integer("stride"), own.integer("padding"));
 }
 
 Shape output_shape(const MaxPool& pool) {
@@ -86,9 +89,7 @@ void register_maxpool(pybind11::module_& module) {
       "dx"_a, "dy"_a, "winners"_a, "kernel"_a, "stride"_a, "padding"_a, "stream"_a);
 
   const auto define_cost = [&module](const char* name, const char* pooled, Cost (*of)(const MaxPool&)) {
-    define_for_arguments(module, name, [of, pooled](const OwnArguments& own) {
-      return of(pool_over(own.shape(pooled), own.integer("kernel"), own.integer("stride"), own.integer("padding")));
-    });
+    define_for_arguments(module, name, [of, pooled](const OwnArguments& own) { return of(pool_over(own, pooled)); });
   };
   define_cost("maxpool_forward_cost", "x", &maxpool_forward_cost);
   define_cost("maxpool_backward_cost", "x", &maxpool_backward_cost);

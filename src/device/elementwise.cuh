@@ -20,8 +20,8 @@ namespace detail {
 __device__ inline ThreadShare share_of_worker(int64_t count, int64_t worker, int64_t workers) {
   if constexpr (kRunsOnCores) {
     const int64_t run = ceil_div(count, workers);
-    const int64_t begin = worker * run < count ? worker * run : count;
-    return {begin, begin + run < count ? begin + run : count, 1};
+    const int64_t begin = smaller(worker * run, count);
+    return {begin, smaller(begin + run, count), 1};
   } else {
     return {worker, count, workers};
   }

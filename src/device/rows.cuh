@@ -53,7 +53,7 @@ inline constexpr int kTilesPerThread = kRunsOnCores ? 4 : 1;
 // How many of those that are left a thread takes that takes `Most` of them; known to the compiler where that is one.
 template <int Most>
 __device__ inline int at_most(int64_t left) {
-  return Most == 1 || left > Most ? Most : static_cast<int>(left);
+  return Most == 1 ? 1 : static_cast<int>(smaller(left, Most));
 }
 
 // At most so many threads of a GPU take a row, in each of its parts.

@@ -42,7 +42,7 @@ __device__ inline void for_each_block(const MaxPool& p, Body body) {
 }
 
 // What forward does for a block.
-template <bool keeps_winners>
+template <bool with_winners>
 struct Forward {
   static constexpr int N = kVectorFloats;
   // Normalised pixels of a row, by vector of channels and column.
@@ -112,14 +112,14 @@ struct Forward {
     const int64_t channel = block.channel + vector * N;
     ask_for(y + (window + output_width) * y_pitch + channel);
     store(y + window * y_pitch + channel, best.value);
-    if constexpr (keeps_winners) ByteLanes<N>::store(winners + window * pool.channels + channel, best.pixel);
+    if constexpr (with_winners) ByteLanes<N>::store(winners + window * pool.channels + channel, best.pixel);
   }
 };
 
-template <bool keeps_winners>
+template <bool with_winners>
 __global__ void lrn_maxpool_forward_kernel(float* y, int64_t y_pitch, uint8_t* winners, const float* x, Lrn lrn,
                                            MaxPool p) {
-  using Step = Forward<keeps_winners>;
+  using Step = Forward<with_winners>;
   const Step step{y, y_pitch, winners, x, lrn, p, p.output_height(), p.output_width()};
   for_each_block(p, [&](const WindowBlock& block) {
     Vec<kVectorFloats> largest = broadcast<kVectorFloats>(0.0f);
@@ -192,8 +192,7 @@ void check(const LrnMaxPool& both, const char* pitch_name, int64_t pitch) {
   require(fits_lrn_maxpool(both), "there is no kernel for LRN of size ", n.size, " and beta ", n.beta,
           " with pooling of kernel ", p.kernel, ", stride ", p.stride, " and padding ", p.padding, " over ", p.channels,
           " channels; they must be 5, 0.75, 3, 2, 0 and a multiple of ", kVectorFloats);
-  require(pitch >= both.pool.channels, pitch_name, " is ", pitch, "; it must be at least the ", both.pool.channels,
-          " channels");
+  check_pitch(pitch_name, pitch, p);
 }
 
 }  // namespace
@@ -205,8 +204,7 @@ bool fits_lrn_maxpool(const LrnMaxPool& both) {
 void lrn_maxpool_forward(float* y, int64_t y_pitch, uint8_t* winners, const float* x, const LrnMaxPool& both,
                          cudaStream_t stream) {
   check(both, "y_pitch", y_pitch);
-  require(vectors_aligned(y, y_pitch) && vectors_aligned(x) && reinterpret_cast<uintptr_t>(winners) % 4 == 0,
-          "y, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
+  check_alignment("y, winners or x", vectors_aligned(y, y_pitch) && vectors_aligned(x), winners);
   const MaxPool& p = both.pool;
   constexpr int kPixels = ((kWindowsAside - 1) * kWindowStride + kWindowKernel) * kWindowStride * kWindowsBelow;
   const Launch how =
@@ -223,25 +221,22 @@ void lrn_maxpool_forward(float* y, int64_t y_pitch, uint8_t* winners, const floa
 void lrn_maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const uint8_t* winners, const float* x,
                           const LrnMaxPool& both, cudaStream_t stream) {
   check(both, "dy_pitch", dy_pitch);
-  require(vectors_aligned(dx) && vectors_aligned(dy, dy_pitch) && vectors_aligned(x) &&
-              reinterpret_cast<uintptr_t>(winners) % 4 == 0,
-          "dx, dy, winners or x is not aligned; floats must be to 16 bytes, and winners to 4");
+  const bool aligned = vectors_aligned(dx) && vectors_aligned(dy, dy_pitch) && vectors_aligned(x);
+  check_alignment("dx, dy, winners or x", aligned, winners);
   launch<lrn_maxpool_backward_kernel>(over_pixel_runs("lrn_maxpool_backward_kernel", both.pool, 3, stream), dx, dy,
                                       dy_pitch, winners, x, lrn_of(both), both.pool);
 }
 
-Cost lrn_maxpool_forward_cost(const MaxPool& p, bool keeps_winners) {
-  const Cost lrn = lrn_forward_cost(p.images * p.height * p.width, p.channels), pool = maxpool_forward_cost(p);
-  const int64_t inputs = p.images * p.height * p.width * p.channels;
-  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
-  return {lrn.flops + pool.flops, 4 * (inputs + outputs) + (keeps_winners ? outputs : 0)};
+Cost lrn_maxpool_forward_cost(const MaxPool& p, bool with_winners) {
+  const Cost lrn = lrn_forward_cost(p.images * p.height * p.width, p.channels);
+  const Cost pool = with_winners ? maxpool_forward_with_winners_cost(p) : maxpool_forward_cost(p);
+  return {lrn.flops + pool.flops, pool.bytes};
 }
 
 Cost lrn_maxpool_backward_cost(const MaxPool& p) {
   const Cost lrn = lrn_backward_cost(p.images * p.height * p.width, p.channels);
-  const int64_t inputs = p.images * p.height * p.width * p.channels;
-  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
-  return {lrn.flops + outputs, 4 * (2 * inputs + outputs) + outputs};
+  const Cost pool = maxpool_backward_by_winners_cost(p);
+  return {lrn.flops + pool.flops, pool.bytes + 4 * p.inputs()};
 }
 
 }  // namespace pyalexnet

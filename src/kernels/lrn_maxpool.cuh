@@ -35,7 +35,7 @@ void lrn_maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const ui
 
 // What one call of the forward (reads x, writes y and winners) or the backward (reads dy, winners and x, writes dx) must
 // do, counted as lrn.cuh and maxpool.cuh do.
-Cost lrn_maxpool_forward_cost(const MaxPool& pool, bool keeps_winners);
+Cost lrn_maxpool_forward_cost(const MaxPool& pool, bool with_winners);
 Cost lrn_maxpool_backward_cost(const MaxPool& pool);
 
 }  // namespace pyalexnet

@@ -9,9 +9,6 @@ namespace pyalexnet {
 namespace {
 
 // The pixels of a window along one axis that lie inside of the image.
-struct Extent {
-  int64_t begin, end;
-};
 __device__ inline Extent extent(int64_t output, int64_t size, const MaxPool& p) {
   const int64_t begin = output * p.stride - p.padding, end = begin + p.kernel;
   return {begin > 0 ? begin : 0, end < size ? end : size};
@@ -98,10 +95,7 @@ struct Gradient {
   bool x_from_relu, past_caches;
 
   __device__ Gradient(float* dx, const float* x, const MaxPool& p)
-      : dx(dx),
-        x(x),
-        x_from_relu(p.x_from_relu),
-        past_caches(outgrow_caches(p.images * p.height * p.width * p.channels)) {}
+      : dx(dx), x(x), x_from_relu(p.x_from_relu), past_caches(outgrow_caches(p.inputs())) {}
 
   template <int N>
   __device__ void write(int64_t at, Vec<N> value) const {
@@ -181,13 +175,6 @@ __global__ void maxpool_backward_tiles_kernel(float* dx, const float* dy, int64_
   }
 }
 
-// The windows that hold pixel `input`, along one axis with `outputs` windows.
-__device__ inline Extent windows_over(int64_t input, int64_t outputs, const MaxPool& p) {
-  const int64_t padded = input + p.padding;
-  const int64_t begin = padded < p.kernel ? 0 : (padded - p.kernel) / p.stride + 1, end = padded / p.stride + 1;
-  return {begin, end < outputs ? end : outputs};
-}
-
 // dx for any windows: a thread takes a vector of one pixel's channels.
 template <int N>
 __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_pitch, const float* x, MaxPool p) {
@@ -203,7 +190,10 @@ __global__ void maxpool_backward_kernel(float* dx, const float* dy, int64_t dy_p
       const Split ix_vector = split(i, vectors);
       const int64_t iy = image_iy.remainder, ix = ix_vector.quotient, c = ix_vector.remainder * N;
       const Plane plane{image + c, p.width, p.channels};
-      const Extent over_y = windows_over(iy, output_height, p), over_x = windows_over(ix, output_width, p);
+      const auto over = [&](int64_t input, int64_t outputs) {
+        return windows_over(input + p.padding, outputs, p.kernel, p.stride);
+      };
+      const Extent over_y = over(iy, output_height), over_x = over(ix, output_width);
       Vec<N> sum = broadcast<N>(0.0f);
       for (int64_t oy = over_y.begin; oy < over_y.end; ++oy) {
         for (int64_t ox = over_x.begin; ox < over_x.end; ++ox) {
@@ -274,16 +264,10 @@ void backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, cons
   }
 }
 
-void check_winners(const MaxPool& pool, const uint8_t* winners, bool floats_aligned) {
+void check_winners(const MaxPool& pool) {
   require(keeps_winners(pool), "winners are not kept of pooling with kernel ", pool.kernel, ", stride ", pool.stride,
           " and padding ", pool.padding, " over ", pool.channels, " channels; they must be ", kWindowKernel, ", ",
           kWindowStride, ", 0 and a multiple of ", kVectorFloats);
-  require(floats_aligned && reinterpret_cast<uintptr_t>(winners) % 4 == 0,
-          "an array is not aligned; floats must be to 16 bytes, and winners to 4");
-}
-
-void check_pitch(const char* name, int64_t pitch, const MaxPool& pool) {
-  require(pitch >= pool.channels, name, " is ", pitch, "; it must be at least the ", pool.channels, " channels");
 }
 
 }  // namespace
@@ -303,6 +287,10 @@ void check_maxpool(const MaxPool& p) {
   constexpr int64_t kMostPixels = int64_t{1} << 24;
   require(std::min(p.kernel, p.height) * std::min(p.kernel, p.width) <= kMostPixels, "kernel is ", p.kernel,
           "; its window must hold at most ", kMostPixels, " pixels of the image of ", p.height, " × ", p.width);
+}
+
+void check_pitch(const char* name, int64_t pitch, const MaxPool& pool) {
+  require(pitch >= pool.channels, name, " is ", pitch, "; it must be at least the ", pool.channels, " channels");
 }
 
 void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream) {
@@ -331,7 +319,8 @@ void maxpool_forward_with_winners(float* y, int64_t y_pitch, uint8_t* winners, c
                                   cudaStream_t stream) {
   check_maxpool(pool);
   check_pitch("y_pitch", y_pitch, pool);
-  check_winners(pool, winners, vectors_aligned(y, y_pitch) && vectors_aligned(x));
+  check_winners(pool);
+  check_alignment("y, winners or x", vectors_aligned(y, y_pitch) && vectors_aligned(x), winners);
   launch<maxpool_forward_kernel<kVectorFloats, kWindowKernel, true>>(over_windows(pool, kVectorFloats, stream), y,
                                                                      y_pitch, winners, x, pool);
 }
@@ -340,32 +329,28 @@ void maxpool_backward_by_winners(float* dx, const float* dy, int64_t dy_pitch, c
                                  const MaxPool& pool, cudaStream_t stream) {
   check_maxpool(pool);
   check_pitch("dy_pitch", dy_pitch, pool);
-  check_winners(pool, winners, vectors_aligned(dx) && vectors_aligned(dy, dy_pitch));
+  check_winners(pool);
+  check_alignment("dx, dy or winners", vectors_aligned(dx) && vectors_aligned(dy, dy_pitch), winners);
   launch<maxpool_backward_by_winners_kernel>(over_pixel_runs("maxpool_backward_by_winners_kernel", pool, 2, stream), dx,
                                              dy, dy_pitch, winners, pool);
 }
 
 Cost maxpool_forward_cost(const MaxPool& p) {
-  const int64_t inputs = p.images * p.height * p.width * p.channels;
-  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
-  return {outputs * p.kernel * p.kernel, 4 * (inputs + outputs)};
+  return {p.outputs() * p.kernel * p.kernel, 4 * (p.inputs() + p.outputs())};
 }
 
 Cost maxpool_backward_cost(const MaxPool& p) {
-  const int64_t inputs = p.images * p.height * p.width * p.channels;
   const Cost forward = maxpool_forward_cost(p);
-  return {forward.flops, forward.bytes + 4 * inputs};
+  return {forward.flops, forward.bytes + 4 * p.inputs()};
 }
 
 Cost maxpool_forward_with_winners_cost(const MaxPool& p) {
   const Cost forward = maxpool_forward_cost(p);
-  return {forward.flops, forward.bytes + p.images * p.output_height() * p.output_width() * p.channels};
+  return {forward.flops, forward.bytes + p.outputs()};
 }
 
 Cost maxpool_backward_by_winners_cost(const MaxPool& p) {
-  const int64_t inputs = p.images * p.height * p.width * p.channels;
-  const int64_t outputs = p.images * p.output_height() * p.output_width() * p.channels;
-  return {outputs, 4 * (inputs + outputs) + outputs};
+  return {p.outputs(), 4 * (p.inputs() + p.outputs()) + p.outputs()};
 }
 
 }  // namespace pyalexnet

@@ -26,11 +26,15 @@ struct MaxPool {
 
   __host__ __device__ int64_t output_height() const { return (height + 2 * padding - kernel) / stride + 1; }
   __host__ __device__ int64_t output_width() const { return (width + 2 * padding - kernel) / stride + 1; }
+  // Elements of x, and of y.
+  __host__ __device__ int64_t inputs() const { return images * height * width * channels; }
+  __host__ __device__ int64_t outputs() const { return images * output_height() * output_width() * channels; }
 };
 
 // All throw std::invalid_argument for counts below 1, padding as large as the kernel, a kernel larger than the
 // padded image and a pitch below channels.
 void check_maxpool(const MaxPool& pool);
+void check_pitch(const char* name, int64_t pitch, const MaxPool& pool);
 void maxpool_forward(float* y, int64_t y_pitch, const float* x, const MaxPool& pool, cudaStream_t stream);
 void maxpool_backward(float* dx, const float* dy, int64_t dy_pitch, const float* x, const MaxPool& pool,
                       cudaStream_t stream);

@@ -14,6 +14,16 @@ namespace pyalexnet {
 inline constexpr int kWindowKernel = 3, kWindowStride = 2;
 inline constexpr int kNoWinner = 255;  // nothing is handed on
 
+// Pixels of a window, or windows over a pixel, along one axis.
+struct Extent {
+  int64_t begin, end;
+};
+
+// Of so many windows, those that hold the pixel at a place counted from the padding's first one.
+__device__ inline Extent windows_over(int64_t place, int64_t outputs, int64_t kernel, int64_t stride) {
+  return {place < kernel ? 0 : (place - kernel) / stride + 1, smaller(place / stride + 1, outputs)};
+}
+
 // A thread takes so many pairs of pixels side by side, of a run of channels: a pair's even pixel lies in the window that
 // begins there and in the one before it, the odd pixel in the former alone.
 inline constexpr int kPairs = kRunsOnCores ? 8 : 1;
@@ -39,13 +49,12 @@ struct RowGradient {
   __device__ RowGradient(const float* dy, int64_t dy_pitch, const uint8_t* winners, int64_t image, int64_t iy,
                          const MaxPool& p)
       : dy_pitch(dy_pitch), channels(p.channels), output_width(p.output_width()) {
-    const int64_t begin = iy < kWindowKernel ? 0 : (iy - 1) / kWindowStride,
-                  end = smaller(iy / kWindowStride + 1, p.output_height());
-    const int64_t first_window = (image * p.output_height() + begin) * output_width;
+    const Extent over = windows_over(iy, p.output_height(), kWindowKernel, kWindowStride);
+    const int64_t first_window = (image * p.output_height() + over.begin) * output_width;
     this->dy = dy + first_window * dy_pitch;
     this->winners = winners + first_window * channels;
-    rows = static_cast<int>(end - begin);
-    first_number = static_cast<int>(iy - begin * kWindowStride) * kWindowKernel;
+    rows = static_cast<int>(over.end - over.begin);
+    first_number = static_cast<int>(iy - over.begin * kWindowStride) * kWindowKernel;
   }
 
   __device__ int number(int row) const { return first_number - row * kWindowStride * kWindowKernel; }
@@ -83,10 +92,10 @@ struct RowGradient {
 
   // dz of one channel of a pixel.
   __device__ float at(int64_t ix, int64_t channel) const {
+    const Extent over = windows_over(ix, output_width, kWindowKernel, kWindowStride);
     float sum = 0.0f;
     for (int row = 0; row < rows; ++row) {
-      for (int64_t ox = ix < kWindowKernel ? 0 : (ix - 1) / kWindowStride;
-           ox < smaller(ix / kWindowStride + 1, output_width); ++ox) {
+      for (int64_t ox = over.begin; ox < over.end; ++ox) {
         const int64_t window = row * output_width + ox;
         const bool wins = winners[window * channels + channel] == number(row) + ix - ox * kWindowStride;
         sum += wins ? dy[window * dy_pitch + channel] : 0.0f;
@@ -121,6 +130,12 @@ __device__ inline void for_each_pixel_run(const float* dy, int64_t dy_pitch, con
                         at_most<kVectorsPerThread>(vectors - vector)});
     }
   }
+}
+
+// Throws std::invalid_argument, naming the arrays, unless a GPU's vectors can read and write them where they lie.
+inline void check_alignment(const char* names, bool floats_aligned, const uint8_t* winners) {
+  require(floats_aligned && reinterpret_cast<uintptr_t>(winners) % 4 == 0, names,
+          " is not aligned; floats must be to 16 bytes, and winners to 4");
 }
 
 // The launch for a kernel built on for_each_pixel_run, which reads and writes so many arrays of x's size.
